@@ -1,0 +1,1 @@
+"""Vocabulary of the whole library: errors, registry, seeding, shared types."""

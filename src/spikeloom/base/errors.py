@@ -1,0 +1,39 @@
+"""Errors a user can cause, and how they are worded.
+
+Every message reads ``where: what was expected, what came; what to do``.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SpikeloomError(ValueError):
+    """Root of all errors caused by input; the command line turns it into one line and exit 2."""
+
+
+class ConfigError(SpikeloomError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class ShapeError(SpikeloomError):
+    """A tensor has the wrong rank, size, type or device."""
+
+
+class UnsupportedNet(SpikeloomError):
+    """A rule, head or method cannot work with the network it was given."""
+
+
+class DataError(SpikeloomError):
+    """A data file is missing, damaged or holds something else than promised."""
+
+
+class NumericalError(SpikeloomError):
+    """A value stopped being finite."""
+
+
+def unknown_name(where: str, kind: str, name: object, known: Iterable[str]) -> ConfigError:
+    """Build the error for a name that is not in a list, with the nearest known name."""
+    names = sorted(known)
+    close = get_close_matches(str(name), names, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return ConfigError(f"{where}: unknown {kind} '{name}'; {hint}known: {', '.join(names)}.")

@@ -1,0 +1,247 @@
+"""What a data set is: three parts of samples and labels, checked once, at the border."""
+
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError, DataError, ShapeError, unknown_name
+from spikeloom.base.registry import Registry
+
+DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    r"""How stored values become network input: :math:`(x / peak - mean_c) / std_c`.
+
+    Args:
+        peak: stored value that becomes 1.
+        mean: per channel, after division by peak; empty for no normalisation.
+        std: per channel, above 0; as long as `mean`.
+
+    Raises:
+        DataError: a constant out of range.
+    """
+
+    peak: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.peak < float("inf"):
+            raise DataError(f"data.scaling: peak must be above 0, got {self.peak}; e.g. 255.")
+        if len(self.mean) != len(self.std) or not all(0.0 < s < float("inf") for s in self.std):
+            raise DataError(
+                "data.scaling: mean and std must be of one length, std above 0, "
+                f"got {self.mean} and {self.std}; give one pair per channel."
+            )
+
+    def apply(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Scale stored values, computing in at least float32.
+
+        Shape:
+            x: [B, ...], with channels in dimension 1; result: as x.
+
+        Raises:
+            ShapeError: another number of channels than means.
+        """
+        x = x.to(torch.promote_types(dtype, torch.float32)) / self.peak
+        if self.mean:
+            if x.ndim < 2 or x.shape[1] != len(self.mean):
+                raise ShapeError(
+                    f"data.scaling: x must be [B, {len(self.mean)}, ...], got {list(x.shape)}; "
+                    "give one mean and std per channel."
+                )
+            per_channel = (-1, *[1] * (x.ndim - 2))
+            mean, std = (x.new_tensor(v).view(per_channel) for v in (self.mean, self.std))
+            x = (x - mean) / std
+        return x.to(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Stored samples and their labels; checked as part of `Splits`.
+
+    Args:
+        x: uint8 or float, as stored.
+        y: class numbers.
+        scaling: how `take` makes network input of x.
+
+    Shape:
+        x: [N, ...], with channels in dimension 1; y: [N], int64.
+    """
+
+    x: Tensor
+    y: Tensor
+    scaling: Scaling = Scaling()
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.x.shape[1:])
+
+    def take(self, index: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Return the scaled samples and labels of these rows.
+
+        Shape:
+            index: [B], int64; results: [B, ...] and [B].
+
+        Raises:
+            ShapeError: dtype is no float type.
+        """
+        if not dtype.is_floating_point:
+            raise ShapeError(f"data.take: dtype must be a float type, got {dtype}; e.g. float32.")
+        return self.scaling.apply(self.x[index], dtype), self.y[index]
+
+    def to(self, device: torch.device | str) -> "Samples":
+        """Return these samples on a device."""
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set: what is learned from, what choices are made on, what is reported.
+
+    Args:
+        name: of the set, used in messages.
+        classes: K, at least 2.
+        train: to learn from.
+        validation: taken from training data, never from the test part.
+        test: to report.
+
+    Raises:
+        DataError: an empty part, labels outside 0..K-1, values that are not finite, or parts that
+            differ in sample shape or scaling; the message names part and row.
+    """
+
+    name: str
+    classes: int
+    train: Samples
+    validation: Samples
+    test: Samples
+
+    def __post_init__(self) -> None:
+        if self.classes < 2:
+            raise DataError(
+                f"data.{self.name}: expected at least 2 classes, got {self.classes}; "
+                "a classifier needs a choice."
+            )
+        for part, samples in self.parts():
+            where = f"data.{self.name}.{part}"
+            check_samples(where, samples, self.classes)
+            if samples.shape != self.shape or samples.scaling != self.scaling:
+                raise DataError(
+                    f"{where}: expected samples {list(self.shape)} with {self.scaling} as in "
+                    f"train, got {list(samples.shape)} with {samples.scaling}; prepare all parts "
+                    "in the same way."
+                )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.train.shape
+
+    @property
+    def scaling(self) -> Scaling:
+        """How stored values become network input, the same for all parts."""
+        return self.train.scaling
+
+    def parts(self) -> Iterator[tuple[str, Samples]]:
+        """Yield name and samples of train, validation and test."""
+        yield from (("train", self.train), ("validation", self.validation), ("test", self.test))
+
+
+def check_samples(where: str, samples: Samples, classes: int) -> None:
+    """Refuse a part that cannot be learned from or scored.
+
+    Raises:
+        DataError: as listed at `Splits`, naming `where` and the first bad row.
+    """
+    x, y = samples.x, samples.y
+    if x.ndim < 1 or y.shape != x.shape[:1]:
+        raise DataError(
+            f"{where}: expected one label per sample, got x {list(x.shape)} and y {list(y.shape)}; "
+            "give x [N, ...] and y [N]."
+        )
+    if x.numel() == 0:
+        raise DataError(
+            f"{where}: expected at least one sample, got x {list(x.shape)}; fill the part."
+        )
+    if y.dtype != torch.int64 or not (x.is_floating_point() or x.dtype == torch.uint8):
+        raise DataError(
+            f"{where}: expected x uint8 or float and y int64, got {x.dtype} and {y.dtype}; "
+            "convert them."
+        )
+    wrong = ((y < 0) | (y >= classes)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{where}: expected labels in 0..{classes - 1}, got {int(y[row])} at row {row}; "
+            "correct the label or the number of classes."
+        )
+    if x.is_floating_point():
+        wrong = (~x.isfinite().reshape(len(x), -1).all(1)).nonzero()
+        if len(wrong):
+            raise DataError(
+                f"{where}: expected finite values, got NaN or infinity at row {int(wrong[0])}; "
+                "remove or mend the sample."
+            )
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """Entry of the registry: facts for a listing, known without opening a file.
+
+    Args:
+        about: one line.
+        shape: of one sample; None where the file decides.
+        classes: K; None where the file decides.
+        load: `load(root, **options)`; every loader has the options train_size, validation and
+            normalise.
+    """
+
+    about: str
+    shape: tuple[int, ...] | None
+    classes: int | None
+    load: Callable[..., Splits]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that `load` takes."""
+        return tuple(inspect.signature(self.load).parameters)[1:]
+
+
+def data_root() -> Path:
+    """Return the folder of the data sets: $SPIKELOOM_DATA, else ~/.cache/spikeloom."""
+    return Path(os.environ.get("SPIKELOOM_DATA") or "~/.cache/spikeloom").expanduser()
+
+
+def load_data(name: str, root: Path | None = None, **options: object) -> Splits:
+    """Load a registered set.
+
+    Args:
+        name: of the set.
+        root: folder of the data sets; None for `data_root()`.
+        options: for the loader: train_size, validation, normalise and the set's own.
+
+    Raises:
+        ConfigError: unknown set or option, or an option out of range.
+        DataError: a file is missing, damaged or holds something else than promised.
+    """
+    info = DATA.find(name, "data")
+    for option in options:
+        if option not in info.options:
+            raise unknown_name(f"data.{name}", "option", option, info.options)
+    try:
+        inspect.signature(info.load).bind(root, **options)
+    except TypeError as error:
+        raise ConfigError(f"data.{name}: {error}; give the option.") from None
+    return info.load(root, **options)

@@ -1,0 +1,195 @@
+"""A user's own tensors, from memory or from a .safetensors or .npz file."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.data._split import check_size, part_samples, stratified_order
+from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples, data_root
+
+Pair = tuple[Tensor, Tensor]
+
+REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+OPTIONAL = ("x_validation", "y_validation")
+
+
+def splits_from_tensors(
+    x: Tensor,
+    y: Tensor,
+    *,
+    test: Pair | int,
+    validation: Pair | int | None = None,
+    train_size: int | None = None,
+    normalise: bool = False,
+    classes: int | None = None,
+) -> Splits:
+    """Make a data set of tensors.
+
+    Args:
+        x: training data; uint8 is scaled by 1/255, float is taken as it is.
+        y: labels, any integer type.
+        test: pair (x, y) of the test part, or how many samples to take from x as such.
+        validation: likewise, taken from what is left; None takes a tenth.
+        train_size: how many training samples to keep; None for all.
+        normalise: use mean and deviation of the training part, per entry of dimension 1.
+        classes: K; None for the largest label plus 1.
+
+    Shape:
+        x: [N, ...], with channels in dimension 1; y: [N].
+
+    Raises:
+        ConfigError: sizes that the data cannot fill.
+        DataError: as listed at `Splits`.
+
+    Example:
+        >>> x, y = torch.rand(100, 3), torch.arange(100) % 2
+        >>> splits = splits_from_tensors(x, y, test=20)
+        >>> len(splits.train), len(splits.validation), len(splits.test)
+        (72, 8, 20)
+    """
+    train = _samples("train", (x, y))
+    held = _samples("test", test) if isinstance(test, tuple) else test
+    own = _samples("validation", validation) if isinstance(validation, tuple) else validation
+    if classes is None:
+        parts = (part for part in (train, own, held) if isinstance(part, Samples))
+        classes = 1 + max((int(part.y.max()) for part in parts if part.y.numel()), default=0)
+    check_samples("data.tensors.train", train, classes)
+    if not isinstance(held, Samples):
+        check_size("data.tensors.test", held, len(train) - 1)
+        order = stratified_order(train.y)
+        train, held = (
+            Samples(train.x[rows], train.y[rows], train.scaling)
+            for rows in (order[:-held], order[-held:])
+        )
+    return part_samples(
+        "tensors",
+        train,
+        held,
+        classes=classes,
+        validation=max(1, len(train) // 10) if own is None else own,
+        train_size=train_size,
+        normalise=normalise,
+    )
+
+
+def load_tensors(
+    root: Path | None = None,
+    *,
+    path: str | Path,
+    train_size: int | None = None,
+    validation: int | None = None,
+    normalise: bool = False,
+    classes: int | None = None,
+) -> Splits:
+    """Load a file with x_train, y_train, x_test, y_test and perhaps x_validation, y_validation.
+
+    Nothing is unpickled.
+
+    Args:
+        root: folder that a relative path starts from; None for `data_root()`.
+        path: of the file, ending in .safetensors or .npz.
+        train_size: how many training samples to keep; None for all.
+        validation: how many samples to take from x_train; None for the file's own part, else a
+            tenth.
+        normalise: use mean and deviation of the training part, per entry of dimension 1.
+        classes: K; None for the largest label plus 1.
+
+    Raises:
+        ConfigError: another kind of file, sizes that it cannot fill, or a validation size where the
+            file has its own part.
+        DataError: the file is missing or damaged, lacks or misspells a key, or as at `Splits`.
+    """
+    file = (root or data_root()) / Path(path).expanduser()
+    arrays = _read(file)
+    unknown = sorted(set(arrays) - {*REQUIRED, *OPTIONAL})
+    missing = sorted({*REQUIRED} - set(arrays))
+    if unknown or missing or len({*OPTIONAL} & set(arrays)) == 1:
+        raise DataError(
+            f"{file}: expected the keys {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}, "
+            f"got {', '.join(sorted(arrays)) or 'none'}; rename or add."
+        )
+    own = "x_validation" in arrays
+    if own and validation is not None:
+        raise ConfigError(
+            f"data.tensors.validation: expected no size, as {file.name} has its own part, "
+            f"got {validation}; leave the option out."
+        )
+    return splits_from_tensors(
+        arrays["x_train"],
+        arrays["y_train"],
+        test=(arrays["x_test"], arrays["y_test"]),
+        validation=(arrays["x_validation"], arrays["y_validation"]) if own else validation,
+        train_size=train_size,
+        normalise=normalise,
+        classes=classes,
+    )
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """Read all arrays of a file."""
+    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
+    if file.suffix not in readers:
+        raise ConfigError(
+            f"data.tensors.path: expected a file in .safetensors or .npz, got '{file.name}'; "
+            "convert it."
+        )
+    if not file.is_file():
+        raise DataError(f"{file}: expected a data file, found none; set the option path.")
+    return readers[file.suffix](file)
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(file, error) from error
+
+
+def _read_npz(file: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        # torch takes native byte order only
+        return {
+            key: torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
+            for key, array in arrays.items()
+        }
+    except (  # what numpy, zipfile and torch raise on damage, objects and foreign types
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> DataError:
+    return DataError(f"{file}: expected plain arrays, got '{error}'; write the file again.")
+
+
+def _samples(part: str, pair: Pair) -> Samples:
+    """Wrap a pair; labels of any integer type become int64."""
+    x, y = pair
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise DataError(
+            f"data.tensors.{part}: expected y of an integer type, got {y.dtype}; "
+            "give class numbers."
+        )
+    return Samples(x, y.long(), Scaling(peak=255.0 if x.dtype == torch.uint8 else 1.0))
+
+
+DATA.register("tensors")(
+    DataInfo("your own arrays in a .safetensors or .npz file", None, None, load_tensors)
+)

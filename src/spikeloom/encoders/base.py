@@ -1,0 +1,58 @@
+"""What an encoder is: a frozen value that gives each sample a time axis."""
+
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.registry import Registry
+from spikeloom.base.seeding import Rng
+
+ENCODERS: Registry[type["Encoder"]] = Registry("encoder", "spikeloom.encoders")
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A map from samples to trains; `about` is its line in a listing.
+
+    Encoders act on every sample alone: neither batch mates nor their order change a train.
+    """
+
+    about: ClassVar[str]
+
+    def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
+        """Return the train of every sample, in the type and on the device of `x`.
+
+        Args:
+            x: samples.
+            steps: length T of the train, at least 1.
+            rng: random streams; encoders that draw nothing ignore it.
+
+        Shape:
+            x: [B, ...]; result: [T, B, ...].
+
+        Raises:
+            ConfigError: steps below 1.
+            ShapeError: x has no batch dimension or is no float tensor.
+        """
+        ...
+
+
+def check_call(where: str, x: Tensor, steps: int) -> None:
+    """Refuse what no encoder can work with.
+
+    Raises:
+        ConfigError: steps below 1.
+        ShapeError: x has no batch dimension or is no float tensor.
+    """
+    if steps < 1:
+        raise ConfigError(
+            f"{where}: steps must be at least 1, got {steps}; set the number of time steps."
+        )
+    if x.ndim < 1:
+        raise ShapeError(f"{where}: x must be [B, ...], got a scalar; add a batch dimension.")
+    if not x.is_floating_point():
+        raise ShapeError(
+            f"{where}: x must be a float tensor, got {x.dtype}; "
+            "scale it first, e.g. with Samples.take."
+        )

@@ -1,0 +1,52 @@
+"""Frames: samples that already have a time axis."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from spikeloom.base.errors import ShapeError
+from spikeloom.base.seeding import Rng
+from spikeloom.encoders.base import ENCODERS, check_call
+
+
+@ENCODERS.register("frames")
+@dataclass(frozen=True)
+class Frames:
+    """Samples with their own time, x[b, t], put time first: the result is a view of x.
+
+    Nothing is cut, padded or repeated: a train of another length than the run's is an error.
+
+    Source:
+        ours.
+
+    Example:
+        >>> import torch
+        >>> Frames().encode(torch.zeros(8, 5, 2, 4, 4), 5, torch.Generator()).shape
+        torch.Size([5, 8, 2, 4, 4])
+    """
+
+    about: ClassVar[str] = "data with its own time axis, [B, T, ...] turned time first"
+
+    def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
+        """Exchange batch and time.
+
+        Shape:
+            x: [B, T, ...]; result: [T, B, ...].
+
+        Raises:
+            ConfigError: steps below 1.
+            ShapeError: x has no time axis, is no float tensor, or its T is not `steps`.
+        """
+        check_call("encoders.frames", x, steps)
+        if x.ndim < 2:
+            raise ShapeError(
+                f"encoders.frames: x must be [B, T, ...], got {list(x.shape)}; "
+                'for data without time use another encoder, e.g. "constant".'
+            )
+        if x.shape[1] != steps:
+            raise ShapeError(
+                f"encoders.frames: x must have {steps} steps, got {x.shape[1]} in "
+                f"{list(x.shape)}; set steps = {x.shape[1]}."
+            )
+        return x.transpose(0, 1)

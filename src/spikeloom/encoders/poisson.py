@@ -1,0 +1,77 @@
+"""Poisson rate code: brighter fires more often."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.seeding import Rng, stream_for, uniform
+from spikeloom.encoders.base import ENCODERS, check_call
+
+
+@ENCODERS.register("poisson")
+@dataclass(frozen=True)
+class Poisson:
+    r"""Independent spikes with probability proportional to the value.
+
+    .. math::
+        s[t] = \operatorname{sign}(x)\,[u_t < p], \qquad p = r_{max} |x|, \qquad u_t \sim U[0, 1)
+
+    Spikes are -1, 0 or 1; the sign carries mean/std-normalised inputs. The time mean has
+    expectation p and variance p(1 - p)/T (times the sign); p above 1 saturates. The comparison is
+    strict, hence x = 0 never fires and p = 1 always does.
+
+    Args:
+        max_rate: spikes per step of x = 1, in (0, 1]; rate in Hz times the step in seconds.
+
+    Raises:
+        ConfigError: max_rate out of range.
+
+    Source:
+        Panda et al. 2020, sec. 3 (Poisson inputs); signed form as in the code of Rathi et al. 2020,
+        which compares with <=.
+
+    Example:
+        >>> Poisson().encode(torch.tensor([[0.0, 1.0, -1.0]]), 2, torch.Generator()).tolist()
+        [[[0.0, 1.0, -1.0]], [[0.0, 1.0, -1.0]]]
+    """
+
+    max_rate: float = 1.0
+    about: ClassVar[str] = "random spikes, firing probability max_rate * |x| per step, signed"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.max_rate) and 0.0 < self.max_rate <= 1.0):
+            raise ConfigError(
+                f"encoders.poisson: max_rate must be in (0, 1], got {self.max_rate}; "
+                "it is a probability per step."
+            )
+
+    def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
+        """Draw the spikes of every sample from its own stream "poisson".
+
+        Shape:
+            x: [B, ...]; result: [T, B, ...], contiguous.
+
+        Raises:
+            ConfigError: steps below 1.
+            ShapeError: x has no batch dimension or is no float tensor.
+            DataError: x holds NaN, which would pass for silence.
+        """
+        check_call("encoders.poisson", x, steps)
+        if bool(x.isnan().any()):
+            raise DataError("encoders.poisson: x must be numbers, got NaN; mend the data set.")
+        # Half types resolve a probability to 1/256 or 1/2048 only: draw and compare in float32.
+        work = torch.promote_types(x.dtype, torch.float32)
+        u = uniform(  # [B, T, ...]: the whole train of a sample comes from one stream
+            stream_for(rng, "poisson"),
+            x.shape[0],
+            (steps, *x.shape[1:]),
+            dtype=work,
+            device=x.device,
+        )
+        p = self.max_rate * x.abs().to(work)
+        s = torch.where(u < p.unsqueeze(1), x.sign().unsqueeze(1), 0.0)
+        return s.transpose(0, 1).contiguous()

@@ -1,0 +1,1 @@
+"""Heads: the last linear maps and the loss on them."""

@@ -1,0 +1,197 @@
+"""What every head shares: sites, reductions over time, and objectives bound to a batch."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.base.citation import Citation
+from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.registry import Registry
+from spikeloom.base.seeding import Rng
+from spikeloom.nets.init import initialise
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.readout import Loss
+from spikeloom.nets.site import Site
+from spikeloom.nets.spec import LayerSpec
+from spikeloom.nets.synapse import Synapse
+
+HEADS: Registry[type["Head"]] = Registry("head", "spikeloom.heads")
+
+Reduction = Literal["mean", "count", "weighted", "last"]
+
+
+class Head(nn.Module):
+    r"""The last linear map :math:`o = W h + b` and a loss on it.
+
+    A train of features is reduced over time first: "mean", "count" (the sum, which is also the
+    final membrane of a non-leaking integrator of the logits when there is no bias), "weighted"
+    (:math:`\sum_t \lambda^{T-t} h[t] / \sum_t \lambda^{T-t}`, a leaking membrane's share) or
+    "last". Since the map is linear, reducing features or logits is the same.
+
+    Args:
+        features: D.
+        classes: K.
+        bias: whether the maps have one.
+        reduce: how a train becomes one vector.
+        decay: lambda of "weighted", in (0, 1).
+        seed: of the initial weights.
+
+    Raises:
+        ConfigError: a setting out of range.
+    """
+
+    about: ClassVar[str] = ""
+    source: ClassVar[Citation | None] = None
+    maps: ClassVar[tuple[str, ...]] = ("readout",)
+    extra_maps_at_inference: ClassVar[int] = 0
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        *,
+        bias: bool = True,
+        reduce: Reduction = "mean",
+        decay: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if classes < 2:
+            raise ConfigError(f"head: expected 2 classes or more, got {classes}; fix the readout.")
+        if reduce not in get_args(Reduction):
+            raise ConfigError(
+                f"head.reduce: expected one of {get_args(Reduction)}, got {reduce!r}; change it."
+            )
+        if not 0 < decay < 1:
+            raise ConfigError(f"head.decay: expected a decay in (0, 1), got {decay}; change it.")
+        self.classes = classes
+        self.reduce: Reduction = reduce
+        self.decay = decay
+        spec = LayerSpec("linear", classes, bias=bias, unit=None)
+        self.synapses = nn.ModuleDict(
+            {name: Synapse(spec, (features,), name) for name in self.maps}
+        )
+        self.sites = tuple(
+            Site(name=name, spec=spec, synapse=self._synapse(name), role="readout")
+            for name in self.maps
+        )
+        initialise(self.sites, torch.Generator().manual_seed(seed))
+
+    @classmethod
+    def of(cls, net: SpikingNet, **options: object) -> "Head":
+        """Build the head a network asks for: its features, its readout's width and bias.
+
+        A network made by `from_torch` lends its last linear layer.
+
+        Raises:
+            ConfigError: the net has no readout.
+        """
+        readout = net.spec.readout
+        if readout is None:
+            raise ConfigError(
+                "head: expected a net that ends with its classes, as in 'c64 P f10', got none; "
+                "add f<classes> or build the head with features= and classes=."
+            )
+        head = cls(net.features, readout.out, bias=readout.bias, **options)  # pyright: ignore[reportArgumentType]
+        head.site.source = net.plan.blocks[-1].passes[-1].sites[-1] if net.plan.blocks else None
+        if net.last_linear is not None:
+            head.site.synapse.weight = net.last_linear.weight
+            head.site.synapse.bias = net.last_linear.bias
+        return head
+
+    def _synapse(self, name: str) -> Synapse:
+        synapse = self.synapses[name]
+        assert isinstance(synapse, Synapse)
+        return synapse
+
+    @property
+    def site(self) -> Site:
+        """The site of the logits."""
+        return self.sites[0]
+
+    def scores(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
+        """Return o = W h + b.
+
+        Shape:
+            h: [B, D]; result: [B, K].
+        """
+        return ops.synapse(self.site, h)
+
+    def logits(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
+        """Return what a prediction rests on: softmax of it is p(y | x).
+
+        Shape:
+            h: [B, D]; result: [B, K].
+        """
+        return self.scores(h, ops)
+
+    def draw(self, batch: int, rng: Rng, like: Tensor) -> Tensor | None:
+        """Return the noise one batch needs, drawn once; None for a head without."""
+        return None
+
+    def loss(self, h: Tensor, target: Tensor, *, noise: Tensor | None, ops: Ops = PLAIN) -> Loss:
+        """Return logits and loss.
+
+        Shape:
+            h: [B, D]; target: [B].
+        """
+        raise NotImplementedError
+
+    def reduced(self, hs: Tensor) -> Tensor:
+        """Reduce a train of features over time.
+
+        Shape:
+            hs: [T, B, D]; result: [B, D].
+        """
+        match self.reduce:
+            case "mean":
+                return hs.mean(0)
+            case "count":
+                return hs.sum(0)
+            case "last":
+                return hs[-1]
+            case "weighted":
+                age = torch.arange(hs.shape[0] - 1, -1, -1, device=hs.device, dtype=hs.dtype)
+                weight = self.decay**age
+                return torch.einsum("t,tbd->bd", weight / weight.sum(), hs)
+
+    def bind(self, target: Tensor, rng: Rng) -> "BoundObjective":
+        """Return the objective of one batch.
+
+        Raises:
+            ShapeError: labels out of range.
+        """
+        self.check_target(target)
+        return BoundObjective(self, target, rng, {})
+
+    def check_target(self, target: Tensor) -> None:
+        """Refuse labels that are no class numbers."""
+        low, high = int(target.min()), int(target.max())
+        if low < 0 or high >= self.classes:
+            raise ShapeError(
+                f"head: expected labels from 0 to {self.classes - 1}, got {low}..{high}; fix the "
+                "data or the width of the readout."
+            )
+
+
+@dataclass(frozen=True)
+class BoundObjective:
+    """A head's loss for one batch; noise is drawn at the first call and kept."""
+
+    head: Head
+    target: Tensor
+    rng: Rng
+    _noise: dict[str, Tensor | None]
+
+    def __call__(self, h: Tensor, ops: Ops = PLAIN) -> Loss:
+        """Return logits and loss for one step's features [B, D]."""
+        if "mask" not in self._noise:
+            self._noise["mask"] = self.head.draw(len(self.target), self.rng, h)
+        return self.head.loss(h, self.target, noise=self._noise["mask"], ops=ops)
+
+    def over(self, hs: Tensor, ops: Ops = PLAIN) -> Loss:
+        """Return logits and loss for a train of features [T, B, D]."""
+        return self(self.head.reduced(hs), ops)

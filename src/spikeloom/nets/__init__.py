@@ -1,0 +1,1 @@
+"""Networks as data (spec, grammar, presets) and as modules (site, build, net)."""

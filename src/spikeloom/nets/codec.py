@@ -1,0 +1,128 @@
+"""Specs to plain tables and back, and tables to one line of TOML.
+
+A table holds only what differs from the defaults. Units, surrogates and filters are tables with
+a ``name``; a unit may also be given by its name alone.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.base.registry import Registry
+from spikeloom.neurons.base import UNITS, Unit
+from spikeloom.neurons.surrogate import SURROGATES, Surrogate
+from spikeloom.nets.spec import UNSET, LayerSpec
+
+S = TypeVar("S")
+
+_FAMILIES: dict[type, Registry[Any]] = {Unit: UNITS, Surrogate: SURROGATES}
+
+
+def to_table(spec: Any) -> dict[str, Any]:
+    """Return the fields of a spec that differ from their defaults, as plain values."""
+    table: dict[str, Any] = {}
+    for registry in _FAMILIES.values():
+        for name in registry.names():
+            if type(spec) is registry.find(name):
+                table["name"] = name
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if value != _default(spec, field):
+            table[field.name] = _plain(value)
+    return table
+
+
+def from_table(kind: type[S], table: object, where: str) -> S:
+    """Build a spec of type `kind` from a table.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range, with its path.
+    """
+    registry = _FAMILIES.get(kind)
+    if registry is not None:
+        if isinstance(table, str):
+            table = {"name": table}
+        table = dict(_expect_table(table, where))
+        name = table.pop("name", None)
+        kind = registry.find(str(name), where)
+    table = _expect_table(table, where)
+    hints = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind) if field.init]  # pyright: ignore
+    values = {}
+    for key, value in table.items():
+        if key not in known:
+            raise unknown_name(where, "key", key, known)
+        values[key] = _typed(hints[key], value, f"{where}.{key}")
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise type(error)(f"{where}: {error}") from None
+    except TypeError as error:  # a required field is missing
+        raise ConfigError(
+            f"{where}: expected all required keys, {error}; add what is missing."
+        ) from None
+
+
+def inline(value: Any) -> str:
+    """Write a plain value as one line of TOML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {inline(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(inline(part) for part in value) + "]"
+    return json.dumps(value)
+
+
+def _default(spec: Any, field: dataclasses.Field[Any]) -> Any:
+    if isinstance(spec, LayerSpec) and field.default is UNSET:
+        return getattr(LayerSpec(spec.kind, spec.out, kernel=spec.kernel), field.name) if (
+            field.name != "kernel"
+        ) else LayerSpec(spec.kind, spec.out).kernel
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _plain(value: Any) -> Any:
+    if value is None:
+        return "none"
+    if dataclasses.is_dataclass(value):
+        return to_table(value)
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _expect_table(table: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: expected a table, got {table!r}; write {{key = value}}.")
+    return table
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value == "none" and type(None) in args:
+            return None
+        options = [arg for arg in args if arg not in (type(None), type(UNSET))]
+        return _typed(options[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: expected a list, got {value!r}; write [..].")
+        return tuple(_typed(args[0], part, f"{where}.{row}") for row, part in enumerate(value))
+    if origin is typing.Literal:
+        if value not in args:
+            raise unknown_name(where, "choice", value, map(str, args))
+        return value
+    if dataclasses.is_dataclass(hint) or hint in _FAMILIES:
+        return from_table(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(
+            f"{where}: expected {hint.__name__}, got {value!r}; change the value's type."
+        )
+    return value

@@ -1,0 +1,263 @@
+"""The network module: one plan, three ways to run it, no state of its own."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.base.errors import ConfigError, ShapeError, UnsupportedNet
+from spikeloom.base.seeding import Rng
+from spikeloom.nets.build import Plan
+from spikeloom.nets.grammar import parse
+from spikeloom.nets.init import initialise
+from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.site import Site
+from spikeloom.nets.spec import NetSpec
+from spikeloom.nets.synapse import Shape
+from spikeloom.nets.walk import (
+    Held,
+    NetState,
+    Observer,
+    RateWalk,
+    StepWalk,
+    TrainWalk,
+    is_constant,
+    low_pass,
+)
+
+
+class SpikingNet(nn.Module):
+    """A deep spiking network built from a `NetSpec`.
+
+    Calls on a train [T, B, ...] start clean; carrying state on is explicit with `step`.
+    The result is the train of features for a head; the spec's readout belongs to the head.
+
+    Args:
+        spec: the network, or its text.
+        in_shape: one sample's shape, (C, H, W) or (D,).
+        seed: of the initial weights (see `nets.init`).
+
+    Raises:
+        ConfigError, ShapeError, UnsupportedNet: an impossible net, named by layer.
+
+    Example:
+        >>> net = SpikingNet("c8 P f16 f10", (1, 8, 8))
+        >>> net(torch.rand(4, 2, 1, 8, 8)).shape
+        torch.Size([4, 2, 16])
+    """
+
+    def __init__(self, spec: NetSpec | str, in_shape: Shape, *, seed: int = 0) -> None:
+        super().__init__()
+        self.spec = parse(spec) if isinstance(spec, str) else spec
+        self.in_shape = tuple(in_shape)
+        if len(self.in_shape) not in (1, 3) or min(self.in_shape) < 1:
+            raise ShapeError(
+                f"net: expected an input shape (C, H, W) or (D,), got {self.in_shape}; fix it."
+            )
+        self.plan = Plan(self.spec, self.in_shape)
+        self.sites: tuple[Site, ...] = self.plan.sites
+        self.last_linear: nn.Linear | None = None
+        self._observers: tuple[Observer, ...] = ()
+        initialise(self.sites, torch.Generator().manual_seed(seed))
+
+    @property
+    def features(self) -> int:
+        """Number of features D the head reads."""
+        count = 1
+        for size in self.plan.out_shape:
+            count *= size
+        return count
+
+    def forward(self, xs: Tensor, rng: Rng | None = None) -> Tensor:
+        """Run in layer order, or in time order where the net has feedback."""
+        run = self.run_by_time if self.spec.feedback else self.run_by_layer
+        return run(xs, rng=rng)
+
+    def step(
+        self,
+        x: Tensor,
+        state: NetState | None,
+        ops: Ops = PLAIN,
+        *,
+        rng: Rng | None = None,
+        held: Held | None = None,
+    ) -> tuple[Tensor, NetState]:
+        """Advance one time step.
+
+        Blocks behind one that reads the time mean do not run here; see `finish`.
+
+        Args:
+            x: input of this step.
+            state: what the last step left; None starts clean.
+            ops: seams of a rule.
+            rng: streams for dropout in training.
+            held: result of `hold` where the input is the same at every step.
+
+        Returns:
+            Features of this step, and the state to carry on.
+
+        Shape:
+            x: [B, \\*in_shape]; features: [B, D], unflattened where a tail follows.
+
+        Raises:
+            ShapeError: x does not fit the net.
+            UnsupportedNet: batch_all statistics in training, which need all steps at once.
+        """
+        self._check(x.unsqueeze(0), in_time=True)
+        before = NetState() if state is None else state
+        walk = StepWalk(
+            self.plan, ops, rng, self._observers, self.training, before=before, held=held
+        )
+        if self.spec.input_psp is not None:
+            x = walk.filter_input(x, self.spec.input_psp.decay, self.spec.input_psp.scale)
+        walk.feed()
+        h = walk.blocks(x, 0, self._end)
+        return (h.flatten(1) if self.spec.tail is None else h), walk.after()
+
+    def hold(self, x: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Held:
+        """Compute once what an input that never changes makes constant.
+
+        That is everything up to the first current of a stateful unit. Valid as long as the
+        weights stay the same.
+
+        Shape:
+            x: [B, \\*in_shape].
+        """
+        self._check(x.unsqueeze(0), in_time=True)
+        walk = StepWalk(
+            self.plan, ops, rng, self._observers, self.training, before=NetState(), holding=True
+        )
+        return Held() if self.spec.input_psp is not None else walk.hold_prefix(x)
+
+    def run_by_time(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
+        """Run step after step.
+
+        Shape:
+            xs: [T, B, \\*in_shape]; result: [T, B, D].
+
+        Raises:
+            ShapeError: xs does not fit the net.
+            UnsupportedNet: batch_all statistics in training.
+        """
+        self._check(xs, in_time=True)
+        held = self.hold(xs[0], ops, rng=rng) if is_constant(xs) and len(xs) > 1 else None
+        state: NetState | None = None
+        features = []
+        for x in xs.unbind(0):
+            h, state = self.step(x, state, ops, rng=rng, held=held)
+            features.append(h)
+        return self.finish(torch.stack(features), ops, rng=rng)
+
+    def run_by_layer(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
+        """Run layer after layer, each on the whole train; equal to `run_by_time`.
+
+        Shape:
+            xs: [T, B, \\*in_shape]; result: [T, B, D].
+
+        Raises:
+            ShapeError: xs does not fit the net.
+            UnsupportedNet: the net has feedback.
+        """
+        self._check(xs, in_time=False)
+        if self.spec.feedback:
+            raise UnsupportedNet(
+                "net.run_by_layer: expected a net without feedback, got "
+                f"{len(self.spec.feedback)} feedback edge(s); use run_by_time."
+            )
+        walk = TrainWalk(self.plan, ops, rng, self._observers, self.training)
+        psp = self.spec.input_psp
+        if psp is not None:
+            xs = low_pass(xs, psp.decay, psp.scale)
+        h = walk.blocks(xs, 0, self._end)
+        return self.finish(h, ops, rng=rng)
+
+    def finish(self, h: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
+        """Run the blocks that read the time mean, once, and flatten the features.
+
+        Shape:
+            h: [T, B, ...]; result: [T, B, D], the same at every t where a tail ran.
+        """
+        if self.spec.tail is None:
+            return h.flatten(2)
+        walk = TrainWalk(self.plan, ops, rng, self._observers, self.training)
+        out = walk.blocks(h.mean(0, keepdim=True), self.spec.tail, len(self.plan.blocks))
+        return out.flatten(2).expand(h.shape[0], -1, -1)
+
+    def run_rates(
+        self,
+        x: Tensor,
+        ops: Ops = PLAIN,
+        *,
+        rng: Rng | None = None,
+        fed: Mapping[int, Tensor] | None = None,
+    ) -> Tensor:
+        """Run once with every unit's steady rate in the place of its spikes.
+
+        Args:
+            x: constant input.
+            ops: seams of a rule.
+            rng: streams for dropout in training.
+            fed: rate arriving at the start of each feedback edge, by its number.
+
+        Shape:
+            x: [B, \\*in_shape]; result: [B, D].
+        """
+        self._check(x.unsqueeze(0), in_time=False)
+        walk = RateWalk(self.plan, ops, rng, self._observers, self.training)
+        for edge in self.plan.edges if fed else ():
+            if edge.number in fed:
+                target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
+                value = walk.path(edge.sites, fed[edge.number])
+                walk.added[target] = walk.added.get(target, 0) + value
+        psp = self.spec.input_psp
+        if psp is not None:
+            x = x * (psp.scale / (1 - psp.decay))
+        return walk.blocks(x, 0, len(self.plan.blocks)).flatten(1)
+
+    @contextmanager
+    def observe(self, *observers: Observer) -> Iterator[None]:
+        """Show every firing inside the block to the observers."""
+        before = self._observers
+        self._observers = (*before, *observers)
+        try:
+            yield
+        finally:
+            self._observers = before
+
+    def project(self) -> None:
+        """Bring trained thresholds back into their bounds, after an update."""
+        for site in self.sites:
+            if site.neuron is not None:
+                site.neuron.project()
+
+    @property
+    def _end(self) -> int:
+        return len(self.plan.blocks) if self.spec.tail is None else self.spec.tail
+
+    def _check(self, xs: Tensor, *, in_time: bool) -> None:
+        if tuple(xs.shape[2:]) != self.in_shape or xs.dim() != 2 + len(self.in_shape):
+            raise ShapeError(
+                f"net: expected [T, B, {', '.join(map(str, self.in_shape))}] with time as the "
+                f"first axis, got {tuple(xs.shape)}; encode the input (an encoder adds the time "
+                "axis) or fix in_shape."
+            )
+        if xs.shape[0] < 1 or xs.shape[1] < 1:
+            raise ShapeError(
+                f"net: expected at least one step and one sample, got T = {xs.shape[0]}, "
+                f"B = {xs.shape[1]}; use T >= 1 and a batch that is not empty."
+            )
+        weight = next(self.parameters(), None)
+        if weight is not None and weight.device != xs.device:
+            raise ShapeError(
+                f"net: expected an input on {weight.device}, where the weights are, got "
+                f"{xs.device}; move one of them."
+            )
+        if in_time and self.training:
+            for site in self.sites:
+                if site.spec.norm == "batch_all":
+                    raise UnsupportedNet(
+                        f"net layer {site.name}: expected norm 'batch_step', 'weight' or 'none' "
+                        "for training in time order, got 'batch_all', whose statistics need all "
+                        "steps; change the norm or use a rule that runs layer by layer."
+                    )

@@ -1,0 +1,46 @@
+"""Ops: the seams through which a learning rule acts on a network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from spikeloom.neurons.base import State
+from spikeloom.nets.site import Site
+
+
+def plain_synapse(site: Site, x: Tensor) -> Tensor:
+    """Apply the site's map, with ordinary autograd."""
+    return site.synapse(x)
+
+
+def keep(site: Site, value: Any) -> Any:
+    """Return the value unchanged."""
+    return value
+
+
+@dataclass(frozen=True)
+class Ops:
+    """What a rule may change; the defaults are the plain network.
+
+    Args:
+        synapse: the map from a site's input to its current (before norm).
+        carry: what becomes of a state on its way to the next step; feedback values and low-pass
+            states pass through it too.
+        emit: what becomes of a site's spikes before gain and low-pass.
+        sequence: a whole train of one site's currents to its outputs, with its own backward;
+            None runs the unit step by step. Used in layer order only.
+
+    Shape:
+        synapse: [N, \\*in_shape] -> [N, \\*out_shape], N = B in time order, T * B in layer order;
+        emit: [B, ...] or [T, B, ...]; sequence: [T, B, ...] -> [T, B, ...].
+    """
+
+    synapse: Callable[[Site, Tensor], Tensor] = plain_synapse
+    carry: Callable[[Site, State], State] = keep
+    emit: Callable[[Site, Tensor], Tensor] = keep
+    sequence: Callable[[Site, Tensor], Tensor] | None = None
+
+
+PLAIN = Ops()

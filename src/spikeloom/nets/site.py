@@ -1,0 +1,99 @@
+"""A site: one layer of one pass, the place where rules act and meters look."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from spikeloom.base.errors import ShapeError
+from spikeloom.neurons.base import Unit
+from spikeloom.neurons.module import Neuron
+from spikeloom.nets.spec import LayerSpec
+from spikeloom.nets.synapse import Shape, Synapse
+
+Role = Literal["body", "shortcut", "feedback", "readout"]
+
+
+@dataclass(eq=False)
+class Site:
+    """One unrolled layer; passes of a block share its synapse and own the rest.
+
+    Args:
+        name: "block.layer.pass"; shortcuts "block.s<layer>.pass", feedback "feedback<edge>.layer",
+            the head's "readout".
+        spec: the layer.
+        synapse: shared between passes.
+        norm: batch norm of this pass, if any.
+        neuron: population of this pass; None for a linear layer.
+        role: where the site lies.
+    """
+
+    name: str
+    spec: LayerSpec
+    synapse: Synapse
+    norm: nn.Module | None = None
+    neuron: Neuron | None = None
+    role: Role = "body"
+
+    source: "Site | None" = field(default=None, repr=False)
+    """The site whose output arrives here alone; None for the net's input or a joined signal."""
+    external: bool = False
+    """The input is the network's own, pooled at most."""
+    static_input: bool = False
+    """Under a constant input the current is the same at every step."""
+    static: bool = False
+    """Under a constant input the output is the same at every step."""
+
+    @property
+    def unit(self) -> Unit | None:
+        """The equation of this population."""
+        return self.neuron.unit if self.neuron else None
+
+    @property
+    def presynaptic(self) -> "Site | None":
+        """The nearest site upstream that has a unit, past pools; None past joins and input."""
+        site = self.source
+        while site is not None and site.unit is None and not site.spec.weighted:
+            site = site.source
+        return site if site is not None and site.unit is not None else None
+
+    @property
+    def linear_path(self) -> bool:
+        """Whether all between the presynaptic unit and here is linear (no max pool)."""
+        site = self.source
+        while site is not None and site.unit is None:
+            if site.spec.kind == "max_pool":
+                return False
+            site = site.source
+        return True
+
+    def amplitude(self) -> Tensor | float:
+        """Size of an output as the next layer sees it: gain, times v_th where the spec says so."""
+        if self.spec.amplitude == "v_th":
+            assert self.neuron is not None
+            v_th = self.neuron.theta().get("v_th", getattr(self.neuron.unit, "v_th", 1.0))
+            return self.spec.gain * v_th
+        return self.spec.gain
+
+    def normalise(self, current: Tensor) -> Tensor:
+        """Apply this pass's norm to currents whose statistics belong together.
+
+        Shape:
+            current, result: [N, \\*out_shape].
+
+        Raises:
+            ShapeError: one value per channel in training, from which no variance comes.
+        """
+        if self.norm is None:
+            return current
+        if self.norm.training and current.numel() == current.shape[1]:
+            raise ShapeError(
+                f"net layer {self.name}: expected more than one value per channel for its batch "
+                "norm in training, got a batch of one; use a larger batch or norm = 'weight'."
+            )
+        return self.norm(current)
+
+    @property
+    def out_shape(self) -> Shape:
+        """One sample's shape at the output."""
+        return self.synapse.out_shape

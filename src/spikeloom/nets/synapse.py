@@ -1,0 +1,228 @@
+"""Synapses: the linear map of a layer, and its weight gradient for any presynaptic signal."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikeloom.base.errors import ShapeError
+from spikeloom.nets.spec import LayerSpec, MaskSpec
+from spikeloom.nets.weight import Masked, Plain, Restricted, Standardised
+
+Shape = tuple[int, ...]
+
+
+class Synapse(nn.Module):
+    """The linear map of one layer; pools and upsampling are maps without weights.
+
+    Args:
+        spec: the layer.
+        in_shape: one sample's shape at its input, (C, H, W) or (D,).
+        where: the layer's name, for errors.
+        mask: fixed sparse wiring.
+        restrict: bound on the spectral norm.
+
+    Raises:
+        ShapeError: the layer cannot take that input, e.g. a pool below 1x1.
+    """
+
+    def __init__(
+        self,
+        spec: LayerSpec,
+        in_shape: Shape,
+        where: str,
+        *,
+        mask: MaskSpec | None = None,
+        restrict: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.in_shape = (_count(in_shape),) if spec.kind == "linear" else in_shape
+        self.out_shape = _out_shape(spec, self.in_shape, where)
+        self.bias: nn.Parameter | None = None
+        self.shaping: nn.Module = Plain()
+        if spec.weighted:
+            self.weight = nn.Parameter(torch.zeros(_weight_shape(spec, self.in_shape)))
+            self.bias = nn.Parameter(torch.zeros(spec.out)) if spec.bias else None
+            if spec.norm == "weight":
+                self.shaping = Standardised(self.weight, self.out_axis)
+            if mask is not None:
+                self.shaping = Masked(self.weight, mask)
+            self.restrict = restrict
+
+    def bound(self) -> None:
+        """Start the spectral bound from the present weight; called once after initialisation."""
+        if self.spec.weighted and self.restrict is not None:
+            weight = self.effective_weight()
+            self.shaping = nn.Sequential(self.shaping, Restricted(weight, self.restrict))
+
+    @property
+    def out_axis(self) -> int:
+        """Axis of the weight that counts output channels."""
+        return 1 if self.spec.kind == "conv_transpose" else 0
+
+    @property
+    def fan_in(self) -> int:
+        """Number of weights of one output neuron (away from borders, stride 1)."""
+        return self.weight.numel() // self.weight.shape[self.out_axis]
+
+    def effective_weight(self) -> Tensor:
+        """Return the weight the map uses (standardised, masked or bounded)."""
+        return self.shaping(self.weight)
+
+    def apply_map(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Apply the map with a given weight and bias.
+
+        Shape:
+            x: [N, \\*in_shape]; a linear layer flattens it. result: [N, \\*out_shape].
+        """
+        spec = self.spec
+        kernel, stride, padding = spec.kernel_size, spec.step_size, spec.pad_size
+        match spec.kind:
+            case "linear":
+                assert weight is not None
+                return F.linear(x.flatten(1), weight, bias)
+            case "conv":
+                assert weight is not None
+                return F.conv2d(x, weight, bias, stride, padding)
+            case "conv_transpose":
+                assert weight is not None
+                return F.conv_transpose2d(x, weight, bias, stride, padding, spec.output_padding)
+            case "avg_pool":
+                return F.avg_pool2d(x, kernel, stride, padding)
+            case "max_pool":
+                return F.max_pool2d(x, kernel, stride, padding)
+            case "global_pool":
+                return x.mean((-2, -1), keepdim=True)
+            case "upsample":
+                return x.repeat_interleave(kernel, -1).repeat_interleave(kernel, -2)
+            case "identity":
+                return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the map."""
+        if not self.spec.weighted:
+            return self.apply_map(x, None, None)
+        return self.apply_map(x, self.effective_weight(), self.bias)
+
+    def credited(self, x: Tensor, presynaptic: Tensor) -> Tensor:
+        r"""Apply the map to `x`, but give the weight the gradient it would have at `presynaptic`.
+
+        .. math::
+            y = W x + b, \quad
+            \frac{\partial L}{\partial W} := \delta\, p^T, \quad
+            \frac{\partial L}{\partial x} = W^T \delta, \quad
+            \frac{\partial L}{\partial b} = \textstyle\sum \delta
+
+        No second product is computed forward: the map is linear in the weight.
+
+        Shape:
+            x, presynaptic: [N, \\*in_shape]; result: [N, \\*out_shape].
+        """
+        if not self.spec.weighted:
+            return self(x)
+        weight = self.effective_weight()
+        value = self.apply_map(x, weight.detach(), None if self.bias is None else self.bias)
+        out: Tensor = _WeightCredit.apply(value, weight, presynaptic.detach(), self)  # pyright: ignore
+        return out
+
+    def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
+        """Return the gradient of the (effective) weight for input `x` and output gradient."""
+        spec = self.spec
+        if spec.kind == "linear":
+            return grad.t() @ x.flatten(1)
+        stride, padding = [spec.step_size] * 2, [spec.pad_size] * 2
+        extra = [spec.output_padding] * 2
+        transposed = spec.kind == "conv_transpose"
+        return torch.ops.aten.convolution_backward(
+            grad,
+            x,
+            self.weight,
+            None,
+            stride,
+            padding,
+            [1, 1],
+            transposed,
+            extra,
+            1,
+            [False, True, False],
+        )[1]
+
+    def extra_repr(self) -> str:
+        """Show kind and shapes."""
+        return f"{self.spec.kind}, {self.in_shape} -> {self.out_shape}"
+
+
+class _WeightCredit(torch.autograd.Function):
+    """Identity on the value; sends delta (x) presynaptic to the weight."""
+
+    @staticmethod
+    def forward(  # noqa: D102 - torch's interface
+        ctx: Any, value: Tensor, weight: Tensor, presynaptic: Tensor, synapse: Synapse
+    ) -> Tensor:
+        ctx.save_for_backward(presynaptic)
+        ctx.synapse = synapse
+        ctx.weight_dtype = weight.dtype
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:  # noqa: D102
+        (grad,) = grads
+        weight_grad = None
+        if ctx.needs_input_grad[1]:
+            (presynaptic,) = ctx.saved_tensors
+            dtype = torch.promote_types(grad.dtype, presynaptic.dtype)
+            weight_grad = ctx.synapse.weight_gradient(presynaptic.to(dtype), grad.to(dtype))
+            weight_grad = weight_grad.to(ctx.weight_dtype)
+        return grad, weight_grad, None, None
+
+
+def _count(shape: Shape) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _weight_shape(spec: LayerSpec, in_shape: Shape) -> Shape:
+    window = (spec.kernel_size, spec.kernel_size)
+    match spec.kind:
+        case "linear":
+            return (spec.out, in_shape[0])
+        case "conv":
+            return (spec.out, in_shape[0], *window)
+        case _:
+            return (in_shape[0], spec.out, *window)
+
+
+def _out_shape(spec: LayerSpec, in_shape: Shape, where: str) -> Shape:
+    if spec.kind == "linear":
+        return (spec.out,)
+    if spec.kind == "identity":
+        return in_shape
+    if len(in_shape) != 3:
+        raise ShapeError(
+            f"net layer {where} ({spec.kind}): expected maps (C, H, W), got {in_shape}; "
+            "put it before the first fully connected layer."
+        )
+    channels, *sides = in_shape
+    kernel, stride, padding = spec.kernel_size, spec.step_size, spec.pad_size
+    match spec.kind:
+        case "global_pool":
+            return (channels, 1, 1)
+        case "upsample":
+            sides = [side * kernel for side in sides]
+        case "conv_transpose":
+            sides = [
+                (side - 1) * stride - 2 * padding + kernel + spec.output_padding for side in sides
+            ]
+        case _:
+            sides = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
+    if min(sides) < 1:
+        raise ShapeError(
+            f"net layer {where} ({spec.kind}, window {kernel}): expected maps of at least "
+            f"{max(1, kernel - 2 * padding)}x{max(1, kernel - 2 * padding)}, got "
+            f"{in_shape[1]}x{in_shape[2]}; drop a pool or use larger images."
+        )
+    return (spec.out if spec.weighted else channels, *sides)

@@ -1,0 +1,399 @@
+"""Walks: one order of computation each, over the same plan.
+
+`Walk` holds what a block means; the subclasses say what a current and a firing are for one step,
+for a whole train, or for rates.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.base.seeding import Rng, stream_for, uniform
+from spikeloom.neurons.base import State, Theta
+from spikeloom.nets.build import Block, Edge, Pass, Plan
+from spikeloom.nets.fit import FitState, fit_channels
+from spikeloom.nets.ops import Ops
+from spikeloom.nets.site import Site
+
+_NOTHING: Theta = {}
+
+
+class Observer(Protocol):
+    """Watches sites; meters are observers."""
+
+    def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
+        """Take note of one firing.
+
+        Args:
+            site: where.
+            x_in: what the synapse received, as often as it ran: fewer steps than `current` has
+                where a constant input was used again, None where it ran no time at all.
+            current: what the unit received.
+            s_out: what it gave, before dropout, gain and low-pass.
+
+        Shape:
+            x_in: [t, B, ...]; current, s_out: [T', B, ...], T' = 1 in time order.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NetState:
+    """All a network carries from step to step: a value, by name of site or edge."""
+
+    t: int = 0
+    units: dict[str, State] = field(default_factory=dict)
+    psp: dict[str, Tensor] = field(default_factory=dict)
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    fits: dict[str, FitState] = field(default_factory=dict)
+    feedback: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a constant input makes constant: currents and outputs by site, computed once."""
+
+    currents: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all values, in a fixed order."""
+        return [*self.currents.values(), *self.outputs.values()]
+
+    def leaves(self) -> "Held":
+        """Return the same values cut from their graph, collecting gradients of their own."""
+
+        def leaf(value: Tensor) -> Tensor:
+            return value.detach().requires_grad_(value.requires_grad)
+
+        return Held(
+            {name: leaf(value) for name, value in self.currents.items()},
+            {name: leaf(value) for name, value in self.outputs.items()},
+        )
+
+
+class Walk:
+    """The meaning of blocks, passes and joins, whatever the order."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ops: Ops,
+        rng: Rng | None,
+        observers: tuple[Observer, ...],
+        training: bool,
+    ) -> None:
+        self.plan = plan
+        self.ops = ops
+        self.rng = rng
+        self.observers = observers
+        self.training = training
+        self.added: dict[str, Tensor] = {}
+        self.outputs: dict[int, Tensor] = {}
+        self._thetas: dict[str, Theta] = {}
+        self._sources = {edge.spec.source for edge in plan.edges}
+
+    def current(self, site: Site, x: Tensor) -> Tensor:
+        """Return what arrives at the unit: synapse, then norm."""
+        raise NotImplementedError
+
+    def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
+        """Return the site's output, ready for the next synapse."""
+        raise NotImplementedError
+
+    def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
+        """Return a pass's output fitted to the next pass."""
+        raise NotImplementedError
+
+    def blocks(self, x: Tensor, first: int, end: int) -> Tensor:
+        """Run blocks first..end-1."""
+        for block in self.plan.blocks[first:end]:
+            for turn, one in enumerate(block.passes):
+                if turn > 0:
+                    x = self.fit(block, turn, x)
+                x = self._pass(block, one, x)
+            if block.number in self._sources:
+                self.outputs[block.number] = x
+        return x
+
+    def path(self, sites: tuple[Site, ...], x: Tensor) -> Tensor:
+        """Run a chain of sites."""
+        for site in sites:
+            x = self.fire(site, x, self.current(site, x))
+        return x
+
+    def _pass(self, block: Block, one: Pass, x: Tensor) -> Tensor:
+        spec = block.spec
+        tap, tapped, y = x, spec.tap == "input", x
+        for site in one.sites:
+            current = self.current(site, y)
+            if spec.join == "before_unit" and site is one.sites[-1]:
+                current = current + self.path(one.shortcut, tap)
+            if site.name in self.added:
+                current = current + self.added[site.name]
+            y = self.fire(site, y, current)
+            if not tapped and site.unit is not None:
+                tap, tapped = y, True
+        if spec.join in ("none", "before_unit"):
+            return y
+        shortcut = self.path(one.shortcut, tap)
+        if spec.join == "add":
+            return y + shortcut
+        return y * shortcut if spec.join == "and" else (1 - y) * shortcut
+
+    def theta(self, site: Site) -> Theta:
+        """Return the trained quantities of a site, read once per walk."""
+        if site.neuron is None or not site.neuron.unit.learn:
+            return _NOTHING
+        if site.name not in self._thetas:
+            self._thetas[site.name] = site.neuron.theta()
+        return self._thetas[site.name]
+
+    def mask(self, site: Site, like: Tensor, label: str) -> Tensor:
+        """Draw one dropout mask [B, ...], scaled to keep the mean."""
+        if self.rng is None:
+            raise ConfigError(
+                f"net layer {site.name}: expected a random stream for its dropout in training, "
+                "got none; pass rng= (a SampleRng or a torch.Generator)."
+            )
+        stream = stream_for(self.rng, label)
+        draw = uniform(
+            stream, like.shape[0], tuple(like.shape[1:]), dtype=like.dtype, device=like.device
+        )
+        return (draw >= site.spec.dropout).to(like.dtype) / (1 - site.spec.dropout)
+
+    def scaled(self, site: Site, out: Tensor) -> Tensor:
+        """Give an output its amplitude."""
+        amplitude = site.amplitude()
+        return out if isinstance(amplitude, float) and amplitude == 1 else out * amplitude
+
+    def report(self, site: Site, x: Tensor | None, current: Tensor, out: Tensor) -> None:
+        """Show one firing to the observers; all tensors time first."""
+        for observer in self.observers:
+            observer.see(site, x, current, out)
+
+
+class _PrefixDone(Exception):  # noqa: N818 - a signal, not an error
+    """The first layer whose input changes with time was reached."""
+
+
+class StepWalk(Walk):
+    """One time step; leaves the new state in `after()`."""
+
+    def __init__(
+        self, *args: Any, before: NetState, held: Held | None = None, holding: bool = False
+    ) -> None:
+        super().__init__(*args)
+        self.before = before
+        self.held = held or Held()
+        self.holding = holding
+        self.units: dict[str, State] = {}
+        self.psp: dict[str, Tensor] = {}
+        self.masks = dict(before.masks)
+        self.fits = dict(before.fits)
+
+    def filter_input(self, x: Tensor, decay: float, scale: float) -> Tensor:
+        """Low-pass the network's input."""
+        last = self.before.psp.get("input")
+        self.psp["input"] = scale * x if last is None else decay * last + scale * x
+        return self.psp["input"]
+
+    def hold_prefix(self, x: Tensor) -> Held:
+        """Run what a constant input makes constant, and return it."""
+        with suppress(_PrefixDone):
+            self.blocks(x, 0, len(self.plan.blocks))
+        return self.held
+
+    def feed(self) -> None:
+        """Turn stored outputs into what feedback edges add in this step."""
+        for edge in self.plan.edges:
+            queue = self.before.feedback.get(edge.number, ())
+            if len(queue) == edge.spec.delay:
+                target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
+                value = self.path(edge.sites, queue[0])
+                self.added[target] = self.added[target] + value if target in self.added else value
+
+    def after(self) -> NetState:
+        """Return the state this step leaves."""
+        feedback = {edge.number: self._queue(edge) for edge in self.plan.edges}
+        before = self.before
+        return NetState(before.t + 1, self.units, self.psp, self.masks, self.fits, feedback)
+
+    def _queue(self, edge: Edge) -> tuple[Tensor, ...]:
+        value = self.outputs[edge.spec.source]
+        if edge.spec.detach:
+            value = value.detach()
+        value = self.ops.carry(edge.sites[0], value)
+        return (*self.before.feedback.get(edge.number, ()), value)[-edge.spec.delay :]
+
+    def current(self, site: Site, x: Tensor) -> Tensor:
+        """Return the held current, or synapse and norm of this step."""
+        for values in (self.held.outputs, self.held.currents):
+            if site.name in values:
+                return values[site.name]
+        if self.holding and not site.static_input:
+            raise _PrefixDone
+        current = site.normalise(self.ops.synapse(site, x))
+        if self.holding and site.static_input and not site.static:
+            self.held.currents[site.name] = current
+        return current
+
+    def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
+        """Advance the unit by one step."""
+        name = site.name
+        if name in self.held.outputs:
+            return self.held.outputs[name]
+        if self.holding and not site.static:
+            return current  # the value is not used: only what is static is kept
+        out = current
+        if site.neuron is not None:
+            unit = site.neuron.unit
+            state = self.before.units.get(name)
+            if unit.stateful and state is None:
+                state = unit.init(current)
+            out, state = unit.step(state, current, self.theta(site))
+            self.units[name] = self.ops.carry(site, state)
+            out = self.ops.emit(site, out)
+        if self.observers:
+            x_in = None if name in self.held.currents else x.unsqueeze(0)
+            self.report(site, x_in, current.unsqueeze(0), out.unsqueeze(0))
+        out = self.scaled(site, self._dropped(site, out))
+        if site.spec.psp is not None:
+            last = self.before.psp.get(name)
+            out = site.spec.psp.scale * out
+            out = out if last is None else site.spec.psp.decay * last + out
+            self.psp[name] = self.ops.carry(site, out)
+        if self.holding:
+            self.held.outputs[name] = out
+        return out
+
+    def _dropped(self, site: Site, out: Tensor) -> Tensor:
+        if not (self.training and site.spec.dropout):
+            return out
+        if not site.spec.dropout_held:
+            return out * self.mask(site, out, f"{site.name}/{self.before.t}")
+        if site.name not in self.masks:
+            self.masks[site.name] = self.mask(site, out, site.name)
+        return out * self.masks[site.name]
+
+    def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
+        """Fit channels, remembering the choice of "topk"."""
+        key = f"{block.number}.{turn}"
+        y, state = fit_channels(
+            y, block.in_shape[0], block.spec.fit, _kept(self.plan, block), self.fits.get(key)
+        )
+        if state is not None:
+            self.fits[key] = state
+        return y
+
+
+class TrainWalk(Walk):
+    """Layer after layer on whole trains [T, B, ...]; a constant train stays one tensor."""
+
+    def current(self, site: Site, x: Tensor) -> Tensor:
+        """Run the synapse once on all steps, once in all on a constant train."""
+        if is_constant(x):
+            current = site.normalise(self.ops.synapse(site, x[0]))
+            return current.unsqueeze(0).expand(x.shape[0], *current.shape)
+        steps = x.shape[0]
+        current = self.ops.synapse(site, x.flatten(0, 1))
+        if site.spec.norm == "batch_step" and site.norm is not None and site.norm.training:
+            parts = current.unflatten(0, (steps, -1)).unbind(0)
+            return torch.stack([site.normalise(part) for part in parts])
+        return site.normalise(current).unflatten(0, (steps, -1))
+
+    def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
+        """Run the unit over the whole train."""
+        out = self.ops.emit(site, self._train(site, current)) if site.neuron else current
+        if self.observers:
+            once = is_constant(current) and not (site.unit and site.unit.stateful)
+            seen = (current[:1], out[:1]) if once else (current, out)
+            self.report(site, x[:1] if is_constant(x) else x, *seen)
+        steps = out.shape[0]
+        if self.training and site.spec.dropout:
+            if site.spec.dropout_held:
+                out = out * self.mask(site, out[0], site.name)
+            else:
+                labels = [f"{site.name}/{t}" for t in range(steps)]
+                out = out * torch.stack([self.mask(site, out[0], label) for label in labels])
+        out = self.scaled(site, out)
+        if site.spec.psp is not None:
+            out = low_pass(out, site.spec.psp.decay, site.spec.psp.scale)
+        return out
+
+    def _train(self, site: Site, currents: Tensor) -> Tensor:
+        assert site.neuron is not None
+        unit = site.neuron.unit
+        if not unit.stateful:
+            if is_constant(currents):
+                out = unit.step(None, currents[0], self.theta(site))[0]
+                return out.unsqueeze(0).expand(currents.shape[0], *out.shape)
+            return unit.step(None, currents, self.theta(site))[0]
+        if self.ops.sequence is not None:
+            return self.ops.sequence(site, currents)
+        state = unit.init(currents[0])
+        theta = self.theta(site)
+        outs = []
+        for current in currents.unbind(0):
+            out, state = unit.step(state, current, theta)
+            state = self.ops.carry(site, state)
+            outs.append(out)
+        return torch.stack(outs)
+
+    def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
+        """Fit channels step by step, since "topk" chooses at the first active step."""
+        state, parts = None, []
+        for step in y.unbind(0):
+            part, state = fit_channels(
+                step, block.in_shape[0], block.spec.fit, _kept(self.plan, block), state
+            )
+            parts.append(part)
+        return torch.stack(parts)
+
+
+class RateWalk(Walk):
+    """One pass in which every unit answers with its steady rate."""
+
+    def current(self, site: Site, x: Tensor) -> Tensor:
+        """Synapse and norm of a rate."""
+        return site.normalise(self.ops.synapse(site, x))
+
+    def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
+        """Answer with the steady rate, held dropout and amplitude included."""
+        out = current
+        if site.neuron is not None:
+            out = self.ops.emit(site, site.neuron.unit.rate(current, self.theta(site)))
+        if self.observers:
+            self.report(site, x.unsqueeze(0), current.unsqueeze(0), out.unsqueeze(0))
+        if self.training and site.spec.dropout:
+            out = out * self.mask(site, out, site.name)
+        out = self.scaled(site, out)
+        psp = site.spec.psp
+        return out if psp is None else out * (psp.scale / (1 - psp.decay))
+
+    def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
+        """Fit channels by their rates."""
+        return fit_channels(
+            y, block.in_shape[0], block.spec.fit, _kept(self.plan, block), None
+        )[0]
+
+
+def is_constant(train: Tensor) -> bool:
+    """Whether a train [T, ...] is one tensor seen T times (an expanded view)."""
+    return train.shape[0] == 1 or train.stride(0) == 0
+
+
+def low_pass(train: Tensor, decay: float, scale: float) -> Tensor:
+    """Filter a train over time: y[t] = decay y[t-1] + scale s[t], y[-1] = 0."""
+    parts: list[Tensor] = []
+    for step in train.unbind(0):
+        parts.append(scale * step + decay * parts[-1] if parts else scale * step)
+    return torch.stack(parts)
+
+
+def _kept(plan: Plan, block: Block) -> Tensor | None:
+    return None if block.kept is None else plan.get_buffer(f"kept_{block.number}")

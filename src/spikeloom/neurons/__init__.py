@@ -1,0 +1,1 @@
+"""Neurons: units (pure equations), surrogate slopes, and the module that owns what is trained."""

@@ -1,0 +1,246 @@
+"""Integrate-and-fire neurons without leak, and the step that every spiking unit here shares."""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.neurons.base import UNITS, Theta, state_zeros
+from spikeloom.neurons.spike import spike
+from spikeloom.neurons.surrogate import Surrogate, Triangle
+
+Reset = Literal["soft", "hard", "none"]
+
+
+class SpikingState(NamedTuple):
+    """What a spiking neuron carries over a step; absent parts are None.
+
+    Shape:
+        all: [B, ...], as the current.
+    """
+
+    v: Tensor
+    """Potential after the reset (order "after_fire") or before it ("next_step")."""
+    s: Tensor | None
+    """Spikes of the last step, for order "next_step"."""
+    i: Tensor | None
+    """Synaptic current, where beta > 0."""
+    wait: Tensor | None
+    """Refractory steps left."""
+
+
+@UNITS.register("if")
+@dataclass(frozen=True)
+class IF:
+    r"""Integrate-and-fire neuron.
+
+    With decay :math:`\alpha = 1` (`LIF` sets another), input :math:`c[t]` and, where ``beta > 0``,
+    synaptic current :math:`i[t] = \beta i[t-1] + c[t]` (else :math:`i = c`), order "after_fire" is
+
+    .. math::
+        u[t] = \alpha v[t-1] + i[t], \quad s[t] = H(u[t] - f v_{th}), \quad
+        v[t] = u[t] - v_{th} s[t],
+
+    and order "next_step" applies decay and reset to the same old potential:
+
+    .. math:: v[t] = \alpha v[t-1] - v_{th} s[t-1] + i[t], \quad s[t] = H(v[t] - f v_{th}).
+
+    A hard reset replaces the fired potential by v_reset (where "next_step": the decayed fired
+    potential), reset "none" leaves it. The first step starts at v = i = 0.
+
+    Args:
+        v_th: threshold, and the amount a soft reset subtracts; above 0.
+        reset: "soft" subtracts v_th, "hard" sets v_reset, "none" does nothing.
+        order: "after_fire" (OTTT, SLTT, IDE) or "next_step" (Panda eq. 2-3).
+        fires: ">=" fires at the level, ">" only above it (NA).
+        fire_fraction: firing level in thresholds (DSR's alpha); the amount subtracted stays v_th.
+        detach_reset: the reset carries no gradient.
+        v_reset: where a hard reset leads to.
+        refractory: steps after a spike in which input is ignored and nothing fires; leak goes on.
+        beta: decay of the synaptic current per step, in [0, 1); 0 means no synaptic current.
+        scale_current: multiply the input of the synaptic current by 1 - beta.
+        surrogate: slope used in place of dH/du.
+        learn: trained quantities, from {"v_th"} (LIF: also "alpha").
+        per_channel: one trained value per channel instead of one per population.
+        v_th_min: bound kept by `project` where v_th is trained.
+
+    Raises:
+        ConfigError: a field out of range.
+
+    Source:
+        Panda et al. 2020, sec. 3.1; Xiao et al. 2022 and Meng et al. 2023 (code) for "after_fire".
+
+    Example:
+        >>> unit = IF()
+        >>> s, state = unit.step(unit.init(torch.zeros(1)), torch.tensor([1.5]), {})
+        >>> s.item(), state.v.item()
+        (1.0, 0.5)
+    """
+
+    v_th: float = 1.0
+    reset: Reset = "soft"
+    order: Literal["after_fire", "next_step"] = "after_fire"
+    fires: Literal[">=", ">"] = ">="
+    fire_fraction: float = 1.0
+    detach_reset: bool = False
+    v_reset: float = 0.0
+    refractory: int = 0
+    beta: float = 0.0
+    scale_current: bool = False
+    surrogate: Surrogate = field(default_factory=Triangle)
+    learn: tuple[str, ...] = ()
+    per_channel: bool = False
+    v_th_min: float = 1e-3
+
+    spiking: ClassVar[bool] = True
+    stateful: ClassVar[bool] = True
+    learnable: ClassVar[tuple[str, ...]] = ("v_th",)
+    alpha: ClassVar[float] = 1.0
+    scale_input: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        self._check("v_th", self.v_th > 0, "a threshold above 0")
+        self._check("v_th_min", 0 < self.v_th_min <= self.v_th, "a bound in (0, v_th]")
+        self._check("fire_fraction", self.fire_fraction > 0, "a fraction above 0")
+        self._check("refractory", self.refractory >= 0, "a number of steps, 0 or more")
+        self._check("beta", 0 <= self.beta < 1, "a decay in [0, 1)")
+        self._check("reset", self.reset in ("soft", "hard", "none"), "soft, hard or none")
+        self._check("order", self.order in ("after_fire", "next_step"), "after_fire or next_step")
+        self._check("fires", self.fires in (">=", ">"), "'>=' or '>'")
+        self._check("v_reset", math.isfinite(self.v_reset), "a finite potential")
+        known = set(self.learnable)
+        self._check("learn", set(self.learn) <= known, f"names from {sorted(known)}")
+
+    def _check(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise ConfigError(
+                f"neurons.{type(self).__name__}.{name}: expected {expected}, "
+                f"got {getattr(self, name)!r}; change it."
+            )
+
+    def init(self, current: Tensor) -> SpikingState:
+        """Return the state at rest: v = 0, no current, not refractory."""
+        zeros = state_zeros(current)
+        return SpikingState(
+            v=zeros,
+            s=zeros if self.order == "next_step" else None,
+            i=zeros if self.beta else None,
+            wait=zeros if self.refractory else None,
+        )
+
+    def step(
+        self, state: SpikingState, current: Tensor, theta: Theta
+    ) -> tuple[Tensor, SpikingState]:
+        """Advance one step.
+
+        Shape:
+            current, spikes: [B, ...]; values of theta broadcast against it.
+
+        Raises:
+            ShapeError: the state belongs to another shape.
+        """
+        if state.v.shape != current.shape:
+            raise ShapeError(
+                f"neurons.{type(self).__name__}: expected a current shaped as the carried state, "
+                f"{tuple(state.v.shape)}, got {tuple(current.shape)}; start with a fresh state."
+            )
+        v_th = theta.get("v_th", self.v_th)
+        alpha = theta.get("alpha", self.alpha)
+        i, drive = self._drive(state, current, alpha)
+        kept = state.v if alpha is self.alpha and self.alpha == 1 else alpha * state.v
+        if state.s is not None:
+            kept = self._reset(kept, state.s, v_th)
+        u = kept + drive
+        s = spike(
+            u - self.fire_fraction * v_th, self.surrogate, v_th=v_th, strict=self.fires == ">"
+        )
+        wait = state.wait
+        if wait is not None:
+            s = s * (wait == 0)
+            wait = torch.where(s > 0, float(self.refractory), (wait - 1).clamp(min=0)).detach()
+        if self.order == "next_step":
+            return s, SpikingState(u, s, i, wait)
+        return s, SpikingState(self._reset(u, s, v_th), None, i, wait)
+
+    def _drive(
+        self, state: SpikingState, current: Tensor, alpha: Tensor | float
+    ) -> tuple[Tensor | None, Tensor]:
+        """Return the new synaptic current (or None) and what is added to the potential."""
+        i, drive = None, current
+        if state.i is not None:
+            i = self.beta * state.i + ((1 - self.beta) if self.scale_current else 1) * current
+            drive = i
+        if self.scale_input:
+            drive = (1 - alpha) * drive
+        if state.wait is not None:
+            drive = drive * (state.wait == 0)
+        return i, drive
+
+    def _reset(self, v: Tensor, s: Tensor, v_th: Tensor | float) -> Tensor:
+        if self.detach_reset:
+            s = s.detach()
+        if self.reset == "soft":
+            return v - (s if isinstance(v_th, float) and v_th == 1 else v_th * s)
+        if self.reset == "hard":
+            kept = v * (1 - s)
+            return kept + self.v_reset * s if self.v_reset else kept
+        return v
+
+    def rate(self, current: Tensor, theta: Theta) -> Tensor:
+        r"""Return the steady firing rate under a constant current c.
+
+        With :math:`x = c / v_{th}` (times :math:`1 - \alpha` and :math:`1 / (1 - \beta)` where the
+        unit scales so):
+
+        - soft reset: :math:`r = clamp(x, 0, 1)`. For IF this is the limit of the spike count
+          over T, within 1 / T; for LIF it is the rate discounted by :math:`\alpha^{T-t}`, off by
+          :math:`v[T] / (v_{th} \sum_t \alpha^{T-t})` at most.
+        - hard reset to 0: :math:`r = 1 / n` with :math:`n = \ln(1 - f (1-\alpha)/x) / \ln\alpha`
+          (IF: :math:`n = f / x`), the time to the level; a simulated neuron fires every
+          :math:`\lceil n \rceil` steps.
+        - no reset: 1 where the potential ends at or above the level, else 0.
+
+        Refractory steps turn r into :math:`r / (1 + n_{ref} r)`.
+
+        Shape:
+            current, result: [B, ...].
+
+        Raises:
+            ConfigError: a hard reset to another potential than 0 has no closed form here.
+
+        Source:
+            Xiao et al. 2021 (IDE), Meng et al. 2022 (DSR) for the soft reset.
+        """
+        v_th = theta.get("v_th", self.v_th)
+        alpha = theta.get("alpha", self.alpha)
+        x = current / v_th
+        if self.beta and not self.scale_current:
+            x = x / (1 - self.beta)
+        if self.scale_input:
+            x = x * (1 - alpha)
+        if self.reset == "soft":
+            r = x.clamp(0, 1)
+        elif self.reset == "hard":
+            r = self._hard_rate(x, alpha)
+        else:
+            leak = torch.as_tensor(1 - alpha, dtype=x.dtype, device=x.device)
+            r = ((x >= self.fire_fraction * leak) & (x > 0)).to(x.dtype)
+        return r / (1 + self.refractory * r) if self.refractory else r
+
+    def _hard_rate(self, x: Tensor, alpha: Tensor | float) -> Tensor:
+        if self.v_reset:
+            raise ConfigError(
+                f"neurons.{type(self).__name__}.rate: expected v_reset = 0 for a hard reset, got "
+                f"{self.v_reset}; no closed form is implemented, simulate instead."
+            )
+        if isinstance(alpha, float) and alpha == 1:
+            return (x / self.fire_fraction).clamp(0, 1)
+        leak = torch.as_tensor(1 - alpha, dtype=x.dtype, device=x.device)
+        level = self.fire_fraction * leak
+        reaches = x > level
+        ratio = level / torch.where(reaches, x, 2 * level)  # the dummy keeps both branches finite
+        steps = torch.log1p(-ratio) / torch.log1p(-leak)
+        return torch.where(reaches, 1 / steps.clamp(min=1), torch.zeros_like(x))

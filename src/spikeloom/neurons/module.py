@@ -1,0 +1,95 @@
+"""The one module around every unit: it owns what is trained, nothing else."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.neurons.base import State, Theta, Unit
+
+
+class Neuron(nn.Module):
+    """A population of one unit; drops into any torch model for backpropagation through time.
+
+    The call maps a train of currents to a train of spikes and starts clean every time; `run`
+    carries a state on explicitly. There is nothing to reset.
+
+    Args:
+        unit: the equation.
+        channels: number of channels, needed where the unit trains per channel.
+        spatial: number of axes after the channel axis (2 for images), likewise.
+
+    Raises:
+        ConfigError: a unit that trains per channel came without `channels`.
+
+    Example:
+        >>> from spikeloom.neurons.leaky import LIF
+        >>> Neuron(LIF(alpha=0.5))(torch.full((3, 1, 1), 0.75)).flatten().tolist()
+        [0.0, 1.0, 0.0]
+    """
+
+    def __init__(self, unit: Unit, channels: int | None = None, spatial: int = 0) -> None:
+        super().__init__()
+        self.unit = unit
+        if unit.learn and unit.per_channel and channels is None:
+            raise ConfigError(
+                f"neurons.Neuron: expected channels for {type(unit).__name__} with per_channel, "
+                "got none; pass channels=."
+            )
+        shape = (channels, *[1] * spatial) if unit.per_channel and channels is not None else ()
+        for name in unit.learn:
+            start = float(getattr(unit, name))
+            if name == "alpha":
+                start = math.log(start / (1 - start))
+            self.register_parameter(f"raw_{name}", nn.Parameter(torch.full(shape, start)))
+
+    def theta(self) -> Theta:
+        """Return the trained quantities: v_th as it is, alpha as the logistic of its parameter."""
+        values = {name: self.get_parameter(f"raw_{name}") for name in self.unit.learn}
+        if "alpha" in values:
+            values["alpha"] = torch.sigmoid(values["alpha"])
+        return values
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring trained thresholds back to v_th_min; call it after an optimizer's step."""
+        if "v_th" in self.unit.learn:
+            self.get_parameter("raw_v_th").clamp_(min=getattr(self.unit, "v_th_min", 0.0))
+
+    def run(self, currents: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Map a train of currents to the train of outputs and the state left behind.
+
+        Args:
+            currents: weighted input, bias included.
+            state: what an earlier call left; None starts clean.
+
+        Shape:
+            currents, outputs: [T, B, ...].
+
+        Raises:
+            ShapeError: rank below 2.
+        """
+        if currents.dim() < 2:
+            raise ShapeError(
+                "neurons.Neuron: expected currents [T, B, ...] with time as the first axis, got "
+                f"shape {tuple(currents.shape)}; add the missing axes."
+            )
+        theta = self.theta()
+        if not self.unit.stateful:
+            return self.unit.step(None, currents, theta)
+        if state is None:
+            state = self.unit.init(currents[0])
+        outputs = []
+        for current in currents.unbind(0):
+            out, state = self.unit.step(state, current, theta)
+            outputs.append(out)
+        return torch.stack(outputs), state
+
+    def forward(self, currents: Tensor) -> Tensor:
+        """Map a train of currents to the train of outputs, from rest."""
+        return self.run(currents)[0]
+
+    def extra_repr(self) -> str:
+        """Show the equation."""
+        return repr(self.unit)

@@ -1,0 +1,164 @@
+r"""Surrogate slopes: what stands in for the derivative of the spike.
+
+Each is a frozen dataclass with one method, ``slope(u, v_th)``, where :math:`u = v - v_{th}`.
+All are even in u, and `peak` of the docstring is their value at u = 0.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.base.registry import Registry
+
+SURROGATES: Registry[type["Surrogate"]] = Registry("surrogate", "spikeloom.neurons")
+
+
+@runtime_checkable
+class Surrogate(Protocol):
+    """A stand-in for dH/du."""
+
+    def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
+        """Return the slope at distance u from the threshold v_th (same unit as u)."""
+        ...
+
+
+def _positive(surrogate: object, **values: float) -> None:
+    for name, value in values.items():
+        if not value > 0 or not math.isfinite(value):
+            raise ConfigError(
+                f"neurons.{type(surrogate).__name__}.{name}: expected a finite number above 0, "
+                f"got {value}; choose one."
+            )
+
+
+@SURROGATES.register("triangle")
+@dataclass(frozen=True)
+class Triangle:
+    r"""Piecewise-linear slope.
+
+    .. math:: \gamma \max(0, 1 - |u| / w), \qquad w = width \cdot v_{th}
+
+    With ``relative=False`` the half-width is `width` itself, in the unit of v.
+
+    Args:
+        gamma: peak.
+        width: half-width of the support, in thresholds (or in the unit of v).
+        relative: measure the width in thresholds.
+
+    Source:
+        Panda et al. 2020, eq. 4 (gamma = 0.3, relative); SLTT's code (gamma = 1, absolute).
+    """
+
+    gamma: float = 0.3
+    width: float = 1.0
+    relative: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(self, gamma=self.gamma, width=self.width)
+
+    def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
+        """Return the slope at u."""
+        width = self.width * v_th if self.relative else self.width
+        return (1 - u.abs() / width).clamp_(min=0).mul_(self.gamma)
+
+
+@SURROGATES.register("rectangle")
+@dataclass(frozen=True)
+class Rectangle:
+    r"""Box: ``height`` where :math:`|u| \le width / 2`, else 0.
+
+    Source:
+        SLTT's code (width = height = 1).
+    """
+
+    width: float = 1.0
+    height: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, width=self.width, height=self.height)
+
+    def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
+        """Return the slope at u."""
+        return (u.abs() <= self.width / 2).to(u.dtype) * self.height
+
+
+@SURROGATES.register("sigmoid")
+@dataclass(frozen=True)
+class Sigmoid:
+    r"""Derivative of a logistic: :math:`k\,\sigma(ku)\,(1 - \sigma(ku))`; peak k / 4.
+
+    Source:
+        OTTT's code (k = 4).
+    """
+
+    k: float = 4.0
+
+    def __post_init__(self) -> None:
+        _positive(self, k=self.k)
+
+    def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
+        """Return the slope at u."""
+        half = torch.sigmoid(u * self.k)
+        return (1 - half).mul_(half).mul_(self.k)
+
+
+@SURROGATES.register("arctan")
+@dataclass(frozen=True)
+class Arctan:
+    r"""Derivative of a scaled arctangent: :math:`\frac{a/2}{1 + (\frac{\pi}{2} a u)^2}`.
+
+    Source:
+        Fang et al. 2021 (SEW-ResNet code, a = 2: peak 1).
+    """
+
+    a: float = 2.0
+
+    def __post_init__(self) -> None:
+        _positive(self, a=self.a)
+
+    def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
+        """Return the slope at u."""
+        return (u * (math.pi / 2 * self.a)).square_().add_(1).reciprocal_().mul_(self.a / 2)
+
+
+@SURROGATES.register("fast_sigmoid")
+@dataclass(frozen=True)
+class FastSigmoid:
+    r"""Derivative of a fast sigmoid: :math:`(1 + k|u|)^{-2}`; peak 1.
+
+    Source:
+        Zenke & Ganguli 2018 (SuperSpike).
+    """
+
+    k: float = 25.0
+
+    def __post_init__(self) -> None:
+        _positive(self, k=self.k)
+
+    def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
+        """Return the slope at u."""
+        return u.abs().mul_(self.k).add_(1).pow_(-2)
+
+
+@SURROGATES.register("exponential")
+@dataclass(frozen=True)
+class Exponential:
+    r"""Two-sided exponential: :math:`h\,e^{-k|u|}`; peak h.
+
+    Source:
+        Shrestha & Orchard 2018 (SLAYER) for the form.
+    """
+
+    k: float = 5.0
+    height: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, k=self.k, height=self.height)
+
+    def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
+        """Return the slope at u."""
+        return u.abs().mul_(-self.k).exp_().mul_(self.height)

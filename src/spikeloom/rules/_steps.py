@@ -1,0 +1,83 @@
+"""What rules with a loss at every step share: the loop over time, and constant input."""
+
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.types import Batch
+from spikeloom.neurons.base import State, detach_state
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import Ops
+from spikeloom.nets.readout import Objective
+from spikeloom.nets.site import Site
+from spikeloom.nets.walk import Held, NetState, is_constant
+from spikeloom.rules.base import RuleReport
+
+
+def cut(site: Site, state: State) -> State:
+    """Detach what is carried to the next step."""
+    return detach_state(state)
+
+
+def learn_by_step(
+    net: SpikingNet,
+    batch: Batch,
+    objective: Objective,
+    ops: Ops,
+    *,
+    active: Collection[int],
+    after_step: Callable[[], None],
+    may_hold: bool,
+) -> RuleReport:
+    r"""Run step by step, going backward at once from the loss of each active step.
+
+    .. math:: L = \frac{1}{T} \sum_t \ell(o[t], y)
+
+    Each step's graph is freed before the next step, so memory does not grow with T. Where the
+    input is constant and the weights stay, the first current is computed once: each step adds to
+    its gradient, and one backward pass at the end takes the sum through the synapse.
+
+    Args:
+        net: the network.
+        batch: encoded input.
+        objective: loss of one step's features.
+        ops: the rule's seams; `carry` must detach.
+        active: steps with a backward pass; the others only move the state on.
+        after_step: called after each active step (online rules commit here).
+        may_hold: whether a constant input may be used once.
+    """
+    steps = batch.steps
+    held = leaves = None
+    if may_hold and steps > 1 and is_constant(batch.xs):
+        held = net.hold(batch.xs[0], ops, rng=batch.rng)
+        leaves = held.leaves()
+    state: NetState | None = None
+    loss = logits = None
+    for t, x in enumerate(batch.xs.unbind(0)):
+        learning = t in active
+        with torch.set_grad_enabled(learning):
+            h, state = net.step(x, state, ops, rng=batch.rng, held=leaves)
+            step = objective(h, ops)
+        if learning:
+            (step.value / steps).backward()
+            after_step()
+        value, scores = step.value.detach() / steps, step.logits.detach() / steps
+        loss = value if loss is None else loss + value
+        logits = scores if logits is None else logits + scores
+    if held is not None and leaves is not None:
+        _backward(held, leaves)
+    assert loss is not None and logits is not None
+    return RuleReport(loss, logits)
+
+
+def _backward(held: Held, leaves: Held) -> None:
+    """Send the gradients collected at the leaves through what was computed once."""
+    pairs = [
+        (value, leaf.grad)
+        for value, leaf in zip(held.tensors(), leaves.tensors(), strict=True)
+        if leaf.grad is not None
+    ]
+    if pairs:
+        values: list[Tensor] = [value for value, _ in pairs]
+        torch.autograd.backward(values, [grad for _, grad in pairs])

@@ -1,0 +1,56 @@
+"""The baseline: the ReLU net of the same spec, by ordinary backpropagation, at T = 1."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spikeloom.base.citation import Citation
+from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.types import Batch
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.readout import Objective
+from spikeloom.nets.site import Site
+from spikeloom.rules.base import RULES, Commit, LearningRule, RuleFacts, RuleReport
+
+
+@RULES.register("ann")
+@dataclass(frozen=True)
+class Ann(LearningRule):
+    """Backpropagation in a net without spikes.
+
+    Source:
+        Rumelhart, Hinton & Williams 1986.
+    """
+
+    facts: ClassVar[RuleFacts] = RuleFacts(
+        title="backpropagation in the ReLU net of the same spec",
+        source=Citation(
+            "Rumelhart, Hinton & Williams",
+            "Learning representations by back-propagating errors",
+            "Nature",
+            1986,
+        ),
+        order="layer",
+        memory="constant",
+        spiking=False,
+    )
+
+    def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
+        """Refuse nets that spike and inputs with more than one step."""
+        if net.spec.spiking:
+            raise UnsupportedNet(
+                "rules.ann: expected a net without spiking units, got one; build it from "
+                "spec.as_ann()."
+            )
+        if sample.steps != 1:
+            raise UnsupportedNet(
+                f"rules.ann: expected T = 1, got {sample.steps}; set steps = 1."
+            )
+
+    def learn(
+        self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
+    ) -> RuleReport:
+        """One forward and one backward pass; one commit."""
+        logits, value = objective.over(net.run_by_layer(batch.xs, rng=batch.rng))
+        value.backward()
+        commit()
+        return RuleReport(value.detach(), logits.detach())

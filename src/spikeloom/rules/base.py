@@ -1,0 +1,111 @@
+"""What a learning rule is, what it promises, and what it reports."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from spikeloom.base.citation import Citation
+from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.registry import Registry
+from spikeloom.base.types import Batch
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.readout import Objective
+from spikeloom.nets.site import Site
+
+RULES: Registry[type["LearningRule"]] = Registry("learning rule", "spikeloom.rules")
+
+Commit = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class RuleFacts:
+    """What can be said about a rule without running it.
+
+    Args:
+        title: full name.
+        source: where it comes from.
+        order: how it runs the net.
+        memory: law of training memory in the number of steps T.
+        online: whether it learns while the input is still arriving.
+        spiking: whether it trains spiking nets; a rule for the ReLU net of the spec says no.
+        linear_in_batch: whether the update of a batch is the mean of its samples' updates.
+        needs_labels: whether it needs targets.
+    """
+
+    title: str
+    source: Citation
+    order: Literal["time", "layer", "equilibrium"]
+    memory: Literal["constant", "linear"]
+    online: bool = False
+    spiking: bool = True
+    linear_in_batch: bool = True
+    needs_labels: bool = True
+
+
+@dataclass(frozen=True)
+class RuleReport:
+    """What one call of `learn` did.
+
+    Shape:
+        loss: []; logits: [B, K], the prediction over the whole sequence.
+    """
+
+    loss: Tensor
+    logits: Tensor
+
+
+class LearningRule:
+    """Base of all rules: a frozen dataclass of options plus `learn`.
+
+    `learn` leaves the update direction in ``.grad`` (accumulating, never zeroing) and calls
+    `commit` whenever an update is due. `commit` belongs to the loop: it averages over processes,
+    clips, steps the optimizer, projects and zeroes.
+    """
+
+    facts: ClassVar[RuleFacts]
+
+    def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
+        """Check that the net can be trained and set up what the rule owns.
+
+        Raises:
+            UnsupportedNet: it cannot; the message says why and what to change.
+        """
+
+    def commits(self, steps: int) -> int:
+        """Return how many updates `learn` makes for a batch of `steps` time steps."""
+        return 1
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Return what is trained and owned by the rule itself."""
+        return ()
+
+    def learn(
+        self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
+    ) -> RuleReport:
+        """Learn from one batch."""
+        raise NotImplementedError
+
+    def project(self) -> None:
+        """Bring parameters back into their bounds; runs after each update."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the rule remembers between batches."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what the rule remembers."""
+
+
+def refuse_tail(net: SpikingNet, rule: str) -> None:
+    """Refuse nets whose last blocks read the time mean, for rules with a loss at every step.
+
+    Raises:
+        UnsupportedNet: there is such a block.
+    """
+    if net.spec.tail is not None:
+        raise UnsupportedNet(
+            f"rules.{rule}: expected features at every step, but block {net.spec.tail} reads the "
+            "time mean; set reads = 'step' on it or train with bptt."
+        )

@@ -1,0 +1,140 @@
+"""Online training through time: each step's error meets a trace of past input spikes."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from spikeloom.base.citation import Citation
+from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.types import Batch
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import Ops
+from spikeloom.nets.readout import Objective
+from spikeloom.nets.site import Site
+from spikeloom.rules._steps import cut, learn_by_step
+from spikeloom.rules.base import (
+    RULES,
+    Commit,
+    LearningRule,
+    RuleFacts,
+    RuleReport,
+    refuse_tail,
+)
+
+
+@RULES.register("ottt")
+@dataclass(frozen=True)
+class Ottt(LearningRule):
+    r"""Online training through time (OTTT-A, OTTT-O).
+
+    .. math::
+        \nabla_W L = \frac{1}{T} \sum_t \delta[t]\, \hat p[t]^T, \qquad
+        \hat p[t] = \lambda \hat p[t-1] + p[t]
+
+    :math:`\delta` is SLTT's; biases and the first layer see no trace. :math:`\lambda` is the decay
+    of the presynaptic neurons (of the synapse's own neurons on the net's input and behind joins).
+
+    Args:
+        update: "batch" commits once with the sum over t (OTTT-A); "online" commits after every
+            step, state and traces carried over unchanged (OTTT-O).
+        first_layer_trace: whether synapses on the net's input keep a trace too: the paper's
+            formula says yes, its code and the default no.
+        trace_decay: lambda for every synapse, in [0, 1], instead of the neurons' own.
+
+    Raises:
+        ConfigError: a setting out of range.
+
+    Source:
+        Xiao et al. 2022, sec. 4 and code.
+    """
+
+    update: Literal["batch", "online"] = "batch"
+    first_layer_trace: bool = False
+    trace_decay: float | None = None
+
+    facts: ClassVar[RuleFacts] = RuleFacts(
+        title="online training through time",
+        source=Citation(
+            "Xiao et al.",
+            "Online Training Through Time for Spiking Neural Networks",
+            "NeurIPS",
+            2022,
+            "arXiv:2210.04195",
+        ),
+        order="time",
+        memory="constant",
+        online=True,
+    )
+
+    def __post_init__(self) -> None:
+        if self.update not in ("batch", "online"):
+            raise ConfigError(
+                f"rules.ottt.update: expected batch or online, got {self.update!r}; change it."
+            )
+        if self.trace_decay is not None and not 0 <= self.trace_decay <= 1:
+            raise ConfigError(
+                f"rules.ottt.trace_decay: expected [0, 1], got {self.trace_decay}; change it."
+            )
+
+    def commits(self, steps: int) -> int:
+        """Return 1, or T where updates are online."""
+        return steps if self.update == "online" else 1
+
+    def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
+        """Refuse nets in which the trace of a layer's input is not the map of a spike trace."""
+        refuse_tail(net, "ottt")
+        for site in (*net.sites, *head_sites):
+            if not site.spec.weighted:
+                continue
+            if not site.linear_path:
+                raise UnsupportedNet(
+                    f"rules.ottt: expected a linear path into layer {site.name}, got a max pool; "
+                    "use average pooling (P)."
+                )
+            if self.trace_decay is None:
+                self._decay(site)
+
+    def learn(
+        self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
+    ) -> RuleReport:
+        """Go backward at every step with traces in the weight gradients."""
+        online = self.update == "online"
+        traces: dict[str, Tensor] = {}
+
+        def synapse(site: Site, x: Tensor) -> Tensor:
+            if not site.spec.weighted or (site.external and not self.first_layer_trace):
+                return site.synapse(x)
+            value = x.detach()
+            if site.name in traces:
+                # a new tensor: the last one may still wait for its backward pass
+                traces[site.name] = traces[site.name] * self._decay(site) + value
+            else:
+                traces[site.name] = value
+            return site.synapse.credited(x, traces[site.name])
+
+        report = learn_by_step(
+            net,
+            batch,
+            objective,
+            Ops(synapse=synapse, carry=cut),
+            active=range(batch.steps),
+            after_step=commit if online else lambda: None,
+            may_hold=not online and not self.first_layer_trace,
+        )
+        if not online:
+            commit()
+        return report
+
+    def _decay(self, site: Site) -> float:
+        if self.trace_decay is not None:
+            return self.trace_decay
+        owner = site.presynaptic or site
+        if owner.unit is None:
+            return 0.0
+        if "alpha" in owner.unit.learn:
+            raise UnsupportedNet(
+                f"rules.ottt: expected a fixed decay of the neurons before layer {site.name}, got "
+                "a trained alpha; set trace_decay or fix alpha."
+            )
+        return float(getattr(owner.unit, "alpha", 0.0))

@@ -1,0 +1,115 @@
+"""Spatial learning through time: gradients within a time step only."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from spikeloom.base.citation import Citation
+from spikeloom.base.errors import ConfigError
+from spikeloom.base.seeding import derive_seed
+from spikeloom.base.types import Batch
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import Ops
+from spikeloom.nets.readout import Objective
+from spikeloom.nets.site import Site
+from spikeloom.rules._steps import cut, learn_by_step
+from spikeloom.rules.base import (
+    RULES,
+    Commit,
+    LearningRule,
+    RuleFacts,
+    RuleReport,
+    refuse_tail,
+)
+
+
+@RULES.register("sltt")
+@dataclass(frozen=True)
+class Sltt(LearningRule):
+    r"""Spatial learning through time (SLTT, SLTT-K).
+
+    .. math:: \nabla_W L = \frac{1}{T} \sum_{t \in S} \delta[t]\, p[t]^T
+
+    :math:`\delta` runs through layers within a step; every path between steps is cut. S holds all
+    steps, or K of them drawn per batch (SLTT-K). The factor stays 1/T, so SLTT-K's gradient is
+    K/T of SLTT's in expectation.
+
+    Args:
+        k_steps: K; None takes all steps.
+        given: the steps of S themselves (from 0), instead of a draw.
+
+    Raises:
+        ConfigError: K below 1, or both options given.
+
+    Source:
+        Meng et al. 2023, sec. 4 and code.
+    """
+
+    k_steps: int | None = None
+    given: tuple[int, ...] | None = None
+
+    facts: ClassVar[RuleFacts] = RuleFacts(
+        title="spatial learning through time",
+        source=Citation(
+            "Meng et al.",
+            "Towards Memory- and Time-Efficient Backpropagation for Training Spiking Neural "
+            "Networks",
+            "ICCV",
+            2023,
+            "arXiv:2302.14311",
+        ),
+        order="time",
+        memory="constant",
+    )
+
+    def __post_init__(self) -> None:
+        if self.k_steps is not None and self.k_steps < 1:
+            raise ConfigError(
+                f"rules.sltt.k_steps: expected 1 or more, got {self.k_steps}; change it."
+            )
+        if self.k_steps is not None and self.given is not None:
+            raise ConfigError(
+                "rules.sltt: expected k_steps or given, got both; drop one of them."
+            )
+
+    def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
+        """Refuse nets without features at every step, and steps that do not exist."""
+        refuse_tail(net, "sltt")
+        self._chosen(sample)
+
+    def learn(
+        self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
+    ) -> RuleReport:
+        """Go backward at the chosen steps; one commit."""
+        report = learn_by_step(
+            net,
+            batch,
+            objective,
+            Ops(carry=cut),
+            active=self._chosen(batch),
+            after_step=lambda: None,
+            may_hold=True,
+        )
+        commit()
+        return report
+
+    def _chosen(self, batch: Batch) -> frozenset[int]:
+        steps = batch.steps
+        if self.given is not None:
+            if not self.given or min(self.given) < 0 or max(self.given) >= steps:
+                raise ConfigError(
+                    f"rules.sltt.given: expected steps from 0 to {steps - 1}, got {self.given}; "
+                    "change them."
+                )
+            return frozenset(self.given)
+        if self.k_steps is None:
+            return frozenset(range(steps))
+        if self.k_steps > steps:
+            raise ConfigError(
+                f"rules.sltt.k_steps: expected at most T = {steps}, got {self.k_steps}; lower it."
+            )
+        rng = batch.rng
+        draw = derive_seed(rng.seed, rng.epoch, int(rng.index[0]), "sltt")
+        order = torch.randperm(steps, generator=torch.Generator().manual_seed(draw))
+        return frozenset(order[: self.k_steps].tolist())
