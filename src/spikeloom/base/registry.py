@@ -4,11 +4,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from spikeloom.base.errors import unknown_name
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 
 class Registry(Generic[T]):
@@ -29,17 +30,17 @@ class Registry(Generic[T]):
         self._members: dict[str, T] = {}
         self._loaded = False
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[M], M]:
         """Return a decorator that files its object under `name`.
 
         Raises:
             ValueError: the name is taken by another object.
         """
 
-        def file(member: T) -> T:
+        def file(member: M) -> M:
             if name in self._members:
                 raise ValueError(f"{self.kind} '{name}' is registered twice; choose another name.")
-            self._members[name] = member
+            self._members[name] = cast(T, member)
             return member
 
         return file

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from spikeloom.base.errors import ShapeError
 from spikeloom.base.seeding import SampleRng
 
 
@@ -18,11 +20,27 @@ class Batch:
 
     Shape:
         xs: [T, B, ...]; target: [B].
+
+    Raises:
+        ShapeError: xs and target hold different numbers of samples, or no step or sample.
     """
 
     xs: Tensor
     target: Tensor
     rng: SampleRng
+
+    def __post_init__(self) -> None:
+        good = self.xs.dim() >= 3 and self.target.dim() == 1
+        if not good or self.xs.shape[1] != len(self.target) or min(self.xs.shape[:2]) < 1:
+            raise ShapeError(
+                "batch: expected xs [T, B, ...] with time as the first axis and target [B], got "
+                f"{tuple(self.xs.shape)} and {tuple(self.target.shape)}; encode the input first."
+            )
+
+    @classmethod
+    def of(cls, xs: Tensor, target: Tensor, *, seed: int = 0, epoch: int = 0) -> "Batch":
+        """Build a batch whose samples are numbered by their place in it."""
+        return cls(xs, target, SampleRng(seed, epoch, torch.arange(len(target))))
 
     @property
     def steps(self) -> int:

@@ -96,7 +96,8 @@ class Head(nn.Module):
                 "add f<classes> or build the head with features= and classes=."
             )
         head = cls(net.features, readout.out, bias=readout.bias, **options)  # pyright: ignore[reportArgumentType]
-        head.site.source = net.plan.blocks[-1].passes[-1].sites[-1] if net.plan.blocks else None
+        for site in head.sites:
+            site.source = net.plan.blocks[-1].passes[-1].sites[-1] if net.plan.blocks else None
         if net.last_linear is not None:
             head.site.synapse.weight = net.last_linear.weight
             head.site.synapse.bias = net.last_linear.bias
@@ -111,6 +112,11 @@ class Head(nn.Module):
     def site(self) -> Site:
         """The site of the logits."""
         return self.sites[0]
+
+    @property
+    def inference_sites(self) -> tuple[Site, ...]:
+        """The sites a prediction needs."""
+        return self.sites[: 1 + self.extra_maps_at_inference]
 
     def scores(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
         """Return o = W h + b.

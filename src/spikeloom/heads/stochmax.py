@@ -162,7 +162,7 @@ class Stochmax(Head):
         r = _full(ops.synapse(self.sites[2], h))
         q = torch.sigmoid(a.detach() + r)
         value = value + masked_cross_entropy(o, concrete(q, noise, self.tau), target)
-        return Loss(logits, value + posterior_kl(q, rho, hit) + auxiliary(r, hit))
+        return Loss(logits, value + posterior_kl(q, a, hit) + auxiliary(r, hit))
 
 
 def concrete(q: Tensor, u: Tensor, tau: float) -> Tensor:
@@ -177,11 +177,14 @@ def masked_cross_entropy(o: Tensor, z: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(o + torch.log(z + EPS), target)
 
 
-def posterior_kl(q: Tensor, rho: Tensor, hit: Tensor) -> Tensor:
-    """Return sum over rivals of KL(q || rho), minus log rho of the target; batch mean."""
-    q, rho = q.clamp(CLAMP, 1 - CLAMP), rho.clamp(CLAMP, 1 - CLAMP)
-    rivals = q * torch.log(q / rho) + (1 - q) * torch.log((1 - q) / (1 - rho))
-    return torch.where(hit, -torch.log(rho), rivals).sum(1).mean()
+def posterior_kl(q: Tensor, a: Tensor, hit: Tensor) -> Tensor:
+    """Return sum over rivals of KL(q || rho), minus log rho of the target; batch mean.
+
+    rho enters as its logit a: clamped, a saturated rho would lose the gradient that brings it back.
+    """
+    q = q.clamp(CLAMP, 1 - CLAMP)
+    rivals = q * (torch.log(q) + F.softplus(-a)) + (1 - q) * (torch.log1p(-q) + F.softplus(a))
+    return torch.where(hit, F.softplus(-a), rivals).sum(1).mean()
 
 
 def auxiliary(r: Tensor, hit: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.seeding import derive_seed
-from spikeloom.neurons.module import Neuron
+from spikeloom.nets.layer import LayerSpec
 from spikeloom.nets.site import Role, Site
-from spikeloom.nets.spec import BlockSpec, FeedbackSpec, LayerSpec, NetSpec
+from spikeloom.nets.spec import BlockSpec, FeedbackSpec, NetSpec
 from spikeloom.nets.synapse import Shape, Synapse
+from spikeloom.neurons.module import Neuron
 
 
 @dataclass(eq=False)
@@ -111,9 +112,7 @@ class Plan(nn.Module):
             passes.append(self._pass(spec, number, turn, signal, fed and turn == 0))
         return Block(spec, number, tuple(passes), in_shape, signal.shape, kept)
 
-    def _pass(
-        self, spec: BlockSpec, number: int, turn: int, signal: _Signal, fed: bool
-    ) -> Pass:
+    def _pass(self, spec: BlockSpec, number: int, turn: int, signal: _Signal, fed: bool) -> Pass:
         tap = replace(signal)
         tapped = spec.tap == "input"
         sites: list[Site] = []
@@ -220,7 +219,9 @@ class Plan(nn.Module):
 
     def _edge(self, spec: FeedbackSpec, number: int, blocks: list[Block]) -> Edge:
         source, target = blocks[spec.source], blocks[spec.target]
-        signal = _Signal(source.out_shape, source.passes[-1].sites[-1], False)
+        joined = source.spec.join not in ("none", "before_unit")
+        last_site = None if joined else source.passes[-1].sites[-1]
+        signal = _Signal(source.out_shape, last_site, False)
         *head, last = spec.layers
         prefix = f"feedback{number}."
         sites = self._path(head, prefix, 0, signal, "feedback")

@@ -8,14 +8,14 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from spikeloom.base.errors import ConfigError, unknown_name
 from spikeloom.base.registry import Registry
+from spikeloom.nets.layer import UNSET, LayerSpec
 from spikeloom.neurons.base import UNITS, Unit
 from spikeloom.neurons.surrogate import SURROGATES, Surrogate
-from spikeloom.nets.spec import UNSET, LayerSpec
 
 S = TypeVar("S")
 
@@ -78,9 +78,11 @@ def inline(value: Any) -> str:
 
 def _default(spec: Any, field: dataclasses.Field[Any]) -> Any:
     if isinstance(spec, LayerSpec) and field.default is UNSET:
-        return getattr(LayerSpec(spec.kind, spec.out, kernel=spec.kernel), field.name) if (
-            field.name != "kernel"
-        ) else LayerSpec(spec.kind, spec.out).kernel
+        return (
+            getattr(LayerSpec(spec.kind, spec.out, kernel=spec.kernel), field.name)
+            if (field.name != "kernel")
+            else LayerSpec(spec.kind, spec.out).kernel
+        )
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
@@ -118,7 +120,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             raise unknown_name(where, "choice", value, map(str, args))
         return value
     if dataclasses.is_dataclass(hint) or hint in _FAMILIES:
-        return from_table(hint, value, where)
+        return from_table(typing.cast("type[Any]", hint), value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -126,3 +128,27 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             f"{where}: expected {hint.__name__}, got {value!r}; change the value's type."
         )
     return value
+
+
+def from_options(
+    build: Callable[..., Any], options: Mapping[str, Any], where: str, skip: Collection[str] = ()
+) -> dict[str, Any]:
+    """Check keyword options against a callable's signature and types, and return them typed.
+
+    Args:
+        build: a class or function with annotated keyword parameters.
+        options: what the user gave.
+        where: for messages.
+        skip: parameters the caller sets itself.
+
+    Raises:
+        ConfigError: an unknown key or a wrong type.
+    """
+    hints = typing.get_type_hints(build.__init__ if isinstance(build, type) else build)
+    known = [name for name in hints if name not in {"return", *skip}]
+    values = {}
+    for key, value in options.items():
+        if key not in known:
+            raise unknown_name(where, "option", key, known)
+        values[key] = _typed(hints[key], value, f"{where}.{key}")
+    return values

@@ -4,7 +4,8 @@ Tokens, separated by blanks::
 
     c64  c64k5s2p2   convolution: width, then kernel, stride, padding where not 3, 1, kernel // 2
     t64k3s2          transposed convolution, likewise
-    f1024            fully connected; maps are flattened before it; the last f is the head's
+    f1024            fully connected; maps are flattened before it; the last f is the head's,
+                     unless in brackets: [f10]
     P  P3s2          average pool, 2x2 by default      M  M3s2    max pool
     G                global average pool               U  U8      nearest upsampling by 2, by 8
     I                no synapse: norm and unit alone (pre-activation nets)
@@ -12,9 +13,9 @@ Tokens, separated by blanks::
 
 Any layer or block may be followed, without a blank, by a TOML inline table that sets further
 fields of `LayerSpec` or `BlockSpec`: ``c64{unit = "relu"}``, ``[c64 c64]{join = "add"}``. A table
-on its own at the start sets fields of the whole net: ``default`` (fields of every layer with
-weights or "I"), ``feedback``, ``input_psp``. Paths inside tables (``shortcut``, feedback
-``layers``) are texts in the same grammar.
+on its own at the start sets fields of the whole net: ``default`` (of every layer with weights or
+"I": bias, unit, norm, dropout, dropout_held, gain, amplitude, psp), ``feedback``, ``input_psp``.
+Paths inside tables (``shortcut``, feedback ``layers``) are texts in the same grammar.
 """
 
 import dataclasses
@@ -24,9 +25,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spikeloom.base.errors import ConfigError, SpikeloomError
+from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
 from spikeloom.nets.codec import from_table, inline, to_table
-from spikeloom.nets.spec import BlockSpec, FeedbackSpec, Kind, LayerSpec, NetSpec
+from spikeloom.nets.layer import Kind, LayerSpec
+from spikeloom.nets.spec import BlockSpec, FeedbackSpec, NetSpec
 
 _LETTERS: dict[str, Kind] = {
     "c": "conv",
@@ -44,6 +46,7 @@ _TOKEN = re.compile(
     r"|(?P<bare>[GI])"
 )
 _REPEAT = re.compile(r"x(\d+)")
+_SHARED = ("bias", "unit", "norm", "dropout", "dropout_held", "gain", "amplitude", "psp")
 _FACTORED = ("unit", "norm", "bias", "gain", "dropout")
 _WINDOW = {"k": "kernel", "s": "stride", "p": "padding"}
 
@@ -53,8 +56,8 @@ def parse(text: str, **defaults: Any) -> NetSpec:
 
     Args:
         text: in the grammar of this module.
-        defaults: fields of `LayerSpec` for every layer with weights or "I" (the readout takes
-            only `bias`); the text's own default table and the layers' tables override them.
+        defaults: fields of a "default" table, as values (the readout takes only `bias`); the
+            text's own default table and the layers' tables override them.
 
     Raises:
         ConfigError: the text breaks the grammar; the message names the column.
@@ -74,7 +77,7 @@ def parse_path(text: str, **defaults: Any) -> tuple[LayerSpec, ...]:
 def write(spec: NetSpec) -> str:
     """Write a network as text; `parse` gives an equal network back."""
     common = _common_fields(spec)
-    default = LayerSpec("identity", **common)
+    default = LayerSpec("conv", 1, **common)
     table: dict[str, Any] = {}
     if common:
         table["default"] = {key: to_table(default)[key] for key in common if _odd(default, key)}
@@ -88,6 +91,8 @@ def write(spec: NetSpec) -> str:
         ]
     words = [inline(table)] if table else []
     words += [_write_block(block, common) for block in spec.blocks]
+    if spec.blocks and spec.readout is None and _is_readout(spec.blocks[-1]):
+        words[-1] = f"[{words[-1]}]"
     if spec.readout:
         words.append(_write_layer(spec.readout, {"unit": None} | _bias_of(common)))
     return " ".join(words)
@@ -100,12 +105,10 @@ class _Reader:
         self.text = text
         self.at = 0
         self.defaults = dict(defaults)
-        known = {field.name for field in dataclasses.fields(LayerSpec)} - {"kind", "out"}
-        unknown = set(defaults) - known
-        if unknown:
-            raise ConfigError(
-                f"net: expected default fields from {sorted(known)}, got {sorted(unknown)}; fix it."
-            )
+        self.bracketed = False
+        self.last_at = 0
+        self.last_own: set[str] = set()
+        _check_keys(defaults, "default", _SHARED)
 
     def fail(self, expected: str, at: int | None = None) -> ConfigError:
         at = self.at if at is None else at
@@ -138,24 +141,22 @@ class _Reader:
             raise self.fail("at least one layer", start)
         last = blocks[-1]
         readout = None
-        if _is_readout(last):
-            readout = blocks.pop().layers[0]
-            own = readout if self.last_has_unit else dataclasses.replace(readout, unit=None)
-            readout = _plain_readout(own)
-        return self.checked(
-            lambda: NetSpec(tuple(blocks), readout=readout, **extra), start
-        )
+        if _is_readout(last) and not self.bracketed:
+            layer = blocks.pop().layers[0]
+            plain = {"bias"} if layer.neurons else {"bias", "unit"}
+            if self.last_own - plain:
+                raise self.fail(
+                    f"a last layer without {', '.join(sorted(self.last_own - plain))}, since it "
+                    "is the head's (or in brackets, to stay in the body)",
+                    self.last_at,
+                )
+            readout = LayerSpec("linear", layer.out, bias=layer.bias, unit=None)
+        return self.checked(lambda: NetSpec(tuple(blocks), readout=readout, **extra), start)
 
     def net_fields(self, table: dict[str, Any]) -> dict[str, Any]:
-        known = ("default", "feedback", "input_psp")
-        for key in table:
-            if key not in known:
-                raise self.fail(f"net fields from {list(known)}, not '{key}'", 0)
+        self.checked(lambda: _check_keys(table, "net", ("default", "feedback", "input_psp")), 0)
         if "default" in table:
-            default = self.checked(
-                lambda: from_table(LayerSpec, {"kind": "identity"} | table["default"], "default"), 0
-            )
-            own = {key: getattr(default, key) for key in table["default"]}
+            own = self.checked(lambda: _default_fields(table["default"]), 0)
             self.defaults = self.defaults | own
         extra: dict[str, Any] = {}
         if "input_psp" in table:
@@ -164,6 +165,8 @@ class _Reader:
                 lambda: from_table(LayerSpec, wrapped, "input_psp").psp, 0
             )
         if "feedback" in table:
+            if not isinstance(table["feedback"], list):
+                raise self.fail("a list of feedback edges, feedback = [{source = 1, ..}]", 0)
             extra["feedback"] = tuple(
                 self.checked(lambda row=row, edge=edge: self.feedback(edge, row), 0)
                 for row, edge in enumerate(table["feedback"])
@@ -171,10 +174,10 @@ class _Reader:
         return extra
 
     def feedback(self, edge: Any, row: int) -> FeedbackSpec:
-        edge = dict(edge)
-        layers = edge.get("layers")
+        layers = edge.get("layers") if isinstance(edge, dict) else None
         if isinstance(layers, str):
-            edge["layers"] = [to_table(one) for one in parse_path(layers, **self.defaults)]
+            path = parse_path(layers, **self.defaults)
+            edge = edge | {"layers": [to_table(one) for one in path]}
         return from_table(FeedbackSpec, edge, f"feedback.{row}")
 
     def path(self) -> tuple[LayerSpec, ...]:
@@ -187,7 +190,8 @@ class _Reader:
 
     def block(self) -> BlockSpec:
         start = self.at
-        if self.peek() != "[":
+        self.bracketed = self.peek() == "["
+        if not self.bracketed:
             return BlockSpec((self.layer(),))
         self.at += 1
         layers: list[LayerSpec] = []
@@ -203,9 +207,11 @@ class _Reader:
         if self.peek() == "x":
             match = _REPEAT.match(self.text, self.at)
             if not match:
-                raise self.fail("a number of passes, as in x4,")
+                raise self.fail("a number of passes, as in x4")
             repeat, self.at = int(match[1]), match.end()
         fields = self.table() if self.peek() == "{" else {}
+        if fields.keys() & {"layers", "repeat"}:
+            raise self.fail("[layers]xN without layers or repeat in the table", start)
         self.end_of_token()
         if isinstance(fields.get("shortcut"), str):
             path = parse_path(fields["shortcut"], **self.defaults)
@@ -227,11 +233,16 @@ class _Reader:
         if match["size"]:
             fields["kernel"] = int(match["size"])
         for part in re.findall(r"[ksp]\d+", (match["window"] or "") + (match["shift"] or "")):
+            if _WINDOW[part[0]] in fields:
+                raise self.fail(f"one {_WINDOW[part[0]]} only", start)
             fields[_WINDOW[part[0]]] = int(part[1:])
         if kind == "linear" and match["window"]:
-            raise self.fail("a plain width after f, as in f10,", start)
+            raise self.fail("a plain width after f, as in f10", start)
         own = self.table() if self.peek() == "{" else {}
-        self.last_has_unit = "unit" in own
+        self.last_at, self.last_own = start, set(own)
+        if fields.keys() & own:
+            twice = ", ".join(sorted(fields.keys() & own))
+            raise self.fail(f"{twice} in the layer's word, not also in its table", start)
         self.end_of_token()
         table = fields | own
         spec = self.checked(lambda: from_table(LayerSpec, table, f"layer '{kind}'"), start)
@@ -288,8 +299,19 @@ def _is_readout(block: BlockSpec) -> bool:
     )
 
 
-def _plain_readout(layer: LayerSpec) -> LayerSpec:
-    return LayerSpec("linear", layer.out, bias=layer.bias, unit=layer.neurons)
+def _check_keys(table: Mapping[str, Any], where: str, known: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in known:
+            raise unknown_name(where, "key", key, known)
+
+
+def _default_fields(table: Any) -> dict[str, Any]:
+    """Read a default table, through a layer that may have all of its fields."""
+    if isinstance(table, Mapping):
+        _check_keys(table, "default", _SHARED)
+        table = {"kind": "conv", "out": 1} | dict(table)
+    layer = from_table(LayerSpec, table, "default")
+    return {key: getattr(layer, key) for key in table if key in _SHARED}
 
 
 def _bias_of(common: Mapping[str, Any]) -> dict[str, Any]:

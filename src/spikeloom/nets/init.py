@@ -3,16 +3,18 @@ r"""Weight initialisation: chosen so that layers fire.
 Every weight is normal with mean 0 and standard deviation :math:`k / \sqrt{n}`, n the fan-in, and
 every bias is 0. k depends on what the current drives:
 
-=========================  ==========================================================
-spiking unit               ``FIRING * v_th`` (times 1 / (1 - alpha) where inputs are scaled so)
+=========================  =========================================================
+spiking unit               :math:`(3 - \alpha)\,v_{th}`, over :math:`1 - \alpha` where
+                           the unit scales its input so
 ReLU                       :math:`\sqrt 2` (He et al. 2015)
 linear layer, readout      1
-feedback edge              0.5, below the loop gain at which activity feeds itself
-=========================  ==========================================================
+feedback edge              0.5, below the gain at which activity feeds itself
+=========================  =========================================================
 
 A binary input of rate p has second moment p, so currents have standard deviation
-:math:`k \sqrt p`: with k = 2 v_th and p = 0.15 that is 0.8 v_th, which the membrane's memory
-lifts above the threshold for a good share of neurons. The tests hold every preset to live layers.
+:math:`k \sqrt p`; what the membrane keeps from earlier steps adds to that, the more the larger
+alpha is. With this k the rates of plain nets of up to seven layers settle between 0.08 and 0.3 at
+every alpha from 0 to 1, T = 6, with average pools between (tests hold the presets to it).
 """
 
 import torch
@@ -20,8 +22,8 @@ from torch import nn
 
 from spikeloom.nets.site import Site
 
-FIRING = 2.0
-"""Standard deviation of a current, in thresholds, under an input of second moment 1."""
+FIRING = 3.0
+"""k in thresholds for neurons that forget at once; those that keep all need 1 less."""
 
 
 @torch.no_grad()
@@ -50,7 +52,6 @@ def weight_scale(site: Site) -> float:
         return 1.0
     if not unit.spiking:
         return 2.0**0.5
-    scale = FIRING * getattr(unit, "v_th", 1.0)
-    if getattr(unit, "scale_input", False):
-        scale /= max(1 - getattr(unit, "alpha", 0.0), 1e-3)
-    return scale
+    alpha = getattr(unit, "alpha", 0.0)
+    scale = (FIRING - alpha) * getattr(unit, "v_th", 1.0)
+    return scale / max(1 - alpha, 1e-3) if getattr(unit, "scale_input", False) else scale

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from spikeloom.base.errors import ConfigError, ShapeError, UnsupportedNet
+from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.seeding import Rng
 from spikeloom.nets.build import Plan
 from spikeloom.nets.grammar import parse
@@ -61,6 +61,22 @@ class SpikingNet(nn.Module):
         self._observers: tuple[Observer, ...] = ()
         initialise(self.sites, torch.Generator().manual_seed(seed))
 
+    @classmethod
+    def from_torch(cls, module: nn.Sequential, in_shape: Shape) -> "SpikingNet":
+        """Build a net around a user's own layers; both train the same parameters.
+
+        Known are Conv2d, ConvTranspose2d, Linear, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1),
+        Upsample(nearest), Flatten, BatchNorm1d/2d (statistics of each step), Dropout (one mask
+        held over T), ReLU, our `Neuron`, and Sequentials of them. A last Linear without neurons
+        is left to the head (`Head.of`); it stays out of the net's own parameters.
+
+        Raises:
+            ShapeError, UnsupportedNet: what cannot be translated, by position and class.
+        """
+        from spikeloom.nets.from_torch import translate  # it builds nets: imported when called
+
+        return translate(module, in_shape)
+
     @property
     def features(self) -> int:
         """Number of features D the head reads."""
@@ -83,7 +99,7 @@ class SpikingNet(nn.Module):
         rng: Rng | None = None,
         held: Held | None = None,
     ) -> tuple[Tensor, NetState]:
-        """Advance one time step.
+        r"""Advance one time step.
 
         Blocks behind one that reads the time mean do not run here; see `finish`.
 
@@ -98,7 +114,7 @@ class SpikingNet(nn.Module):
             Features of this step, and the state to carry on.
 
         Shape:
-            x: [B, \\*in_shape]; features: [B, D], unflattened where a tail follows.
+            x: [B, \*in_shape]; features: [B, D], unflattened where a tail follows.
 
         Raises:
             ShapeError: x does not fit the net.
@@ -116,13 +132,13 @@ class SpikingNet(nn.Module):
         return (h.flatten(1) if self.spec.tail is None else h), walk.after()
 
     def hold(self, x: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Held:
-        """Compute once what an input that never changes makes constant.
+        r"""Compute once what an input that never changes makes constant.
 
         That is everything up to the first current of a stateful unit. Valid as long as the
         weights stay the same.
 
         Shape:
-            x: [B, \\*in_shape].
+            x: [B, \*in_shape].
         """
         self._check(x.unsqueeze(0), in_time=True)
         walk = StepWalk(
@@ -131,10 +147,10 @@ class SpikingNet(nn.Module):
         return Held() if self.spec.input_psp is not None else walk.hold_prefix(x)
 
     def run_by_time(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
-        """Run step after step.
+        r"""Run step after step.
 
         Shape:
-            xs: [T, B, \\*in_shape]; result: [T, B, D].
+            xs: [T, B, \*in_shape]; result: [T, B, D].
 
         Raises:
             ShapeError: xs does not fit the net.
@@ -150,10 +166,10 @@ class SpikingNet(nn.Module):
         return self.finish(torch.stack(features), ops, rng=rng)
 
     def run_by_layer(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
-        """Run layer after layer, each on the whole train; equal to `run_by_time`.
+        r"""Run layer after layer, each on the whole train; equal to `run_by_time`.
 
         Shape:
-            xs: [T, B, \\*in_shape]; result: [T, B, D].
+            xs: [T, B, \*in_shape]; result: [T, B, D].
 
         Raises:
             ShapeError: xs does not fit the net.
@@ -192,7 +208,7 @@ class SpikingNet(nn.Module):
         rng: Rng | None = None,
         fed: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
-        """Run once with every unit's steady rate in the place of its spikes.
+        r"""Run once with every unit's steady rate in the place of its spikes.
 
         Args:
             x: constant input.
@@ -201,15 +217,14 @@ class SpikingNet(nn.Module):
             fed: rate arriving at the start of each feedback edge, by its number.
 
         Shape:
-            x: [B, \\*in_shape]; result: [B, D].
+            x: [B, \*in_shape]; result: [B, D].
         """
         self._check(x.unsqueeze(0), in_time=False)
         walk = RateWalk(self.plan, ops, rng, self._observers, self.training)
-        for edge in self.plan.edges if fed else ():
-            if edge.number in fed:
-                target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
-                value = walk.path(edge.sites, fed[edge.number])
-                walk.added[target] = walk.added.get(target, 0) + value
+        for number, rate in (fed or {}).items():
+            edge = self.plan.edges[number]
+            target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
+            walk.added[target] = walk.added.get(target, 0) + walk.path(edge.sites, rate)
         psp = self.spec.input_psp
         if psp is not None:
             x = x * (psp.scale / (1 - psp.decay))
@@ -252,6 +267,10 @@ class SpikingNet(nn.Module):
             raise ShapeError(
                 f"net: expected an input on {weight.device}, where the weights are, got "
                 f"{xs.device}; move one of them."
+            )
+        if not xs.is_floating_point():
+            raise ShapeError(
+                f"net: expected a floating-point input, got {xs.dtype}; convert it (xs.float())."
             )
         if in_time and self.training:
             for site in self.sites:

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeloom.neurons.base import State
 from spikeloom.nets.site import Site
+from spikeloom.neurons.base import State
 
 
 def plain_synapse(site: Site, x: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def keep(site: Site, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Ops:
-    """What a rule may change; the defaults are the plain network.
+    r"""What a rule may change; the defaults are the plain network.
 
     Args:
         synapse: the map from a site's input to its current (before norm).
@@ -33,7 +33,7 @@ class Ops:
             None runs the unit step by step. Used in layer order only.
 
     Shape:
-        synapse: [N, \\*in_shape] -> [N, \\*out_shape], N = B in time order, T * B in layer order;
+        synapse: [N, \*in_shape] -> [N, \*out_shape], N = B in time order, T * B in layer order;
         emit: [B, ...] or [T, B, ...]; sequence: [T, B, ...] -> [T, B, ...].
     """
 

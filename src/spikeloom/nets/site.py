@@ -6,10 +6,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
+from spikeloom.nets.layer import LayerSpec
+from spikeloom.nets.synapse import Shape, Synapse
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.module import Neuron
-from spikeloom.nets.spec import LayerSpec
-from spikeloom.nets.synapse import Shape, Synapse
 
 Role = Literal["body", "shortcut", "feedback", "readout"]
 
@@ -76,10 +76,10 @@ class Site:
         return self.spec.gain
 
     def normalise(self, current: Tensor) -> Tensor:
-        """Apply this pass's norm to currents whose statistics belong together.
+        r"""Apply this pass's norm to currents whose statistics belong together.
 
         Shape:
-            current, result: [N, \\*out_shape].
+            current, result: [N, \*out_shape].
 
         Raises:
             ShapeError: one value per channel in training, from which no variance comes.

@@ -4,180 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.errors import UnsupportedNet
+from spikeloom.nets.layer import Filter, LayerSpec, MaskSpec, require
 from spikeloom.neurons.base import Unit
-from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu
 
-Kind = Literal[
-    "conv",
-    "conv_transpose",
-    "linear",
-    "identity",
-    "avg_pool",
-    "max_pool",
-    "global_pool",
-    "upsample",
-]
-Norm = Literal["none", "batch_all", "batch_step", "weight"]
 Fit = Literal["none", "drop", "topk", "average"]
 Join = Literal["none", "add", "and", "iand", "before_unit"]
-
-WEIGHTED: tuple[Kind, ...] = ("conv", "conv_transpose", "linear")
-POOLS: tuple[Kind, ...] = ("avg_pool", "max_pool")
-
-
-class Unset:
-    """Marks a field whose default depends on the kind of layer; never survives construction."""
-
-
-UNSET = Unset()
-
-
-def require(good: bool, where: str, expected: str, came: object, todo: str) -> None:
-    """Raise the house's ConfigError unless `good`."""
-    if not good:
-        raise ConfigError(f"{where}: expected {expected}, got {came!r}; {todo}.")
-
-
-@dataclass(frozen=True)
-class Filter:
-    r"""Low-pass between a unit and the next synapse: :math:`y[t] = decay\,y[t-1] + scale\,s[t]`.
-
-    Source:
-        Yang et al. 2021 (NA): decay 1 - 1/tau_s, scale 1/tau_s.
-    """
-
-    decay: float
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(0 <= self.decay < 1, "psp.decay", "a decay in [0, 1)", self.decay, "change it")
-
-
-@dataclass(frozen=True)
-class MaskSpec:
-    """Fixed random wiring: each weight is kept with probability `density`, drawn from `seed`.
-
-    With ``self_connections=False`` a square matrix keeps no weight on its diagonal.
-    """
-
-    density: float = 1.0
-    seed: int = 0
-    self_connections: bool = True
-
-    def __post_init__(self) -> None:
-        require(0 < self.density <= 1, "mask.density", "a share in (0, 1]", self.density, "fix it")
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """One layer: synapse, then norm, then unit, then dropout, gain and low-pass.
-
-    Args:
-        kind: the synapse. "identity" has no synapse (norm and unit alone, as in pre-activation
-            nets); pools and "upsample" (nearest) have no weights.
-        out: channels or neurons, for kinds with weights.
-        kernel: side of the window; for "upsample" the factor. Default 3, pools and upsample 2.
-        stride: default 1, pools their kernel.
-        padding: default kernel // 2 ("conv", "conv_transpose"), pools 0.
-        output_padding: extra rows of "conv_transpose".
-        bias: whether the synapse has one.
-        unit: the neurons; None leaves the layer linear. Default LIF() for kinds with weights
-            and "identity", None for the rest.
-        norm: "batch_all" takes statistics over T and B, "batch_step" over B at each step,
-            "weight" standardises the weights (scaled weight standardisation).
-        dropout: share of unit outputs set to zero in training; the rest grows by 1/(1-dropout).
-        dropout_held: one mask for all T steps instead of a fresh one at each.
-        gain: amplitude of an output as the next layer sees it (2.74 in OTTT's nets).
-        amplitude: "v_th" multiplies the gain by the unit's threshold (DSR).
-        psp: low-pass between this unit and the next synapse; energy counts the spikes before it.
-
-    Raises:
-        ConfigError: a field out of range or meaningless for the kind.
-    """
-
-    kind: Kind
-    out: int = 0
-    kernel: int | Unset = UNSET
-    stride: int | Unset = UNSET
-    padding: int | Unset = UNSET
-    output_padding: int = 0
-    bias: bool = True
-    unit: Unit | None | Unset = UNSET
-    norm: Norm = "none"
-    dropout: float = 0.0
-    dropout_held: bool = True
-    gain: float = 1.0
-    amplitude: Literal["unit", "v_th"] = "unit"
-    psp: Filter | None = None
-
-    def __post_init__(self) -> None:
-        kind = self.kind
-        where = f"layer '{kind}'"
-        require(kind in get_args(Kind), "layer.kind", f"one of {get_args(Kind)}", kind, "change it")
-        weighted, pool = kind in WEIGHTED, kind in POOLS
-        self._default("kernel", 3 if kind in ("conv", "conv_transpose") else 2)
-        if kind in ("linear", "identity", "global_pool"):
-            object.__setattr__(self, "kernel", 1)
-        self._default("stride", self.kernel if pool else 1)
-        self._default("padding", 0 if pool or not weighted else self.kernel_size // 2)
-        self._default("unit", LIF() if weighted or kind == "identity" else None)
-        require(
-            (self.out >= 1) == weighted,
-            f"{where}.out",
-            "a width of 1 or more" if weighted else "no width",
-            self.out,
-            "set out" if weighted else "leave out at 0",
-        )
-        require(self.kernel_size >= 1, f"{where}.kernel", "1 or more", self.kernel, "change it")
-        require(self.step_size >= 1, f"{where}.stride", "1 or more", self.stride, "change it")
-        require(self.pad_size >= 0, f"{where}.padding", "0 or more", self.padding, "change it")
-        require(0 <= self.dropout < 1, f"{where}.dropout", "[0, 1)", self.dropout, "change it")
-        require(self.norm in get_args(Norm), f"{where}.norm", f"{get_args(Norm)}", self.norm, "fix")
-        require(
-            self.norm != "weight" or weighted, f"{where}.norm", "weights", self.norm, "use none"
-        )
-        require(
-            self.amplitude == "unit" or hasattr(self.unit, "v_th"),
-            f"{where}.amplitude",
-            "a unit with a threshold",
-            self.unit,
-            "use amplitude 'unit'",
-        )
-
-    def _default(self, name: str, value: object) -> None:
-        if isinstance(getattr(self, name), Unset):
-            object.__setattr__(self, name, value)
-
-    @property
-    def kernel_size(self) -> int:
-        """Side of the window."""
-        assert isinstance(self.kernel, int)
-        return self.kernel
-
-    @property
-    def step_size(self) -> int:
-        """Stride."""
-        assert isinstance(self.stride, int)
-        return self.stride
-
-    @property
-    def pad_size(self) -> int:
-        """Padding on each side."""
-        assert isinstance(self.padding, int)
-        return self.padding
-
-    @property
-    def neurons(self) -> Unit | None:
-        """The unit, None for a linear layer."""
-        assert not isinstance(self.unit, Unset)
-        return self.unit
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the synapse has weights."""
-        return self.kind in WEIGHTED
 
 
 @dataclass(frozen=True)
@@ -227,6 +60,18 @@ class BlockSpec:
             "a join beside a shortcut or tap",
             self.join,
             "set join, e.g. 'add'",
+        )
+        require(
+            self.tap in ("input", "first_unit"), "block.tap", "input or first_unit", self.tap, "fix"
+        )
+        require(self.reads in ("mean", "step"), "block.reads", "mean or step", self.reads, "fix it")
+        before = self.layers[:-1] if self.join == "before_unit" else self.layers
+        require(
+            self.tap == "input" or any(layer.neurons for layer in before),
+            "block.tap",
+            "a layer with a unit before the join",
+            self.tap,
+            "use tap = 'input'",
         )
         if self.join == "before_unit":
             last = self.layers[-1]
@@ -280,6 +125,13 @@ class FeedbackSpec:
             self.layers[-1].kind,
             "drop mask and restrict",
         )
+        require(
+            self.mask is None or self.layers[-1].norm != "weight",
+            "feedback.mask",
+            "a last layer without weight standardisation",
+            self.layers[-1].norm,
+            "drop the mask or the norm",
+        )
 
 
 @dataclass(frozen=True)
@@ -295,7 +147,8 @@ class NetSpec:
     Raises:
         ConfigError: a feedback edge to a block that does not exist, or a readout that is not a
             plain linear layer.
-        UnsupportedNet: a spiking block behind one that reads the time mean.
+        UnsupportedNet: a spiking block behind one that reads the time mean, or a feedback edge
+            there.
     """
 
     blocks: tuple[BlockSpec, ...]
@@ -315,9 +168,10 @@ class NetSpec:
             )
         readout = self.readout
         require(
-            readout is None or (readout.kind == "linear" and readout.neurons is None),
+            readout is None
+            or readout == LayerSpec("linear", readout.out, bias=readout.bias, unit=None),
             "net.readout",
-            "a linear layer without unit",
+            "a linear layer with a width and a bias or none, nothing else",
             readout,
             "end the net with f<classes>",
         )
@@ -325,11 +179,18 @@ class NetSpec:
 
     def _check_tail(self) -> None:
         tail = self.tail
-        for number in range(tail or 0, len(self.blocks)) if tail is not None else ():
+        for number in range(tail, len(self.blocks)) if tail is not None else ():
             if _has_unit(self.blocks[number], spiking=True):
                 raise UnsupportedNet(
                     f"net.blocks.{number}: expected no spiking block behind block {tail}, which "
                     f"reads the time mean, got one; set reads = 'step' on block {tail}."
+                )
+        for number, edge in enumerate(self.feedback if tail is not None else ()):
+            if tail is not None and max(edge.source, edge.target) >= tail:
+                raise UnsupportedNet(
+                    f"net.feedback.{number}: expected no edge from or to block {tail} or later, "
+                    f"which read the time mean, got {edge.source} -> {edge.target}; set "
+                    f"reads = 'step' on block {tail}."
                 )
 
     @property
@@ -374,9 +235,11 @@ class NetSpec:
         Spike amplitudes and low-passes go, and so do feedback edges (there is no second step).
         """
         plain = self.map_layers(
-            lambda one: replace(one, unit=Relu(), gain=1.0, amplitude="unit", psp=None)
-            if one.neurons
-            else replace(one, psp=None)
+            lambda one: (
+                replace(one, unit=Relu(), gain=1.0, amplitude="unit", psp=None)
+                if one.neurons
+                else replace(one, psp=None)
+            )
         )
         return replace(plain, feedback=(), input_psp=None)
 

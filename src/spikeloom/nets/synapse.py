@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
-from spikeloom.nets.spec import LayerSpec, MaskSpec
+from spikeloom.nets.layer import LayerSpec, MaskSpec
 from spikeloom.nets.weight import Masked, Plain, Restricted, Standardised
 
 Shape = tuple[int, ...]
@@ -72,10 +72,10 @@ class Synapse(nn.Module):
         return self.shaping(self.weight)
 
     def apply_map(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Apply the map with a given weight and bias.
+        r"""Apply the map with a given weight and bias.
 
         Shape:
-            x: [N, \\*in_shape]; a linear layer flattens it. result: [N, \\*out_shape].
+            x: [N, \*in_shape]; a linear layer flattens it. result: [N, \*out_shape].
         """
         spec = self.spec
         kernel, stride, padding = spec.kernel_size, spec.step_size, spec.pad_size

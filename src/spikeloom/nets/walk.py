@@ -5,75 +5,21 @@ for a whole train, or for rates.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import Rng, stream_for, uniform
-from spikeloom.neurons.base import State, Theta
 from spikeloom.nets.build import Block, Edge, Pass, Plan
-from spikeloom.nets.fit import FitState, fit_channels
+from spikeloom.nets.fit import fit_channels
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.site import Site
+from spikeloom.nets.state import Held, NetState, Observer
+from spikeloom.neurons.base import State, Theta
 
 _NOTHING: Theta = {}
-
-
-class Observer(Protocol):
-    """Watches sites; meters are observers."""
-
-    def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Take note of one firing.
-
-        Args:
-            site: where.
-            x_in: what the synapse received, as often as it ran: fewer steps than `current` has
-                where a constant input was used again, None where it ran no time at all.
-            current: what the unit received.
-            s_out: what it gave, before dropout, gain and low-pass.
-
-        Shape:
-            x_in: [t, B, ...]; current, s_out: [T', B, ...], T' = 1 in time order.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class NetState:
-    """All a network carries from step to step: a value, by name of site or edge."""
-
-    t: int = 0
-    units: dict[str, State] = field(default_factory=dict)
-    psp: dict[str, Tensor] = field(default_factory=dict)
-    masks: dict[str, Tensor] = field(default_factory=dict)
-    fits: dict[str, FitState] = field(default_factory=dict)
-    feedback: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a constant input makes constant: currents and outputs by site, computed once."""
-
-    currents: dict[str, Tensor] = field(default_factory=dict)
-    outputs: dict[str, Tensor] = field(default_factory=dict)
-
-    def tensors(self) -> list[Tensor]:
-        """Return all values, in a fixed order."""
-        return [*self.currents.values(), *self.outputs.values()]
-
-    def leaves(self) -> "Held":
-        """Return the same values cut from their graph, collecting gradients of their own."""
-
-        def leaf(value: Tensor) -> Tensor:
-            return value.detach().requires_grad_(value.requires_grad)
-
-        return Held(
-            {name: leaf(value) for name, value in self.currents.items()},
-            {name: leaf(value) for name, value in self.outputs.items()},
-        )
 
 
 class Walk:
@@ -132,7 +78,7 @@ class Walk:
         for site in one.sites:
             current = self.current(site, y)
             if spec.join == "before_unit" and site is one.sites[-1]:
-                current = current + self.path(one.shortcut, tap)
+                current = _meet("add", current, self.path(one.shortcut, tap))
             if site.name in self.added:
                 current = current + self.added[site.name]
             y = self.fire(site, y, current)
@@ -140,10 +86,7 @@ class Walk:
                 tap, tapped = y, True
         if spec.join in ("none", "before_unit"):
             return y
-        shortcut = self.path(one.shortcut, tap)
-        if spec.join == "add":
-            return y + shortcut
-        return y * shortcut if spec.join == "and" else (1 - y) * shortcut
+        return _meet(spec.join, y, self.path(one.shortcut, tap))
 
     def theta(self, site: Site) -> Theta:
         """Return the trained quantities of a site, read once per walk."""
@@ -259,7 +202,8 @@ class StepWalk(Walk):
             self.units[name] = self.ops.carry(site, state)
             out = self.ops.emit(site, out)
         if self.observers:
-            x_in = None if name in self.held.currents else x.unsqueeze(0)
+            reused = name in self.held.currents and self.before.t > 0
+            x_in = None if reused else x.unsqueeze(0)
             self.report(site, x_in, current.unsqueeze(0), out.unsqueeze(0))
         out = self.scaled(site, self._dropped(site, out))
         if site.spec.psp is not None:
@@ -314,13 +258,16 @@ class TrainWalk(Walk):
             seen = (current[:1], out[:1]) if once else (current, out)
             self.report(site, x[:1] if is_constant(x) else x, *seen)
         steps = out.shape[0]
-        if self.training and site.spec.dropout:
-            if site.spec.dropout_held:
-                out = out * self.mask(site, out[0], site.name)
-            else:
-                labels = [f"{site.name}/{t}" for t in range(steps)]
-                out = out * torch.stack([self.mask(site, out[0], label) for label in labels])
+        drops = self.training and site.spec.dropout > 0
+        if drops and not site.spec.dropout_held:
+            labels = [f"{site.name}/{t}" for t in range(steps)]
+            out = out * torch.stack([self.mask(site, out[0], label) for label in labels])
+        if is_constant(out):
+            out = out[:1]  # what follows keeps a constant train constant
+        if drops and site.spec.dropout_held:
+            out = out * self.mask(site, out[0], site.name)
         out = self.scaled(site, out)
+        out = out.expand(steps, *out.shape[1:])
         if site.spec.psp is not None:
             out = low_pass(out, site.spec.psp.decay, site.spec.psp.scale)
         return out
@@ -346,13 +293,16 @@ class TrainWalk(Walk):
 
     def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
         """Fit channels step by step, since "topk" chooses at the first active step."""
+        if y.shape[2] == block.in_shape[0]:
+            return y
         state, parts = None, []
-        for step in y.unbind(0):
+        for step in (y[:1] if is_constant(y) else y).unbind(0):
             part, state = fit_channels(
                 step, block.in_shape[0], block.spec.fit, _kept(self.plan, block), state
             )
             parts.append(part)
-        return torch.stack(parts)
+        fitted = torch.stack(parts)
+        return fitted.expand(y.shape[0], *fitted.shape[1:])
 
 
 class RateWalk(Walk):
@@ -377,9 +327,7 @@ class RateWalk(Walk):
 
     def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
         """Fit channels by their rates."""
-        return fit_channels(
-            y, block.in_shape[0], block.spec.fit, _kept(self.plan, block), None
-        )[0]
+        return fit_channels(y, block.in_shape[0], block.spec.fit, _kept(self.plan, block), None)[0]
 
 
 def is_constant(train: Tensor) -> bool:
@@ -393,6 +341,15 @@ def low_pass(train: Tensor, decay: float, scale: float) -> Tensor:
     for step in train.unbind(0):
         parts.append(scale * step + decay * parts[-1] if parts else scale * step)
     return torch.stack(parts)
+
+
+def _meet(join: str, y: Tensor, shortcut: Tensor) -> Tensor:
+    """Join two signals; once where both are one tensor repeated along the first axis."""
+    if y.shape[0] > 1 and is_constant(y) and is_constant(shortcut):
+        return _meet(join, y[:1], shortcut[:1]).expand_as(y)
+    if join == "add":
+        return y + shortcut
+    return y * shortcut if join == "and" else (1 - y) * shortcut
 
 
 def _kept(plan: Plan, block: Block) -> Tensor | None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from spikeloom.nets.spec import MaskSpec
+from spikeloom.nets.layer import MaskSpec
 
 
 class Plain(nn.Module):
@@ -53,7 +53,9 @@ class Masked(nn.Module):
         generator = torch.Generator().manual_seed(spec.seed)
         mask = (torch.rand(weight.shape, generator=generator) < spec.density).to(weight.dtype)
         if not spec.self_connections:
-            mask *= 1 - torch.eye(*weight.shape[:2]).reshape(*weight.shape[:2], *[1] * (weight.dim() - 2))
+            mask *= 1 - torch.eye(*weight.shape[:2]).reshape(
+                *weight.shape[:2], *[1] * (weight.dim() - 2)
+            )
         self.register_buffer("mask", mask)
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -196,8 +196,10 @@ class IF:
         unit scales so):
 
         - soft reset: :math:`r = clamp(x, 0, 1)`. For IF this is the limit of the spike count
-          over T, within 1 / T; for LIF it is the rate discounted by :math:`\alpha^{T-t}`, off by
-          :math:`v[T] / (v_{th} \sum_t \alpha^{T-t})` at most.
+          over T, within :math:`\max(1, f) / T`; for LIF with order "after_fire" it is the rate
+          discounted by :math:`\alpha^{T-t}`, off by
+          :math:`|v[T]| / (v_{th} \sum_t \alpha^{T-t})` at most ("next_step" takes the reset
+          after the decay and fires less).
         - hard reset to 0: :math:`r = 1 / n` with :math:`n = \ln(1 - f (1-\alpha)/x) / \ln\alpha`
           (IF: :math:`n = f / x`), the time to the level; a simulated neuron fires every
           :math:`\lceil n \rceil` steps.
@@ -236,7 +238,7 @@ class IF:
                 f"neurons.{type(self).__name__}.rate: expected v_reset = 0 for a hard reset, got "
                 f"{self.v_reset}; no closed form is implemented, simulate instead."
             )
-        if isinstance(alpha, float) and alpha == 1:
+        if not isinstance(alpha, Tensor) and alpha == 1:
             return (x / self.fire_fraction).clamp(0, 1)
         leak = torch.as_tensor(1 - alpha, dtype=x.dtype, device=x.device)
         level = self.fire_fraction * leak

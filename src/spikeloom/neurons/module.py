@@ -46,7 +46,9 @@ class Neuron(nn.Module):
 
     def theta(self) -> Theta:
         """Return the trained quantities: v_th as it is, alpha as the logistic of its parameter."""
-        values = {name: self.get_parameter(f"raw_{name}") for name in self.unit.learn}
+        values: dict[str, Tensor] = {
+            name: self.get_parameter(f"raw_{name}") for name in self.unit.learn
+        }
         if "alpha" in values:
             values["alpha"] = torch.sigmoid(values["alpha"])
         return values

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import torch
 
 from spikeloom.base.citation import Citation
+from spikeloom.base.errors import ConfigError
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.readout import Objective
@@ -31,6 +32,9 @@ class Bptt(LearningRule):
         loss: "end": one loss on the features reduced over T, after T steps (AGD of Panda et al.);
             "step": the mean over t of the losses of every step.
 
+    Raises:
+        ConfigError: another place for the loss.
+
     Source:
         Neftci, Mostafa & Zenke 2019; Panda et al. 2020, sec. 3.1 (loss at the end).
     """
@@ -49,6 +53,12 @@ class Bptt(LearningRule):
         order="layer",
         memory="linear",
     )
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("end", "step"):
+            raise ConfigError(
+                f"rules.bptt.loss: expected end or step, got {self.loss!r}; change it."
+            )
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse a loss at every step where features exist at the end only."""

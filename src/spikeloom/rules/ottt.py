@@ -85,7 +85,7 @@ class Ottt(LearningRule):
         """Refuse nets in which the trace of a layer's input is not the map of a spike trace."""
         refuse_tail(net, "ottt")
         for site in (*net.sites, *head_sites):
-            if not site.spec.weighted:
+            if not self._traced(site):
                 continue
             if not site.linear_path:
                 raise UnsupportedNet(
@@ -103,7 +103,7 @@ class Ottt(LearningRule):
         traces: dict[str, Tensor] = {}
 
         def synapse(site: Site, x: Tensor) -> Tensor:
-            if not site.spec.weighted or (site.external and not self.first_layer_trace):
+            if not self._traced(site):
                 return site.synapse(x)
             value = x.detach()
             if site.name in traces:
@@ -120,11 +120,20 @@ class Ottt(LearningRule):
             Ops(synapse=synapse, carry=cut),
             active=range(batch.steps),
             after_step=commit if online else lambda: None,
-            may_hold=not online and not self.first_layer_trace,
+            may_hold=not online and not self._grows(net),
         )
         if not online:
             commit()
         return report
+
+    def _traced(self, site: Site) -> bool:
+        return site.spec.weighted and (self.first_layer_trace or not site.external)
+
+    def _grows(self, net: SpikingNet) -> bool:
+        """Return whether a trace changes over time although its input does not."""
+        return any(
+            site.static_input and self._traced(site) and self._decay(site) for site in net.sites
+        )
 
     def _decay(self, site: Site) -> float:
         if self.trace_decay is not None:

@@ -1,0 +1,41 @@
+# Fresh clone -> .venv -> demo or tests. Needs Python 3.11+ and, for the installation, a network.
+PYTHON ?= python3
+BIN := .venv/bin
+# Torch goes in first and pinned: a later requirement would bring another build of it.
+TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
+
+.PHONY: demo test test-slow test-gpu test-all lint format bench-fashion bench-mnist bench-stochmax clean
+
+demo: .venv/ready
+	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: .venv/ready
+	$(BIN)/python -m pytest -m gpu
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The longer comparisons of benchmarks/results/; data as docs/howto/data.md says.
+bench-fashion bench-mnist bench-stochmax: bench-%: .venv/ready
+	for file in recipes/bench/$**.toml; do $(BIN)/spikeloom compare $$file || exit 1; done
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv runs build dist

@@ -1,0 +1,5 @@
+"""``python -m spikeloom``."""
+
+from spikeloom.cli.main import main
+
+main()

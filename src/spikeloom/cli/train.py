@@ -1,0 +1,82 @@
+"""``spikeloom train``: one recipe, one run folder."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from spikeloom.base.errors import ConfigError
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one value, e.g. --set stages.0.epochs=3."),
+]
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
+    changes: Set = None,
+    seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/<name>/seed<seed>.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace a run that is already there.")] = False,
+) -> None:
+    """Train a recipe; write its run folder and print what came out."""
+    from spikeloom.report.table import entry_rows, to_text
+    from spikeloom.train.loop import train as run
+    from spikeloom.train.recipe import build_recipe, override, read_toml
+
+    table = read_toml(recipe)
+    for key, value in [*parse_changes(changes), *_given(seed, precision, device)]:
+        table = override(table, key, value, "--set")
+    checked = build_recipe(table, str(recipe))
+    folder = out or Path("runs") / checked.name / f"seed{checked.seed}"
+    console = Console(highlight=False)
+    outcome = run(checked, folder, progress=epoch_printer(console), overwrite=force)
+    entry = {"label": checked.stage.rule.name, "control": False, "runs": [outcome.record]}
+    console.print(to_text(entry_rows([entry])), soft_wrap=True, markup=False)
+    console.print(f"run folder: {folder}", markup=False)
+
+
+def parse_changes(changes: list[str] | None) -> list[tuple[str, Any]]:
+    """Split ``path=value`` pairs.
+
+    Raises:
+        ConfigError: a change without "=".
+    """
+    from spikeloom.train.compare import parse_value
+
+    pairs = []
+    for change in changes or []:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                f"--set {change}: expected path=value, got no '='; write e.g. stages.0.epochs=3."
+            )
+        pairs.append((key, parse_value(value)))
+    return pairs
+
+
+def _given(
+    seed: int | None, precision: str | None, device: str | None
+) -> list[tuple[str, Any]]:
+    pairs = [("seed", seed), ("precision", precision), ("device", device)]
+    return [(key, value) for key, value in pairs if value is not None]
+
+
+def epoch_printer(console: Console, prefix: str = "") -> Any:
+    """Return a function that prints one line per epoch."""
+
+    def show(entry: dict[str, Any]) -> None:
+        console.print(
+            f"{prefix}epoch {entry['epoch'] + 1:3d}  loss {entry['loss']:.4f}  "
+            f"train {100 * entry['accuracy']:.2f} %  val {100 * entry['val_accuracy']:.2f} %  "
+            f"{entry['seconds']:.1f} s",
+            markup=False,
+        )
+
+    return show

@@ -1,0 +1,103 @@
+"""Sums of one site over the open batch, and their record when it closes."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from spikeloom.meters._pairs import count, formula, pairs
+from spikeloom.meters.record import SiteOperations
+from spikeloom.nets.site import Site
+
+
+@dataclass
+class Sums:
+    """Sums of one site over the open batch, per sample."""
+
+    effective: Tensor
+    ac: Tensor
+    mac: Tensor
+    mac_dense: Tensor
+    ac_folded: Tensor
+    mac_folded: Tensor
+    mac_dense_folded: Tensor
+    activity: Tensor
+    spikes_out: Tensor
+    spike_input: Tensor
+
+    @classmethod
+    def zeros(cls, samples: int, device: torch.device) -> "Sums":
+        def zero() -> Tensor:
+            return torch.zeros(samples, dtype=torch.float64, device=device)
+
+        parts = {one.name: zero() for one in fields(cls) if one.name != "spike_input"}
+        return cls(**parts, spike_input=torch.ones(samples, dtype=torch.bool, device=device))
+
+
+@dataclass
+class Tally:
+    """One site in the open batch."""
+
+    site: Site
+    sums: Sums
+    evaluations: int = 0
+    unit_steps: int = 0
+
+
+def closed(tally: Tally, steps: int, samples: int) -> SiteOperations:
+    """Turn a batch's sums into the record of its site."""
+    site, sums = tally.site, tally.sums
+    synapse, unit = site.synapse, site.unit
+    weighted = site.spec.weighted
+    once = site.static_input and tally.evaluations == 1
+    map_steps = steps if once else tally.evaluations
+    total = {
+        one.name: int(getattr(sums, one.name).sum())
+        for one in fields(sums)
+        if one.name not in ("activity", "spike_input")
+    }
+    again = map_steps // tally.evaluations if tally.evaluations else 1
+    biased = synapse.bias is not None or site.norm is not None
+    outputs = count(site.out_shape)
+    neuron_steps = outputs * tally.unit_steps * samples
+    multiplies, adds, compares = _state_operations(site)
+    return SiteOperations(
+        name=site.name,
+        kind=site.spec.kind,
+        role=site.role,
+        unit="none" if unit is None else "spiking" if unit.spiking else "analog",
+        inputs=count(synapse.in_shape),
+        neurons=outputs,
+        weights=sum(one.numel() for one in (synapse.weight, synapse.bias) if one is not None)
+        if weighted
+        else 0,
+        formula=formula(synapse),
+        pairs=pairs(synapse),
+        samples=samples,
+        evaluations=tally.evaluations * samples,
+        map_steps=map_steps * samples,
+        unit_steps=tally.unit_steps * samples,
+        ac_recomputed=total["ac"] * again,
+        mac_recomputed=total["mac"] * again,
+        activity=float(sums.activity.sum()),
+        spike_input=bool(sums.spike_input.all()),
+        bias_ac=outputs * tally.evaluations * samples if biased else 0,
+        state_mac=multiplies * neuron_steps,
+        state_ac=adds * neuron_steps,
+        state_compare=compares * neuron_steps,
+        **total,
+    )
+
+
+def _state_operations(site: Site) -> tuple[int, int, int]:
+    """Return multiplications, additions and comparisons per neuron and step.
+
+    IF: one addition and one comparison; a leak, a synaptic current and a low-pass add one
+    multiply-accumulate each.
+    """
+    unit = site.unit
+    if unit is None or not unit.stateful:
+        return 0, 0, 0
+    leaks = "alpha" in unit.learn or getattr(unit, "alpha", 1.0) != 1.0
+    filters = bool(getattr(unit, "beta", 0.0)) + (site.spec.psp is not None)
+    return int(leaks) + filters, 1, int(unit.spiking)

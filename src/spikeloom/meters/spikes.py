@@ -1,0 +1,168 @@
+"""Spikes emitted, per layer and pass."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikeloom.meters.base import BatchMeter, Spread, layer_name, per_sample
+from spikeloom.nets.site import Site
+
+
+@dataclass(frozen=True)
+class SiteSpikes:
+    r"""Spikes of one population.
+
+    .. math::
+        rate\_per\_step = \frac{spikes}{neurons \cdot sample\_steps}, \qquad
+        spikes\_per\_neuron = \frac{spikes}{neurons \cdot samples}
+
+    The second is T times the first; the literature calls either "spike rate".
+
+    Args:
+        name: of the site, or of the layer where passes were merged.
+        neurons: of one pass; of all passes where they were merged.
+        samples: number of samples seen.
+        sample_steps: sum over samples of the steps each ran.
+        spikes: emitted in all, negative spikes counted as one.
+    """
+
+    name: str
+    neurons: int
+    samples: int
+    sample_steps: int
+    spikes: int
+
+    @property
+    def rate_per_step(self) -> float:
+        """Spikes per neuron and time step, in [0, 1]."""
+        return self.spikes / (self.neurons * self.sample_steps)
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes per neuron and inference, in [0, T]."""
+        return self.spikes / (self.neurons * self.samples)
+
+
+@dataclass(frozen=True)
+class SpikeRecord:
+    """What a `SpikeMeter` saw.
+
+    Args:
+        samples: number of samples.
+        sample_steps: sum over samples of the steps each ran.
+        total: spikes of the whole net per inference, mean and standard error over samples.
+        sites: one entry per spiking site, passes apart.
+    """
+
+    samples: int
+    sample_steps: int
+    total: Spread
+    sites: tuple[SiteSpikes, ...]
+
+    @property
+    def neurons(self) -> int:
+        """Spiking neurons of the net, passes counted apart."""
+        return sum(site.neurons for site in self.sites)
+
+    @property
+    def rate_per_step(self) -> float:
+        """Spikes per neuron and time step over the whole net; 0 where nothing spikes."""
+        steps = sum(site.neurons * site.sample_steps for site in self.sites)
+        return sum(site.spikes for site in self.sites) / steps if steps else 0.0
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes per neuron and inference over the whole net; 0 where nothing spikes."""
+        return self.total.mean / self.neurons if self.neurons else 0.0
+
+    def layers(self) -> tuple[SiteSpikes, ...]:
+        """Return the entries with the passes of each layer merged."""
+        groups: dict[str, list[SiteSpikes]] = {}
+        for site in self.sites:
+            groups.setdefault(layer_name(site.name), []).append(site)
+        return tuple(_merged(name, group) for name, group in groups.items())
+
+
+class SpikeMeter(BatchMeter):
+    """Counts the spikes of every spiking site; non-spiking units are left out.
+
+    Example:
+        >>> from spikeloom.meters.base import watch
+        >>> from spikeloom.nets.net import SpikingNet
+        >>> net, meter = SpikingNet("f2", (1,)), SpikeMeter()
+        >>> with watch(net, torch.ones(3, 1, 1), meter):
+        ...     features = net(torch.ones(3, 1, 1))
+        >>> meter.read().sites
+        ()
+    """
+
+    def __init__(self) -> None:
+        super().__init__("meters.spikes")
+        self._batch: dict[str, tuple[Tensor, int, int]] = {}
+        self._totals: dict[str, SiteSpikes] = {}
+        self._samples: list[Tensor] = []
+
+    def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
+        """Count the spikes of one firing.
+
+        Shape:
+            current, s_out: [T', B, ...].
+
+        Raises:
+            ConfigError: no batch is open.
+            ShapeError: another number of samples than the batch has.
+        """
+        self._check(site, current)
+        if site.unit is None or not site.unit.spiking:
+            return
+        count = s_out.flatten(2).count_nonzero((0, 2))  # [B]
+        before, steps, _ = self._batch.get(site.name, (torch.zeros_like(count), 0, 0))
+        self._batch[site.name] = (before + count, steps + s_out.shape[0], s_out[0, 0].numel())
+
+    def read(self) -> SpikeRecord:
+        """Return the record of all closed batches.
+
+        Raises:
+            ConfigError: no batch was closed yet.
+        """
+        self._closed()
+        sites = tuple(self._totals[name] for name in self._in_order(list(self._totals)))
+        return SpikeRecord(
+            self.samples, self.sample_steps, Spread.of(per_sample(self._samples)), sites
+        )
+
+    def _fold(self, steps: int, samples: int) -> None:
+        total = torch.zeros(samples, dtype=torch.int64)
+        for name, (count, ran, neurons) in self._batch.items():
+            total += count.cpu()
+            new = SiteSpikes(name, neurons, samples, ran * samples, int(count.sum()))
+            old = self._totals.get(name)
+            self._totals[name] = new if old is None else _added(old, new)
+        self._samples.append(total)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._batch = {}
+
+
+def _added(one: SiteSpikes, other: SiteSpikes) -> SiteSpikes:
+    return SiteSpikes(
+        one.name,
+        one.neurons,
+        one.samples + other.samples,
+        one.sample_steps + other.sample_steps,
+        one.spikes + other.spikes,
+    )
+
+
+def _merged(name: str, passes: Iterable[SiteSpikes]) -> SiteSpikes:
+    group = list(passes)
+    return SiteSpikes(
+        name,
+        sum(one.neurons for one in group),
+        group[0].samples,
+        group[0].sample_steps,
+        sum(one.spikes for one in group),
+    )

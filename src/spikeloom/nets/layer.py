@@ -1,0 +1,200 @@
+"""One layer as a value: synapse, norm, unit, and what an output looks like to the next layer."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.neurons.base import Unit
+from spikeloom.neurons.leaky import LIF
+
+Kind = Literal[
+    "conv",
+    "conv_transpose",
+    "linear",
+    "identity",
+    "avg_pool",
+    "max_pool",
+    "global_pool",
+    "upsample",
+]
+Norm = Literal["none", "batch_all", "batch_step", "weight"]
+
+WEIGHTED: tuple[Kind, ...] = ("conv", "conv_transpose", "linear")
+POOLS: tuple[Kind, ...] = ("avg_pool", "max_pool")
+
+
+class Unset:
+    """Marks a field whose default depends on the kind of layer; never survives construction."""
+
+
+UNSET = Unset()
+
+
+def require(good: bool, where: str, expected: str, came: object, todo: str) -> None:
+    """Raise the house's ConfigError unless `good`."""
+    if not good:
+        raise ConfigError(f"{where}: expected {expected}, got {came!r}; {todo}.")
+
+
+@dataclass(frozen=True)
+class Filter:
+    r"""Low-pass between a unit and the next synapse: :math:`y[t] = decay\,y[t-1] + scale\,s[t]`.
+
+    Source:
+        Yang et al. 2021 (NA): decay 1 - 1/tau_s, scale 1/tau_s.
+    """
+
+    decay: float
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.decay < 1, "psp.decay", "a decay in [0, 1)", self.decay, "change it")
+
+
+@dataclass(frozen=True)
+class MaskSpec:
+    """Fixed random wiring: each weight is kept with probability `density`, drawn from `seed`.
+
+    With ``self_connections=False`` a square matrix keeps no weight on its diagonal.
+    """
+
+    density: float = 1.0
+    seed: int = 0
+    self_connections: bool = True
+
+    def __post_init__(self) -> None:
+        require(0 < self.density <= 1, "mask.density", "a share in (0, 1]", self.density, "fix it")
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer: synapse, then norm, then unit, then dropout, gain and low-pass.
+
+    Args:
+        kind: the synapse. "identity" has no synapse (norm and unit alone, as in pre-activation
+            nets); pools and "upsample" (nearest) have no weights.
+        out: channels or neurons, for kinds with weights.
+        kernel: side of the window; for "upsample" the factor. Default 3, pools and upsample 2,
+            1 for kinds without a window.
+        stride: default 1, pools their kernel.
+        padding: default kernel // 2 ("conv", "conv_transpose"), pools 0.
+        output_padding: extra rows of "conv_transpose".
+        bias: whether the synapse has one.
+        unit: the neurons; None leaves the layer linear. Default LIF() for kinds with weights
+            and "identity", None for the rest.
+        norm: "batch_all" takes statistics over T and B, "batch_step" over B at each step,
+            "weight" standardises the weights (scaled weight standardisation).
+        dropout: share of unit outputs set to zero in training; the rest grows by 1/(1-dropout).
+        dropout_held: one mask for all T steps instead of a fresh one at each.
+        gain: amplitude of an output as the next layer sees it (2.74 in OTTT's nets).
+        amplitude: "v_th" multiplies the gain by the unit's threshold (DSR).
+        psp: low-pass between this unit and the next synapse; energy counts the spikes before it.
+
+    Raises:
+        ConfigError: a field out of range or meaningless for the kind.
+    """
+
+    kind: Kind
+    out: int = 0
+    kernel: int | Unset = UNSET
+    stride: int | Unset = UNSET
+    padding: int | Unset = UNSET
+    output_padding: int = 0
+    bias: bool = True
+    unit: Unit | None | Unset = UNSET
+    norm: Norm = "none"
+    dropout: float = 0.0
+    dropout_held: bool = True
+    gain: float = 1.0
+    amplitude: Literal["unit", "v_th"] = "unit"
+    psp: Filter | None = None
+
+    def __post_init__(self) -> None:
+        kind = self.kind
+        where = f"layer '{kind}'"
+        require(kind in get_args(Kind), "layer.kind", f"one of {get_args(Kind)}", kind, "change it")
+        weighted, pool = kind in WEIGHTED, kind in POOLS
+        point = kind in ("linear", "identity", "global_pool")
+        self._default("kernel", 1 if point else 3 if kind in ("conv", "conv_transpose") else 2)
+        require(not point or self.kernel == 1, f"{where}.kernel", "none", self.kernel, "drop it")
+        self._default("stride", self.kernel if pool else 1)
+        self._default("padding", 0 if pool or not weighted else self.kernel_size // 2)
+        self._default("unit", LIF() if weighted or kind == "identity" else None)
+        require(
+            (self.out >= 1) == weighted,
+            f"{where}.out",
+            "a width of 1 or more" if weighted else "no width",
+            self.out,
+            "set out" if weighted else "leave out at 0",
+        )
+        require(self.kernel_size >= 1, f"{where}.kernel", "1 or more", self.kernel, "change it")
+        require(self.step_size >= 1, f"{where}.stride", "1 or more", self.stride, "change it")
+        require(self.pad_size >= 0, f"{where}.padding", "0 or more", self.padding, "change it")
+        self._check_window(where)
+        require(0 <= self.dropout < 1, f"{where}.dropout", "[0, 1)", self.dropout, "change it")
+        require(self.norm in get_args(Norm), f"{where}.norm", f"{get_args(Norm)}", self.norm, "fix")
+        size = self.amplitude
+        require(size in ("unit", "v_th"), f"{where}.amplitude", "unit or v_th", size, "change it")
+        require(
+            self.norm != "weight" or weighted, f"{where}.norm", "weights", self.norm, "use none"
+        )
+        require(
+            self.amplitude == "unit" or hasattr(self.unit, "v_th"),
+            f"{where}.amplitude",
+            "a unit with a threshold",
+            self.unit,
+            "use amplitude 'unit'",
+        )
+
+    def _check_window(self, where: str) -> None:
+        kind, extra = self.kind, self.output_padding
+        sized = kind in ("conv", "conv_transpose", *POOLS)
+        require(sized or self.step_size == 1, f"{where}.stride", "1", self.stride, "drop it")
+        require(sized or self.pad_size == 0, f"{where}.padding", "0", self.padding, "drop it")
+        require(
+            kind not in POOLS or self.pad_size <= self.kernel_size // 2,
+            f"{where}.padding",
+            f"half the window, {self.kernel_size // 2}, at most",
+            self.padding,
+            "lower it",
+        )
+        require(
+            0 <= extra < (self.step_size if kind == "conv_transpose" else 1),
+            f"{where}.output_padding",
+            "0 or more and below the stride of a conv_transpose",
+            extra,
+            "change it",
+        )
+
+    def _default(self, name: str, value: object) -> None:
+        if isinstance(getattr(self, name), Unset):
+            object.__setattr__(self, name, value)
+
+    @property
+    def kernel_size(self) -> int:
+        """Side of the window."""
+        assert isinstance(self.kernel, int)
+        return self.kernel
+
+    @property
+    def step_size(self) -> int:
+        """Stride."""
+        assert isinstance(self.stride, int)
+        return self.stride
+
+    @property
+    def pad_size(self) -> int:
+        """Padding on each side."""
+        assert isinstance(self.padding, int)
+        return self.padding
+
+    @property
+    def neurons(self) -> Unit | None:
+        """The unit, None for a linear layer."""
+        assert not isinstance(self.unit, Unset)
+        return self.unit
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the synapse has weights."""
+        return self.kind in WEIGHTED

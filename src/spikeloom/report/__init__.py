@@ -1,0 +1,1 @@
+"""Reports: from run records only, never from live objects."""

@@ -1,0 +1,90 @@
+"""Files of a run: written whole or not at all, read without running anything."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError, DataError
+
+FORMAT = 1
+"""Version of the run folder; a newer library opens older runs or says what to do."""
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content atomically.
+
+    Raises:
+        ConfigError: the folder cannot be written; the old content stays.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise ConfigError(
+            f"{path}: expected a folder that can be written, got '{error.strerror}'; choose "
+            "another place with --out or free some space."
+        ) from None
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as JSON."""
+    write_bytes(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records as JSON lines."""
+    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    write_bytes(path, text.encode())
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(plain, metadata={"format": str(FORMAT)}))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors; runs no code from the file.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(
+            f"{path}: expected a safetensors file, got an error: {error}; train again."
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a record.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: expected a JSON record, got an error: {error}; train again."
+        ) from None

@@ -1,0 +1,153 @@
+"""The cost record of a run: parameters, operations, energy, training memory."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from spikeloom.meters.base import Spread, watch
+from spikeloom.meters.energy import FP32, INT32, NOTE, paper_energy, strict_energy
+from spikeloom.meters.memory import memory_accesses
+from spikeloom.meters.operations import OperationMeter
+from spikeloom.meters.record import OperationRecord
+from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
+from spikeloom.meters.training import count_operations, peak_allocated
+from spikeloom.train.evaluate import EVALUATION_BATCH, predict
+from spikeloom.train.learn import learn
+from spikeloom.train.setup import Workbench, batches
+
+METERED_SAMPLES = 1000
+"""Test samples the meters watch; the standard errors in the record say whether that is enough."""
+
+
+def measure_costs(bench: Workbench) -> dict[str, Any]:
+    """Measure what inference and training cost, at the present weights.
+
+    Joules are a model, not a measurement. The net is left as it was.
+    """
+    operations, spikes = _metered(bench)
+    return {
+        "note": f"energies: {NOTE}, in pJ per inference",
+        "parameters": sum(one.numel() for one in bench.inference_parameters()),
+        "metered_samples": operations.samples,
+        "spikes": _spread(spikes.total),
+        "rate_per_step": spikes.rate_per_step,
+        "spikes_per_neuron": spikes.spikes_per_neuron,
+        "ac": _spread(operations.ac),
+        "mac": _spread(operations.mac),
+        "formula_macs": operations.formula,
+        "totals": {
+            name: operations.per_sample(name)
+            for name in (
+                "mac_dense",
+                "ac_folded",
+                "mac_folded",
+                "ac_recomputed",
+                "mac_recomputed",
+                "bias_ac",
+                "state_mac",
+                "state_ac",
+                "state_compare",
+            )
+        },
+        "energy": _energies(operations),
+        "training": _training(bench),
+        "layers": _layers(operations, spikes),
+    }
+
+
+def _metered(bench: Workbench) -> tuple[OperationRecord, SpikeRecord]:
+    """Run the first test samples under meters; the head's sites are shown to them too."""
+    operations, spikes = OperationMeter(), SpikeMeter()
+    net, head = bench.net, bench.head
+    net.eval()
+    head.eval()
+    count = min(METERED_SAMPLES, len(bench.splits.test))
+    with torch.no_grad():
+        for index in batches(count, EVALUATION_BATCH, None):
+            batch = bench.batch(bench.splits.test, index, epoch=0, part="test")
+            with watch(net, batch.xs, operations, spikes):
+                features, _ = predict(bench, batch)
+                for site in head.inference_sites:
+                    scores = site.synapse(head.reduced(features)).unsqueeze(0)
+                    operations.see(site, features, scores, scores)
+    return operations.read(), spikes.read()
+
+
+def _energies(record: OperationRecord) -> dict[str, Any]:
+    """Price the same counts in both conventions; "ann" is all pairs of the spec, run once."""
+    priced = {
+        "paper_int32": paper_energy(record, INT32),
+        "paper_int32_output": paper_energy(record, INT32, activity="output"),
+        "strict_int32": strict_energy(record, INT32),
+        "strict_fp32": strict_energy(record, FP32),
+        "strict_fp32_folded": strict_energy(record, FP32, fold_pool=True),
+    }
+    energies: dict[str, Any] = {
+        name: {"net": energy.snn, "ann": energy.ann} for name, energy in priced.items()
+    }
+    accesses = memory_accesses(record, INT32)
+    strict = priced["strict_int32"].snn
+    energies["memory_aware_int32"] = {
+        "lower": strict + accesses.lower,
+        "upper": strict + accesses.upper,
+    }
+    return energies
+
+
+def _training(bench: Workbench) -> dict[str, Any]:
+    """Measure one call of the rule on a batch of the recipe's size, without updating anything."""
+    modules = bench.modules()
+    before = {name: value.detach().clone() for name, value in modules.state_dict().items()}
+    modules.train()
+    size = min(bench.stage.batch, len(bench.splits.train))
+    batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
+
+    def once() -> None:
+        learn(bench, batch, lambda: modules.zero_grad(set_to_none=True))
+        modules.zero_grad(set_to_none=True)
+
+    peak = 0
+    for _ in range(2):  # the first call also makes what is made once
+        peak = peak_allocated(once, bench.fabric.device)
+    forward, backward = count_operations(once).per_sample(size)
+    modules.load_state_dict(before)
+    return {
+        "batch": size,
+        "peak_bytes": peak,
+        "input_bytes": batch.xs.untyped_storage().nbytes(),
+        "forward_macs": forward,
+        "backward_macs": backward,
+    }
+
+
+def _layers(operations: OperationRecord, spikes: SpikeRecord) -> list[dict[str, Any]]:
+    """Return one row per layer and pass."""
+    rates = {site.name: site for site in spikes.sites}
+    rows = []
+    for site in operations.sites:
+        seen = rates.get(site.name)
+        per = {
+            name: getattr(site, name) / site.samples
+            for name in ("ac", "mac", "mac_dense", "ac_folded", "mac_folded")
+        }
+        rows.append(
+            {
+                "site": site.name,
+                "kind": site.kind,
+                "unit": site.unit,
+                "neurons": site.neurons,
+                "fan_out": site.fan_out,
+                "formula_macs": site.formula,
+                "pairs": site.pairs,
+                "rate_in": site.rate_in,
+                "rate_per_step": seen.rate_per_step if seen else None,
+                "spikes": seen.spikes / seen.samples if seen else None,
+                **per,
+            }
+        )
+    return rows
+
+
+def _spread(value: Spread) -> dict[str, Any]:
+    return {key: part for key, part in asdict(value).items() if key != "samples"}

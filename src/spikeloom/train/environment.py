@@ -1,0 +1,33 @@
+"""What a run ran on: versions and hardware, for its record."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+_PACKAGES = ("spikeloom", "torch", "numpy", "lightning", "scikit-learn", "safetensors")
+
+
+def environment(fabric: "Fabric") -> dict[str, Any]:
+    """Return versions, device and thread count; no paths and no host name."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(fabric.device),
+        "gpu": torch.cuda.get_device_name() if fabric.device.type == "cuda" else None,
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,60 @@
+"""Nets with exact arithmetic and shorthands to measure them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from spikeloom.heads.softmax import Softmax
+from spikeloom.meters.base import watch
+from spikeloom.meters.operations import OperationMeter
+from spikeloom.meters.record import OperationRecord
+from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.spec import NetSpec
+
+
+def dyadic_net(text: str | NetSpec, in_shape: tuple[int, ...], seed: int = 0) -> SpikingNet:
+    """A net whose weights are k/256, none of them 0: sums are exact in any order."""
+    net = SpikingNet(text, in_shape).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in net.parameters():
+            draw = torch.randint(-48, 80, weight.shape, generator=generator)
+            weight.copy_((2 * draw + 1) / 256)
+    return net
+
+
+def set_weight(net: SpikingNet, site: int, weight: Tensor) -> None:
+    with torch.no_grad():
+        net.sites[site].synapse.weight.copy_(weight)
+
+
+def bernoulli(*shape: int, p: float = 0.3, seed: int = 0) -> Tensor:
+    return (torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < p).float()
+
+
+def measure(
+    net: SpikingNet,
+    batches: Sequence[Tensor],
+    *,
+    by: str = "layer",
+    head: Softmax | None = None,
+) -> tuple[OperationRecord, SpikeRecord]:
+    operations, spikes = OperationMeter(), SpikeMeter()
+    for xs in batches:
+        with torch.no_grad(), watch(net, xs, operations, spikes):
+            features = net.run_by_time(xs) if by == "time" else net.run_by_layer(xs)
+            if head is not None:
+                scores = head.logits(head.reduced(features)).unsqueeze(0)
+                for meter in (operations, spikes):
+                    meter.see(head.site, features, scores, scores)
+    return operations.read(), spikes.read()
+
+
+def operations_of(net: SpikingNet, xs: Tensor, **options: object) -> OperationRecord:
+    return measure(net, [xs], **options)[0]  # pyright: ignore[reportArgumentType]
+
+
+def site_named(record: OperationRecord, name: str):
+    return next(site for site in record.sites if site.name == name)

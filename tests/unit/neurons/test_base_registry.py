@@ -1,0 +1,148 @@
+"""Registries, how errors are worded, and citations."""
+
+import sys
+import types
+
+import pytest
+
+from spikeloom.base import registry as registry_module
+from spikeloom.base.citation import Citation
+from spikeloom.base.errors import (
+    ConfigError,
+    DataError,
+    NumericalError,
+    ShapeError,
+    SpikeloomError,
+    UnsupportedNet,
+    unknown_name,
+)
+from spikeloom.base.registry import Registry
+from spikeloom.neurons.base import UNITS
+from spikeloom.neurons.surrogate import SURROGATES
+
+EMPTY_FOLDER = "spikeloom.base"  # its files register nothing
+
+
+class Point:
+    """An entry point of another package."""
+
+    def __init__(self, load):
+        self.load = load
+
+
+@pytest.fixture
+def points(monkeypatch):
+    """Entry points by group, instead of those installed."""
+    found: dict[str, list[Point]] = {}
+    monkeypatch.setattr(registry_module, "entry_points", lambda group: found.get(group, []))
+    return found
+
+
+def test_members_are_found_by_name_and_listed_sorted():
+    family: Registry[type] = Registry("thing", EMPTY_FOLDER)
+
+    @family.register("zebra")
+    class Zebra:
+        pass
+
+    @family.register("ant")
+    class Ant:
+        pass
+
+    assert family.names() == ("ant", "zebra")
+    assert family.find("zebra") is Zebra and family.find("ant") is Ant
+    assert Ant.__name__ == "Ant"  # the decorator gives the class back
+
+
+def test_a_name_is_taken_once():
+    family: Registry[type] = Registry("thing", EMPTY_FOLDER)
+    family.register("one")(int)
+    with pytest.raises(ValueError, match="thing 'one' is registered twice; choose another name"):
+        family.register("one")(float)
+    assert family.find("one") is int
+
+
+def test_an_unknown_name_meets_the_nearest_one():
+    family: Registry[type] = Registry("thing", EMPTY_FOLDER)
+    family.register("hammer")(int)
+    family.register("saw")(float)
+    with pytest.raises(ConfigError) as error:
+        family.find("hamer")
+    message = str(error.value)
+    assert message.startswith("spikeloom.base: unknown thing 'hamer'; did you mean 'hammer'? ")
+    assert message.endswith("known: hammer, saw.")
+    with pytest.raises(ConfigError, match=r"^stages.0.tool: unknown thing 'xyz'; known: hammer"):
+        family.find("xyz", "stages.0.tool")
+
+
+def test_files_of_the_folder_are_imported_at_the_first_lookup(monkeypatch, tmp_path):
+    package = tmp_path / "loom_folder"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "base.py").write_text(
+        "from spikeloom.base.registry import Registry\nTHINGS = Registry('thing', __package__)\n"
+    )
+    line = "from loom_folder.base import THINGS\nTHINGS.register({!r})(object)\n"
+    (package / "first.py").write_text(line.format("first"))
+    (package / "_private.py").write_text(line.format("private"))
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        from loom_folder.base import THINGS  # noqa: PLC0415
+
+        assert not THINGS._members
+        assert THINGS.names() == ("first",)
+    finally:
+        for name in [key for key in sys.modules if key.startswith("loom_folder")]:
+            del sys.modules[name]
+
+
+def test_another_package_adds_members_by_entry_point(points):
+    family: Registry[type] = Registry("thing", EMPTY_FOLDER)
+    family.register("own")(int)
+    loads = []
+
+    def load():
+        loads.append(1)
+        module = types.ModuleType("plugin")
+        module.member = family.register("theirs")(float)
+        return module
+
+    points[EMPTY_FOLDER] = [Point(load)]
+    assert family.names() == ("own", "theirs")
+    assert family.find("theirs") is float
+    assert family.names() == ("own", "theirs") and loads == [1]  # loaded once
+
+
+def test_a_plugin_may_not_take_a_name_of_ours(points):
+    family: Registry[type] = Registry("thing", EMPTY_FOLDER)
+    family.register("own")(int)
+    points[EMPTY_FOLDER] = [Point(lambda: family.register("own")(float))]
+    with pytest.raises(ValueError, match="thing 'own' is registered twice"):
+        family.names()
+
+
+def test_two_families_may_live_in_one_folder():
+    assert UNITS.names() == ("if", "lif", "relu")
+    assert set(UNITS.names()).isdisjoint(SURROGATES.names())
+    with pytest.raises(ConfigError, match=r"unknown surrogate 'lif'"):
+        SURROGATES.find("lif")
+
+
+@pytest.mark.parametrize(
+    "kind", [ConfigError, ShapeError, UnsupportedNet, DataError, NumericalError]
+)
+def test_every_error_is_a_value_error_of_one_root(kind):
+    assert issubclass(kind, SpikeloomError) and issubclass(kind, ValueError)
+
+
+def test_unknown_names_of_any_type_are_worded():
+    assert str(unknown_name("recipe.rule", "rule", 7, ["b", "a"])) == (
+        "recipe.rule: unknown rule '7'; known: a, b."
+    )
+
+
+def test_a_citation_reads_as_one_line():
+    whole = Citation("Xiao et al.", "OTTT", "NeurIPS", 2022, "arXiv:2210.04195")
+    assert str(whole) == "Xiao et al. (2022). OTTT. NeurIPS. arXiv:2210.04195"
+    assert str(Citation("A", "B", "C", 1986)) == "A (1986). B. C."
+    assert whole == Citation("Xiao et al.", "OTTT", "NeurIPS", 2022, "arXiv:2210.04195")
