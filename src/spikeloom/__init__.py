@@ -1,5 +1,7 @@
 """One spiking neural network, every way to train it, one honest table."""
 
+from spikeloom.base.types import Batch
+from spikeloom.data import load_data
 from spikeloom.heads.softmax import Softmax
 from spikeloom.heads.stochmax import Stochmax
 from spikeloom.nets.grammar import parse
@@ -15,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "IF",
     "LIF",
+    "Batch",
     "BlockSpec",
     "FeedbackSpec",
     "LayerSpec",
@@ -24,5 +27,6 @@ __all__ = [
     "Softmax",
     "SpikingNet",
     "Stochmax",
+    "load_data",
     "parse",
 ]

@@ -159,7 +159,7 @@ def commits_as_often_as_it_says(case: Case) -> None:
         except ValueError:
             assert steps == 1  # a rule that chooses among several steps
             continue
-        one.learn(commit=lambda calls=calls: calls.append(one.grads()))
+        one.learn(commit=lambda one=one, calls=calls: calls.append(one.grads()))
         assert len(calls) == one.rule.commits(len(one.xs)) >= 1
         assert all(set(call) <= set(one.parameters()) and call for call in calls)
 

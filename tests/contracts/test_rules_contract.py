@@ -33,15 +33,6 @@ SURROGATE_OPTIONS = {"fast_sigmoid": {"k": 2.0}}  # the default is steep: slopes
 ENCODER_SAMPLES = {"frames": lambda x: x.unsqueeze(1).expand(-1, T, -1)}  # has its own time
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors of a few hundred numbers gain nothing from threads and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @every_case
 @pytest.mark.parametrize("check", BATTERY, ids=lambda check: check.__name__)
 def test_battery(check, case):

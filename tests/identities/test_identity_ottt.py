@@ -44,15 +44,7 @@ def test_biases_and_the_first_layer_are_those_of_sltt(name, view):
     one.same({key: ottt[key] for key in untraced}, {key: sltt[key] for key in untraced})
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="a pool behind a join", strict=True))
-        if name == "residual"
-        else name
-        for name in NETS
-    ],
-)
+@pytest.mark.parametrize("name", NETS)
 def test_the_readout_sees_a_trace(name):
     one = Problem(name)
     key = "head.synapses.readout.weight"
@@ -139,7 +131,7 @@ def by_hand(one: Problem) -> dict[str, torch.Tensor]:
         h, state = one.net.step(x, state, ops, rng=one.batch.rng)
         (objective(h, ops).value / T).backward()
         for site, value, y in calls:
-            owner = site.presynaptic or site
+            owner = site.upstream or site
             decay = getattr(owner.unit, "alpha", 0.0)
             if site.external:
                 decay = 0.0

@@ -64,10 +64,10 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
         folder = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(folder.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
         for point in entry_points(group=self.package):
             point.load()
+        self._loaded = True

@@ -9,7 +9,7 @@ from spikeloom.base.errors import ShapeError
 from spikeloom.base.seeding import SampleRng
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Samples ready for a network.
 
@@ -17,6 +17,7 @@ class Batch:
         xs: encoded input, time first.
         target: class numbers.
         rng: the samples' random streams.
+        number: of the batch in its epoch, for draws made once per batch.
 
     Shape:
         xs: [T, B, ...]; target: [B].
@@ -28,6 +29,7 @@ class Batch:
     xs: Tensor
     target: Tensor
     rng: SampleRng
+    number: int = 0
 
     def __post_init__(self) -> None:
         good = self.xs.dim() >= 3 and self.target.dim() == 1
@@ -38,9 +40,11 @@ class Batch:
             )
 
     @classmethod
-    def of(cls, xs: Tensor, target: Tensor, *, seed: int = 0, epoch: int = 0) -> "Batch":
+    def of(
+        cls, xs: Tensor, target: Tensor, *, seed: int = 0, epoch: int = 0, number: int = 0
+    ) -> "Batch":
         """Build a batch whose samples are numbered by their place in it."""
-        return cls(xs, target, SampleRng(seed, epoch, torch.arange(len(target))))
+        return cls(xs, target, SampleRng(seed, epoch, torch.arange(len(target))), number)
 
     @property
     def steps(self) -> int:

@@ -96,8 +96,11 @@ class Head(nn.Module):
                 "add f<classes> or build the head with features= and classes=."
             )
         head = cls(net.features, readout.out, bias=readout.bias, **options)  # pyright: ignore[reportArgumentType]
+        last = net.plan.blocks[-1] if net.plan.blocks else None
         for site in head.sites:
-            site.source = net.plan.blocks[-1].passes[-1].sites[-1] if net.plan.blocks else None
+            site.source = last.source if last else None
+            site.upstream = last.upstream if last else None
+            site.external = last is None
         if net.last_linear is not None:
             head.site.synapse.weight = net.last_linear.weight
             head.site.synapse.bias = net.last_linear.bias

@@ -1,8 +1,12 @@
 """What training costs: products executed forward and backward, and peak memory."""
 
 import gc
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,6 +77,20 @@ class _Products(TorchDispatchMode):
         return out
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what the profiler's native code prints to standard error when it starts and stops."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def count_operations(call: Callable[[], object]) -> TrainingOperations:
     """Count the dense multiply-accumulates of matrix products and convolutions in a call.
 
@@ -129,8 +147,13 @@ def peak_allocated(call: Callable[[], object], device: torch.device | str = "cpu
             f"meters.training: expected a cpu or cuda device, got '{where}'; measure there."
         )
     watched = profile(use_cpu=True, profile_memory=True)
-    with watched:
+    with _silence():
+        watched.__enter__()
+    try:
         call()
+    finally:
+        with _silence():
+            watched.__exit__(None, None, None)
     assert watched.kineto_results is not None
     events: list[Any] = watched.kineto_results.events()
     changes = [event for event in events if event.name() == "[memory]"]

@@ -32,6 +32,8 @@ class Block:
     passes: tuple[Pass, ...]
     in_shape: Shape
     out_shape: Shape
+    source: Site | None
+    upstream: Site | None
     kept: Tensor | None = None
 
 
@@ -52,11 +54,13 @@ class _Signal:
     source: Site | None
     static: bool
     external: bool = False
+    upstream: Site | None = None
 
     def passed(self, site: Site) -> None:
         """Move past a site."""
         self.shape, self.source, self.static = site.out_shape, site, site.static
         self.external = self.external and site.unit is None and not site.spec.weighted
+        self.upstream = site if site.unit is not None else self.upstream
 
 
 class Plan(nn.Module):
@@ -110,7 +114,16 @@ class Plan(nn.Module):
             if turn > 0:
                 kept = self._refit(spec, number, in_shape, signal)
             passes.append(self._pass(spec, number, turn, signal, fed and turn == 0))
-        return Block(spec, number, tuple(passes), in_shape, signal.shape, kept)
+        return Block(
+            spec,
+            number,
+            tuple(passes),
+            in_shape,
+            signal.shape,
+            source=signal.source,
+            upstream=signal.upstream,
+            kept=kept,
+        )
 
     def _pass(self, spec: BlockSpec, number: int, turn: int, signal: _Signal, fed: bool) -> Pass:
         tap = replace(signal)
@@ -174,6 +187,7 @@ class Plan(nn.Module):
             neuron=neuron,
             role=role,
             source=signal.source,
+            upstream=signal.upstream,
             external=signal.external,
             static_input=signal.static,
             static=signal.static and not (stateful or fresh_mask or layer.psp),
@@ -219,9 +233,7 @@ class Plan(nn.Module):
 
     def _edge(self, spec: FeedbackSpec, number: int, blocks: list[Block]) -> Edge:
         source, target = blocks[spec.source], blocks[spec.target]
-        joined = source.spec.join not in ("none", "before_unit")
-        last_site = None if joined else source.passes[-1].sites[-1]
-        signal = _Signal(source.out_shape, last_site, False)
+        signal = _Signal(source.out_shape, source.source, False, upstream=source.upstream)
         *head, last = spec.layers
         prefix = f"feedback{number}."
         sites = self._path(head, prefix, 0, signal, "feedback")

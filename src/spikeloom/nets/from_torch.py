@@ -123,7 +123,8 @@ _AFTER_NORM = ("norm", *_AFTER_UNIT)
 
 def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield all parts in order, with position and class, refusing what has no counterpart."""
-    for name, part in module.named_children():
+    for name, part in module._modules.items():  # named_children would skip repeated modules
+        assert part is not None
         where = f"{prefix}{name} ({type(part).__name__})"
         if part._forward_hooks or part._forward_pre_hooks:
             raise _refusal(where, "a module without hooks", "some", "remove them")
@@ -162,7 +163,7 @@ def _conv(where: str, part: Any) -> Fields:
         "out": part.out_channels,
         "kernel": _single(where, "kernel", part.kernel_size),
         "stride": _single(where, "stride", part.stride),
-        "padding": _single(where, "padding, as a number,", part.padding),
+        "padding": _single(where, "padding as a number", part.padding),
         "bias": part.bias is not None,
     }
     if transposed:

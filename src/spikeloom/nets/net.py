@@ -131,18 +131,26 @@ class SpikingNet(nn.Module):
         h = walk.blocks(x, 0, self._end)
         return (h.flatten(1) if self.spec.tail is None else h), walk.after()
 
-    def hold(self, x: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Held:
+    def hold(
+        self, x: Tensor, ops: Ops = PLAIN, *, steps: int, rng: Rng | None = None
+    ) -> Held:
         r"""Compute once what an input that never changes makes constant.
 
         That is everything up to the first current of a stateful unit. Valid as long as the
         weights stay the same.
+
+        Args:
+            x: input of every step.
+            ops: seams of a rule.
+            steps: number of steps it stands for.
+            rng: streams for dropout in training.
 
         Shape:
             x: [B, \*in_shape].
         """
         self._check(x.unsqueeze(0), in_time=True)
         walk = StepWalk(
-            self.plan, ops, rng, self._observers, self.training, before=NetState(), holding=True
+            self.plan, ops, rng, self._observers, self.training, before=NetState(), holding=steps
         )
         return Held() if self.spec.input_psp is not None else walk.hold_prefix(x)
 
@@ -157,7 +165,7 @@ class SpikingNet(nn.Module):
             UnsupportedNet: batch_all statistics in training.
         """
         self._check(xs, in_time=True)
-        held = self.hold(xs[0], ops, rng=rng) if is_constant(xs) and len(xs) > 1 else None
+        held = self.hold(xs[0], ops, steps=len(xs), rng=rng) if is_constant(xs) and len(xs) > 1 else None
         state: NetState | None = None
         features = []
         for x in xs.unbind(0):
@@ -267,6 +275,12 @@ class SpikingNet(nn.Module):
             raise ShapeError(
                 f"net: expected an input on {weight.device}, where the weights are, got "
                 f"{xs.device}; move one of them."
+            )
+        exact = {torch.float32, torch.float64}
+        if weight is not None and {xs.dtype, weight.dtype} == exact:
+            raise ShapeError(
+                f"net: expected an input of type {weight.dtype}, as the weights, got {xs.dtype}; "
+                "convert one of them, e.g. xs.float() or net.double()."
             )
         if not xs.is_floating_point():
             raise ShapeError(

@@ -31,12 +31,14 @@ class Site:
     name: str
     spec: LayerSpec
     synapse: Synapse
-    norm: nn.Module | None = None
+    norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
     neuron: Neuron | None = None
     role: Role = "body"
 
     source: "Site | None" = field(default=None, repr=False)
     """The site whose output arrives here alone; None for the net's input or a joined signal."""
+    upstream: "Site | None" = field(default=None, repr=False)
+    """The last site with a unit on the way here, past pools and joins: whose decay a trace has."""
     external: bool = False
     """The input is the network's own, pooled at most."""
     static_input: bool = False
@@ -48,14 +50,6 @@ class Site:
     def unit(self) -> Unit | None:
         """The equation of this population."""
         return self.neuron.unit if self.neuron else None
-
-    @property
-    def presynaptic(self) -> "Site | None":
-        """The nearest site upstream that has a unit, past pools; None past joins and input."""
-        site = self.source
-        while site is not None and site.unit is None and not site.spec.weighted:
-            site = site.source
-        return site if site is not None and site.unit is not None else None
 
     @property
     def linear_path(self) -> bool:
@@ -75,8 +69,13 @@ class Site:
             return self.spec.gain * v_th
         return self.spec.gain
 
-    def normalise(self, current: Tensor) -> Tensor:
+    def normalise(self, current: Tensor, *, steps: int = 1) -> Tensor:
         r"""Apply this pass's norm to currents whose statistics belong together.
+
+        Args:
+            current: what the synapse gave.
+            steps: number of equal steps the current stands for; running statistics of
+                "batch_step" move as often.
 
         Shape:
             current, result: [N, \*out_shape].
@@ -84,14 +83,27 @@ class Site:
         Raises:
             ShapeError: one value per channel in training, from which no variance comes.
         """
-        if self.norm is None:
+        norm = self.norm
+        if norm is None:
             return current
-        if self.norm.training and current.numel() == current.shape[1]:
+        if norm.training and current.numel() == current.shape[1]:
             raise ShapeError(
                 f"net layer {self.name}: expected more than one value per channel for its batch "
                 "norm in training, got a batch of one; use a larger batch or norm = 'weight'."
             )
-        return self.norm(current)
+        if not (norm.training and steps > 1 and self.spec.norm == "batch_step"):
+            return norm(current)
+        kept, tracked = norm.momentum, norm.num_batches_tracked
+        assert tracked is not None
+        if kept is None:  # a plain average over all updates
+            norm.momentum = steps / (float(tracked) + steps)
+        else:
+            norm.momentum = 1 - (1 - kept) ** steps
+        try:
+            return norm(current)
+        finally:
+            norm.momentum = kept
+            tracked += steps - 1
 
     @property
     def out_shape(self) -> Shape:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ShapeError
 from spikeloom.nets.layer import LayerSpec, MaskSpec
 from spikeloom.nets.weight import Masked, Plain, Restricted, Standardised
+from spikeloom.neurons.base import LOW_PRECISION
 
 Shape = tuple[int, ...]
 
@@ -79,6 +80,8 @@ class Synapse(nn.Module):
         """
         spec = self.spec
         kernel, stride, padding = spec.kernel_size, spec.step_size, spec.pad_size
+        if weight is not None and weight.dtype in LOW_PRECISION:
+            x = x.to(weight.dtype)  # states, and so spikes, stay float32
         match spec.kind:
             case "linear":
                 assert weight is not None
@@ -138,7 +141,7 @@ class Synapse(nn.Module):
         return torch.ops.aten.convolution_backward(
             grad,
             x,
-            self.weight,
+            self.weight.to(grad.dtype),
             None,
             stride,
             padding,

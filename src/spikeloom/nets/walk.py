@@ -128,7 +128,7 @@ class StepWalk(Walk):
     """One time step; leaves the new state in `after()`."""
 
     def __init__(
-        self, *args: Any, before: NetState, held: Held | None = None, holding: bool = False
+        self, *args: Any, before: NetState, held: Held | None = None, holding: int = 0
     ) -> None:
         super().__init__(*args)
         self.before = before
@@ -180,7 +180,7 @@ class StepWalk(Walk):
                 return values[site.name]
         if self.holding and not site.static_input:
             raise _PrefixDone
-        current = site.normalise(self.ops.synapse(site, x))
+        current = site.normalise(self.ops.synapse(site, x), steps=self.holding or 1)
         if self.holding and site.static_input and not site.static:
             self.held.currents[site.name] = current
         return current
@@ -241,7 +241,7 @@ class TrainWalk(Walk):
     def current(self, site: Site, x: Tensor) -> Tensor:
         """Run the synapse once on all steps, once in all on a constant train."""
         if is_constant(x):
-            current = site.normalise(self.ops.synapse(site, x[0]))
+            current = site.normalise(self.ops.synapse(site, x[0]), steps=x.shape[0])
             return current.unsqueeze(0).expand(x.shape[0], *current.shape)
         steps = x.shape[0]
         current = self.ops.synapse(site, x.flatten(0, 1))

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from spikeloom.base.registry import Registry
 
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+"""Types in which products may be computed, but no state is kept."""
+
 UNITS: Registry[type["Unit"]] = Registry("unit", "spikeloom.neurons")
 
 Theta: TypeAlias = Mapping[str, Tensor]
@@ -53,7 +56,7 @@ class Unit(Protocol):
 
 def state_zeros(current: Tensor) -> Tensor:
     """Return zeros shaped like `current`, in float32 where `current` has less precision."""
-    low = current.dtype in (torch.bfloat16, torch.float16)
+    low = current.dtype in LOW_PRECISION
     return torch.zeros_like(current, dtype=torch.float32 if low else None)
 
 

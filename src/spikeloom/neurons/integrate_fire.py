@@ -150,10 +150,10 @@ class IF:
         v_th = theta.get("v_th", self.v_th)
         alpha = theta.get("alpha", self.alpha)
         i, drive = self._drive(state, current, alpha)
-        kept = state.v if alpha is self.alpha and self.alpha == 1 else alpha * state.v
-        if state.s is not None:
-            kept = self._reset(kept, state.s, v_th)
-        u = kept + drive
+        if state.s is None:
+            u = _leak(state.v, alpha, drive)
+        else:
+            u = self._reset(alpha * state.v, state.s, v_th) + drive
         s = spike(
             u - self.fire_fraction * v_th, self.surrogate, v_th=v_th, strict=self.fires == ">"
         )
@@ -183,7 +183,7 @@ class IF:
         if self.detach_reset:
             s = s.detach()
         if self.reset == "soft":
-            return v - (s if isinstance(v_th, float) and v_th == 1 else v_th * s)
+            return v - v_th * s if isinstance(v_th, Tensor) else torch.sub(v, s, alpha=v_th)
         if self.reset == "hard":
             kept = v * (1 - s)
             return kept + self.v_reset * s if self.v_reset else kept
@@ -246,3 +246,8 @@ class IF:
         ratio = level / torch.where(reaches, x, 2 * level)  # the dummy keeps both branches finite
         steps = torch.log1p(-ratio) / torch.log1p(-leak)
         return torch.where(reaches, 1 / steps.clamp(min=1), torch.zeros_like(x))
+
+
+def _leak(v: Tensor, alpha: Tensor | float, drive: Tensor) -> Tensor:
+    """Return alpha v + drive, in one pass over memory where alpha is a number."""
+    return alpha * v + drive if isinstance(alpha, Tensor) else torch.add(drive, v, alpha=alpha)

@@ -102,8 +102,8 @@ class Sigmoid:
 
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
-        half = torch.sigmoid(u * self.k)
-        return (1 - half).mul_(half).mul_(self.k)
+        half = (u * self.k).sigmoid_()
+        return torch.addcmul(half, half, half, value=-1).mul_(self.k)  # k (h - h^2)
 
 
 @SURROGATES.register("arctan")

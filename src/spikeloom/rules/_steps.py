@@ -50,7 +50,7 @@ def learn_by_step(
     steps = batch.steps
     held = leaves = None
     if may_hold and steps > 1 and is_constant(batch.xs):
-        held = net.hold(batch.xs[0], ops, rng=batch.rng)
+        held = net.hold(batch.xs[0], ops, steps=steps, rng=batch.rng)
         leaves = held.leaves()
     state: NetState | None = None
     loss = logits = None

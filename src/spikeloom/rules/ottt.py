@@ -33,7 +33,7 @@ class Ottt(LearningRule):
         \hat p[t] = \lambda \hat p[t-1] + p[t]
 
     :math:`\delta` is SLTT's; biases and the first layer see no trace. :math:`\lambda` is the decay
-    of the presynaptic neurons (of the synapse's own neurons on the net's input and behind joins).
+    of the presynaptic neurons (of the synapse's own neurons on the net's input).
 
     Args:
         update: "batch" commits once with the sum over t (OTTT-A); "online" commits after every
@@ -138,7 +138,7 @@ class Ottt(LearningRule):
     def _decay(self, site: Site) -> float:
         if self.trace_decay is not None:
             return self.trace_decay
-        owner = site.presynaptic or site
+        owner = site.upstream or site
         if owner.unit is None:
             return 0.0
         if "alpha" in owner.unit.learn:

@@ -110,6 +110,6 @@ class Sltt(LearningRule):
                 f"rules.sltt.k_steps: expected at most T = {steps}, got {self.k_steps}; lower it."
             )
         rng = batch.rng
-        draw = derive_seed(rng.seed, rng.epoch, int(rng.index[0]), "sltt")
+        draw = derive_seed(rng.seed, rng.epoch, batch.number, "sltt")
         order = torch.randperm(steps, generator=torch.Generator().manual_seed(draw))
         return frozenset(order[: self.k_steps].tolist())

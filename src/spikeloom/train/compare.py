@@ -165,16 +165,6 @@ def _rule_choice(text: str) -> tuple[dict[str, Any], str]:
     return choice, text
 
 
-def parse_value(text: str) -> Any:
-    """Read a value given on the command line: TOML where it parses, else a plain string."""
-    import tomllib
-
-    try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
 def _checked(plan: Plan, where: str) -> Plan:
     seen: set[str] = set()
     for row in plan.rows:

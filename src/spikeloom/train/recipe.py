@@ -1,11 +1,11 @@
-"""Recipes: a run as typed, frozen values, read from TOML; a wrong key fails before any data."""
+"""Recipes: a run as typed, frozen values; a wrong key fails before any data is read."""
 
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
 from spikeloom.data import DATA
@@ -15,29 +15,31 @@ from spikeloom.nets.codec import from_options, from_table
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.presets import PRESETS, preset
 from spikeloom.nets.spec import NetSpec
-from spikeloom.neurons.base import UNITS, Unit
+from spikeloom.neurons.base import Unit
 from spikeloom.rules.base import RULES, LearningRule
+from spikeloom.train.tables import Strict, build_model, read_toml
 
-Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""Name of a recipe or comparison, and so of its folder."""
+
+Seed = Annotated[int, Field(ge=0)]
+
+HEAD_OWN = ("features", "classes", "bias", "seed")
+"""Options of a head that the net and the seed decide."""
+
+MOST = 1e6
+"""Largest rate or decay of an optimizer: beyond, its arithmetic overflows float32."""
 
 
-class Strict(BaseModel):
-    """Base of all parts: frozen, no unknown keys, no silent conversion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Choice(BaseModel):
+class Choice(Strict):
     """Something found by name in a registry, with its options; a bare name is enough."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow")
+    bare: ClassVar[str | None] = "name"
 
     name: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
     @property
     def options(self) -> dict[str, Any]:
@@ -51,42 +53,49 @@ class Net(Strict):
     Args:
         text: in the grammar of `nets.grammar`.
         preset: name of a preset.
-        unit, norm, bias, gain, dropout: defaults of layers the text says nothing about.
+        classes: width of the readout in the place of the preset's.
+        unit: neurons of layers that name none.
+        norm, bias, gain, dropout: defaults of layers the text says nothing about.
     """
+
+    bare: ClassVar[str | None] = "net"
 
     text: str | None = None
     preset: str | None = None
+    classes: Annotated[int, Field(ge=2)] | None = None
     unit: Choice | None = None
     norm: Literal["none", "batch_all", "batch_step", "weight"] | None = None
     bias: bool | None = None
     gain: float | None = None
     dropout: float | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"preset": value} if value in PRESETS else {"text": value}
-        return value
-
     @model_validator(mode="after")
     def _one_source(self) -> "Net":
         if (self.text is None) == (self.preset is None):
-            raise ValueError("expected either text or preset")
-        if self.preset is not None and any((self.norm, self.gain, self.dropout)):
-            raise ValueError("expected no layer defaults beside a preset except unit")
+            came = "none" if self.text is None else "both"
+            raise ValueError(f"expected either text or preset, got {came}; give one.")
+        beside = ("classes",) if self.text is not None else ("norm", "bias", "gain", "dropout")
+        for key in beside:
+            if getattr(self, key) is not None:
+                source = "a text" if self.text is not None else "a preset"
+                raise ValueError(f"expected no {key} beside {source}, got one; drop it.")
         return self
 
     def spec(self) -> NetSpec:
         """Build the spec."""
         unit = self._unit()
         if self.preset is not None:
-            return preset(self.preset, **({} if unit is None else {"unit": unit}))
+            return preset(self.preset, unit=unit, classes=self.classes)
         assert self.text is not None
         fields = {name: getattr(self, name) for name in ("norm", "bias", "gain", "dropout")}
         fields["unit"] = unit
         given = {name: value for name, value in fields.items() if value is not None}
-        return parse(self.text, **given)
+        try:
+            return parse(self.text, **given)
+        except ConfigError:
+            if get_close_matches(self.text, PRESETS):
+                raise unknown_name("net", "preset", self.text, PRESETS) from None
+            raise
 
     def _unit(self) -> Unit | None:
         if self.unit is None:
@@ -96,22 +105,26 @@ class Net(Strict):
 
 
 class Optimizer(Strict):
-    """The optimizer: sgd, adam or adamw."""
+    """The optimizer: sgd, adam or adamw; a bare name is enough."""
+
+    bare: ClassVar[str | None] = "name"
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    lr: Annotated[float, Field(gt=0, le=MOST)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, le=MOST)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _momentum_is_sgds(self) -> "Optimizer":
         if self.momentum and self.name != "sgd":
-            raise ValueError("expected momentum with sgd only")
+            raise ValueError(f"expected momentum with sgd only, got {self.name}; drop it.")
         return self
 
 
 class Schedule(Strict):
     """Learning rate over the epochs of a stage: constant, cosine to 0, or steps."""
+
+    bare: ClassVar[str | None] = "name"
 
     name: Literal["constant", "cosine", "step"] = "cosine"
     every: Annotated[int, Field(ge=1)] = 1
@@ -140,11 +153,9 @@ class Stage(Strict):
     freeze_body: bool = False
     select: Literal["last", "best"] = "last"
 
-    def learning_rule(self) -> LearningRule:
+    def learning_rule(self, where: str = "rule") -> LearningRule:
         """Build the rule."""
-        return from_table(
-            RULES.find(self.rule.name, "rule"), self.rule.options, f"rule '{self.rule.name}'"
-        )
+        return from_table(RULES.find(self.rule.name, where), self.rule.options, where)
 
 
 class Paper(Strict):
@@ -178,13 +189,13 @@ class Recipe(Strict):
         paper, published: what it reproduces.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     net: Net
     data: Choice
     head: Choice = Choice(name="softmax")
     encoder: Choice = Choice(name="constant")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=1, strict=False)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     paper: Paper | None = None
@@ -207,31 +218,19 @@ class Recipe(Strict):
             ConfigError: with the path of the key.
         """
         for row, stage in enumerate(self.stages):
-            _located(f"stages.{row}", stage.learning_rule)
-        _located("recipe", self.build_encoder)
-        _located("recipe", self.net.spec)
+            stage.learning_rule(f"stages.{row}.rule")
+        self.build_encoder()
+        self.net.spec()
         head = HEADS.find(self.head.name, "head")
-        from_options(head, self.head.options, "head", skip=("features", "classes", "bias", "seed"))
-        DATA.find(self.data.name, "data")
+        head(1, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
+        load = DATA.find(self.data.name, "data").load
+        load = getattr(load, "func", load)  # one loader may serve several sets, by partial
+        from_options(load, self.data.options, "data", skip=("root", "name"))
         return self
 
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: it does not exist or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: expected a recipe file, found none; check the path."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a readable text file, got {error}; fix it.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: expected TOML, got an error: {error}; fix the file.") from None
+    def with_seed(self, seed: int) -> "Recipe":
+        """Return the recipe with another seed."""
+        return self.model_copy(update={"seed": seed})
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -240,99 +239,21 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def build_recipe(table: Mapping[str, Any], where: str) -> Recipe:
-    """Build and check a recipe from its table."""
-    return _located(where, build_model(Recipe, table, where).check)
-
-
-def build_model(kind: type[Model], table: Mapping[str, Any], where: str) -> Model:
-    """Validate a table; the first problem becomes one ConfigError with the key's path."""
-    try:
-        return kind.model_validate(dict(table))
-    except ValidationError as error:
-        raise _as_config_error(error, kind, where) from None
-
-
-def override(table: Mapping[str, Any], path: str, value: Any, where: str) -> dict[str, Any]:
-    """Return a copy of `table` with the value at a dotted path replaced, e.g. stages.0.epochs.
+    """Build and check a recipe from its table.
 
     Raises:
-        ConfigError: the path leads through something that is no table or list.
+        ConfigError: with the path of the key.
     """
-    copy: Any = _copied(table)
-    target, keys = copy, path.split(".")
-    for row, key in enumerate(keys):
-        last = row == len(keys) - 1
-        if isinstance(target, list):
-            if not key.isdigit() or int(key) >= len(target):
-                raise ConfigError(
-                    f"{where}: expected an index from 0 to {len(target) - 1} in '{path}', got "
-                    f"'{key}'; change it."
-                )
-            index: Any = int(key)
-        elif isinstance(target, dict):
-            index = key
-            if not last:
-                # a bare name or text opens into a table, so that options can be set beside it
-                if isinstance(target.get(key), str):
-                    target[key] = {"text" if key == "net" else "name": target[key]}
-                target.setdefault(key, {})
-        else:
-            raise ConfigError(
-                f"{where}: expected a table at '{'.'.join(keys[:row])}', got {target!r}; fix '{path}'."
-            )
-        if last:
-            target[index] = value
-        target = target[index]
-    return copy
+    if "entries" in table:
+        raise ConfigError(
+            f"{where}: expected a recipe, got a comparison with entries; use `spikeloom compare`."
+        )
+    return located(where, build_model(Recipe, table, where).check)
 
 
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _copied(part) for key, part in value.items()}
-    return [_copied(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
-def _located(where: str, build: Any) -> Any:
+def located(where: str, build: Callable[[], T]) -> T:
+    """Run `build`; its errors get the place."""
     try:
         return build()
     except SpikeloomError as error:
         raise type(error)(f"{where}: {error}") from None
-
-
-def _as_config_error(error: ValidationError, kind: type[BaseModel], where: str) -> ConfigError:
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    place = f"{where}: {path}" if path else where
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(kind, first["loc"][:-1])
-        return unknown_name(place, "key", first["loc"][-1], known)
-    if first["type"] == "missing":
-        return ConfigError(f"{place}: expected a value, got none; add the key.")
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return ConfigError(f"{place}: {message}, got {first['input']!r}; change it.")
-
-
-def _fields_at(kind: Any, path: tuple[int | str, ...]) -> list[str]:
-    """Return the field names of the model a path of keys leads to."""
-    for part in path:
-        if isinstance(part, int):
-            continue
-        annotation = kind.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        kind = next(
-            option for option in options if isinstance(option, type) and issubclass(option, BaseModel)
-        )
-    return list(kind.model_fields)
-
-
-def names_of(what: str) -> tuple[str, ...]:
-    """Return all names of one family, for listings."""
-    families = {
-        "rules": RULES,
-        "heads": HEADS,
-        "encoders": ENCODERS,
-        "data": DATA,
-        "units": UNITS,
-    }
-    return families[what].names()

@@ -245,6 +245,13 @@ def test_one_mask_per_batch_however_often_the_objective_is_called(variant):
     assert not torch.equal(head.bind(Y, next_epoch)(h).value, first)
 
 
+def test_one_mask_per_batch_from_a_plain_generator_too():
+    objective = head_of().bind(Y, torch.Generator().manual_seed(0))
+    h = rand(B, D)
+    assert torch.equal(objective(h).value, objective(h).value)
+    assert torch.equal(objective.over(h[None]).value, objective(h).value)
+
+
 @pytest.mark.parametrize("variant", ["random", "panda", "dropmax"])
 def test_a_sample_keeps_its_mask_in_any_batch(variant):
     head = head_of(variant)

@@ -109,6 +109,12 @@ def test_run_refuses_integers():
         net(torch.zeros(2, 2, 2, 8, 8, dtype=torch.uint8))
 
 
+def test_run_refuses_the_other_precision():
+    net = SpikingNet("c4 P f3", (2, 8, 8))
+    with pytest.raises(ShapeError, match=r"input of type torch\.float32.* got torch\.float64"):
+        net(torch.zeros(2, 2, 2, 8, 8, dtype=torch.float64))
+
+
 def test_run_refuses_another_device():
     net = SpikingNet("c4 P f3", (2, 8, 8))
     with pytest.raises(ShapeError, match="expected an input on cpu"):
@@ -181,7 +187,7 @@ class TestSites:
         ]
         assert [name for name, role in roles.items() if role == "shortcut"] == ["2.s0.0", "2.s0.1"]
         by_name = {site.name: site for site in net.sites}
-        assert by_name["2.0.0"].presynaptic is by_name["0.0.0"]
+        assert by_name["2.0.0"].upstream is by_name["0.0.0"]
         assert by_name["2.0.1"].source is None  # joined
         assert by_name["0.0.0"].external and not by_name["2.0.0"].external
         assert by_name["2.0.0"].synapse is by_name["2.0.1"].synapse
@@ -189,11 +195,11 @@ class TestSites:
     def test_feedback_from_a_joined_block_has_no_single_source(self):
         text = '{{feedback = [{{source = 0, target = 1, layers = "c4"}}]}} [c2]{} c4 f3'
         plain = SpikingNet(text.format(""), (2, 8, 8))
-        assert plain.sites[-1].presynaptic is plain.sites[0]
+        assert plain.sites[-1].upstream is plain.sites[0]
         joined = SpikingNet(text.format('{join = "add"}'), (2, 8, 8))
         assert joined.sites[-1].source is None
         before = SpikingNet(text.format('{join = "before_unit"}'), (2, 8, 8))
-        assert before.sites[-1].presynaptic is before.sites[0]
+        assert before.sites[-1].upstream is before.sites[0]
 
     def test_max_pools_break_the_linear_path(self):
         sites = SpikingNet("c4 M P c4 P c4 f3", (2, 16, 16)).sites

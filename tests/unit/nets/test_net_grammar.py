@@ -15,7 +15,7 @@ from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu
 
 EXAMPLES = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

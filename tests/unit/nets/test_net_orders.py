@@ -15,7 +15,7 @@ from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import Sigmoid
 
 EXAMPLES = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 
@@ -91,6 +91,20 @@ def test_gradients_of_both_orders_agree(norm):
     assert any(grad.abs().sum() > 0 for grad in grads[0])
 
 
+@pytest.mark.parametrize("order", ["time", "layer"])
+def test_gradients_of_a_constant_input_are_those_of_its_copies(order):
+    text = 'c4{unit = "relu"} P [c4]x2{join = "add"} f8 f3'
+    net = SpikingNet(parse(text, unit=LIF(surrogate=Sigmoid(1.0))), (2, 6, 6)).double()
+    x = torch.rand(4, 2, 6, 6, generator=kit.generator(), dtype=torch.float64)
+    grads = []
+    for xs in (x.expand(3, *x.shape), x.expand(3, *x.shape).clone()):
+        net.zero_grad()
+        getattr(net, f"run_by_{order}")(xs).square().sum().backward()
+        grads.append([value.grad.clone() for value in net.parameters()])
+    for once, often in zip(*grads, strict=True):
+        torch.testing.assert_close(once, often, rtol=1e-9, atol=1e-12)
+
+
 class TestDropout:
     xs = torch.full((4, 2, 3), 8.0)
 
@@ -116,6 +130,12 @@ class TestDropout:
     @pytest.mark.parametrize("held", [True, False])
     def test_both_orders_draw_the_same(self, held):
         assert torch.equal(self.masks(held, "time"), self.masks(held, "layer"))
+
+    def test_a_plain_generator_serves_too(self):
+        net = SpikingNet("[f8{dropout = 0.5}]x2 f8{dropout = 0.25} f2", (8,)).double()
+        xs = torch.rand(3, 2, 8, generator=kit.generator(), dtype=torch.float64)
+        runs = [run(xs, rng=kit.generator(4)) for run in (net.run_by_time, net.run_by_layer)]
+        torch.testing.assert_close(*runs)
 
     def test_samples_have_their_own_mask(self):
         out = self.masks(True, "time")
@@ -169,12 +189,12 @@ class TestHybrid:
 
     def test_nothing_is_held_where_the_input_is_filtered(self):
         net = SpikingNet('{input_psp = {decay = 0.5}} c4{unit = "relu"} c4 f3', (2, 8, 8))
-        held = net.hold(torch.rand(2, 2, 8, 8))
+        held = net.hold(torch.rand(2, 2, 8, 8), steps=3)
         assert not held.tensors()
 
     def test_leaves_collect_gradients(self):
         net = SpikingNet('c4{unit = "relu"} c4 f3', (2, 8, 8))
-        leaves = net.hold(torch.rand(2, 2, 8, 8)).leaves()
+        leaves = net.hold(torch.rand(2, 2, 8, 8), steps=3).leaves()
         assert [value.is_leaf and value.requires_grad for value in leaves.tensors()] == [True] * 2
 
 

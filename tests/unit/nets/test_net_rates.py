@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from spikeloom.nets.build import Plan
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.layer import LayerSpec
 from spikeloom.nets.net import SpikingNet
@@ -51,6 +52,9 @@ class TestRates:
         net = SpikingNet(text, (5,)).double()
         x, a = torch.rand(2, 5, dtype=torch.float64), torch.rand(2, 6, dtype=torch.float64)
         first, path = net.sites
+        with torch.no_grad():
+            first.synapse.weight.fill_(0.02)
+            path.synapse.weight.fill_(0.05)
         expected = (first.synapse(x) + path.synapse(a)).clamp(0, 1)
         torch.testing.assert_close(net.run_rates(x, fed={0: a}), expected)
         assert not torch.equal(net.run_rates(x), expected)
@@ -136,8 +140,6 @@ def test_credit_goes_to_the_given_signal(kind, shape, fields):
 def test_vgg11_ws_has_the_published_number_of_gains():
     net = PRESETS["vgg11-ws"].spec()
     with torch.device("meta"):
-        from spikeloom.nets.build import Plan
-
         plan = Plan(net, (3, 32, 32))
     gains = [value.numel() for name, value in plan.named_parameters() if name.endswith("gain")]
     assert sum(gains) == 64 + 128 + 2 * 256 + 4 * 512

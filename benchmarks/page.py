@@ -1,0 +1,112 @@
+"""Write a results page from the folders that `spikeloom compare` wrote.
+
+Usage: python benchmarks/page.py FOLDER... > benchmarks/results/<date>_<hardware>.md
+
+Folders of the same comparison run with different seeds are put together. The page shows the table,
+every seed's accuracy, and what it ran on.
+"""
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from spikeloom.report.table import NOTE, entry_rows, to_markdown
+
+
+def merged(folders: list[Path]) -> dict[str, dict[str, Any]]:
+    """Return results by comparison, entries with the runs of all seeds in order."""
+    results: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        one = json.loads((folder / "results.json").read_text())
+        environment = json.loads(next(folder.rglob("environment.json")).read_text())
+        known = results.setdefault(one["name"], {"environments": [], "entries": {}})
+        if environment not in known["environments"]:
+            known["environments"].append(environment)
+        for entry in one["entries"]:
+            kept = known["entries"].setdefault(entry["label"], entry | {"runs": []})
+            kept["runs"] += entry["runs"]
+    for known in results.values():
+        for entry in known["entries"].values():
+            entry["runs"].sort(key=lambda run: run["seed"])
+    return results
+
+
+def section(name: str, known: dict[str, Any]) -> str:
+    """Return one comparison as Markdown."""
+    entries = list(known["entries"].values())
+    first = entries[0]["runs"][0]
+    rows = [("entry", "seed", "test %", "val %", "train loss", "rate per step", "time s")]
+    rows += [
+        (
+            entry["label"],
+            str(run["seed"]),
+            f"{100 * run['test_accuracy']:.2f}",
+            f"{100 * run['val_accuracy']:.2f}",
+            f"{run['curve'][-1]['loss']:.4f}",
+            f"{run['costs']['rate_per_step']:.3f}",
+            f"{run['train_seconds']:.1f}",
+        )
+        for entry in entries
+        for run in entry["runs"]
+    ]
+    return "\n".join(
+        [
+            f"## {name}",
+            "",
+            f"Data `{first['data']}`, {first['test_samples']} test samples, {first['epochs']} "
+            f"epochs; costs metered on {first['costs']['metered_samples']} test samples.",
+            "",
+            to_markdown(entry_rows(entries)),
+            "",
+            "Every run:",
+            "",
+            to_markdown(rows),
+            "",
+            *layers(entries),
+        ]
+    )
+
+
+def layers(entries: list[dict[str, Any]]) -> list[str]:
+    """Return the spike rate of every layer and pass, mean over seeds."""
+    lines = ["Spikes per neuron and step, by layer and pass (mean over seeds):", ""]
+    for entry in entries:
+        costs = [run["costs"] for run in entry["runs"]]
+        sites = [row["site"] for row in costs[0]["layers"] if row["rate_per_step"] is not None]
+        if sites:
+            rates = {
+                site: mean(
+                    row["rate_per_step"]
+                    for cost in costs
+                    for row in cost["layers"]
+                    if row["site"] == site
+                )
+                for site in sites
+            }
+            text = ", ".join(f"{site}: {rate:.3f}" for site, rate in rates.items())
+            lines.append(f"- {entry['label']}: {text}")
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Print the page."""
+    results = merged([Path(name) for name in sys.argv[1:]])
+    print(f"# Results of {date.today().isoformat()}\n")
+    environments = [one for known in results.values() for one in known["environments"]]
+    for environment in {json.dumps(one, sort_keys=True): one for one in environments}.values():
+        packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+        print(
+            f"- {environment['device']} ({environment['cpu_cores']} cores, "
+            f"{environment['threads']} thread(s) per run), {environment['system']}, Python "
+            f"{environment['python']}, {packages}"
+        )
+    print(f"\n{NOTE}\n")
+    for name, known in results.items():
+        print(section(name, known))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Tables of a recipe: read from TOML, changed at a path, turned into typed values."""
+
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.nets.presets import PRESETS
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_EXPECTED = {
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "{le} at most",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "model_type": "a table",
+    "dict_type": "a table",
+    "tuple_type": "a list",
+    "too_short": "a list of {min_length} or more",
+    "too_long": "a list of {max_length} at most",
+    "string_too_short": "a text that is not empty",
+    "string_pattern_mismatch": "letters, digits and . _ -, the first a letter or digit",
+}
+"""What pydantic expected, in our words, by its type of error."""
+
+
+class Strict(BaseModel):
+    """Base of all parts of a recipe: frozen, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    bare: ClassVar[str | None] = None
+    """What a bare text in the place of the table is: a "name", or a "net"."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _open(cls, value: Any) -> Any:
+        if isinstance(value, str) and cls.bare:
+            return opened(cls.bare, value)
+        if isinstance(value, Mapping) and cls.model_config.get("extra") == "forbid":
+            for key in value:
+                if key not in cls.model_fields:
+                    context = {"key": str(key), "known": list(cls.model_fields)}
+                    raise PydanticCustomError("unknown_key", "unknown key", context)
+        return value
+
+
+def opened(key: str, text: str) -> dict[str, Any]:
+    """Return the table that a bare text under `key` stands for."""
+    return {("preset" if text in PRESETS else "text") if key == "net" else "name": text}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it does not exist or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: expected a recipe file, found none; check the path.") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: expected a recipe file, got a folder; name the file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a readable text file, got '{error}'; fix it.") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: expected TOML, got an error: {error}; fix the file.") from None
+
+
+def parse_value(text: str) -> Any:
+    """Read a value given on the command line: TOML where it parses, else a plain string."""
+    try:
+        table = tomllib.loads(f"v = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return table["v"] if len(table) == 1 else text
+
+
+def override(table: Mapping[str, Any], path: str, value: Any, where: str) -> dict[str, Any]:
+    """Return a copy of `table` with the value at a dotted path replaced, e.g. stages.0.epochs.
+
+    A bare name on the way opens into a table, so that options can be set beside it; tables that
+    are missing are made.
+
+    Raises:
+        ConfigError: the path leads through something that is no table or list.
+    """
+    copy: Any = _copied(table)
+    target, keys = copy, path.split(".")
+    if not all(keys):
+        raise ConfigError(
+            f"{where}: expected a path of keys, got '{path}'; write e.g. stages.0.epochs."
+        )
+    for row, key in enumerate(keys):
+        last = row == len(keys) - 1
+        index: Any = key
+        if isinstance(target, list):
+            if not (key.isascii() and key.isdigit()) or int(key) >= len(target):
+                raise ConfigError(
+                    f"{where}: expected an index from 0 to {len(target) - 1} in '{path}', got "
+                    f"'{key}'; change it."
+                )
+            index = int(key)
+        elif not isinstance(target, dict):
+            raise ConfigError(
+                f"{where}: expected a table at '{'.'.join(keys[:row])}', got {target!r}; "
+                f"fix '{path}'."
+            )
+        elif not last and isinstance(target.get(key), str):
+            target[key] = opened(key, target[key])
+        elif not last:
+            target.setdefault(key, {})
+        if last:
+            target[index] = value
+        target = target[index]
+    return copy
+
+
+def build_model(kind: type[Model], table: Mapping[str, Any], where: str) -> Model:
+    """Validate a table; the first problem becomes one ConfigError with the key's path."""
+    for path, number in _floats(table):
+        if not math.isfinite(number):
+            raise ConfigError(f"{where}: {path}: expected a finite number, got {number}; fix it.")
+    try:
+        return kind.model_validate(dict(table))
+    except ValidationError as error:
+        raise _worded(error, where) from None
+
+
+def _worded(error: ValidationError, where: str) -> ConfigError:
+    first = error.errors()[0]
+    kind, came, context = first["type"], first["input"], first.get("ctx", {})
+    path = [*map(str, first["loc"]), *([context["key"]] if kind == "unknown_key" else [])]
+    place = f"{where}: {'.'.join(path)}" if path else where
+    match kind:
+        case "unknown_key":
+            return unknown_name(place, "key", context["key"], context["known"])
+        case "literal_error":
+            return unknown_name(place, "choice", came, re.findall("'([^']*)'", context["expected"]))
+        case "value_error":  # one of our own, in full words
+            return ConfigError(f"{place}: {context['error']}")
+        case "missing":
+            return ConfigError(f"{place}: expected a value, got none; add the key.")
+    expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else first["msg"]
+    return ConfigError(f"{place}: expected {expected}, got {came!r}; change it.")
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copied(part) for key, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _floats(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    parts: Any = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    elif isinstance(value, float):
+        yield path, value
+    for key, part in parts:
+        yield from _floats(part, f"{path}.{key}" if path else str(key))

@@ -1,0 +1,269 @@
+"""The house rules that can be read from the source: who imports whom, sizes, names of rules."""
+
+import ast
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from spikeloom.rules.base import RULES
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "spikeloom"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+LEVELS = (
+    {"base"},
+    {"neurons", "encoders", "data"},
+    {"nets"},
+    {"heads", "rules", "convert", "meters"},
+    {"train"},
+    {"report", "graph", "rescale"},
+    {"cli"},
+)
+"""Rooms from the lowest; a room imports itself and lower ones."""
+RANK = {room: rank for rank, rooms in enumerate(LEVELS) for room in rooms}
+INNER = {room for rooms in LEVELS[:4] for room in rooms}
+
+CORE = {"torch", "numpy", "spikeloom"}
+LAZY = {"data": {"sklearn", "safetensors", "lightning", "pydantic"}}
+KERNELS = {"numba", "triton"}
+OUTER = {
+    *("lightning", "pydantic", "typer", "rich", "safetensors", "sklearn", "click"),
+    *("plotly", "matplotlib", "PIL", "datasets", "tensorboard", "tomli_w"),
+}
+HEAVY = {"lightning", "sklearn", "plotly", "matplotlib", "datasets"}
+EAGER = {"train": {"lightning"}}  # the rooms above import train itself late
+MAX_LINES = 400
+IMPORT_BUDGET = 0.3
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement: what, where, and whether it waits for a call."""
+
+    module: str
+    line: int
+    lazy: bool
+
+    @property
+    def top(self) -> str:
+        return self.module.split(".")[0]
+
+    @property
+    def room(self) -> str:
+        """The room of ours it reaches, or nothing."""
+        parts = self.module.split(".")
+        return parts[1] if parts[0] == "spikeloom" and len(parts) > 1 else ""
+
+
+def room_of(path: Path) -> str:
+    """Return a file's room; files right in the package have none and may import all."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def imports(tree: ast.AST, lazy: bool = False) -> Iterator[Import]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, lazy)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            if module == "spikeloom":  # from spikeloom import nets
+                for alias in node.names:
+                    yield Import(f"spikeloom.{alias.name}", node.lineno, lazy)
+            else:
+                yield Import(module, node.lineno, lazy)
+        else:
+            inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from imports(node, lazy or inside)
+
+
+def trees(paths=SOURCES) -> Iterator[tuple[Path, ast.Module]]:
+    for path in paths:
+        yield path, ast.parse(path.read_text(), str(path))
+
+
+def place(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def all_imports() -> Iterator[tuple[Path, Import]]:
+    for path, tree in trees():
+        for one in imports(tree):
+            yield path, one
+
+
+def test_every_room_has_a_rank():
+    rooms = {room_of(path) for path in SOURCES} - {""}
+    assert rooms <= set(RANK), f"give these rooms a place in LEVELS: {rooms - set(RANK)}"
+
+
+def test_rooms_import_downwards_only():
+    upward = [
+        f"{place(path, one.line)}: {room_of(path)} imports {one.module}"
+        for path, one in all_imports()
+        if one.room in RANK
+        and room_of(path)
+        and one.room != room_of(path)
+        and RANK[one.room] >= RANK[room_of(path)]
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_imports_are_absolute():
+    relative = [place(path, one.line) for path, one in all_imports() if one.module.startswith(".")]
+    assert not relative, relative
+
+
+def test_rooms_do_not_import_the_whole_package():
+    """`import spikeloom` inside a room would reach upwards through its public names."""
+    whole = [
+        place(path, one.line)
+        for path, one in all_imports()
+        if one.module == "spikeloom" and RANK.get(room_of(path), 99) < RANK["train"]
+    ]
+    assert not whole, whole
+
+
+def test_inner_rooms_import_torch_and_numpy_only():
+    foreign = []
+    for path, one in all_imports():
+        room = room_of(path)
+        if room not in INNER or one.top in CORE or one.top in sys.stdlib_module_names:
+            continue
+        if one.lazy and one.top in LAZY.get(room, set()) | KERNELS:
+            continue
+        foreign.append(f"{place(path, one.line)}: {one.module}")
+    assert not foreign, "\n".join(foreign)
+
+
+def test_outer_rooms_import_known_libraries_and_heavy_ones_late():
+    wrong = []
+    for path, one in all_imports():
+        room = room_of(path)
+        known = one.top in CORE | OUTER or one.top in sys.stdlib_module_names
+        late = one.lazy or one.top not in HEAVY - EAGER.get(room, set())
+        if room not in INNER and not (known and late):
+            wrong.append(f"{place(path, one.line)}: {one.module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_star_imports():
+    stars = [
+        place(path, node.lineno)
+        for path, tree in trees([*SOURCES, *TESTS])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
+    ]
+    assert not stars, stars
+
+
+def test_only_the_command_line_prints():
+    prints = [
+        place(path, node.lineno)
+        for path, tree in trees()
+        if room_of(path) != "cli"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    ]
+    assert not prints, prints
+
+
+def test_files_stay_small():
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in [*SOURCES, *TESTS]
+        if (count := len(path.read_text().splitlines())) > MAX_LINES
+    }
+    assert not long, f"split these files (at most {MAX_LINES} lines): {long}"
+
+
+def compared_strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield string constants that a branch or comparison asks for."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            asked: list[ast.expr] = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            asked = [node.value]
+        else:
+            continue
+        for part in asked:
+            many = part.elts if isinstance(part, (ast.Tuple, ast.List, ast.Set)) else [part]
+            for one in many:
+                if isinstance(one, ast.Constant) and isinstance(one.value, str):
+                    yield one.value, node.lineno
+
+
+def test_no_branch_on_a_rules_name_outside_rules():
+    names = set(RULES.names())
+    assert {"bptt", "sltt", "ottt"} <= names
+    branches = [
+        f"{place(path, line)}: asks for rule '{text}'"
+        for path, tree in trees()
+        if room_of(path) != "rules"
+        for text, line in compared_strings(tree)
+        if text in names
+    ]
+    assert not branches, "\n".join(branches)
+
+
+SCRIPT = """
+import sys, time
+import torch
+start = time.process_time()
+import {module}
+print(time.process_time() - start, *(name for name in {heavy} if name in sys.modules))
+"""
+
+
+def import_cost(module: str) -> tuple[float, set[str]]:
+    """Return processor time beyond torch's own import, and the heavy libraries that came along."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(module=module, heavy=sorted(HEAVY))],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(PACKAGE.parent), "PATH": "/usr/bin:/bin"},
+    )
+    spent, *loaded = done.stdout.split()
+    return float(spent), set(loaded)
+
+
+def test_import_is_quick():
+    """Median of three: processor time, since a busy machine must not fail the test."""
+    costs = [import_cost("spikeloom") for _ in range(3)]
+    assert not costs[0][1], f"import spikeloom loads {costs[0][1]}"
+    assert statistics.median(spent for spent, _ in costs) < IMPORT_BUDGET, costs
+
+
+def test_the_command_line_starts_without_heavy_libraries():
+    _, loaded = import_cost("spikeloom.cli.main")
+    assert not loaded, f"import them where they are used: {loaded}"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("if rule == 'bptt': pass", ["bptt"]),
+        ("x = name in ('sltt', 'ottt')", ["sltt", "ottt"]),
+        ("match name:\n    case 'ottt': pass", ["ottt"]),
+        ("find('bptt')", []),
+    ],
+)
+def test_the_branch_reader_sees_branches(source, expected):
+    assert [text for text, _ in compared_strings(ast.parse(source))] == expected
+
+
+def test_the_import_reader_tells_lazy_from_eager():
+    tree = ast.parse("import a\nif x:\n    import b\ndef f():\n    from spikeloom import nets\n")
+    seen = [(one.module, one.lazy, one.room) for one in imports(tree)]
+    assert seen == [("a", False, ""), ("b", False, ""), ("spikeloom.nets", True, "nets")]
