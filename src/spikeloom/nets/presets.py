@@ -71,13 +71,18 @@ class Preset:
     norm: Norm = "none"
     gain: float = 1.0
 
+    @property
+    def text(self) -> str:
+        """The net's text, readout included."""
+        return f"{self.body} f{self.classes}"
+
     def spec(self, *, unit: Unit | None = None, classes: int | None = None) -> NetSpec:
         """Build the net, with other neurons or classes where given.
 
         Layers that name their own unit (the ReLU part of hybrid nets) keep it.
         """
         return parse(
-            f"{self.body} f{self.classes if classes is None else classes}",
+            self.text if classes is None else f"{self.body} f{classes}",
             unit=self.unit if unit is None else unit,
             bias=self.bias,
             norm=self.norm,

@@ -2,8 +2,8 @@
 
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,35 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         ConfigError: the folder cannot be written; the old content stays.
     """
-    temporary: Path | None = None
-    try:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may be there.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    with _writing(path):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         raise ConfigError(
             f"{path}: expected a folder that can be written, got '{error.strerror}'; choose "
             "another place with --out or free some space."
@@ -70,10 +86,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     try:
         return load(path.read_bytes())
-    except (OSError, SafetensorError, ValueError) as error:
-        raise DataError(
-            f"{path}: expected a safetensors file, got an error: {error}; train again."
-        ) from None
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise _damaged(path, "a safetensors file", error) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -83,8 +97,13 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: the file is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: expected a JSON record, got an error: {error}; train again."
-        ) from None
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, "a JSON record", error) from None
+    if not isinstance(record, dict):
+        raise _damaged(path, "a JSON record", f"a {type(record).__name__}")
+    return record
+
+
+def _damaged(path: Path, expected: str, came: object) -> DataError:
+    return DataError(f"{path}: expected {expected}, got '{came}'; train again.")

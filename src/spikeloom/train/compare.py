@@ -1,8 +1,9 @@
 """Comparisons: one base recipe, several entries that each change something, several seeds."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +13,9 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.data import Splits, load_data
 from spikeloom.train import checkpoint
 from spikeloom.train.loop import Progress, train
-from spikeloom.train.recipe import (
-    Recipe,
-    Strict,
-    build_model,
-    build_recipe,
-    override,
-    read_toml,
-)
-from spikeloom.train.setup import with_seed
+from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
+from spikeloom.train.setup import set_up
+from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
 
 
 class Entry(Strict):
@@ -41,8 +36,8 @@ class Comparison(Strict):
         entries: rows; the first is the one the others are measured against.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0, 1, 2)
+    name: Name
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0, 1, 2)
     base: dict[str, Any]
     entries: Annotated[tuple[Entry, ...], Field(min_length=1, strict=False)]
 
@@ -63,11 +58,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """All rows and seeds of a comparison, checked."""
+    """All rows and seeds of a comparison.
+
+    Raises:
+        ConfigError: labels that would share a folder, or a seed twice.
+    """
 
     name: str
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for row in self.rows:
+            if row.slug in seen:
+                raise ConfigError(
+                    f"{self.name}: expected labels that differ in letters or digits, got "
+                    f"'{seen[row.slug]}' and '{row.label}'; rename one."
+                )
+            seen[row.slug] = row.label
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(
+                f"{self.name}: expected seeds that differ, got {list(self.seeds)}; drop one."
+            )
 
 
 def read_comparison(path: Path) -> Plan:
@@ -78,7 +91,7 @@ def read_comparison(path: Path) -> Plan:
     """
     table = read_toml(path)
     where = str(path)
-    if "entries" not in table:
+    if not table.keys() & {"entries", "base"}:
         recipe = build_recipe(table, where)
         return Plan(recipe.name, (Row(recipe.name, recipe),), (recipe.seed,))
     comparison = build_model(Comparison, table, where)
@@ -89,19 +102,33 @@ def read_comparison(path: Path) -> Plan:
         for key, value in entry.set.items():
             changed = override(changed, key, value, place)
         rows.append(Row(entry.label, build_recipe(changed, place), entry.control))
-    return _checked(Plan(comparison.name, tuple(rows), comparison.seeds), where)
+    with placed(where):
+        return Plan(comparison.name, tuple(rows), comparison.seeds)
 
 
-def plan_rules(
-    base: dict[str, Any], rules: list[str], seeds: tuple[int, ...], name: str
-) -> Plan:
-    """Plan one entry per rule; options follow a colon, as in ``sltt:k_steps=2``."""
+def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: str) -> Plan:
+    """Plan one entry per rule.
+
+    Args:
+        base: a recipe without its name.
+        rules: by comma; options follow a colon, as in ``ann,sltt:k_steps=2``.
+        seeds: every rule runs with each.
+        name: of the comparison.
+
+    Raises:
+        ConfigError: a rule or option that does not exist, or a rule twice.
+    """
+    texts = [text.strip() for text in re.split(r",(?![^\[]*\])", rules)]
+    if not all(texts):
+        raise ConfigError(
+            f"--rules: expected names by comma, got '{rules}' with an empty one; drop a comma."
+        )
     rows = []
-    for text in rules:
-        choice, label = _rule_choice(text)
-        changed = override(base | {"name": name}, "stages.0.rule", choice, f"--rules {text}")
-        rows.append(Row(label, build_recipe(changed, f"--rules {text}")))
-    return _checked(Plan(name, tuple(rows), seeds), "--rules")
+    for text in texts:
+        where = f"--rules {text}"
+        changed = override(base | {"name": name}, "stages.0.rule", _rule_choice(text), where)
+        rows.append(Row(text, build_recipe(changed, where)))
+    return Plan(name, tuple(rows), seeds)
 
 
 def run_comparison(
@@ -112,6 +139,8 @@ def run_comparison(
 ) -> dict[str, Any]:
     """Run every row with every seed, seed by seed; results.json grows with each run.
 
+    All rows are built before the first one runs, so that a row that does not fit costs nothing.
+
     Args:
         plan: what to run.
         out: folder for results.json and the run folders.
@@ -119,60 +148,52 @@ def run_comparison(
 
     Returns:
         The content of results.json.
+
+    Raises:
+        SpikeloomError: as `train`, with the row's label.
     """
+    data: dict[str, Splits] = {}
+    for row in plan.rows:
+        with placed(f"'{row.label}'"):
+            set_up(row.recipe, _load(row, data))
     results: dict[str, Any] = {
         "format": checkpoint.FORMAT,
         "name": plan.name,
         "seeds": list(plan.seeds),
-        "entries": [
-            {"label": row.label, "control": row.control, "runs": []} for row in plan.rows
-        ],
+        "entries": [{"label": row.label, "control": row.control, "runs": []} for row in plan.rows],
     }
-    data: dict[str, Splits] = {}
-    for seed, (number, row) in _seed_by_seed(plan):
+    for seed, (number, row) in product(plan.seeds, enumerate(plan.rows)):
         progress = started(row, seed) if started is not None else None
-        key = row.recipe.data.model_dump_json()
-        if key not in data:
-            data[key] = load_data(row.recipe.data.name, **row.recipe.data.options)
-        outcome = train(
-            with_seed(row.recipe, seed),
-            out / row.slug / f"seed{seed}",
-            splits=data[key],
-            progress=progress,
-            overwrite=True,
-        )
+        with placed(f"'{row.label}', seed {seed}"):
+            outcome = train(
+                row.recipe.with_seed(seed),
+                out / row.slug / f"seed{seed}",
+                splits=_load(row, data),
+                progress=progress,
+                overwrite=True,
+            )
         results["entries"][number]["runs"].append(outcome.record)
         checkpoint.write_json(out / "results.json", results)
     return results
 
 
-def _seed_by_seed(plan: Plan) -> Iterator[tuple[int, tuple[int, Row]]]:
-    for seed in plan.seeds:
-        for numbered in enumerate(plan.rows):
-            yield seed, numbered
+def _load(row: Row, loaded: dict[str, Splits]) -> Splits:
+    """Return a row's data, each set read once."""
+    choice = row.recipe.data
+    key = choice.model_dump_json()
+    if key not in loaded:
+        loaded[key] = load_data(choice.name, **choice.options)
+    return loaded[key]
 
 
-def _rule_choice(text: str) -> tuple[dict[str, Any], str]:
+def _rule_choice(text: str) -> dict[str, Any]:
     name, _, options = text.partition(":")
     choice: dict[str, Any] = {"name": name}
     for option in filter(None, options.split(":")):
-        key, equals, value = option.partition("=")
-        if not equals:
+        key, _, value = option.partition("=")
+        if not key or not value:
             raise ConfigError(
                 f"--rules {text}: expected options as name:key=value, got '{option}'; fix it."
             )
         choice[key] = parse_value(value)
-    return choice, text
-
-
-def _checked(plan: Plan, where: str) -> Plan:
-    seen: set[str] = set()
-    for row in plan.rows:
-        if row.slug in seen:
-            raise ConfigError(
-                f"{where}: expected labels that differ, got '{row.label}' twice; rename one."
-            )
-        seen.add(row.slug)
-    if len(set(plan.seeds)) != len(plan.seeds):
-        raise ConfigError(f"{where}: expected seeds that differ, got {plan.seeds}; fix them.")
-    return plan
+    return choice

@@ -1,13 +1,13 @@
 """Recipes: a run as typed, frozen values; a wrong key fails before any data is read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
+from spikeloom.base.errors import ConfigError, unknown_name
 from spikeloom.data import DATA
 from spikeloom.encoders import ENCODERS, Encoder
 from spikeloom.heads.base import HEADS
@@ -17,9 +17,7 @@ from spikeloom.nets.presets import PRESETS, preset
 from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.base import Unit
 from spikeloom.rules.base import RULES, LearningRule
-from spikeloom.train.tables import Strict, build_model, read_toml
-
-T = TypeVar("T")
+from spikeloom.train.tables import Strict, build_model, placed, read_toml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """Name of a recipe or comparison, and so of its folder."""
@@ -248,12 +246,6 @@ def build_recipe(table: Mapping[str, Any], where: str) -> Recipe:
         raise ConfigError(
             f"{where}: expected a recipe, got a comparison with entries; use `spikeloom compare`."
         )
-    return located(where, build_model(Recipe, table, where).check)
-
-
-def located(where: str, build: Callable[[], T]) -> T:
-    """Run `build`; its errors get the place."""
-    try:
-        return build()
-    except SpikeloomError as error:
-        raise type(error)(f"{where}: {error}") from None
+    recipe = build_model(Recipe, table, where)
+    with placed(where):
+        return recipe.check()

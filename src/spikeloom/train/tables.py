@@ -4,13 +4,14 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
 from spikeloom.nets.presets import PRESETS
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -137,6 +138,15 @@ def build_model(kind: type[Model], table: Mapping[str, Any], where: str) -> Mode
         return kind.model_validate(dict(table))
     except ValidationError as error:
         raise _worded(error, where) from None
+
+
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Put a place in front of the errors raised inside."""
+    try:
+        yield
+    except SpikeloomError as error:
+        raise type(error)(f"{where}: {error}") from None
 
 
 def _worded(error: ValidationError, where: str) -> ConfigError:

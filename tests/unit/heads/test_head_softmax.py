@@ -179,7 +179,7 @@ class TestEveryHead:
         assert head.site.synapse.weight.shape == (3, 9)
         assert head.site.synapse.bias is None
         assert all(site.source is net.sites[-1] for site in head.sites)
-        assert all(site.presynaptic is net.sites[-1] for site in head.sites)
+        assert all(site.upstream is net.sites[-1] for site in head.sites)
 
     def test_a_net_without_readout_has_no_head(self, name):
         with pytest.raises(ConfigError, match=r"^head: expected a net that ends with its classes"):

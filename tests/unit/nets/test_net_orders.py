@@ -236,3 +236,19 @@ class TestTail:
         net.train()
         xs, rng = kit.dyadic((4, 2, 4)), kit.rng_for(2)
         assert torch.equal(net.run_by_time(xs, rng=rng), net.run_by_layer(xs, rng=rng))
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("order", ["run_by_time", "run_by_layer"])
+def test_statistics_of_a_constant_input_move_once_per_step(order, momentum):
+    x = torch.rand(3, 2, 4, 4, dtype=torch.float64)
+    left = []
+    for xs in (x.expand(5, *x.shape), x.expand(5, *x.shape).clone()):
+        net = SpikingNet('c4{norm = "batch_step"} f3', (2, 4, 4)).double()
+        norm = net.sites[0].norm
+        assert norm is not None
+        norm.momentum = momentum
+        getattr(net, order)(xs)
+        assert int(norm.num_batches_tracked) == 5
+        left.append(norm.running_var.clone())
+    torch.testing.assert_close(left[0], left[1], rtol=1e-14, atol=0)

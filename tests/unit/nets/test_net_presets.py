@@ -88,6 +88,7 @@ class TestEveryPreset:
     def test_entry_is_a_described_value(self, name):
         entry = PRESETS[name]
         assert entry.name == name and hash(entry) == hash(entry)
+        assert entry.text == f"{entry.body} f{entry.classes}"
         assert entry.note and entry.source.year in (2020, 2022)
         assert preset(name).classes == entry.classes == (1000 if entry.in_shape[1] > 32 else 10)
 
