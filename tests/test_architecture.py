@@ -34,7 +34,7 @@ CORE = {"torch", "numpy", "spikeloom"}
 LAZY = {"data": {"sklearn", "safetensors", "lightning", "pydantic"}}
 KERNELS = {"numba", "triton"}
 OUTER = {
-    *("lightning", "pydantic", "typer", "rich", "safetensors", "sklearn", "click"),
+    *("lightning", "pydantic", "typer", "rich", "safetensors", "sklearn", "click", "pydantic_core"),
     *("plotly", "matplotlib", "PIL", "datasets", "tensorboard", "tomli_w"),
 }
 HEAVY = {"lightning", "sklearn", "plotly", "matplotlib", "datasets"}

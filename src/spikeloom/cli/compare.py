@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.cli.train import Set, epoch_printer, parse_changes
+from spikeloom.cli.train import Set, changed, epoch_printer
 
 
 def compare(
@@ -28,6 +28,7 @@ def compare(
     from spikeloom.report.table import NOTE, entry_rows, to_text
     from spikeloom.train.compare import Plan, Row, plan_rules, read_comparison, run_comparison
 
+    given = {"--net": net, "--data": data, "--rules": rules}
     if recipes and (net or data or rules):
         raise ConfigError(
             "compare: expected recipe files or --net/--data/--rules, got both; drop one."
@@ -43,10 +44,11 @@ def compare(
         plan = Plan(plans[0].name, rows, plans[0].seeds)
     elif net and data and rules:
         base: dict[str, Any] = {"net": net, "data": data, "stages": [{"rule": "bptt"}]}
-        plan = plan_rules(_changed(base, changes), rules.split(","), (0, 1, 2), "compare")
+        plan = plan_rules(changed(base, changes), rules, (0, 1, 2), "compare")
     else:
+        missing = ", ".join(name for name, value in given.items() if not value)
         raise ConfigError(
-            "compare: expected recipe files or all of --net, --data and --rules, got neither; "
+            f"compare: expected recipe files or all of --net, --data and --rules, got no {missing}; "
             "see `spikeloom compare --help`."
         )
     if seeds is not None:
@@ -65,14 +67,6 @@ def compare(
     console.print(to_text(entry_rows(results["entries"])), soft_wrap=True, markup=False)
     console.print(NOTE, markup=False)
     console.print(f"written: {folder / 'results.json'}", markup=False)
-
-
-def _changed(base: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
-    from spikeloom.train.recipe import override
-
-    for key, value in parse_changes(changes):
-        base = override(base, key, value, "--set")
-    return base
 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:

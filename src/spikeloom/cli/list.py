@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from spikeloom.base.errors import unknown_name
@@ -28,7 +29,7 @@ def list_names(
     headings, rows = tables[what]()
     table = Table(*headings, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console(soft_wrap=False).print(table)
 
 
@@ -51,7 +52,7 @@ def _nets() -> Rows:
     from spikeloom.nets.presets import PRESETS
 
     rows = [
-        (name, "x".join(map(str, one.in_shape)), one.text, one.note)
+        (name, "x".join(map(str, one.in_shape)), f"{one.body} f{one.classes}", one.note)
         for name, one in PRESETS.items()
     ]
     return ["net", "input", "text", "note"], rows
@@ -92,4 +93,5 @@ def _about(registry: Any) -> list[tuple[str, ...]]:
 
 
 def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
+    text = (thing.__doc__ or "").strip().splitlines()[0]
+    return text.replace(":math:", "").replace("`", "")

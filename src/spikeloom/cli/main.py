@@ -1,7 +1,8 @@
 """The command `spikeloom`."""
 
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,6 +21,9 @@ app = typer.Typer(
 app.command("list")(list_names)
 app.command("train")(train)
 app.command("compare")(compare)
+
+_TOO_BIG = re.compile("memory|bad_alloc|Storage size|Overflow when unpacking")
+"""How torch says that a tensor does not fit."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -44,11 +48,20 @@ def main() -> None:
     try:
         app()
     except SpikeloomError as error:
-        message = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"error: {message}", markup=False, style="red"
-        )
-        sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; finished epochs are in the run folder.")
-        sys.exit(130)
+        _stop(str(error))
+    except (MemoryError, RuntimeError, TypeError) as error:
+        if not (isinstance(error, MemoryError) or _TOO_BIG.search(str(error))):
+            raise
+        _stop(f"memory: expected a run that fits, got '{error}'; make net, batch or steps smaller.")
+    except SystemExit as end:
+        if end.code == 130:  # typer's for an interrupt
+            typer.echo("stopped; finished epochs are in the run folder.", err=True)
+        raise
+
+
+def _stop(message: str) -> NoReturn:
+    line = " ".join(message.split())
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"error: {line}", markup=False, style="red"
+    )
+    sys.exit(2)

@@ -28,11 +28,13 @@ def train(
     """Train a recipe; write its run folder and print what came out."""
     from spikeloom.report.table import entry_rows, to_text
     from spikeloom.train.loop import train as run
-    from spikeloom.train.recipe import build_recipe, override, read_toml
+    from spikeloom.train.recipe import build_recipe
+    from spikeloom.train.tables import read_toml
 
-    table = read_toml(recipe)
-    for key, value in [*parse_changes(changes), *_given(seed, precision, device)]:
-        table = override(table, key, value, "--set")
+    table = changed(read_toml(recipe), changes)
+    for key, value in (("seed", seed), ("precision", precision), ("device", device)):
+        if value is not None:
+            table[key] = value
     checked = build_recipe(table, str(recipe))
     folder = out or Path("runs") / checked.name / f"seed{checked.seed}"
     console = Console(highlight=False)
@@ -42,30 +44,22 @@ def train(
     console.print(f"run folder: {folder}", markup=False)
 
 
-def parse_changes(changes: list[str] | None) -> list[tuple[str, Any]]:
-    """Split ``path=value`` pairs.
+def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
+    """Return a copy of a recipe's table with every ``path=value`` applied.
 
     Raises:
-        ConfigError: a change without "=".
+        ConfigError: a change without "=", or a path that leads nowhere.
     """
-    from spikeloom.train.compare import parse_value
+    from spikeloom.train.tables import override, parse_value
 
-    pairs = []
     for change in changes or []:
-        key, equals, value = change.partition("=")
-        if not equals or not key:
+        path, equals, value = change.partition("=")
+        if not equals:
             raise ConfigError(
-                f"--set {change}: expected path=value, got no '='; write e.g. stages.0.epochs=3."
+                f"--set: expected path=value, got '{change}'; write e.g. stages.0.epochs=3."
             )
-        pairs.append((key, parse_value(value)))
-    return pairs
-
-
-def _given(
-    seed: int | None, precision: str | None, device: str | None
-) -> list[tuple[str, Any]]:
-    pairs = [("seed", seed), ("precision", precision), ("device", device)]
-    return [(key, value) for key, value in pairs if value is not None]
+        table = override(table, path, parse_value(value), "--set")
+    return table
 
 
 def epoch_printer(console: Console, prefix: str = "") -> Any:

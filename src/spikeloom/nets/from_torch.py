@@ -26,7 +26,7 @@ class _Draft:
     where: str
     fields: Fields
     synapse: nn.Module | None = None
-    norm: nn.Module | None = None
+    norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
     neuron: Neuron | None = None
     flat: bool = False
     """A Flatten came before it."""

@@ -1,5 +1,7 @@
 """The cost record of a run: parameters, operations, energy, training memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +16,7 @@ from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
 from spikeloom.meters.training import count_operations, peak_allocated
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
 from spikeloom.train.learn import learn
-from spikeloom.train.setup import Workbench, batches
+from spikeloom.train.setup import Workbench, batches, snapshot
 
 METERED_SAMPLES = 1000
 """Test samples the meters watch; the standard errors in the record say whether that is enough."""
@@ -25,7 +27,9 @@ def measure_costs(bench: Workbench) -> dict[str, Any]:
 
     Joules are a model, not a measurement. The net is left as it was.
     """
-    operations, spikes = _metered(bench)
+    with _unchanged(bench):
+        operations, spikes = _metered(bench)
+        training = _training(bench)
     return {
         "note": f"energies: {NOTE}, in pJ per inference",
         "parameters": sum(one.numel() for one in bench.inference_parameters()),
@@ -51,9 +55,30 @@ def measure_costs(bench: Workbench) -> dict[str, Any]:
             )
         },
         "energy": _energies(operations),
-        "training": _training(bench),
+        "training": training,
         "layers": _layers(operations, spikes),
     }
+
+
+@contextmanager
+def _unchanged(bench: Workbench) -> Iterator[None]:
+    """Put weights, buffers, modes, gradients and the rule's memory back afterwards."""
+    modules, rule = bench.modules(), bench.rule
+    weights = snapshot(modules)
+    memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
+    modes = [(one, one.training) for one in modules.modules()]
+    grads = [(one, one.grad) for one in (*modules.parameters(), *rule.parameters())]
+    for one, _ in grads:
+        one.grad = None
+    try:
+        yield
+    finally:
+        modules.load_state_dict(weights)
+        rule.load_state_dict(memory)
+        for one, mode in modes:
+            one.training = mode
+        for one, grad in grads:
+            one.grad = grad
 
 
 def _metered(bench: Workbench) -> tuple[OperationRecord, SpikeRecord]:
@@ -97,21 +122,23 @@ def _energies(record: OperationRecord) -> dict[str, Any]:
 
 def _training(bench: Workbench) -> dict[str, Any]:
     """Measure one call of the rule on a batch of the recipe's size, without updating anything."""
-    modules = bench.modules()
-    before = {name: value.detach().clone() for name, value in modules.state_dict().items()}
-    modules.train()
+    bench.modules().train()
     size = min(bench.stage.batch, len(bench.splits.train))
     batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
+    trained = [one for _, one in bench.parameters()]
+
+    def clear() -> None:
+        for one in trained:
+            one.grad = None
 
     def once() -> None:
-        learn(bench, batch, lambda: modules.zero_grad(set_to_none=True))
-        modules.zero_grad(set_to_none=True)
+        learn(bench, batch, clear)
+        clear()
 
     peak = 0
     for _ in range(2):  # the first call also makes what is made once
         peak = peak_allocated(once, bench.fabric.device)
     forward, backward = count_operations(once).per_sample(size)
-    modules.load_state_dict(before)
     return {
         "batch": size,
         "peak_bytes": peak,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
+from spikeloom.train.faults import check_loss
 from spikeloom.train.setup import Workbench, batches
 
 EVALUATION_BATCH = 256
@@ -43,6 +44,9 @@ def evaluate(bench: Workbench, samples: Samples, part: str) -> Score:
         bench: what to run.
         samples: on what.
         part: name of the part; its random streams are its own, and the same at every call.
+
+    Raises:
+        NumericalError: the loss is not finite.
     """
     bench.net.eval()
     bench.head.eval()
@@ -51,5 +55,7 @@ def evaluate(bench: Workbench, samples: Samples, part: str) -> Score:
         batch = bench.batch(samples, index, epoch=0, part=part)
         _, logits = predict(bench, batch)
         hits += int((logits.argmax(1) == batch.target).sum())
-        total += float(F.cross_entropy(logits, batch.target, reduction="sum"))
+        loss = float(F.cross_entropy(logits, batch.target, reduction="sum"))
+        check_loss(bench, batch, part, loss)
+        total += loss
     return Score(hits / len(samples), total / len(samples), len(samples))

@@ -20,7 +20,14 @@ from spikeloom.train.environment import environment
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.learn import learn
 from spikeloom.train.recipe import Recipe
-from spikeloom.train.setup import Workbench, batches, make_optimizer, make_schedule, set_up
+from spikeloom.train.setup import (
+    Workbench,
+    batches,
+    make_optimizer,
+    make_schedule,
+    set_up,
+    snapshot,
+)
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -63,39 +70,52 @@ def train(
     stage = recipe.stage
     if out is not None:
         for old in ("result.json", "metrics.jsonl", "weights.safetensors"):
-            (out / old).unlink(missing_ok=True)
+            checkpoint.remove(out / old)
         checkpoint.write_json(out / "recipe.json", recipe.model_dump(mode="json"))
         checkpoint.write_json(out / "environment.json", environment(bench.fabric))
     optimizer = make_optimizer(stage.optimizer, [one for _, one in bench.parameters()])
     schedule = make_schedule(stage.schedule, optimizer, stage.epochs)
     metrics: list[dict[str, Any]] = []
-    best: tuple[float, dict[str, Tensor]] | None = None
+    kept: dict[str, Any] = {}
+    best: dict[str, Tensor] = {}
     for epoch in range(stage.epochs):
-        entry = {"epoch": epoch, "lr": schedule.get_last_lr()[0]}
-        entry |= _epoch(bench, optimizer, epoch)
+        entry = _epoch(bench, optimizer, epoch, schedule.get_last_lr()[0])
         schedule.step()
-        score = evaluate(bench, bench.splits.validation, "validation")
-        entry |= {"val_loss": score.loss, "val_accuracy": score.accuracy}
         metrics.append(entry)
-        if stage.select == "best" and (best is None or score.accuracy > best[0]):
-            best = score.accuracy, _snapshot(bench.modules())
+        better = not kept or entry["val_accuracy"] > kept["val_accuracy"]
+        if better or stage.select == "last":
+            kept = entry
+            if stage.select == "best":
+                best = snapshot(bench.modules())
+            if out is not None:
+                checkpoint.write_weights(out / "weights.safetensors", bench.modules().state_dict())
         if out is not None:
-            checkpoint.write_weights(out / "weights.safetensors", bench.modules().state_dict())
             checkpoint.write_lines(out / "metrics.jsonl", metrics)
         if progress is not None:
             progress(entry)
-    if best is not None:
-        bench.modules().load_state_dict(best[1])
-        if out is not None:
-            checkpoint.write_weights(out / "weights.safetensors", best[1])
-    record = _record(bench, metrics)
+    if best:
+        bench.modules().load_state_dict(best)
+    record = _record(bench, metrics, kept)
     if out is not None:
         checkpoint.write_json(out / "result.json", record)
     return Outcome(record, bench)
 
 
-def _epoch(bench: Workbench, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
-    """Train for one pass over the training part."""
+def _epoch(
+    bench: Workbench, optimizer: torch.optim.Optimizer, epoch: int, lr: float
+) -> dict[str, float]:
+    """Train for one pass over the training part, then validate; return the metrics."""
+    try:
+        entry = {"epoch": epoch, "lr": lr} | _one_pass(bench, optimizer, epoch)
+        _check_weights(bench)
+        score = evaluate(bench, bench.splits.validation, "validation")
+    except NumericalError as error:
+        kept = f"The weights of epoch {epoch} are kept." if epoch else "No epoch was finished."
+        raise NumericalError(f"epoch {epoch + 1}: {error} {kept}") from None
+    return entry | {"val_loss": score.loss, "val_accuracy": score.accuracy}
+
+
+def _one_pass(bench: Workbench, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
     seed = derive_seed(bench.recipe.seed, epoch, "order")
     bench.net.train()
     bench.head.train()
@@ -111,6 +131,16 @@ def _epoch(bench: Workbench, optimizer: torch.optim.Optimizer, epoch: int) -> di
         seen += size
     seconds = time.perf_counter() - start
     return {"loss": loss / seen, "accuracy": hits / seen, "seconds": seconds}
+
+
+def _check_weights(bench: Workbench) -> None:
+    """Stop at weights that are not finite; spikes could hide them from the loss."""
+    for name, tensor in bench.modules().state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise NumericalError(
+                f"training: expected finite weights, got one that is not in '{name}'; lower the "
+                "learning rate."
+            )
 
 
 class _Commit:
@@ -132,7 +162,7 @@ class _Commit:
             )
             raise NumericalError(
                 f"training: expected finite gradients, got one that is not for '{name}'; lower "
-                "the learning rate. The weights of the last whole epoch are kept."
+                "the learning rate or check the input."
             )
         self.optimizer.step()
         self.bench.net.project()
@@ -140,12 +170,16 @@ class _Commit:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def _snapshot(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+def _record(
+    bench: Workbench, metrics: list[dict[str, Any]], kept: dict[str, Any]
+) -> dict[str, Any]:
+    """Test once, measure costs, and put the run's record together.
 
-
-def _record(bench: Workbench, metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """Test once, measure costs, and put the run's record together."""
+    Args:
+        bench: with the weights that were kept.
+        metrics: of every epoch.
+        kept: of the epoch whose weights were kept.
+    """
     stage = bench.stage
     test = evaluate(bench, bench.splits.test, "test")
     costs = measure_costs(bench)
@@ -163,7 +197,7 @@ def _record(bench: Workbench, metrics: list[dict[str, Any]]) -> dict[str, Any]:
         "test_accuracy": test.accuracy,
         "test_loss": test.loss,
         "test_samples": test.samples,
-        "val_accuracy": metrics[-1]["val_accuracy"],
+        "val_accuracy": kept["val_accuracy"],
         "train_seconds": sum(entry["seconds"] for entry in metrics),
         "facts": {
             key: value

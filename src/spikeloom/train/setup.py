@@ -16,7 +16,8 @@ from spikeloom.heads.base import HEADS, Head
 from spikeloom.nets.codec import from_options
 from spikeloom.nets.net import SpikingNet
 from spikeloom.rules.base import LearningRule
-from spikeloom.train.recipe import Optimizer, Recipe, Schedule, Stage
+from spikeloom.train.recipe import HEAD_OWN, Optimizer, Recipe, Schedule, Stage
+from spikeloom.train.tables import placed
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -93,41 +94,67 @@ def set_up(recipe: Recipe, splits: Splits | None = None) -> Workbench:
     if not spiking:
         spec = spec.as_ann()
     if spec.readout is not None and spec.readout.out != splits.classes:
+        todo = "set net.classes to it" if recipe.net.preset else f"end with f{splits.classes}"
         raise ConfigError(
             f"net: expected a last layer of {splits.classes} neurons for data '{splits.name}', got "
-            f"f{spec.readout.out}; change it."
+            f"f{spec.readout.out}; {todo}."
         )
     seed = recipe.seed
-    sample = Samples(splits.train.x[:1], splits.train.y[:1], splits.train.scaling)
-    x, _ = sample.take(torch.zeros(1, dtype=torch.long))
-    probe = encoder.encode(x, steps, SampleRng(seed, 0, torch.zeros(1, dtype=torch.long)))
     with fabric.init_module():
-        net = SpikingNet(spec, tuple(probe.shape[2:]), seed=derive_seed(seed, "net"))
+        shape = _input_shape(recipe, splits, encoder, steps)
+        net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"))
         kind = HEADS.find(recipe.head.name)
-        skip = ("features", "classes", "bias", "seed")
-        options = from_options(kind, recipe.head.options, "head", skip=skip)
+        options = from_options(kind, recipe.head.options, "head", skip=HEAD_OWN)
         head = kind.of(net, seed=derive_seed(seed, "head"), **options)
     if recipe.stage.freeze_body:
         net.requires_grad_(False)
     bench = Workbench(recipe, fabric, splits, encoder, net, head, rule, steps)
     first = torch.arange(min(2, len(splits.train)))
     rule.prepare(net, head.sites, bench.batch(splits.train, first, epoch=0, part="prepare"))
-    if recipe.stage.batch == 1 and any(site.norm is not None for site in net.sites):
+    smallest = min(map(len, batches(len(splits.train), recipe.stage.batch, None)))
+    if smallest == 1 and any(site.norm is not None for site in net.sites):
         raise ShapeError(
             "stages.0.batch: expected 2 samples or more for a net with batch norm, got 1; raise "
-            "it or use norm = 'weight'."
+            "it (and data.train_size) or use norm = 'weight'."
         )
     return bench
+
+
+def _input_shape(recipe: Recipe, splits: Splits, encoder: Encoder, steps: int) -> tuple[int, ...]:
+    """Encode one sample and return its shape at a time step.
+
+    Raises:
+        ShapeError: data and encoder do not fit, in T or in rank.
+    """
+    index = torch.zeros(1, dtype=torch.long)
+    x, _ = splits.train.take(index)
+    with placed(
+        f"encoder '{recipe.encoder.name}' with rule '{recipe.stage.rule.name}', T = {steps}"
+    ):
+        train = encoder.encode(x, steps, SampleRng(recipe.seed, 0, index))
+    shape = tuple(train.shape[2:])
+    if len(shape) not in (1, 3):
+        raise ShapeError(
+            f"encoder '{recipe.encoder.name}': expected [C, H, W] or [D] at every step, got "
+            f"{list(shape)} from data '{splits.name}' {list(splits.shape)}; take encoder "
+            "'frames' for data with a time axis, another for data without."
+        )
+    return shape
 
 
 def make_fabric(recipe: Recipe) -> "Fabric":
     """Return Lightning Fabric for the recipe's device and precision.
 
     Raises:
-        ConfigError: the device does not exist here.
+        ConfigError: the device does not exist here, or lacks the precision.
     """
-    if recipe.device == "cuda" and not torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    if recipe.device == "cuda" and not cuda:
         raise ConfigError("device: expected a CUDA device for 'cuda', got none; use 'cpu'.")
+    if recipe.precision == "16-mixed" and (recipe.device == "cpu" or not cuda):
+        raise ConfigError(
+            "precision: expected a CUDA device for '16-mixed', got a CPU; use 'bf16-mixed'."
+        )
     from lightning.fabric import Fabric
 
     return Fabric(accelerator=recipe.device, devices=1, precision=recipe.precision)
@@ -164,6 +191,8 @@ def make_schedule(
 def batches(count: int, size: int, seed: int | None) -> list[Tensor]:
     """Cut `count` samples into batches of at most `size`, alike within one sample.
 
+    A batch of one is avoided, since it has no statistics: an odd number in pairs ends in a three.
+
     Args:
         count: number of samples.
         size: largest batch.
@@ -172,11 +201,12 @@ def batches(count: int, size: int, seed: int | None) -> list[Tensor]:
     order = torch.arange(count)
     if seed is not None:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return list(torch.tensor_split(order, -(-count // size)))
+    parts = -(-count // size)
+    if size > 1 and count > parts > count // 2:
+        parts = count // 2
+    return list(torch.tensor_split(order, parts))
 
 
-def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """Return the recipe with another seed."""
-    return recipe.model_copy(update={"seed": seed})
-
-
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a module's weights and buffers."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

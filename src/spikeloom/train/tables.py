@@ -75,7 +75,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     except IsADirectoryError:
         raise ConfigError(f"{path}: expected a recipe file, got a folder; name the file.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a readable text file, got '{error}'; fix it.") from None
+        raise ConfigError(
+            f"{path}: expected a readable text file, got '{error}'; fix it."
+        ) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: expected TOML, got an error: {error}; fix the file.") from None
 
