@@ -97,7 +97,9 @@ def main() -> None:
     print(f"# Results of {date.today().isoformat()}\n")
     environments = [one for known in results.values() for one in known["environments"]]
     for environment in {json.dumps(one, sort_keys=True): one for one in environments}.values():
-        packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+        packages = ", ".join(
+            f"{name} {version}" for name, version in environment["packages"].items()
+        )
         print(
             f"- {environment['device']} ({environment['cpu_cores']} cores, "
             f"{environment['threads']} thread(s) per run), {environment['system']}, Python "

@@ -85,7 +85,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {args.threads} thread(s), {args.rounds} rounds, interleaved\n")
+    print(
+        f"torch {torch.__version__}, {args.threads} thread(s), {args.rounds} rounds, interleaved\n"
+    )
     for work in WORKLOADS:
         steps = {"ann": Step(work, Ann()), "ann x T": Step(work, Ann(), fold=True)}
         steps |= {name: Step(work, rule) for name, rule in RULES.items()}

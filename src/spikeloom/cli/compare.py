@@ -48,25 +48,25 @@ def compare(
     else:
         missing = ", ".join(name for name, value in given.items() if not value)
         raise ConfigError(
-            f"compare: expected recipe files or all of --net, --data and --rules, got no {missing}; "
-            "see `spikeloom compare --help`."
+            "compare: expected recipe files or all of --net, --data and --rules, got no "
+            f"{missing}; see `spikeloom compare --help`."
         )
     if seeds is not None:
         plan = Plan(plan.name, plan.rows, _parse_seeds(seeds))
     folder = out or Path("runs") / plan.name
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     total, done = len(plan.rows) * len(plan.seeds), 0
 
     def started(row: Row, seed: int) -> Any:
         nonlocal done
         done += 1
-        console.print(f"[{done}/{total}] {row.label}, seed {seed}", markup=False)
+        console.print(f"[{done}/{total}] {row.label}, seed {seed}")
         return epoch_printer(console, "    ") if verbose else None
 
     results = run_comparison(plan, folder, started=started)
-    console.print(to_text(entry_rows(results["entries"])), soft_wrap=True, markup=False)
-    console.print(NOTE, markup=False)
-    console.print(f"written: {folder / 'results.json'}", markup=False)
+    console.print(to_text(entry_rows(results["entries"])))
+    console.print(NOTE)
+    console.print(f"written: {folder / 'results.json'}")
 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ import sys
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.cli.compare import compare
@@ -52,7 +51,8 @@ def main() -> None:
     except (MemoryError, RuntimeError, TypeError) as error:
         if not (isinstance(error, MemoryError) or _TOO_BIG.search(str(error))):
             raise
-        _stop(f"memory: expected a run that fits, got '{error}'; make net, batch or steps smaller.")
+        came = (str(error) or "no memory").splitlines()[0]
+        _stop(f"memory: expected a run that fits, got '{came}'; make net, batch or steps smaller.")
     except SystemExit as end:
         if end.code == 130:  # typer's for an interrupt
             typer.echo("stopped; finished epochs are in the run folder.", err=True)
@@ -60,8 +60,5 @@ def main() -> None:
 
 
 def _stop(message: str) -> NoReturn:
-    line = " ".join(message.split())
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"error: {line}", markup=False, style="red"
-    )
+    typer.secho(f"error: {' '.join(message.split())}", fg="red", err=True)
     sys.exit(2)

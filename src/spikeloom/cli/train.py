@@ -37,11 +37,11 @@ def train(
             table[key] = value
     checked = build_recipe(table, str(recipe))
     folder = out or Path("runs") / checked.name / f"seed{checked.seed}"
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     outcome = run(checked, folder, progress=epoch_printer(console), overwrite=force)
     entry = {"label": checked.stage.rule.name, "control": False, "runs": [outcome.record]}
-    console.print(to_text(entry_rows([entry])), soft_wrap=True, markup=False)
-    console.print(f"run folder: {folder}", markup=False)
+    console.print(to_text(entry_rows([entry])))
+    console.print(f"run folder: {folder}")
 
 
 def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
@@ -69,8 +69,7 @@ def epoch_printer(console: Console, prefix: str = "") -> Any:
         console.print(
             f"{prefix}epoch {entry['epoch'] + 1:3d}  loss {entry['loss']:.4f}  "
             f"train {100 * entry['accuracy']:.2f} %  val {100 * entry['val_accuracy']:.2f} %  "
-            f"{entry['seconds']:.1f} s",
-            markup=False,
+            f"{entry['seconds']:.1f} s"
         )
 
     return show

@@ -57,14 +57,16 @@ def from_table(kind: type[S], table: object, where: str) -> S:
         if key not in known:
             raise unknown_name(where, "key", key, known)
         values[key] = _typed(hints[key], value, f"{where}.{key}")
+    missing = [f"'{name}'" for name in _required(kind) if name not in values]
+    if missing:
+        raise ConfigError(
+            f"{where}: expected all required keys, got no {', '.join(missing)}; add them."
+        )
     try:
         return kind(**values)
     except ConfigError as error:
-        raise type(error)(f"{where}: {error}") from None
-    except TypeError as error:  # a required field is missing
-        raise ConfigError(
-            f"{where}: expected all required keys, {error}; add what is missing."
-        ) from None
+        placed = str(error).startswith(where)
+        raise type(error)(str(error) if placed else f"{where}: {error}") from None
 
 
 def inline(value: Any) -> str:
@@ -74,6 +76,16 @@ def inline(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(inline(part) for part in value) + "]"
     return json.dumps(value)
+
+
+def _required(kind: Any) -> list[str]:
+    return [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.init
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
 
 
 def _default(spec: Any, field: dataclasses.Field[Any]) -> Any:

@@ -131,9 +131,7 @@ class SpikingNet(nn.Module):
         h = walk.blocks(x, 0, self._end)
         return (h.flatten(1) if self.spec.tail is None else h), walk.after()
 
-    def hold(
-        self, x: Tensor, ops: Ops = PLAIN, *, steps: int, rng: Rng | None = None
-    ) -> Held:
+    def hold(self, x: Tensor, ops: Ops = PLAIN, *, steps: int, rng: Rng | None = None) -> Held:
         r"""Compute once what an input that never changes makes constant.
 
         That is everything up to the first current of a stateful unit. Valid as long as the
@@ -165,7 +163,11 @@ class SpikingNet(nn.Module):
             UnsupportedNet: batch_all statistics in training.
         """
         self._check(xs, in_time=True)
-        held = self.hold(xs[0], ops, steps=len(xs), rng=rng) if is_constant(xs) and len(xs) > 1 else None
+        held = (
+            self.hold(xs[0], ops, steps=len(xs), rng=rng)
+            if is_constant(xs) and len(xs) > 1
+            else None
+        )
         state: NetState | None = None
         features = []
         for x in xs.unbind(0):

@@ -73,20 +73,24 @@ class Walk:
         return x
 
     def _pass(self, block: Block, one: Pass, x: Tensor) -> Tensor:
-        spec = block.spec
-        tap, tapped, y = x, spec.tap == "input", x
+        spec, y = block.spec, x
+        joins = spec.join != "none"
+        # as early as it can run: what of it is constant is then held before the body stops that
+        shortcut = self.path(one.shortcut, x) if joins and spec.tap == "input" else None
         for site in one.sites:
             current = self.current(site, y)
             if spec.join == "before_unit" and site is one.sites[-1]:
-                current = _meet("add", current, self.path(one.shortcut, tap))
+                assert shortcut is not None
+                current = _meet("add", current, shortcut)
             if site.name in self.added:
                 current = current + self.added[site.name]
             y = self.fire(site, y, current)
-            if not tapped and site.unit is not None:
-                tap, tapped = y, True
-        if spec.join in ("none", "before_unit"):
+            if joins and shortcut is None and site.unit is not None:
+                shortcut = self.path(one.shortcut, y)
+        if not joins or spec.join == "before_unit":
             return y
-        return _meet(spec.join, y, self.path(one.shortcut, tap))
+        assert shortcut is not None
+        return _meet(spec.join, y, shortcut)
 
     def theta(self, site: Site) -> Theta:
         """Return the trained quantities of a site, read once per walk."""

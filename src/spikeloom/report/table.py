@@ -7,10 +7,10 @@ from typing import Any
 Record = dict[str, Any]
 
 NOTE = (
-    "Energy is a model, not a measurement (45 nm, 2014). EE = E_ANN / E_net against the ReLU net of "
-    "the same spec, above 1 the net is cheaper. paper: Panda et al. 2020, eq. 8-11, int32. strict: "
-    "exact operations by operand, fp32, zero operands skipped on both sides; * no such ANN in the "
-    "table: all pairs of the spec stand in. SynOps are per inference; train ops are dense "
+    "Energy is a model, not a measurement (45 nm, 2014). EE = E_ANN / E_net against the ReLU net "
+    "of the same spec, above 1 the net is cheaper. paper: Panda et al. 2020, eq. 8-11, int32. "
+    "strict: exact operations by operand, fp32, zero operands skipped on both sides; * no such ANN "
+    "in the table: all pairs of the spec stand in. SynOps are per inference; train ops are dense "
     "multiply-accumulates executed per training sample, forward + backward; train MB is the "
     "allocator's peak for one batch; time is the rule's own, relative to the ANN's."
 )

@@ -42,9 +42,7 @@ class Ann(LearningRule):
                 "spec.as_ann()."
             )
         if sample.steps != 1:
-            raise UnsupportedNet(
-                f"rules.ann: expected T = 1, got {sample.steps}; set steps = 1."
-            )
+            raise UnsupportedNet(f"rules.ann: expected T = 1, got {sample.steps}; set steps = 1.")
 
     def learn(
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit

@@ -69,9 +69,7 @@ class Sltt(LearningRule):
                 f"rules.sltt.k_steps: expected 1 or more, got {self.k_steps}; change it."
             )
         if self.k_steps is not None and self.given is not None:
-            raise ConfigError(
-                "rules.sltt: expected k_steps or given, got both; drop one of them."
-            )
+            raise ConfigError("rules.sltt: expected k_steps or given, got both; drop one of them.")
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse nets without features at every step, and steps that do not exist."""

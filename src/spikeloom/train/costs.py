@@ -94,7 +94,8 @@ def _metered(bench: Workbench) -> tuple[OperationRecord, SpikeRecord]:
             with watch(net, batch.xs, operations, spikes):
                 features, _ = predict(bench, batch)
                 for site in head.inference_sites:
-                    scores = site.synapse(head.reduced(features)).unsqueeze(0)
+                    with bench.fabric.autocast():
+                        scores = site.synapse(head.reduced(features)).unsqueeze(0)
                     operations.see(site, features, scores, scores)
     return operations.read(), spikes.read()
 

@@ -79,7 +79,11 @@ def train(
     kept: dict[str, Any] = {}
     best: dict[str, Tensor] = {}
     for epoch in range(stage.epochs):
-        entry = _epoch(bench, optimizer, epoch, schedule.get_last_lr()[0])
+        try:
+            entry = _epoch(bench, optimizer, epoch, float(schedule.get_last_lr()[0]))
+        except NumericalError as error:
+            last = f" The run folder keeps epoch {kept['epoch'] + 1}." if kept and out else ""
+            raise NumericalError(f"epoch {epoch + 1}: {error}{last}") from None
         schedule.step()
         metrics.append(entry)
         better = not kept or entry["val_accuracy"] > kept["val_accuracy"]
@@ -105,13 +109,9 @@ def _epoch(
     bench: Workbench, optimizer: torch.optim.Optimizer, epoch: int, lr: float
 ) -> dict[str, float]:
     """Train for one pass over the training part, then validate; return the metrics."""
-    try:
-        entry = {"epoch": epoch, "lr": lr} | _one_pass(bench, optimizer, epoch)
-        _check_weights(bench)
-        score = evaluate(bench, bench.splits.validation, "validation")
-    except NumericalError as error:
-        kept = f"The weights of epoch {epoch} are kept." if epoch else "No epoch was finished."
-        raise NumericalError(f"epoch {epoch + 1}: {error} {kept}") from None
+    entry = {"epoch": epoch, "lr": lr} | _one_pass(bench, optimizer, epoch)
+    _check_weights(bench)
+    score = evaluate(bench, bench.splits.validation, "validation")
     return entry | {"val_loss": score.loss, "val_accuracy": score.accuracy}
 
 

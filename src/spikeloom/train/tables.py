@@ -165,7 +165,8 @@ def _worded(error: ValidationError, where: str) -> ConfigError:
             return ConfigError(f"{place}: {context['error']}")
         case "missing":
             return ConfigError(f"{place}: expected a value, got none; add the key.")
-    expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else first["msg"]
+    bounds = {key: f"{value:g}" for key, value in context.items() if isinstance(value, float | int)}
+    expected = _EXPECTED[kind].format(**bounds) if kind in _EXPECTED else first["msg"]
     return ConfigError(f"{place}: expected {expected}, got {came!r}; change it.")
 
 
