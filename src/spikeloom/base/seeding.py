@@ -38,10 +38,10 @@ class SampleRng:
     def uniform(
         self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        """Draw from U[0, 1) for each sample.
+        r"""Draw from U[0, 1) for each sample.
 
         Shape:
-            result: [B, \\*shape].
+            result: [B, \*shape].
         """
         out = torch.empty((len(self._samples), *shape), dtype=dtype, device=device)
         generator = torch.Generator(device=device)
@@ -57,7 +57,7 @@ Rng: TypeAlias = SampleRng | torch.Generator
 def uniform(
     rng: Rng, batch: int, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Draw [batch, \\*shape] from U[0, 1), per sample or from one generator."""
+    r"""Draw [batch, \*shape] from U[0, 1), per sample or from one generator."""
     if isinstance(rng, torch.Generator):
         draw = torch.rand((batch, *shape), dtype=dtype, device=rng.device, generator=rng)
         return draw.to(device)

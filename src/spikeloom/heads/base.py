@@ -102,7 +102,9 @@ class Head(nn.Module):
             site.upstream = last.upstream if last else None
             site.external = last is None
         if net.last_linear is not None:
-            head.site.synapse.weight = net.last_linear.weight
+            weight = net.last_linear.weight
+            assert isinstance(weight, nn.Parameter)
+            head.site.synapse.weight = weight
             head.site.synapse.bias = net.last_linear.bias
         return head
 

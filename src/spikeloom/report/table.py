@@ -37,13 +37,12 @@ HEADINGS = (
 def entry_rows(entries: Sequence[Record]) -> list[tuple[str, ...]]:
     """Turn the entries of a results file into rows of text, headings first."""
     entries = [entry for entry in entries if entry["runs"]]
-    anns = {
-        entry["runs"][0]["net"]: entry
-        for entry in entries
-        if not entry["runs"][0]["facts"]["spiking"]
-    }
-    first = next((e for e in entries if not e["control"] and _is_ann(e)), None)
-    return [HEADINGS, *(_row(entry, anns, first) for entry in entries)]
+    measured = [entry for entry in entries[::-1] if not entry["runs"][0]["facts"]["spiking"]]
+    measured.sort(key=lambda entry: entry["control"], reverse=True)
+    # later ones replace earlier ones: the first ANN counts, and a control only without another
+    anns = {_of(entry["runs"][0], "net"): entry for entry in measured}
+    clocks = {one["runs"][0]["data"]: one for one in measured if not one["control"]}
+    return [HEADINGS, *(_row(entry, anns, clocks) for entry in entries)]
 
 
 def to_text(rows: Sequence[Sequence[str]]) -> str:
@@ -70,11 +69,14 @@ def to_markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _is_ann(entry: Record) -> bool:
-    return not entry["runs"][0]["facts"]["spiking"]
+def _of(run: Record, key: str) -> tuple[str, str]:
+    """Return what makes an ANN comparable: the net and the data."""
+    return run[key], run["data"]
 
 
-def _row(entry: Record, anns: dict[str, Record], first: Record | None) -> tuple[str, ...]:
+def _row(
+    entry: Record, anns: dict[tuple[str, str], Record], clocks: dict[str, Record]
+) -> tuple[str, ...]:
     runs = entry["runs"]
     costs = [run["costs"] for run in runs]
 
@@ -83,12 +85,13 @@ def _row(entry: Record, anns: dict[str, Record], first: Record | None) -> tuple[
 
     accuracies = [100 * run["test_accuracy"] for run in runs]
     spread = f" ± {stdev(accuracies):.2f}" if len(runs) > 1 else ""
-    spiking = not _is_ann(entry)
+    spiking = runs[0]["facts"]["spiking"]
     paper = over(lambda cost: cost["energy"]["paper_int32"]["net"])
     paper_ann = over(lambda cost: cost["energy"]["paper_int32"]["ann"])
     strict = over(lambda cost: cost["energy"]["strict_fp32"]["net"])
     seconds = mean(run["train_seconds"] for run in runs)
-    base = mean(run["train_seconds"] for run in first["runs"]) if first else None
+    clock = clocks.get(runs[0]["data"])
+    base = mean(run["train_seconds"] for run in clock["runs"]) if clock else None
     training = [cost["training"] for cost in costs]
     forward = mean(one["forward_macs"] for one in training)
     backward = mean(one["backward_macs"] for one in training)
@@ -111,9 +114,9 @@ def _row(entry: Record, anns: dict[str, Record], first: Record | None) -> tuple[
     )
 
 
-def _strict_ratio(entry: Record, anns: dict[str, Record], strict: float) -> str:
+def _strict_ratio(entry: Record, anns: dict[tuple[str, str], Record], strict: float) -> str:
     """Return EE against the measured ANN of the same net, else against all its pairs (*)."""
-    ann = anns.get(entry["runs"][0]["ann_net"])
+    ann = anns.get(_of(entry["runs"][0], "ann_net"))
     if ann is not None:
         other = mean(run["costs"]["energy"]["strict_fp32"]["net"] for run in ann["runs"])
         return _ratio(other, strict)
@@ -126,13 +129,15 @@ def _ratio(ann: float, net: float) -> str:
 
 
 def _joules(picojoules: float) -> str:
-    return f"{picojoules / 1e6:.3f}"
+    """Write microjoules: 1.234, and 4.6e-05 where three places would show nothing."""
+    value = picojoules / 1e6
+    return f"{value:.3f}" if value >= 1e-2 or value == 0 else f"{value:.2g}"
 
 
 def _count(value: float) -> str:
-    """Write a count with three digits or so: 873, 12.3k, 4.56M."""
+    """Write a count with three digits or so: 0.25, 873, 12.3k, 4.56M."""
     for limit, scale, unit in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if value >= limit:
             digits = value / scale
             return f"{digits:.{2 if digits < 10 else 1 if digits < 100 else 0}f}{unit}"
-    return f"{value:.0f}"
+    return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.2f}"

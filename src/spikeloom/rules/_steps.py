@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.types import Batch
-from spikeloom.neurons.base import State, detach_state
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 from spikeloom.nets.walk import Held, NetState, is_constant
+from spikeloom.neurons.base import State, detach_state
 from spikeloom.rules.base import RuleReport
 
 

@@ -49,9 +49,8 @@ def test_thresholds_and_scaled_inputs_are_made_up_for(unit):
 
 
 def test_standardised_weights_fire_too():
-    # rows without a mean do not see that spikes are all positive: rates are lower
     found = rates(parse(SEVEN, unit=LIF(alpha=0.5), norm="weight"), (3, 32, 32))
-    assert all(0.03 < rate < 0.35 for rate in found.values()), found
+    assert all(0.05 < rate < 0.35 for rate in found.values()), found
     gain = SpikingNet("c4{norm = 'weight', gain = 2.74} f10", (3, 8, 8)).sites[0].synapse.shaping
     assert torch.equal(gain.gain, torch.ones_like(gain.gain))
 
