@@ -20,23 +20,30 @@ from spikeloom.nets.synapse import Synapse
 
 HEADS: Registry[type["Head"]] = Registry("head", "spikeloom.heads")
 
-Reduction = Literal["mean", "count", "weighted", "last"]
+Reduction = Literal["mean", "count", "membrane", "weighted", "last"]
 
 
 class Head(nn.Module):
     r"""The last linear map :math:`o = W h + b` and a loss on it.
 
-    A train of features is reduced over time first: "mean", "count" (the sum, which is also the
-    final membrane of a non-leaking integrator of the logits when there is no bias), "weighted"
-    (:math:`\sum_t \lambda^{T-t} h[t] / \sum_t \lambda^{T-t}`, a leaking membrane's share) or
-    "last". Since the map is linear, reducing features or logits is the same.
+    A rule with a loss at every step reads every step's features; a rule with one loss at the end
+    hands over the whole train, which is reduced over time first:
+
+    - "mean": rates, which keep their range at every T
+    - "count": the sum, also the potential of an integrator without leak
+    - "membrane": :math:`\sum_t \lambda^{T-t} h[t]`, the last potential of one with leak
+    - "weighted": the same over :math:`\sum_t \lambda^{T-t}`
+    - "last": the last step's
+
+    Since the map is linear, reducing features or logits is the same (but for the bias, which a
+    count and a membrane add once).
 
     Args:
         features: D.
         classes: K.
         bias: whether the maps have one.
         reduce: how a train becomes one vector.
-        decay: lambda of "weighted", in (0, 1).
+        decay: lambda of "membrane" and "weighted", in (0, 1).
         seed: of the initial weights.
 
     Raises:
@@ -164,10 +171,12 @@ class Head(nn.Module):
                 return hs.sum(0)
             case "last":
                 return hs[-1]
-            case "weighted":
+            case _:
                 age = torch.arange(hs.shape[0] - 1, -1, -1, device=hs.device, dtype=hs.dtype)
                 weight = self.decay**age
-                return torch.einsum("t,tbd->bd", weight / weight.sum(), hs)
+                if self.reduce == "weighted":
+                    weight = weight / weight.sum()
+                return torch.einsum("t,tbd->bd", weight, hs)
 
     def bind(self, target: Tensor, rng: Rng) -> "BoundObjective":
         """Return the objective of one batch.

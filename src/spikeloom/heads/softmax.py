@@ -29,7 +29,7 @@ class Softmax(Head):
         mse_target: "onehot" (OTTT) or "ones" (SLTT on static images).
         bias: whether the map has one.
         reduce: how a train becomes one vector.
-        decay: lambda of "weighted".
+        decay: lambda of "membrane" and "weighted".
         seed: of the initial weights.
 
     Raises:

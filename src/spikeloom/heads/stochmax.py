@@ -64,7 +64,7 @@ class Stochmax(Head):
         keep: retain probability of "random".
         bias: whether the maps have one.
         reduce: how a train becomes one vector.
-        decay: lambda of "weighted".
+        decay: lambda of "membrane" and "weighted".
         seed: of the initial weights.
 
     Raises:

@@ -62,7 +62,7 @@ def to_text(rows: Sequence[Sequence[str]]) -> str:
 
 def to_markdown(rows: Sequence[Sequence[str]]) -> str:
     """Write rows as a Markdown table."""
-    head, *body = rows
+    head, *body = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     lines = ["| " + " | ".join(head) + " |"]
     lines.append("|---|" + "---:|" * (len(head) - 1))
     lines += ["| " + " | ".join(row) + " |" for row in body]
@@ -129,9 +129,9 @@ def _ratio(ann: float, net: float) -> str:
 
 
 def _joules(picojoules: float) -> str:
-    """Write microjoules: 1.234, and 4.6e-05 where three places would show nothing."""
+    """Write microjoules: 1.234, and 0.00046 where three places show nothing."""
     value = picojoules / 1e6
-    return f"{value:.3f}" if value >= 1e-2 or value == 0 else f"{value:.2g}"
+    return f"{value:.3f}" if value >= 1e-3 or value == 0 else f"{value:.2g}"
 
 
 def _count(value: float) -> str:

@@ -62,12 +62,15 @@ def test_gradient_at_the_logits_is_softmax_minus_onehot():
 
 def test_reductions_in_plain_numbers():
     hs = features(T, B, D)
+    membrane = torch.zeros_like(hs[0])
+    for h in hs:
+        membrane = 0.75 * membrane + h
     expected = {
         "mean": sum(hs) / T,
         "count": sum(hs),
         "last": hs[-1],
-        "weighted": sum(0.75 ** (T - 1 - t) * hs[t] for t in range(T))
-        / sum(0.75 ** (T - 1 - t) for t in range(T)),
+        "membrane": membrane,
+        "weighted": membrane / sum(0.75 ** (T - 1 - t) for t in range(T)),
     }
     for name, value in expected.items():
         head = Softmax(D, K, reduce=name, decay=0.75)
@@ -94,7 +97,7 @@ def test_counting_is_integrating_the_logits_where_there_is_no_bias():
 
 def test_one_step_reduces_to_itself():
     hs = features(1, B, D)
-    for name in ("mean", "count", "weighted", "last"):
+    for name in ("mean", "count", "membrane", "weighted", "last"):
         assert torch.equal(Softmax(D, K, reduce=name).reduced(hs), hs[0])
 
 

@@ -1,0 +1,194 @@
+"""list, train and compare, from the command line to the files."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clikit import RECIPE, command
+from typer.testing import CliRunner
+
+import spikeloom
+from spikeloom.cli.main import app
+from spikeloom.data import DATA
+from spikeloom.encoders import ENCODERS
+from spikeloom.heads.base import HEADS
+from spikeloom.nets.presets import PRESETS
+from spikeloom.neurons.base import UNITS
+from spikeloom.rules.base import RULES
+from spikeloom.train import checkpoint, loop
+
+SMALL = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--set", "stages.0.steps=2"]
+SMALL_NET = ["--net", "c4 P f10", "--data", "digits", *SMALL]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run the command in an empty folder that holds one recipe."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "1000")
+    (tmp_path / "r.toml").write_text(RECIPE)
+    return lambda *words: command(monkeypatch, capsys, *words)
+
+
+class TestList:
+    @pytest.mark.parametrize(
+        ("family", "names"),
+        [
+            ("rules", RULES.names()),
+            ("nets", tuple(PRESETS)),
+            ("heads", HEADS.names()),
+            ("encoders", ENCODERS.names()),
+            ("units", UNITS.names()),
+            ("data", DATA.names()),
+        ],
+    )
+    def test_names_every_member(self, call, family, names):
+        done = call("list", family)
+        assert done.code == 0 and not done.err
+        assert tuple(line.split()[0] for line in done.out.splitlines()[1:]) == names
+
+    def test_rules_by_default(self, call):
+        assert call("list").out == call("list", "rules").out
+
+    def test_brackets_of_net_texts_are_no_markup(self, call):
+        assert "c64 P [c64]x4 P f1024 f10" in call("list", "nets").out
+
+    def test_the_sources_of_rules(self, call):
+        for name in RULES.names():
+            source = RULES.find(name).facts.source
+            assert f"{source.authors} {source.year}" in call("list", "rules").out
+
+    def test_unknown_family(self, call):
+        call("list", "rulez").refused("list: unknown family 'rulez'; did you mean 'rules'?")
+
+
+class TestTrain:
+    def test_writes_the_run_and_prints_the_table(self, call, tmp_path):
+        done = call("train", "r.toml")
+        assert done.code == 0, done.err
+        folder = tmp_path / "runs" / "tiny" / "seed0"
+        record = checkpoint.read_json(folder / "result.json")
+        lines = done.out.splitlines()
+        assert re.match(r"epoch   1  loss \d+\.\d{4}  train \d+\.\d\d %  val \d", lines[0])
+        assert lines[1].startswith("entry") and lines[3].startswith("bptt")
+        assert f"{100 * record['test_accuracy']:.2f}" in lines[3]
+        assert lines[-1] == "run folder: runs/tiny/seed0"
+
+    def test_options_override_the_recipe(self, call, tmp_path):
+        words = ["--seed", "3", "--out", "x", "--precision", "64-true", "--device", "cpu"]
+        done = call("train", "r.toml", "--set", "stages.0.rule.loss=step", *words)
+        assert done.code == 0, done.err
+        written = checkpoint.read_json(tmp_path / "x" / "recipe.json")
+        assert (written["seed"], written["precision"], written["device"]) == (3, "64-true", "cpu")
+        assert written["stages"][0]["rule"] == {"name": "bptt", "loss": "step"}
+
+    def test_a_later_change_wins(self, call, tmp_path):
+        changes = ["--set", "stages.0.rule=sltt", "--set", "stages.0.rule.k_steps=1"]
+        assert call("train", "r.toml", *changes, "--out", "x").code == 0
+        written = checkpoint.read_json(tmp_path / "x" / "recipe.json")
+        assert written["stages"][0]["rule"] == {"name": "sltt", "k_steps": 1}
+
+    def test_force(self, call, tmp_path):
+        assert call("train", "r.toml", "--out", "x").code == 0
+        call("train", "r.toml", "--out", "x").refused("x: expected a new run folder, found a run")
+        done = call("train", "r.toml", "--out", "x", "--seed", "1", "--force")
+        assert done.code == 0
+        assert checkpoint.read_json(tmp_path / "x" / "result.json")["seed"] == 1
+
+    def test_an_interrupt_says_what_is_left(self, call, monkeypatch):
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(loop, "_epoch", interrupted)
+        done = call("train", "r.toml")
+        assert done.code == 130
+        assert done.err.strip() == "stopped; finished epochs are in the run folder."
+
+    def test_a_bug_of_ours_is_not_dressed_up(self, call, monkeypatch):
+        for error in (RuntimeError("surprise"), TypeError("surprise"), ValueError("surprise")):
+            monkeypatch.setattr(loop, "_epoch", lambda *_, error=error: raise_(error))
+            with pytest.raises(type(error), match="surprise"):
+                call("train", "r.toml", "--force")
+
+
+def raise_(error):
+    raise error
+
+
+class TestCompare:
+    def test_rules_on_one_net(self, call, tmp_path):
+        done = call(
+            "compare", *SMALL_NET, "--rules", "ann,sltt:k_steps=1", "--seeds", "0,2", "--out", "x"
+        )
+        assert done.code == 0, done.err
+        results = json.loads((tmp_path / "x" / "results.json").read_text())
+        assert [entry["label"] for entry in results["entries"]] == ["ann", "sltt:k_steps=1"]
+        assert [[one["seed"] for one in e["runs"]] for e in results["entries"]] == [[0, 2]] * 2
+        lines = done.out.splitlines()
+        assert lines[:4] == [
+            "[1/4] ann, seed 0",
+            "[2/4] sltt:k_steps=1, seed 0",
+            "[3/4] ann, seed 2",
+            "[4/4] sltt:k_steps=1, seed 2",
+        ]
+        assert [line.split()[0] for line in lines[4:8]] == [
+            "entry",
+            "-" * 14,
+            "ann",
+            lines[1][6:20],
+        ]
+        assert "Energy is a model, not a measurement" in done.out
+        assert lines[-1] == "written: x/results.json"
+
+    def test_files(self, call, tmp_path):
+        head = 'name = "two"\nseeds = [0]\n[base]\nnet = "f10"\n'
+        head += 'data = { name = "digits", train_size = 40 }\n'
+        head += '[[base.stages]]\nrule = "ann"\nepochs = 1\n'
+        (tmp_path / "c.toml").write_text(head + "[[entries]]\nlabel = 'a'\n")
+        done = call("compare", "c.toml", "r.toml", "--verbose")
+        assert done.code == 0, done.err
+        assert "    epoch   1  loss" in done.out
+        results = checkpoint.read_json(tmp_path / "runs" / "two" / "results.json")
+        assert [entry["label"] for entry in results["entries"]] == ["a", "tiny"]
+
+
+class TestRoot:
+    def test_version(self):
+        result = CliRunner().invoke(app, ["--version"])
+        assert (result.exit_code, result.output) == (0, f"spikeloom {spikeloom.__version__}\n")
+
+    @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["compare", "--help"]])
+    def test_help(self, words):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0 and "Usage" in result.output
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["trin"], "No such command 'trin'"),
+            (["train"], "Missing argument"),
+            (["train", "r.toml", "--sed", "1"], "No such option"),
+            (["train", "r.toml", "--seed", "x"], "--seed"),
+        ],
+    )
+    def test_usage_errors_are_readable(self, words, message):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2 and message in " ".join(result.output.split())
+        assert "Traceback" not in result.output
+
+    def test_as_a_module(self, tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-m", "spikeloom", "train", "missing.toml"],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(Path(spikeloom.__file__).parents[1]), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            "error: missing.toml: expected a recipe file, found none; check the path.\n"
+        )

@@ -1,0 +1,202 @@
+"""The table, from records made by hand."""
+
+import pytest
+
+from spikeloom.report.table import HEADINGS, entry_rows, to_markdown, to_text
+from spikeloom.report.table import _count as count
+from spikeloom.report.table import _joules as joules
+
+
+def run(accuracy=0.9, *, spiking=True, net="snn", data="digits", **changes):
+    """A record with round numbers; the ReLU net of every spec is called "ann"."""
+    costs = {
+        "parameters": 12_345,
+        "spikes": {"mean": 250.0},
+        "ac": {"mean": 4_000.0},
+        "mac": {"mean": 60_000.0},
+        "energy": {
+            "paper_int32": {"net": 2e6, "ann": 9e6},
+            "strict_fp32": {"net": 4e6, "ann": 20e6},
+        },
+        "training": {"forward_macs": 100.0, "backward_macs": 200.0, "peak_bytes": 5_550_000},
+    }
+    record = {
+        "test_accuracy": accuracy,
+        "train_seconds": 6.0,
+        "net": net if spiking else "ann",
+        "ann_net": "ann",
+        "data": data,
+        "steps": 4 if spiking else 1,
+        "facts": {"spiking": spiking},
+        "costs": costs,
+    }
+    for path, value in changes.items():
+        target, keys = record, path.split("__")
+        for key in keys[:-1]:
+            target = target[key]
+        target[keys[-1]] = value
+    return record
+
+
+def entry(label, *runs, control=False):
+    return {"label": label, "control": control, "runs": list(runs)}
+
+
+def rows(*entries):
+    """The rows by label, each as a table by heading; the two EE by their joules."""
+    headings = list(HEADINGS)
+    headings[headings.index("EE")] = "EE paper"
+    headings[headings.index("EE")] = "EE strict"
+    first, *rest = entry_rows(entries)
+    assert first == HEADINGS
+    return {row[0]: dict(zip(headings, row, strict=True)) for row in rest}
+
+
+ANN = run(spiking=False, train_seconds=2.0, costs__energy__strict_fp32={"net": 10e6, "ann": 20e6})
+
+
+class TestRow:
+    def test_by_hand(self):
+        assert rows(entry("x", run()))["x"] == {
+            "entry": "x",
+            "test %": "90.00",
+            "T": "4",
+            "params": "12.3k",
+            "spikes": "250",
+            "AC": "4000",
+            "MAC": "60.0k",
+            "uJ paper": "2.000",
+            "EE paper": "4.50",
+            "uJ strict": "4.000",
+            "EE strict": "5.00*",
+            "train ops": "100 + 200",
+            "train MB": "5.5",  # 5.55 is stored a little below
+            "time s": "6.0",
+            "x ANN": "-",
+        }
+
+    def test_the_ann_has_no_spikes_and_no_ratio(self):
+        row = rows(entry("ANN", ANN))["ANN"]
+        assert row["spikes"] == row["EE paper"] == row["EE strict"] == "-"
+        assert row["T"] == "1" and row["x ANN"] == "1.0"
+
+    def test_seeds_give_mean_and_deviation(self):
+        row = rows(entry("x", run(0.90), run(0.92), run(0.94)))["x"]
+        assert row["test %"] == "92.00 ± 2.00"
+        costs = rows(entry("x", run(), run(costs__spikes={"mean": 350.0}, train_seconds=8.0)))["x"]
+        assert costs["spikes"] == "300" and costs["time s"] == "7.0"
+
+    def test_entries_without_runs_are_left_out(self):
+        assert list(rows(entry("x", run()), entry("y"))) == ["x"]
+        assert entry_rows([]) == [HEADINGS]
+
+    def test_a_dead_net(self):
+        dead = {"net": 0.0, "ann": 9e6}
+        row = rows(
+            entry("x", run(costs__energy={"paper_int32": dead, "strict_fp32": dead})),
+        )["x"]
+        assert row["EE paper"] == "inf (dead)" and row["EE strict"] == "inf (dead)*"
+        assert row["uJ paper"] == "0.000"
+
+
+class TestEnergyRatio:
+    def test_against_the_measured_ann(self):
+        table = rows(entry("ANN", ANN), entry("x", run()))
+        assert table["x"]["EE strict"] == "2.50"  # 10 / 4, not 20 / 4
+        assert table["x"]["EE paper"] == "4.50"  # the paper's convention counts all pairs
+
+    def test_against_the_mean_of_its_seeds(self):
+        other = run(spiking=False, costs__energy__strict_fp32={"net": 30e6, "ann": 20e6})
+        assert rows(entry("ANN", ANN, other), entry("x", run()))["x"]["EE strict"] == "5.00"
+
+    def test_wherever_the_ann_stands(self):
+        assert rows(entry("x", run()), entry("ANN", ANN))["x"]["EE strict"] == "2.50"
+
+    def test_another_nets_ann_does_not_count(self):
+        table = rows(entry("ANN", ANN), entry("x", run(ann_net="another")))
+        assert table["x"]["EE strict"] == "5.00*"
+
+    def test_another_data_sets_ann_does_not_count(self):
+        table = rows(entry("ANN", ANN), entry("x", run(data="mnist")))
+        assert table["x"]["EE strict"] == "5.00*" and table["x"]["x ANN"] == "-"
+
+    def test_a_control_does_not_replace_the_ann(self):
+        frozen = run(spiking=False, costs__energy__strict_fp32={"net": 40e6, "ann": 20e6})
+        control = entry("frozen", frozen, control=True)
+        for entries in ([entry("ANN", ANN), control], [control, entry("ANN", ANN)]):
+            assert rows(*entries, entry("x", run()))["x"]["EE strict"] == "2.50"
+        assert rows(control, entry("x", run()))["x"]["EE strict"] == "10.00"
+
+    def test_the_first_of_two_anns_counts(self):
+        other = run(spiking=False, train_seconds=60.0)
+        table = rows(entry("ANN", ANN), entry("x", run()), entry("ANN 2", other))
+        assert (table["x"]["EE strict"], table["x"]["x ANN"]) == ("2.50", "3.0")
+
+
+class TestTime:
+    def test_relative_to_the_ann(self):
+        table = rows(entry("ANN", ANN), entry("x", run()))
+        assert (table["ANN"]["x ANN"], table["x"]["x ANN"]) == ("1.0", "3.0")
+
+    def test_controls_have_none(self):
+        table = rows(entry("ANN", ANN), entry("c", run(), control=True))
+        assert table["c"]["x ANN"] == "-" and table["c"]["time s"] == "6.0"
+
+    def test_a_control_is_no_clock(self):
+        table = rows(entry("c", ANN, control=True), entry("x", run()))
+        assert table["x"]["x ANN"] == "-"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.25, "0.25"),
+        (3, "3"),
+        (3.14159, "3.14"),
+        (12.4, "12"),
+        (873.4, "873"),
+        (9999, "9999"),
+        (10_000, "10.0k"),
+        (12_345, "12.3k"),
+        (123_456, "123k"),
+        (4_561_000, "4.56M"),
+        (45_610_000, "45.6M"),
+        (456_100_000, "456M"),
+        (7.8e9, "7.80G"),
+        (780e9, "780G"),
+    ],
+)
+def test_counts_keep_three_digits_or_so(value, text):
+    assert count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("picojoules", "text"),
+    [(0, "0.000"), (1_234_567, "1.235"), (45_000, "0.045"), (1_500, "0.002"), (460, "0.00046")],
+)
+def test_joules(picojoules, text):
+    assert joules(picojoules) == text
+
+
+class TestLayout:
+    ROWS = (("entry", "a"), ("x y", "1"), ("é", "12.5"))
+
+    def test_text(self):
+        assert to_text(self.ROWS).splitlines() == [
+            "entry     a",
+            "-----  ----",
+            "x y       1",
+            "é      12.5",
+        ]
+
+    def test_markdown(self):
+        assert to_markdown(self.ROWS).splitlines() == [
+            "| entry | a |",
+            "|---|---:|",
+            "| x y | 1 |",
+            "| é | 12.5 |",
+        ]
+
+    def test_markdown_keeps_bars_in_labels_inside_their_cell(self):
+        assert to_markdown((("entry",), ("a|b",))).splitlines()[-1] == r"| a\|b |"

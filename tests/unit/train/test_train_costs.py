@@ -1,0 +1,178 @@
+"""The cost record: consistent with itself, and measured without a trace."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+from trainkit import bench, registered, same, tiny
+
+from spikeloom.rules.base import RULES
+from spikeloom.rules.bptt import Bptt
+from spikeloom.train.costs import measure_costs
+from spikeloom.train.setup import snapshot
+
+NETS = {
+    "plain": {"net": "c4 P f3"},
+    "backres": {"net": "c4 P [c4]x2 f8 f3", "encoder": "poisson"},
+    "norm": {"net": 'c4{norm = "batch_step", dropout = 0.2} P f3', "head": "stochmax"},
+    "join": {"net": '[c4 c4]{join = "add", shortcut = "c4k1"} P f3'},
+    "hybrid": {"net": 'c4{unit = "relu"} P f8 f3'},
+    "ann": {"net": "c4 P f3", "stages.0.rule": "ann"},
+}
+
+
+@pytest.fixture(scope="module", params=NETS, ids=str)
+def measured(request):
+    one = bench(NETS[request.param] | {"stages.0.steps": 3})
+    with torch.no_grad():
+        for site in one.net.sites:
+            if site.spec.weighted:
+                site.synapse.weight.abs_()  # so that all layers fire
+    return one, measure_costs(one)
+
+
+class TestConsistency:
+    def test_layers_add_up_to_the_totals(self, measured):
+        _, costs = measured
+        for total, key in (
+            (costs["ac"]["mean"], "ac"),
+            (costs["mac"]["mean"], "mac"),
+            (costs["totals"]["mac_dense"], "mac_dense"),
+            (costs["totals"]["ac_folded"], "ac_folded"),
+            (costs["totals"]["mac_folded"], "mac_folded"),
+            (costs["formula_macs"], "formula_macs"),
+        ):
+            assert sum(row[key] for row in costs["layers"]) == pytest.approx(total), key
+        spikes = sum(row["spikes"] or 0 for row in costs["layers"])
+        assert spikes == pytest.approx(costs["spikes"]["mean"])
+
+    def test_every_site_has_a_row(self, measured):
+        one, costs = measured
+        names = [site.name for site in (*one.net.sites, *one.head.inference_sites)]
+        assert [row["site"] for row in costs["layers"]] == names
+
+    def test_parameters_of_a_prediction(self, measured):
+        one, costs = measured
+        heads = [site.synapse for site in one.head.inference_sites]
+        parts = (*one.net.parameters(), *(p for part in heads for p in part.parameters()))
+        assert costs["parameters"] == sum(part.numel() for part in parts)
+
+    def test_all_test_samples_are_metered(self, measured):
+        one, costs = measured
+        assert costs["metered_samples"] == len(one.splits.test) == 30
+
+    def test_energies_are_there_and_ordered(self, measured):
+        one, costs = measured
+        energy = costs["energy"]
+        assert set(energy) == {
+            "paper_int32",
+            "paper_int32_output",
+            "strict_int32",
+            "strict_fp32",
+            "strict_fp32_folded",
+            "memory_aware_int32",
+        }
+        for name, pair in energy.items():
+            if name != "memory_aware_int32":
+                assert pair["net"] > 0 and pair["ann"] > 0
+        assert energy["strict_fp32"]["net"] > energy["strict_int32"]["net"]
+        accesses = energy["memory_aware_int32"]
+        assert energy["strict_int32"]["net"] < accesses["lower"] <= accesses["upper"]
+        if not one.net.spec.spiking:
+            assert costs["ac"]["mean"] == 0 and costs["spikes"]["mean"] == 0
+
+    def test_training_counts(self, measured):
+        one, costs = measured
+        training = costs["training"]
+        assert training["batch"] == one.stage.batch
+        assert training["peak_bytes"] > 0
+        assert training["backward_macs"] > training["forward_macs"] > 0
+        samples = 20 * 16 * 4 * (one.steps if one.recipe.encoder.name == "poisson" else 1)
+        assert training["input_bytes"] == samples
+
+
+class TestNoTrace:
+    @pytest.mark.parametrize("rule", ["bptt", "sltt", {"name": "ottt", "update": "online"}])
+    @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+    def test_weights_buffers_modes_and_gradients_stay(self, net, rule):
+        one = bench({"stages.0.rule": rule} | net)
+        modules = one.modules()
+        one.net.train()
+        one.head.eval()
+        list(one.net.modules())[2].eval()  # any mixture of modes
+        modes = [part.training for part in modules.modules()]
+        grads = []
+        for row, (_, weight) in enumerate(one.parameters()):
+            weight.grad = torch.full_like(weight, float(row)) if row % 2 else None
+            grads.append(weight.grad)
+        kept = [None if grad is None else grad.clone() for grad in grads]
+        before = snapshot(modules)
+        wanted = [weight.requires_grad for weight in modules.parameters()]
+
+        measure_costs(one)
+
+        assert same(before, snapshot(modules))
+        assert modes == [part.training for part in modules.modules()]
+        for (_, weight), grad, value in zip(one.parameters(), grads, kept, strict=True):
+            assert weight.grad is grad
+            assert grad is None or torch.equal(grad, value)
+        assert wanted == [weight.requires_grad for weight in modules.parameters()]
+
+    def test_measuring_twice_gives_the_same(self):
+        one = bench(NETS["norm"])
+        first, second = measure_costs(one), measure_costs(one)
+        for record in (first, second):
+            record["training"].pop("peak_bytes")
+        assert first == second
+
+    def test_the_rules_memory_stays(self):
+        with registered(RULES, "counting", Counting):
+            one = bench({"stages.0.rule": "counting"})
+            assert isinstance(one.rule, Counting)
+            one.rule.calls.fill_(7)
+            one.rule.gain.grad = torch.tensor(3.0)
+            measure_costs(one)
+        assert one.rule.calls.item() == 7
+        assert one.rule.gain.grad is not None and one.rule.gain.grad.item() == 3.0
+
+    def test_an_error_leaves_no_trace_either(self, monkeypatch):
+        one = bench()
+        one.net.train()
+        before = snapshot(one.modules())
+        monkeypatch.setattr(type(one.rule), "learn", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            measure_costs(one)
+        assert one.net.training and same(before, snapshot(one.modules()))
+
+
+@dataclass(frozen=True)
+class Counting(Bptt):
+    """A rule that remembers how often it learned, and owns a parameter."""
+
+    facts: ClassVar = Bptt.facts
+
+    def __post_init__(self):
+        object.__setattr__(self, "calls", torch.zeros(()))
+        object.__setattr__(self, "gain", nn.Parameter(torch.ones(())))
+
+    def learn(self, net, batch, objective, commit):
+        self.calls.add_(1)
+        (self.gain * 2).backward()
+        return super().learn(net, batch, objective, commit)
+
+    def parameters(self):
+        return (self.gain,)
+
+    def state_dict(self):
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state):
+        self.calls.copy_(state["calls"])
+
+
+def test_a_rules_own_parameters_are_trained():
+    with registered(RULES, "counting", Counting):
+        one = bench({"stages.0.rule": "counting"}, tiny())
+    assert [name for name, _ in one.parameters()][-1] == "rule.0"

@@ -1,0 +1,209 @@
+"""Recipes: what is accepted, and in which words the rest is refused."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+from trainkit import TABLE, recipe
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.heads.base import HEADS, Head
+from spikeloom.nets.grammar import parse
+from spikeloom.nets.presets import preset
+from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.leaky import LIF
+from spikeloom.rules.sltt import Sltt
+from spikeloom.train.recipe import Choice, Net, build_recipe, read_recipe
+from spikeloom.train.tables import build_model
+
+
+class TestShorthand:
+    def test_a_bare_name_is_a_choice(self):
+        assert Choice.model_validate("lif") == Choice(name="lif")
+
+    def test_options_are_kept(self):
+        choice = Choice.model_validate({"name": "lif", "alpha": 0.9})
+        assert choice.name == "lif" and choice.options == {"alpha": 0.9}
+
+    def test_optimizer_and_schedule_by_name(self):
+        stage = recipe({"stages.0.optimizer": "sgd", "stages.0.schedule": "step"}).stage
+        assert (stage.optimizer.name, stage.schedule.name) == ("sgd", "step")
+
+    def test_a_bare_net_is_text_or_preset(self):
+        assert Net.model_validate("c4 f10") == Net(text="c4 f10")
+        assert Net.model_validate("vgg5") == Net(preset="vgg5")
+
+    def test_parts_are_frozen(self):
+        with pytest.raises(ValidationError, match="frozen"):
+            recipe().seed = 3  # type: ignore[misc]
+
+
+class TestNet:
+    def test_defaults_reach_the_layers(self):
+        given = {"text": "c4 P f10", "unit": {"name": "lif", "alpha": 0.9}, "bias": False}
+        net = build_model(Net, given | {"gain": 2.0, "norm": "weight", "dropout": 0.1}, "net")
+        assert net.spec() == parse(
+            "c4 P f10", unit=LIF(alpha=0.9), bias=False, gain=2.0, norm="weight", dropout=0.1
+        )
+
+    def test_a_preset_takes_neurons_and_classes(self):
+        net = build_model(Net, {"preset": "vgg5", "unit": "if", "classes": 7}, "net")
+        assert net.spec() == preset("vgg5", unit=IF(), classes=7)
+
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            ({}, "x: expected either text or preset, got none; give one."),
+            ({"text": "f10", "preset": "vgg5"}, "x: expected either text or preset, got both"),
+            ({"preset": "vgg5", "bias": True}, "expected no bias beside a preset"),
+            ({"preset": "vgg5", "dropout": 0.0}, "expected no dropout beside a preset"),
+            ({"preset": "vgg5", "norm": "none"}, "expected no norm beside a preset"),
+            ({"preset": "vgg5", "gain": 1.0}, "expected no gain beside a preset"),
+            ({"text": "f10", "classes": 3}, "expected no classes beside a text"),
+        ],
+    )
+    def test_one_source(self, table, message):
+        with pytest.raises(ConfigError) as caught:
+            build_model(Net, table, "x")
+        assert str(caught.value).startswith(message) or message in str(caught.value)
+
+
+REFUSED = [
+    # names, with the nearest
+    ("stages.0.rule", "bpt", "test: stages.0.rule: unknown learning rule 'bpt'; did you mean 'bp"),
+    ("net", "vgg55", "net: unknown preset 'vgg55'; did you mean 'vgg5'?"),
+    ("net", {"preset": "vgg55"}, "unknown network 'vgg55'; did you mean 'vgg5'?"),
+    ("head", "softmx", "test: head: unknown head 'softmx'; did you mean 'softmax'?"),
+    ("encoder", "poison", "test: encoder: unknown encoder 'poison'; did you mean 'poisson'?"),
+    ("data", "digit", "test: data: unknown data set 'digit'; did you mean 'digits'?"),
+    ("net.unit", "lfi", "test: net.unit: unknown unit 'lfi'; did you mean 'lif'?"),
+    ("stages.0.optimizer", "adm", "stages.0.optimizer.name: unknown choice 'adm'; did you mean"),
+    ("stages.0.schedule", "cosin", "unknown choice 'cosin'; did you mean 'cosine'?"),
+    (
+        "net.unit",
+        {"name": "lif", "surrogate": "sigmod"},
+        "net.unit.surrogate: unknown surrogate 'sigmod'; did you mean 'sigmoid'?",
+    ),
+    ("precision", "float32", "precision: unknown choice 'float32'; known: 16-mixed, 32-true"),
+    ("device", "gpu", "device: unknown choice 'gpu'; did you mean 'cpu'?"),
+    ("stages.0.select", "bst", "did you mean 'best'?"),
+    # keys at every depth
+    ("sed", 1, "test: sed: unknown key 'sed'; did you mean 'seed'?"),
+    ("stages.0.epoch", 1, "stages.0.epoch: unknown key 'epoch'; did you mean 'epochs'?"),
+    ("stages.0.optimizer.lrr", 1, "stages.0.optimizer.lrr: unknown key 'lrr'; did you mean 'lr'?"),
+    ("stages.0.rule.k_steps", 1, "stages.0.rule: unknown key 'k_steps'; known: loss."),
+    ("net.units", 1, "net.units: unknown key 'units'; did you mean 'unit'?"),
+    ("net.unit", {"name": "lif", "alpa": 1}, "net.unit: unknown key 'alpa'; did you mean 'alpha'"),
+    (
+        "net.unit",
+        {"name": "lif", "surrogate": {"name": "sigmoid", "q": 1}},
+        "net.unit.surrogate: unknown key 'q'; known: k.",
+    ),
+    ("data.trainsize", 1, "data: unknown option 'trainsize'; did you mean 'train_size'?"),
+    ("encoder", {"name": "poisson", "rate": 1}, "encoder: unknown key 'rate'; did you mean 'max_r"),
+    ("head", {"name": "softmax", "bias": True}, "head: unknown option 'bias'"),
+    ("paper", {"title": "x", "page": 1}, "paper.page: unknown key 'page'"),
+    # types
+    ("stages.0.steps", 2.0, "stages.0.steps: expected a whole number, got 2.0; change it."),
+    ("stages.0.steps", True, "expected a whole number, got True"),
+    ("stages.0.epochs", "3", "expected a whole number, got '3'"),
+    ("stages.0.freeze_body", 1, "expected true or false, got 1"),
+    ("stages.0.optimizer.lr", "x", "expected a number, got 'x'"),
+    ("stages.0.optimizer", 1, "stages.0.optimizer: expected a table, got 1"),
+    ("stages.0.rule", 1, "stages.0.rule: expected a table, got 1"),
+    ("stages.0.rule", {}, "stages.0.rule.name: expected a value, got none; add the key."),
+    ("stages.0", 3, "stages.0: expected a table, got 3"),
+    ("stages", 1, "stages: expected a list, got 1"),
+    ("stages", [], "stages: expected a list of 1 or more, got []"),
+    ("name", "a/b", "name: expected letters, digits and . _ -"),
+    ("name", "..", "name: expected letters, digits and . _ -"),
+    ("name", 1, "name: expected a text, got 1"),
+    ("net", 5, "net: expected a table, got 5"),
+    ("data.train_size", "x", "data.train_size: expected int, got 'x'"),
+    ("data.normalise", "no", "data.normalise: expected bool, got 'no'"),
+    ("data", {"name": "tensors", "path": 3}, "data.path: expected str, got 3"),
+    ("net.unit", {"name": "lif", "alpha": "x"}, "net.unit.alpha: expected float, got 'x'"),
+    # ranges
+    ("stages.0.steps", 0, "stages.0.steps: expected 1 or more, got 0"),
+    ("stages.0.epochs", 0, "stages.0.epochs: expected 1 or more, got 0"),
+    ("stages.0.batch", 0, "stages.0.batch: expected 1 or more, got 0"),
+    ("stages.0.optimizer.lr", -1, "stages.0.optimizer.lr: expected a number above 0, got -1"),
+    ("stages.0.optimizer.lr", 0, "expected a number above 0, got 0"),
+    ("stages.0.optimizer.lr", 1e300, "expected 1e+06 at most, got 1e+300"),
+    ("stages.0.optimizer.weight_decay", -1, "expected 0 or more, got -1"),
+    ("stages.0.optimizer.momentum", 0.9, "expected momentum with sgd only, got adamw; drop it."),
+    ("stages.0.schedule.factor", 2, "expected 1 at most, got 2"),
+    ("seed", -1, "seed: expected 0 or more, got -1"),
+    ("net.unit", {"name": "lif", "alpha": 2}, "alpha: expected a decay in [0, 1], got 2.0"),
+    ("net.dropout", 1.5, "net: at column 1 of 'c4 P f3': layer 'conv'.dropout: expected [0, 1)"),
+    ("head", {"name": "softmax", "mse": 2}, "test: head.softmax.mse: expected [0, 1], got 2.0"),
+    ("head", {"name": "softmax", "decay": 1}, "test: head.decay: expected a decay in (0, 1)"),
+    ("head", {"name": "stochmax", "tau": 0}, "test: head.stochmax.tau: expected a value above 0"),
+    ("encoder", {"name": "poisson", "max_rate": 2}, "max_rate must be in (0, 1], got 2.0"),
+    ("stages.0.rule", {"name": "sltt", "k_steps": 0}, "k_steps: expected 1 or more, got 0"),
+    # not finite, wherever it stands
+    ("stages.0.optimizer.lr", float("nan"), "stages.0.optimizer.lr: expected a finite number, got"),
+    ("net.unit", {"name": "lif", "v_th": float("inf")}, "net.unit.v_th: expected a finite number"),
+    ("head", {"name": "stochmax", "tau": float("inf")}, "head.tau: expected a finite number"),
+    ("published", {"accuracy": float("nan")}, "published.accuracy: expected a finite number"),
+    (
+        "stages.0.rule",
+        {"name": "sltt", "given": [0, float("nan")]},
+        "stages.0.rule.given.1: expected a finite number, got nan",
+    ),
+    # net texts
+    ("net", "c4 P f3 q", "expected a layer (c64, t64, f10, P, M, G, U, I) or [..]xN, got 'q' at c"),
+    ("net", "c4 P q", "column 6"),
+    ("net", "c0 f3", "layer 'conv'.out: expected a width of 1 or more, got 0"),
+    ("net", 'c4 P f3{unit = "lif"}', "expected a last layer without unit"),
+    ("net", "", "expected at least one layer"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), REFUSED)
+def test_refused_in_one_line_that_starts_with_the_place(path, value, message):
+    with pytest.raises(ConfigError) as caught:
+        recipe({path: value})
+    text = str(caught.value)
+    assert text.startswith("test: ") and message in text and "\n" not in text, text
+
+
+def test_an_error_inside_a_layer_names_its_place_once():
+    with pytest.raises(ConfigError) as caught:
+        recipe({"net": "c4{dropout = 3} f3"})
+    assert str(caught.value).count("layer 'conv'") == 1
+
+
+def test_a_comparison_is_no_recipe():
+    with pytest.raises(ConfigError, match="use `spikeloom compare`"):
+        build_recipe(TABLE | {"entries": []}, "x")
+
+
+def test_options_of_heads_are_checked_without_data():
+    """Every registered head can be built from its defaults on one feature and two classes."""
+    for name in HEADS.names():
+        assert isinstance(HEADS.find(name)(1, 2), Head)
+        recipe({"head": name})
+
+
+def test_lists_become_tuples():
+    stage = recipe({"stages.0.rule": {"name": "sltt", "given": [0, 1]}}).stage
+    assert stage.learning_rule() == Sltt(given=(0, 1))
+
+
+def test_the_record_of_a_recipe_gives_the_recipe_back():
+    one = recipe({"net": {"preset": "vgg5", "unit": {"name": "lif", "alpha": 0.9}}, "seed": 3})
+    written = json.loads(json.dumps(one.model_dump(mode="json")))
+    assert build_recipe(written, "x") == one
+    assert one.with_seed(5) == build_recipe(written | {"seed": 5}, "x")
+
+
+def test_reads_a_file(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text("name = 'tiny'\nnet = 'c4 P f3'\ndata = 'digits'\n[[stages]]\nrule = 'bptt'")
+    assert read_recipe(path) == build_recipe(
+        {"name": "tiny", "net": "c4 P f3", "data": "digits", "stages": [{"rule": "bptt"}]}, "x"
+    )
+    path.write_text("")
+    with pytest.raises(ConfigError, match=r"r.toml: name: expected a value, got none; add the key"):
+        read_recipe(path)

@@ -1,0 +1,71 @@
+"""A tiny data set and recipes for it; a run takes a few hundredths of a second."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.registry import Registry
+from spikeloom.data import Splits, splits_from_tensors
+from spikeloom.train.recipe import Recipe, build_recipe
+from spikeloom.train.setup import Workbench, set_up
+from spikeloom.train.tables import override
+
+TABLE: dict[str, Any] = {
+    "name": "tiny",
+    "net": "c4 P f3",
+    "data": "digits",  # stands in the record; the runs get `tiny()`
+    "stages": [
+        {"rule": "bptt", "steps": 2, "epochs": 2, "batch": 20, "optimizer": {"lr": 0.01}},
+    ],
+}
+
+
+def tiny(seed: int = 0, shape: tuple[int, ...] = (1, 4, 4)) -> Splits:
+    """45 training samples of three classes, 15 for validation and 30 for the test."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(90) % 3
+    x = 0.3 * torch.rand(90, *shape, generator=generator)
+    x += 0.7 * (y.view(-1, *[1] * len(shape)) == torch.arange(shape[-1]) % 3)
+    return splits_from_tensors(x, y, test=30, validation=15)
+
+
+def recipe(changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of TABLE with changes by dotted path."""
+    table = TABLE
+    for path, value in (changes or {}).items():
+        table = override(table, path, value, "test")
+    return build_recipe(table, "test")
+
+
+def bench(changes: Mapping[str, Any] | None = None, splits: Splits | None = None) -> Workbench:
+    return set_up(recipe(changes), splits or tiny())
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of tensors agree to the bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def without_times(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's record but for what a clock or an allocator's start decides."""
+    record = dict(record)
+    record.pop("train_seconds")
+    record["costs"] = {key: part for key, part in record["costs"].items() if key != "training"}
+    record["curve"] = [
+        {key: part for key, part in entry.items() if key != "seconds"} for entry in record["curve"]
+    ]
+    return record
+
+
+@contextmanager
+def registered(registry: Registry[Any], name: str, member: Any) -> Iterator[None]:
+    """Keep a member in a registry inside the block only."""
+    registry.names()
+    registry.register(name)(member)
+    try:
+        yield
+    finally:
+        del registry._members[name]
