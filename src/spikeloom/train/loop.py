@@ -1,6 +1,5 @@
 """The one training loop, for every rule."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -152,18 +151,15 @@ class _Commit:
         self.named = bench.parameters()
 
     def __call__(self) -> None:
-        grads = [one.grad for _, one in self.named if one.grad is not None]
-        total = nn.utils.get_total_norm(grads)
-        if not math.isfinite(total.item()):
-            name = next(
-                name
-                for name, one in self.named
-                if one.grad is not None and not torch.isfinite(one.grad).all()
-            )
-            raise NumericalError(
-                f"training: expected finite gradients, got one that is not for '{name}'; lower "
-                "the learning rate or check the input."
-            )
+        grads = {name: one.grad for name, one in self.named if one.grad is not None}
+        if not torch.isfinite(nn.utils.get_total_norm(grads.values())):
+            # a norm may overflow where no gradient has
+            bad = [name for name, grad in grads.items() if not torch.isfinite(grad).all()]
+            if bad:
+                raise NumericalError(
+                    f"training: expected finite gradients, got one that is not for '{bad[0]}'; "
+                    "lower the learning rate or check the input."
+                )
         self.optimizer.step()
         self.bench.net.project()
         self.bench.rule.project()

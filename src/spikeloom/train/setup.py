@@ -100,8 +100,8 @@ def set_up(recipe: Recipe, splits: Splits | None = None) -> Workbench:
             f"f{spec.readout.out}; {todo}."
         )
     seed = recipe.seed
-    with fabric.init_module():
-        shape = _input_shape(recipe, splits, encoder, steps)
+    shape = _input_shape(recipe, splits, encoder, steps)
+    with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
         net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"))
         kind = HEADS.find(recipe.head.name)
         options = from_options(kind, recipe.head.options, "head", skip=HEAD_OWN)
@@ -109,6 +109,7 @@ def set_up(recipe: Recipe, splits: Splits | None = None) -> Workbench:
     if recipe.stage.freeze_body:
         net.requires_grad_(False)
     bench = Workbench(recipe, fabric, splits, encoder, net, head, rule, steps)
+    bench.modules().to(fabric.device)
     first = torch.arange(min(2, len(splits.train)))
     rule.prepare(net, head.sites, bench.batch(splits.train, first, epoch=0, part="prepare"))
     smallest = min(map(len, batches(len(splits.train), recipe.stage.batch, None)))

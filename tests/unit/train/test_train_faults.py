@@ -107,6 +107,15 @@ class TestCommit:
             commit()
         assert same(before, snapshot(one.modules()))
 
+    def test_a_norm_that_overflows_is_no_fault(self):
+        one = bench({"stages.0.optimizer.lr": 1e-30, "stages.0.optimizer.name": "sgd"})
+        commit = committed(one)
+        for _, weight in one.parameters():
+            weight.grad = torch.full_like(weight, 1e25)
+        before = snapshot(one.modules())
+        commit()
+        assert not same(before, snapshot(one.modules()))
+
     def test_nothing_to_commit(self):
         committed(bench())()
 
