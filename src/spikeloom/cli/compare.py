@@ -22,6 +22,7 @@ def compare(
     changes: Set = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds by comma, e.g. '0,1,2'.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default runs/<name>.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace results that are already there.")] = False,
     verbose: Annotated[bool, typer.Option(help="Print every epoch.")] = False,
 ) -> None:
     """Train several entries on the same data with the same seeds; print one table."""
@@ -63,7 +64,7 @@ def compare(
         console.print(f"[{done}/{total}] {row.label}, seed {seed}")
         return epoch_printer(console, "    ") if verbose else None
 
-    results = run_comparison(plan, folder, started=started)
+    results = run_comparison(plan, folder, started=started, overwrite=force)
     console.print(to_text(entry_rows(results["entries"])))
     console.print(NOTE)
     console.print(f"written: {folder / 'results.json'}")

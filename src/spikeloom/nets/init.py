@@ -32,7 +32,7 @@ FIRING = 3.0
 """k in thresholds for neurons that forget at once; those that keep all need 1 less."""
 
 CENTRED = 1.5
-"""Standardised rows sum to 0 and do not see that spikes are all positive: more k makes up for it."""
+"""Standardised rows sum to 0 and do not see that spikes are all positive: this makes up for it."""
 
 
 @torch.no_grad()

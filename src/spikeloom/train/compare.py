@@ -136,6 +136,7 @@ def run_comparison(
     out: Path,
     *,
     started: Callable[[Row, int], Progress | None] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Run every row with every seed, seed by seed; results.json grows with each run.
 
@@ -145,13 +146,20 @@ def run_comparison(
         plan: what to run.
         out: folder for results.json and the run folders.
         started: told of each run before it starts; what it returns receives the epochs' metrics.
+        overwrite: whether results that are already there may be replaced.
 
     Returns:
         The content of results.json.
 
     Raises:
+        ConfigError: the folder holds results.
         SpikeloomError: as `train`, with the row's label.
     """
+    if (out / "results.json").exists() and not overwrite:
+        raise ConfigError(
+            f"{out}: expected a new folder, found results of a comparison; choose another with "
+            "--out or pass --force to replace them."
+        )
     data: dict[str, Splits] = {}
     for row in plan.rows:
         with placed(f"'{row.label}'"):

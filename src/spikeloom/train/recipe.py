@@ -27,6 +27,13 @@ Seed = Annotated[int, Field(ge=0)]
 HEAD_OWN = ("features", "classes", "bias", "seed")
 """Options of a head that the net and the seed decide."""
 
+_DEFAULTS = ("norm", "bias", "gain", "dropout")
+_BESIDE = {
+    "text": ("classes",),
+    "preset": _DEFAULTS,
+    "table": ("classes", "unit", *_DEFAULTS),
+}
+
 MOST = 1e6
 """Largest rate or decay of an optimizer: beyond, its arithmetic overflows float32."""
 
@@ -46,11 +53,12 @@ class Choice(Strict):
 
 
 class Net(Strict):
-    """The network: a text of the grammar, or a preset's name; a bare string is either.
+    """The network: a text, a preset or a table; a bare string is a text or a preset's name.
 
     Args:
         text: in the grammar of `nets.grammar`.
         preset: name of a preset.
+        table: fields of `NetSpec` (blocks, readout, feedback, input_psp).
         classes: width of the readout in the place of the preset's.
         unit: neurons of layers that name none.
         norm, bias, gain, dropout: defaults of layers the text says nothing about.
@@ -60,6 +68,7 @@ class Net(Strict):
 
     text: str | None = None
     preset: str | None = None
+    table: dict[str, Any] | None = None
     classes: Annotated[int, Field(ge=2)] | None = None
     unit: Choice | None = None
     norm: Literal["none", "batch_all", "batch_step", "weight"] | None = None
@@ -69,24 +78,24 @@ class Net(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Net":
-        if (self.text is None) == (self.preset is None):
-            came = "none" if self.text is None else "both"
-            raise ValueError(f"expected either text or preset, got {came}; give one.")
-        beside = ("classes",) if self.text is not None else ("norm", "bias", "gain", "dropout")
-        for key in beside:
+        sources = [key for key in ("text", "preset", "table") if getattr(self, key) is not None]
+        if len(sources) != 1:
+            came = " and ".join(sources) or "none"
+            raise ValueError(f"expected one of text, preset and table, got {came}; give one.")
+        for key in _BESIDE[sources[0]]:
             if getattr(self, key) is not None:
-                source = "a text" if self.text is not None else "a preset"
-                raise ValueError(f"expected no {key} beside {source}, got one; drop it.")
+                raise ValueError(f"expected no {key} beside a {sources[0]}, got one; drop it.")
         return self
 
     def spec(self) -> NetSpec:
         """Build the spec."""
+        if self.table is not None:
+            return from_table(NetSpec, self.table, "net.table")
         unit = self._unit()
         if self.preset is not None:
             return preset(self.preset, unit=unit, classes=self.classes)
         assert self.text is not None
-        fields = {name: getattr(self, name) for name in ("norm", "bias", "gain", "dropout")}
-        fields["unit"] = unit
+        fields = {name: getattr(self, name) for name in _DEFAULTS} | {"unit": unit}
         given = {name: value for name, value in fields.items() if value is not None}
         try:
             return parse(self.text, **given)

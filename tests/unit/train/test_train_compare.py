@@ -1,5 +1,6 @@
 """Comparisons: planning, running, and members registered elsewhere."""
 
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -208,6 +209,18 @@ class TestRunning:
         results = checkpoint.read_json(tmp_path / "out" / "results.json")
         assert [len(entry["runs"]) for entry in results["entries"]] == [1, 0]
         assert [row[0] for row in entry_rows(results["entries"])] == ["entry", "good"]
+
+    def test_results_are_replaced_on_demand_only(self, tmp_path):
+        plan = Plan("x", self.on_tiny((Row("one", recipe()),)), (0,))
+        run_comparison(plan, tmp_path)
+        before = (tmp_path / "results.json").read_bytes()
+        with pytest.raises(ConfigError, match="found results of a comparison.*--force"):
+            run_comparison(plan, tmp_path)
+        assert (tmp_path / "results.json").read_bytes() == before
+        again = run_comparison(plan, tmp_path, overwrite=True)
+        assert without_times(again["entries"][0]["runs"][0]) == without_times(
+            json.loads(before)["entries"][0]["runs"][0]
+        )
 
     def test_data_is_read_once_for_each_setting(self, tmp_path, loads):
         rows = (

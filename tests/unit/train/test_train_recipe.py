@@ -8,6 +8,7 @@ from trainkit import TABLE, recipe
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.heads.base import HEADS, Head
+from spikeloom.nets.codec import inline, to_table
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.presets import preset
 from spikeloom.neurons.integrate_fire import IF
@@ -53,8 +54,11 @@ class TestNet:
     @pytest.mark.parametrize(
         ("table", "message"),
         [
-            ({}, "x: expected either text or preset, got none; give one."),
-            ({"text": "f10", "preset": "vgg5"}, "x: expected either text or preset, got both"),
+            ({}, "x: expected one of text, preset and table, got none; give one."),
+            (
+                {"text": "f10", "preset": "vgg5"},
+                "x: expected one of text, preset and table, got text and preset",
+            ),
             ({"preset": "vgg5", "bias": True}, "expected no bias beside a preset"),
             ({"preset": "vgg5", "dropout": 0.0}, "expected no dropout beside a preset"),
             ({"preset": "vgg5", "norm": "none"}, "expected no norm beside a preset"),
@@ -207,3 +211,33 @@ def test_reads_a_file(tmp_path):
     path.write_text("")
     with pytest.raises(ConfigError, match=r"r.toml: name: expected a value, got none; add the key"):
         read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "c4 P [c4]x3 f8 f10",
+        '{input_psp = {decay = 0.5}, feedback = [{source = 1, target = 0, layers = "c4"}]} c4 c4 f3',
+        'c4{unit = "relu"} [c4 c4]{join = "add", shortcut = "c4k1"} c8{norm = "weight"} f10',
+    ],
+)
+def test_a_net_may_be_a_table_in_toml(text, tmp_path):
+    spec = parse(text)
+    path = tmp_path / "net.toml"
+    path.write_text(f'name = "n"\ndata = "digits"\nnet = {{table = {inline(to_table(spec))}}}\n')
+    with path.open("a") as file:
+        file.write('[[stages]]\nrule = "bptt"\n')
+    assert read_recipe(path).net.spec() == spec
+
+
+def test_a_table_takes_no_defaults_beside_it():
+    with pytest.raises(ConfigError, match="expected no bias beside a table"):
+        build_recipe(
+            {
+                "name": "n",
+                "data": "digits",
+                "net": {"table": {"blocks": []}, "bias": False},
+                "stages": [{"rule": "bptt"}],
+            },
+            "here",
+        )
