@@ -217,7 +217,8 @@ def test_reads_a_file(tmp_path):
     "text",
     [
         "c4 P [c4]x3 f8 f10",
-        '{input_psp = {decay = 0.5}, feedback = [{source = 1, target = 0, layers = "c4"}]} c4 c4 f3',
+        '{input_psp = {decay = 0.5}, feedback = [{source = 1, target = 0, layers = "c4"}]} '
+        "c4 c4 f3",
         'c4{unit = "relu"} [c4 c4]{join = "add", shortcut = "c4k1"} c8{norm = "weight"} f10',
     ],
 )
