@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeloom.base.errors import ShapeError
+from spikeloom.base.errors import NumericalError, ShapeError
 from spikeloom.base.seeding import SampleRng
 
 
@@ -23,7 +23,9 @@ class Batch:
         xs: [T, B, ...]; target: [B].
 
     Raises:
-        ShapeError: xs and target hold different numbers of samples, or no step or sample.
+        ShapeError: xs and target hold different numbers of samples, no step or sample, or labels
+            that are no int64 class numbers.
+        NumericalError: a value of xs is not finite. Spikes would hide it from the loss.
     """
 
     xs: Tensor
@@ -37,6 +39,19 @@ class Batch:
             raise ShapeError(
                 "batch: expected xs [T, B, ...] with time as the first axis and target [B], got "
                 f"{tuple(self.xs.shape)} and {tuple(self.target.shape)}; encode the input first."
+            )
+        if self.target.dtype != torch.int64:
+            raise ShapeError(
+                f"batch: expected class numbers as int64, got {self.target.dtype}; convert them "
+                "(target.long())."
+            )
+        seen = self.xs[:1] if self.xs.stride(0) == 0 else self.xs
+        finite = torch.isfinite(seen)
+        if not finite.all():
+            step, sample, *_ = place = (~finite).nonzero()[0].tolist()
+            raise NumericalError(
+                f"batch: expected a finite input, got {seen[tuple(place)].item()} in sample "
+                f"{int(self.rng.index[sample])}, step {step}; mend the data."
             )
 
     @classmethod

@@ -41,6 +41,11 @@ def compare(
                 "files; edit the files."
             )
         plans = [read_comparison(path) for path in recipes]
+        if seeds is None and len({plan.seeds for plan in plans}) > 1:
+            raise ConfigError(
+                f"compare: expected files with the same seeds, got "
+                f"{', '.join(str(list(plan.seeds)) for plan in plans)}; pass --seeds."
+            )
         rows = tuple(row for plan in plans for row in plan.rows)
         plan = Plan(plans[0].name, rows, plans[0].seeds)
     elif net and data and rules:
@@ -68,6 +73,11 @@ def compare(
     console.print(to_text(entry_rows(results["entries"])))
     console.print(NOTE)
     console.print(f"written: {folder / 'results.json'}")
+    refused = [entry for entry in results["entries"] if entry["refusal"] is not None]
+    for entry in refused:
+        console.print(f"refused: {entry['label']}: {entry['refusal']}", style="red")
+    if refused:
+        raise typer.Exit(1)
 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:

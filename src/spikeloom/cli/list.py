@@ -12,7 +12,7 @@ from spikeloom.base.errors import unknown_name
 
 def list_names(
     what: Annotated[
-        str, typer.Argument(help="rules, nets, heads, encoders, units or data.")
+        str, typer.Argument(help="rules, nets, heads, encoders, units, surrogates or data.")
     ] = "rules",
 ) -> None:
     """List what can be named in a recipe."""
@@ -22,6 +22,7 @@ def list_names(
         "heads": _heads,
         "encoders": _encoders,
         "units": _units,
+        "surrogates": _surrogates,
         "data": _data,
     }
     if what not in tables:
@@ -75,6 +76,13 @@ def _units() -> Rows:
 
     rows = [(name, _first_line(UNITS.find(name))) for name in UNITS.names()]
     return ["unit", "what it is"], rows
+
+
+def _surrogates() -> Rows:
+    from spikeloom.neurons.surrogate import SURROGATES
+
+    rows = [(name, _first_line(SURROGATES.find(name))) for name in SURROGATES.names()]
+    return ["surrogate", "slope"], rows
 
 
 def _data() -> Rows:

@@ -37,6 +37,14 @@ class Encoder(Protocol):
         """
         ...
 
+    def still(self, x: Tensor) -> Tensor:
+        """Return what a net without time sees: the sample itself, undistorted.
+
+        Shape:
+            x: [B, ...]; result: one step's share of it, without the time axis.
+        """
+        return x
+
 
 def check_call(where: str, x: Tensor, steps: int) -> None:
     """Refuse what no encoder can work with.

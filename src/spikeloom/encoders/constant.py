@@ -6,12 +6,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from spikeloom.base.seeding import Rng
-from spikeloom.encoders.base import ENCODERS, check_call
+from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 
 @ENCODERS.register("constant")
 @dataclass(frozen=True)
-class Constant:
+class Constant(Encoder):
     """Direct code: every step gets the same real-valued sample, x[t] = x.
 
     The first layer makes the spikes, so its products are real-valued (MAC, not AC). The result is

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from spikeloom.base.errors import ShapeError
 from spikeloom.base.seeding import Rng
-from spikeloom.encoders.base import ENCODERS, check_call
+from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 
 @ENCODERS.register("frames")
 @dataclass(frozen=True)
-class Frames:
+class Frames(Encoder):
     """Samples with their own time, x[b, t], put time first: the result is a view of x.
 
     Nothing is cut, padded or repeated: a train of another length than the run's is an error.
@@ -50,3 +50,11 @@ class Frames:
                 f"{list(x.shape)}; set steps = {x.shape[1]}."
             )
         return x.transpose(0, 1)
+
+    def still(self, x: Tensor) -> Tensor:
+        """Return the mean frame.
+
+        Shape:
+            x: [B, T, ...]; result: [B, ...].
+        """
+        return x.mean(1)

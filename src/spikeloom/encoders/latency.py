@@ -8,14 +8,14 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.base.seeding import Rng
-from spikeloom.encoders.base import ENCODERS, check_call
+from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 Curve: TypeAlias = Literal["linear", "log", "rc"]
 
 
 @ENCODERS.register("latency")
 @dataclass(frozen=True)
-class Latency:
+class Latency(Encoder):
     r"""Time to first spike.
 
     Each value fires once, at step :math:`\min(\operatorname{round}(t_f), T - 1)`, with

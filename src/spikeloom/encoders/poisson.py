@@ -9,12 +9,12 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.base.seeding import Rng, stream_for, uniform
-from spikeloom.encoders.base import ENCODERS, check_call
+from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 
 @ENCODERS.register("poisson")
 @dataclass(frozen=True)
-class Poisson:
+class Poisson(Encoder):
     r"""Independent spikes with probability proportional to the value.
 
     .. math::

@@ -26,8 +26,9 @@ Reduction = Literal["mean", "count", "membrane", "weighted", "last"]
 class Head(nn.Module):
     r"""The last linear map :math:`o = W h + b` and a loss on it.
 
-    A rule with a loss at every step reads every step's features; a rule with one loss at the end
-    hands over the whole train, which is reduced over time first:
+    `reads` says what `loss` takes at the end: the train "reduced" over time, or the whole "train"
+    (losses on spike times or counts). A rule with a loss at every step reads every step's
+    features; a rule with one loss at the end hands over the whole train, which is reduced first:
 
     - "mean": rates, which keep their range at every T
     - "count": the sum, also the potential of an integrator without leak
@@ -51,9 +52,9 @@ class Head(nn.Module):
     """
 
     about: ClassVar[str] = ""
+    reads: ClassVar[Literal["reduced", "train"]] = "reduced"
     source: ClassVar[Citation | None] = None
     maps: ClassVar[tuple[str, ...]] = ("readout",)
-    extra_maps_at_inference: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class Head(nn.Module):
     @property
     def inference_sites(self) -> tuple[Site, ...]:
         """The sites a prediction needs."""
-        return self.sites[: 1 + self.extra_maps_at_inference]
+        return self.sites[:1]
 
     def scores(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
         """Return o = W h + b.
@@ -214,4 +215,4 @@ class BoundObjective:
 
     def over(self, hs: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for a train of features [T, B, D]."""
-        return self(self.head.reduced(hs), ops)
+        return self(hs if self.head.reads == "train" else self.head.reduced(hs), ops)

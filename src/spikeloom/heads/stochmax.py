@@ -1,5 +1,6 @@
 """Stochastic softmax (stochmax, DropMax): classes are dropped at random while training."""
 
+import math
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -12,6 +13,7 @@ from spikeloom.base.seeding import Rng, stream_for, uniform
 from spikeloom.heads.base import HEADS, Head, Reduction
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
+from spikeloom.nets.site import Site
 
 Variant = Literal["softmax", "random", "determ", "panda", "dropmax"]
 
@@ -62,6 +64,8 @@ class Stochmax(Head):
         tau: temperature of the concrete draw.
         entropy: weight of L_ent.
         keep: retain probability of "random".
+        samples: S > 0 predicts by Monte Carlo instead, the mean of p(y|x,z) over S hard masks
+            z ~ Ber(rho), the same for all samples.
         bias: whether the maps have one.
         reduce: how a train becomes one vector.
         decay: lambda of "membrane" and "weighted".
@@ -83,7 +87,6 @@ class Stochmax(Head):
         "arXiv:1712.07834",
     )
     maps: ClassVar[tuple[str, ...]] = ("readout", "retain", "posterior")
-    extra_maps_at_inference: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class Stochmax(Head):
         tau: float = 0.1,
         entropy: float = 1.0,
         keep: float = 0.5,
+        samples: int = 0,
         bias: bool = True,
         reduce: Reduction = "mean",
         decay: float = 0.5,
@@ -111,13 +115,21 @@ class Stochmax(Head):
             raise ConfigError(f"{where}.entropy: expected 0 or more, got {entropy}; change it.")
         if not 0 < keep < 1:
             raise ConfigError(f"{where}.keep: expected (0, 1), got {keep}; change it.")
+        if samples < 0:
+            raise ConfigError(f"{where}.samples: expected 0 or more, got {samples}; change it.")
         self.variant: Variant = variant
+        self.samples = samples
         self.tau = tau
         self.entropy = entropy
         self.keep = keep
 
+    @property
+    def inference_sites(self) -> tuple[Site, ...]:
+        """The logits' site, and that of rho where a prediction reads it."""
+        return self.sites[: 1 if self.variant in ("softmax", "random") else 2]
+
     def logits(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
-        """Return o + log(rho + eps), or o where the variant has no rho.
+        """Return o + log(rho + eps), its Monte Carlo counterpart, or o where there is no rho.
 
         Shape:
             h: [B, D]; result: [B, K].
@@ -125,7 +137,15 @@ class Stochmax(Head):
         o = _full(self.scores(h, ops))
         if self.variant in ("softmax", "random"):
             return o
-        return o + torch.log(torch.sigmoid(_full(ops.synapse(self.sites[1], h))) + EPS)
+        rho = torch.sigmoid(_full(ops.synapse(self.sites[1], h)))
+        if not self.samples:
+            return o + torch.log(rho + EPS)
+        # the same draws for every sample: a prediction does not depend on its batch
+        generator = torch.Generator().manual_seed(0)
+        u = torch.rand((self.samples, 1, self.classes), generator=generator, device="cpu")
+        z = (u.to(rho) < rho).to(rho.dtype)  # [S, B, K]
+        p = torch.log_softmax(o + torch.log(z + EPS), dim=2)
+        return torch.logsumexp(p, dim=0) - math.log(self.samples)
 
     def draw(self, batch: int, rng: Rng, like: Tensor) -> Tensor | None:
         """Return one uniform draw per sample and class, [B, K]."""

@@ -108,12 +108,13 @@ def paper_energy(
 
     .. math::
         E_{SNN} = T E_{AC} \sum_{l\ spiking} O^2 N k^2 M\, r_l
-        + E_{MAC} \sum_{l\ other} O^2 N k^2 M, \qquad
+        + E_{MAC} \sum_{l\ other} O^2 N k^2 M\, runs_l, \qquad
         E_{ANN} = E_{MAC} \sum_l O^2 N k^2 M
 
     r_l is the mean over samples, steps and operands of the spikes entering layer l; average-pooled
     spikes count with their value. A layer without a unit (readout, linear shortcut) is charged
-    accumulates where its input is made of spikes. Analog layers run once.
+    accumulates where its input is made of spikes. Analog layers are charged as often as they
+    ran, which is once on a constant input.
 
     What the paper leaves open, chosen here: a spiking layer with real-valued input (the first
     layer under constant coding, the first spiking layer of a hybrid) has r_l = 1 and is charged T
@@ -148,7 +149,8 @@ def paper_energy(
             steps = site.map_steps / site.samples
             layers.append(LayerEnergy(site.name, table.e_ac * steps * site.formula * rate, 0.0))
         else:
-            layers.append(LayerEnergy(site.name, 0.0, table.e_mac * site.formula))
+            runs = site.evaluations / site.samples
+            layers.append(LayerEnergy(site.name, 0.0, table.e_mac * runs * site.formula))
     macs = record.formula if ann is None else ann
     return _energy("paper", table, layers, table.e_mac * macs)
 

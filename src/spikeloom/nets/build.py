@@ -219,7 +219,7 @@ class Plan(nn.Module):
         if spec.fit != "drop" or c_out < c_in:
             return None
         generator = torch.Generator().manual_seed(derive_seed("fit", spec.fit_seed, number))
-        kept = torch.randperm(c_out, generator=generator)[:c_in].sort().values
+        kept = torch.randperm(c_out, generator=generator, device="cpu")[:c_in].sort().values
         self.register_buffer(f"kept_{number}", kept, persistent=True)
         return kept
 

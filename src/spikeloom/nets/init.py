@@ -12,8 +12,8 @@ feedback edge              0.5, below the gain at which activity feeds itself
 =========================  =========================================================
 
 Standardised weights have deviation :math:`g / \sqrt n` whatever they were drawn with, so their
-trained gain g starts at 1.5 k; at 1, as published, in nets that amplify their spikes instead
-(gain 2.74).
+trained gain g starts at 1.5 k, or at 1.5 in nets that amplify their spikes (gain 2.74). Published
+nets of the latter kind start at 1: behind average pools their last layers are then silent at first.
 
 A binary input of rate p has second moment p, so currents have standard deviation
 :math:`k \sqrt p`; what the membrane keeps from earlier steps adds to that, the more the larger
@@ -45,12 +45,13 @@ def initialise(sites: tuple[Site, ...], generator: torch.Generator) -> None:
         done.add(id(site.synapse))
         scale = weight_scale(site) / site.synapse.fan_in**0.5
         weight = site.synapse.weight
-        draw = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
+        draw = torch.randn(weight.shape, generator=generator, dtype=torch.float32, device="cpu")
         weight.copy_(draw * scale)
         if site.synapse.bias is not None:
             nn.init.zeros_(site.synapse.bias)
-        if isinstance(site.synapse.shaping, Standardised) and site.spec.gain == 1:
-            site.synapse.shaping.gain.fill_(CENTRED * weight_scale(site))
+        if isinstance(site.synapse.shaping, Standardised):
+            k = weight_scale(site) if site.spec.gain == 1 else 1.0
+            site.synapse.shaping.gain.fill_(CENTRED * k)
         site.synapse.bound()
 
 

@@ -15,6 +15,7 @@ from spikeloom.nets.layer import Norm
 from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.leaky import LIF
+from spikeloom.neurons.relu import Relu
 from spikeloom.neurons.surrogate import Sigmoid, Triangle
 
 PANDA = Citation(
@@ -158,6 +159,13 @@ _ALL = (
         "conv 2 computed twice, each pass with its own skip (ours)",
     ),
     Preset("resnet3", f"c36 {_SKIP} {_SKIP} P P f1024", "depth as printed; skips as resnet2"),
+    Preset(
+        "convnn",
+        "c64 P c128 P f1024",
+        "classifier on STDP features (36 maps); only 'larger convolutional network' is printed",
+        in_shape=(36, 32, 32),
+        unit=Relu(),
+    ),
     Preset(
         "vgg16",
         _vgg((64, 2), (128, 2), (256, 3), (512, 3), (512, 3), classifier=_BIG),

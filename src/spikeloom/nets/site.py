@@ -53,10 +53,10 @@ class Site:
 
     @property
     def linear_path(self) -> bool:
-        """Whether all between the presynaptic unit and here is linear (no max pool)."""
+        """Whether no max pool or batch norm lies between the presynaptic unit and here."""
         site = self.source
         while site is not None and site.unit is None:
-            if site.spec.kind == "max_pool":
+            if site.spec.kind == "max_pool" or site.norm is not None:
                 return False
             site = site.source
         return True

@@ -51,7 +51,9 @@ class Masked(nn.Module):
     def __init__(self, weight: Tensor, spec: MaskSpec) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(spec.seed)
-        mask = (torch.rand(weight.shape, generator=generator) < spec.density).to(weight.dtype)
+        mask = (torch.rand(weight.shape, generator=generator, device="cpu") < spec.density).to(
+            weight.dtype
+        )
         if not spec.self_connections:
             mask *= 1 - torch.eye(*weight.shape[:2]).reshape(
                 *weight.shape[:2], *[1] * (weight.dim() - 2)

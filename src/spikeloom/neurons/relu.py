@@ -19,8 +19,16 @@ class Relu:
 
     spiking: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
-    learn: ClassVar[tuple[str, ...]] = ()
-    per_channel: ClassVar[bool] = False
+
+    @property
+    def learn(self) -> tuple[str, ...]:
+        """Return nothing: there is no threshold and no decay."""
+        return ()
+
+    @property
+    def per_channel(self) -> bool:
+        """Return False."""
+        return False
 
     def init(self, current: Tensor) -> None:
         """Return no state."""

@@ -36,13 +36,19 @@ HEADINGS = (
 
 def entry_rows(entries: Sequence[Record]) -> list[tuple[str, ...]]:
     """Turn the entries of a results file into rows of text, headings first."""
-    entries = [entry for entry in entries if entry["runs"]]
-    measured = [entry for entry in entries[::-1] if not entry["runs"][0]["facts"]["spiking"]]
+    ran = [entry for entry in entries if entry["runs"]]
+    measured = [entry for entry in ran[::-1] if not entry["runs"][0]["facts"]["spiking"]]
     measured.sort(key=lambda entry: entry["control"], reverse=True)
     # later ones replace earlier ones: the first ANN counts, and a control only without another
     anns = {_of(entry["runs"][0], "net"): entry for entry in measured}
     clocks = {one["runs"][0]["data"]: one for one in measured if not one["control"]}
-    return [HEADINGS, *(_row(entry, anns, clocks) for entry in entries)]
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    for entry in entries:
+        if entry["runs"]:
+            rows.append(_row(entry, anns, clocks))
+        elif entry.get("refusal"):
+            rows.append((entry["label"], "refused", *["-"] * (len(HEADINGS) - 2)))
+    return rows
 
 
 def to_text(rows: Sequence[Sequence[str]]) -> str:

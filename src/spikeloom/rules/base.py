@@ -60,8 +60,8 @@ class LearningRule:
     """Base of all rules: a frozen dataclass of options plus `learn`.
 
     `learn` leaves the update direction in ``.grad`` (accumulating, never zeroing) and calls
-    `commit` whenever an update is due. `commit` belongs to the loop: it averages over processes,
-    clips, steps the optimizer, projects and zeroes.
+    `commit` whenever an update is due. `commit` belongs to the loop: it checks the gradients,
+    steps the optimizer, projects and zeroes.
     """
 
     facts: ClassVar[RuleFacts]

@@ -89,8 +89,8 @@ class Ottt(LearningRule):
                 continue
             if not site.linear_path:
                 raise UnsupportedNet(
-                    f"rules.ottt: expected a linear path into layer {site.name}, got a max pool; "
-                    "use average pooling (P)."
+                    f"rules.ottt: expected a linear path into layer {site.name}, got a max pool "
+                    "or batch norm without neurons; use average pooling (P) or norm = 'weight'."
                 )
             if self.trace_decay is None:
                 self._decay(site)
@@ -141,6 +141,11 @@ class Ottt(LearningRule):
         owner = site.upstream or site
         if owner.unit is None:
             return 0.0
+        if getattr(owner.unit, "beta", 0.0):
+            raise UnsupportedNet(
+                f"rules.ottt: expected neurons without synaptic current before layer {site.name}, "
+                "got beta > 0, whose memory one trace does not hold; set trace_decay or beta = 0."
+            )
         if "alpha" in owner.unit.learn:
             raise UnsupportedNet(
                 f"rules.ottt: expected a fixed decay of the neurons before layer {site.name}, got "

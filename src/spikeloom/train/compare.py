@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.data import Splits, load_data
 from spikeloom.train import checkpoint
 from spikeloom.train.loop import Progress, train
 from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
-from spikeloom.train.setup import set_up
+from spikeloom.train.setup import prepare, set_up
 from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
 
 
@@ -140,7 +140,8 @@ def run_comparison(
 ) -> dict[str, Any]:
     """Run every row with every seed, seed by seed; results.json grows with each run.
 
-    All rows are built before the first one runs, so that a row that does not fit costs nothing.
+    All rows are built before the first one runs, so that a row that does not fit costs nothing. A
+    rule that cannot train its net is no error: its entry holds the refusal and no runs.
 
     Args:
         plan: what to run.
@@ -161,16 +162,24 @@ def run_comparison(
             "--out or pass --force to replace them."
         )
     data: dict[str, Splits] = {}
-    for row in plan.rows:
-        with placed(f"'{row.label}'"):
-            set_up(row.recipe, _load(row, data))
+    refusals = {row.slug: _refusal(row, data) for row in plan.rows}
     results: dict[str, Any] = {
         "format": checkpoint.FORMAT,
         "name": plan.name,
         "seeds": list(plan.seeds),
-        "entries": [{"label": row.label, "control": row.control, "runs": []} for row in plan.rows],
+        "entries": [
+            {
+                "label": row.label,
+                "control": row.control,
+                "refusal": refusals[row.slug],
+                "runs": [],
+            }
+            for row in plan.rows
+        ],
     }
     for seed, (number, row) in product(plan.seeds, enumerate(plan.rows)):
+        if refusals[row.slug] is not None:
+            continue
         progress = started(row, seed) if started is not None else None
         with placed(f"'{row.label}', seed {seed}"):
             outcome = train(
@@ -183,6 +192,17 @@ def run_comparison(
         results["entries"][number]["runs"].append(outcome.record)
         checkpoint.write_json(out / "results.json", results)
     return results
+
+
+def _refusal(row: Row, data: dict[str, Splits]) -> str | None:
+    """Build a row; return why its rule refuses its net, None where it does not."""
+    with placed(f"'{row.label}'"):
+        bench = set_up(row.recipe, _load(row, data), prepared=False)
+        try:
+            prepare(bench)
+        except UnsupportedNet as error:
+            return str(error)
+    return None
 
 
 def _load(row: Row, loaded: dict[str, Splits]) -> Splits:

@@ -116,13 +116,14 @@ def _epoch(
 
 def _one_pass(bench: Workbench, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
     seed = derive_seed(bench.recipe.seed, epoch, "order")
-    bench.net.train()
+    bench.net.train(not bench.stage.freeze_body)  # a frozen body keeps its statistics too
     bench.head.train()
     commit = _Commit(bench, optimizer)
     loss, hits, seen = 0.0, 0, 0
     start = time.perf_counter()
-    for index in batches(len(bench.splits.train), bench.stage.batch, seed):
-        batch = bench.batch(bench.splits.train, index, epoch=epoch, part="train")
+    train = bench.splits.train
+    for number, index in enumerate(batches(len(train), bench.stage.batch, seed)):
+        batch = bench.batch(train, index, epoch=epoch, part="train", number=number)
         report = learn(bench, batch, commit)
         size = batch.size
         loss += float(report.loss) * size
@@ -164,6 +165,7 @@ class _Commit:
         self.bench.net.project()
         self.bench.rule.project()
         self.optimizer.zero_grad(set_to_none=True)
+        torch.clear_autocast_cache()  # it may hold copies of the weights as they were
 
 
 def _record(

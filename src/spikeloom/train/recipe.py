@@ -203,7 +203,7 @@ class Recipe(Strict):
     encoder: Choice = Choice(name="constant")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=1, strict=False)]
     seed: Seed = 0
-    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     paper: Paper | None = None
     published: Published | None = None

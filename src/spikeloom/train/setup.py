@@ -63,21 +63,28 @@ class Workbench:
         head = [one for site in self.head.inference_sites for one in site.synapse.parameters()]
         return [*self.net.parameters(), *head]
 
-    def batch(self, samples: Samples, index: Tensor, *, epoch: int, part: str) -> Batch:
+    def batch(
+        self, samples: Samples, index: Tensor, *, epoch: int, part: str, number: int = 0
+    ) -> Batch:
         """Encode some samples; draws depend on (seed, part, epoch, sample) alone."""
         x, target = samples.take(index, dtype=self.dtype)
         device = self.fabric.device
         rng = SampleRng(self.recipe.seed, epoch, index, stream=part)
-        xs = self.encoder.encode(x.to(device), self.steps, rng)
-        return Batch(xs, target.to(device), rng)
+        x = x.to(device)
+        if self.rule.facts.spiking:
+            xs = self.encoder.encode(x, self.steps, rng)
+        else:
+            xs = self.encoder.still(x).unsqueeze(0)
+        return Batch(xs, target.to(device), rng, number)
 
 
-def set_up(recipe: Recipe, splits: Splits | None = None) -> Workbench:
+def set_up(recipe: Recipe, splits: Splits | None = None, *, prepared: bool = True) -> Workbench:
     """Build everything a recipe names.
 
     Args:
         recipe: checked.
         splits: data already loaded, for several runs on the same data.
+        prepared: let the rule check the net and set up what it owns.
 
     Raises:
         ConfigError, DataError, ShapeError, UnsupportedNet: what does not fit, with its path.
@@ -100,7 +107,7 @@ def set_up(recipe: Recipe, splits: Splits | None = None) -> Workbench:
             f"f{spec.readout.out}; {todo}."
         )
     seed = recipe.seed
-    shape = _input_shape(recipe, splits, encoder, steps)
+    shape = _input_shape(recipe, splits, encoder, steps if spiking else None)
     with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
         net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"))
         kind = HEADS.find(recipe.head.name)
@@ -110,19 +117,33 @@ def set_up(recipe: Recipe, splits: Splits | None = None) -> Workbench:
         net.requires_grad_(False)
     bench = Workbench(recipe, fabric, splits, encoder, net, head, rule, steps)
     bench.modules().to(fabric.device)
-    first = torch.arange(min(2, len(splits.train)))
-    rule.prepare(net, head.sites, bench.batch(splits.train, first, epoch=0, part="prepare"))
     smallest = min(map(len, batches(len(splits.train), recipe.stage.batch, None)))
     if smallest == 1 and any(site.norm is not None for site in net.sites):
         raise ShapeError(
             "stages.0.batch: expected 2 samples or more for a net with batch norm, got 1; raise "
             "it (and data.train_size) or use norm = 'weight'."
         )
+    if prepared:
+        prepare(bench)
     return bench
 
 
-def _input_shape(recipe: Recipe, splits: Splits, encoder: Encoder, steps: int) -> tuple[int, ...]:
-    """Encode one sample and return its shape at a time step.
+def prepare(bench: Workbench) -> None:
+    """Let the rule check its net and set up what it owns.
+
+    Raises:
+        UnsupportedNet: the rule cannot train the net.
+    """
+    train = bench.splits.train
+    first = torch.arange(min(2, len(train)))
+    sample = bench.batch(train, first, epoch=0, part="prepare")
+    bench.rule.prepare(bench.net, bench.head.sites, sample)
+
+
+def _input_shape(
+    recipe: Recipe, splits: Splits, encoder: Encoder, steps: int | None
+) -> tuple[int, ...]:
+    """Encode one sample and return its shape at a time step; no steps means a net without time.
 
     Raises:
         ShapeError: data and encoder do not fit, in T or in rank.
@@ -132,7 +153,10 @@ def _input_shape(recipe: Recipe, splits: Splits, encoder: Encoder, steps: int) -
     with placed(
         f"encoder '{recipe.encoder.name}' with rule '{recipe.stage.rule.name}', T = {steps}"
     ):
-        train = encoder.encode(x, steps, SampleRng(recipe.seed, 0, index))
+        if steps is None:
+            train = encoder.still(x).unsqueeze(0)
+        else:
+            train = encoder.encode(x, steps, SampleRng(recipe.seed, 0, index))
     shape = tuple(train.shape[2:])
     if len(shape) not in (1, 3):
         raise ShapeError(
@@ -152,10 +176,6 @@ def make_fabric(recipe: Recipe) -> "Fabric":
     cuda = torch.cuda.is_available()
     if recipe.device == "cuda" and not cuda:
         raise ConfigError("device: expected a CUDA device for 'cuda', got none; use 'cpu'.")
-    if recipe.precision == "16-mixed" and (recipe.device == "cpu" or not cuda):
-        raise ConfigError(
-            "precision: expected a CUDA device for '16-mixed', got a CPU; use 'bf16-mixed'."
-        )
     from lightning.fabric import Fabric
 
     return Fabric(accelerator=recipe.device, devices=1, precision=recipe.precision)

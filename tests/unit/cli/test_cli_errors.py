@@ -44,7 +44,7 @@ CHANGES = [
     ("epochs", "--set: expected path=value, got 'epochs'"),
     ("=3", "--set: expected a path of keys, got ''"),
     ("stages.0.optimizer.lr=nan", "stages.0.optimizer.lr: expected a finite number, got nan"),
-    ("precision=16-mixed", "precision: expected a CUDA device"),
+    ("precision=16-mixed", "precision: unknown choice '16-mixed'; did you mean 'bf16-mixed'?"),
     ("net=c99999999999 f10", "memory: expected a run that fits"),
     ("net=f99999999999999999999 f10", "memory: expected a run that fits"),
 ]

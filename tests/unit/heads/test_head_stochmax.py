@@ -306,3 +306,27 @@ def test_the_posterior_map_is_not_read_at_inference():
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         Stochmax(D, K, **options)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_inference_needs_rho_where_the_variant_has_one(variant):
+    head = Stochmax(6, 4, variant=variant)
+    names = [site.name for site in head.inference_sites]
+    assert names == (["readout"] if variant in ("softmax", "random") else ["readout", "retain"])
+
+
+def test_monte_carlo_prediction_is_the_mean_over_all_masks():
+    head = Stochmax(5, 3, samples=20_000).double()
+    h = torch.randn(4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    o = head.scores(h)
+    rho = torch.sigmoid(head.sites[1].synapse(h))
+    exact = torch.zeros_like(o)
+    for bits in range(8):
+        z = torch.tensor([bits >> k & 1 for k in range(3)], dtype=torch.float64)
+        share = (rho * z + (1 - rho) * (1 - z)).prod(1, keepdim=True)
+        exact += share * torch.softmax(o + torch.log(z + 1e-20), 1)
+    found = torch.softmax(head.logits(h), 1)
+    assert torch.allclose(found, exact, atol=0.015)  # 4 standard errors of 20,000 draws
+    assert torch.equal(head.logits(h)[:2], head.logits(h[:2]))  # no batch mates
+    with pytest.raises(ConfigError, match="samples: expected 0 or more"):
+        Stochmax(5, 3, samples=-1)

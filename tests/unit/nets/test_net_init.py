@@ -6,7 +6,7 @@ import torch
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.init import weight_scale
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.presets import preset
+from spikeloom.nets.presets import PRESETS, preset
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu
@@ -51,14 +51,15 @@ def test_thresholds_and_scaled_inputs_are_made_up_for(unit):
 def test_standardised_weights_fire_too():
     found = rates(parse(SEVEN, unit=LIF(alpha=0.5), norm="weight"), (3, 32, 32))
     assert all(0.05 < rate < 0.35 for rate in found.values()), found
-    gain = SpikingNet("c4{norm = 'weight', gain = 2.74} f10", (3, 8, 8)).sites[0].synapse.shaping
-    assert torch.equal(gain.gain, torch.ones_like(gain.gain))
 
 
-@pytest.mark.parametrize("name", ["vgg7", "vgg2x4", "vgg3x2-v1", "vgg3", "vgg5", "vgg3x4"])
+CIFAR = [name for name, one in PRESETS.items() if one.in_shape == (3, 32, 32)]
+
+
+@pytest.mark.parametrize("name", CIFAR)
 def test_presets_are_born_alive(name):
     found = rates(preset(name), (3, 32, 32))
-    assert all(0.05 < rate < 0.4 for rate in found.values()), found
+    assert all(0.05 < rate < 0.45 for rate in found.values()), found
 
 
 def test_scales_are_those_of_the_table():

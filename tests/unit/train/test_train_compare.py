@@ -222,6 +222,20 @@ class TestRunning:
             json.loads(before)["entries"][0]["runs"][0]
         )
 
+    def test_a_refusal_is_a_row_and_no_error(self, tmp_path):
+        rows = (
+            Row("bptt", recipe({"net": "c4 M c4 f3"})),
+            Row("ottt", recipe({"net": "c4 M c4 f3", "stages.0.rule": "ottt"})),
+        )
+        results = run_comparison(Plan("x", self.on_tiny(rows), (0,)), tmp_path)
+        fine, refused = results["entries"]
+        assert fine["refusal"] is None and len(fine["runs"]) == 1
+        assert refused["refusal"].startswith("rules.ottt: expected a linear path")
+        assert refused["runs"] == [] and not (tmp_path / "ottt").exists()
+        table = entry_rows(results["entries"])
+        assert table[2][:3] == ("ottt", "refused", "-")
+        assert len(table[2]) == len(HEADINGS)
+
     def test_data_is_read_once_for_each_setting(self, tmp_path, loads):
         rows = (
             Row("a", recipe({"data": "tiny"})),

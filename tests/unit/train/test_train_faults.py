@@ -60,12 +60,13 @@ class TestLoss:
             learn(one, batch, committed(one))
 
     def test_names_the_input(self):
-        one = bench({"net": 'f4{unit = "none"} f3', "stages.0.steps": 3})
         xs = torch.zeros(3, 2, 1, 4, 4)
-        xs[1, 0] = math.nan
-        batch = Batch.of(xs, torch.tensor([0, 1]))
-        with pytest.raises(NumericalError, match="first in the net's input, step 1;"):
-            learn(one, batch, committed(one))
+        xs[1, 1, 0, 2] = math.nan
+        with pytest.raises(NumericalError, match="got nan in sample 1, step 1; mend the data"):
+            Batch.of(xs, torch.tensor([0, 1]))
+        xs = torch.full((2, 1, 4, 4), math.inf).expand(5, 2, 1, 4, 4)
+        with pytest.raises(NumericalError, match="got inf in sample 0, step 0"):
+            Batch.of(xs, torch.tensor([0, 1]))
 
     def test_the_search_moves_no_statistics_and_keeps_the_mode(self):
         one = bench({"net": 'c4{norm = "batch_step"} P f3'})

@@ -9,8 +9,10 @@ from trainkit import bench, recipe, same, tiny, without_times
 from spikeloom.base.errors import ConfigError
 from spikeloom.data import Splits
 from spikeloom.nets.grammar import write
+from spikeloom.rules.sltt import Sltt
 from spikeloom.train import checkpoint, loop
 from spikeloom.train.evaluate import Score, evaluate
+from spikeloom.train.learn import learn
 from spikeloom.train.loop import train
 from spikeloom.train.recipe import build_recipe
 from spikeloom.train.setup import set_up, snapshot
@@ -249,3 +251,53 @@ def test_evaluation_changes_nothing():
     assert scores[0] == scores[1]
     assert same(before, one.modules().state_dict())
     assert not any(part.training for part in (*one.net.modules(), *one.head.modules()))
+
+
+def test_sltt_k_draws_anew_for_every_batch(monkeypatch):
+    drawn = []
+
+    def noted(rule, batch):
+        drawn.append((batch.rng.epoch, batch.number, chosen(rule, batch)))
+        return drawn[-1][2]
+
+    chosen = Sltt._chosen
+    monkeypatch.setattr(Sltt, "_chosen", noted)
+    run({"stages.0.rule": {"name": "sltt", "k_steps": 2}, "stages.0.steps": 8})
+    trained = [steps for _, _, steps in drawn if len(steps) == 2][1:]  # the first is prepare's
+    assert len(set(trained)) > 2
+    seen = {(epoch, number) for epoch, number, _ in drawn}
+    assert seen == {(epoch, number) for epoch in (0, 1) for number in range(3)}
+
+
+def test_online_updates_reach_the_next_step_under_autocast():
+    currents = []
+
+    class Watcher:
+        def see(self, site, x_in, current, s_out):
+            currents.append(current.float())
+
+    one = set_up(
+        recipe(
+            {
+                "stages.0.rule": {"name": "ottt", "update": "online"},
+                "stages.0.steps": 3,
+                "precision": "bf16-mixed",
+                "net": "f8 f3",
+            }
+        ),
+        tiny(),
+    )
+    optimizer = torch.optim.SGD([p for _, p in one.parameters()], lr=50.0)
+    batch = one.batch(one.splits.train, torch.arange(20), epoch=0, part="train")
+    with one.net.observe(Watcher()):
+        learn(one, batch, loop._Commit(one, optimizer))
+    assert not torch.equal(currents[0], currents[1])
+    assert not torch.equal(currents[1], currents[2])
+
+
+def test_a_frozen_body_keeps_its_statistics():
+    net = 'c4{norm = "batch_step"} P f3'
+    before = set_up(recipe({"net": net, "stages.0.freeze_body": True}), tiny())
+    after = run({"net": net, "stages.0.freeze_body": True}).bench
+    for name, tensor in before.net.state_dict().items():
+        assert torch.equal(tensor, after.net.state_dict()[name]), name

@@ -88,7 +88,7 @@ REFUSED = [
         {"name": "lif", "surrogate": "sigmod"},
         "net.unit.surrogate: unknown surrogate 'sigmod'; did you mean 'sigmoid'?",
     ),
-    ("precision", "float32", "precision: unknown choice 'float32'; known: 16-mixed, 32-true"),
+    ("precision", "float32", "precision: unknown choice 'float32'; known: 32-true"),
     ("device", "gpu", "device: unknown choice 'gpu'; did you mean 'cpu'?"),
     ("stages.0.select", "bst", "did you mean 'best'?"),
     # keys at every depth

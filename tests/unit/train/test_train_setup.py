@@ -106,10 +106,6 @@ class TestFabric:
         with pytest.raises(ConfigError, match="device: expected a CUDA device for 'cuda', got no"):
             make_fabric(recipe({"device": "cuda"}))
 
-    def test_half_precision_is_not_quietly_another(self):
-        with pytest.raises(ConfigError, match="precision: .* use 'bf16-mixed'"):
-            make_fabric(recipe({"device": "cpu", "precision": "16-mixed"}))
-
 
 class TestWorkbench:
     def test_the_seed_decides_the_weights(self):
@@ -192,9 +188,23 @@ def test_frames_bring_their_own_time():
     splits = tiny(shape=(5, 1, 4, 4))
     one = bench({"encoder": "frames", "stages.0.steps": 5}, splits)
     assert one.net.in_shape == (1, 4, 4)
-    changes = {"encoder": "frames", "stages.0.steps": 5, "stages.0.rule": "ann"}
-    with pytest.raises(ShapeError, match="with rule 'ann', T = 1: "):
-        bench(changes, splits)
+    with pytest.raises(ShapeError, match="with rule 'bptt', T = 4: "):
+        bench({"encoder": "frames", "stages.0.steps": 4}, splits)
+
+
+def test_a_net_without_time_sees_the_undistorted_sample():
+    index = torch.arange(4)
+    ann = {"stages.0.rule": "ann", "stages.0.steps": 7}
+    still = tiny()
+    for encoder in ("constant", "poisson", "latency"):
+        one = bench(ann | {"encoder": encoder}, still)
+        batch = one.batch(still.train, index, epoch=0, part="train")
+        assert torch.equal(batch.xs, still.train.take(index)[0].unsqueeze(0))
+    moving = tiny(shape=(5, 1, 4, 4))
+    one = bench(ann | {"encoder": "frames"}, moving)
+    assert one.net.in_shape == (1, 4, 4)
+    batch = one.batch(moving.train, index, epoch=0, part="train")
+    assert torch.equal(batch.xs, moving.train.take(index)[0].mean(1).unsqueeze(0))
 
 
 @pytest.mark.parametrize("norm", ["batch_step", "batch_all"])
