@@ -36,7 +36,7 @@ def merged(folders: list[Path]) -> dict[str, dict[str, Any]]:
 
 def section(name: str, known: dict[str, Any]) -> str:
     """Return one comparison as Markdown."""
-    entries = list(known["entries"].values())
+    entries = [entry for entry in known["entries"].values() if entry["runs"]]
     first = entries[0]["runs"][0]
     rows = [("entry", "seed", "test %", "val %", "train loss", "rate per step", "time s")]
     rows += [
