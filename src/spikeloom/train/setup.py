@@ -157,6 +157,11 @@ def _input_shape(
             train = encoder.still(x).unsqueeze(0)
         else:
             train = encoder.encode(x, steps, SampleRng(recipe.seed, 0, index))
+    if splits.scaling.mean and encoder.still(x).dim() < x.dim():
+        raise ConfigError(
+            "data.normalise: expected false for data with a time axis, got true, which would "
+            "normalise each frame by itself; normalise the file's values beforehand."
+        )
     shape = tuple(train.shape[2:])
     if len(shape) not in (1, 3):
         raise ShapeError(

@@ -188,6 +188,10 @@ def test_frames_bring_their_own_time():
     splits = tiny(shape=(5, 1, 4, 4))
     one = bench({"encoder": "frames", "stages.0.steps": 5}, splits)
     assert one.net.in_shape == (1, 4, 4)
+    x = torch.rand(60, 5, 1, 4, 4)
+    scaled = splits_from_tensors(x, torch.arange(60) % 3, test=12, validation=12, normalise=True)
+    with pytest.raises(ConfigError, match="data.normalise: expected false for data with a time"):
+        bench({"encoder": "frames", "stages.0.steps": 5}, scaled)
     with pytest.raises(ShapeError, match="with rule 'bptt', T = 4: "):
         bench({"encoder": "frames", "stages.0.steps": 4}, splits)
 
