@@ -179,5 +179,6 @@ def _launch(fabric: "Fabric") -> None:
     if fabric.world_size > 1:
         import logging
 
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+        for room in ("fabric", "pytorch"):  # its greeting is no news to the user
+            logging.getLogger(f"lightning.{room}").setLevel(logging.WARNING)
         fabric.launch()
