@@ -51,7 +51,6 @@ class SampleRng:
             torch.rand(shape, dtype=dtype, device=device, generator=generator, out=out[row])
         return out
 
-
     def numbers(self, count: int) -> Tensor:
         r"""Draw `count` numbers from U[0, 1) for each sample, without a generator per sample.
 

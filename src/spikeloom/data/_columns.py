@@ -111,7 +111,9 @@ def class_numbers(
             )
     numbers = [column.to_numpy().astype(np.int64) for _, column in parts]
     for (where, _), y in zip(parts, numbers, strict=True):
-        wrong = np.flatnonzero((y < 0) | (y >= (np.iinfo(np.int64).max if known is None else known)))
+        wrong = np.flatnonzero(
+            (y < 0) | (y >= (np.iinfo(np.int64).max if known is None else known))
+        )
         if len(wrong):
             most = "" if known is None else f"..{known - 1}"
             raise DataError(

@@ -51,8 +51,8 @@ def hub_parts(name: str, hub: Hub, columns: Columns) -> dict[str, Source]:
         known = {part: word for part, words in PARTS.items() for word in words if word in fetch()}
         if "train" not in known:
             raise DataError(
-                f"data.{name}: expected a part train in '{hub.name}', got {', '.join(fetch())}; "
-                "choose another set."
+                f"data.{name}: expected a part train in '{hub.name}', got "
+                f"{', '.join(map(str, fetch()))}; choose another set."
             )
         try:
             note.parent.mkdir(parents=True, exist_ok=True)

@@ -23,12 +23,12 @@ VAL_LABELS = "val_annotations.txt"
 
 
 def find_parts(
-    name: str, path: Path, columns: Columns = Columns(), classes: int | None = None
+    name: str, path: Path, columns: Columns, classes: int | None = None
 ) -> dict[str, Source]:
     """Find the parts of a set in a folder, or take one parquet file for training data.
 
-    A folder holds parquet files (`train.parquet`, `train-00000-of-00002.parquet`, `train/*.parquet`,
-    the same in `data/`), folders of classes in `train/` and so on, or folders of classes.
+    A folder holds parquet files (`train.parquet`, `train-00000-of-00002.parquet`,
+    `train/*.parquet`, the same in `data/`), folders of classes in `train/` and so on, or folders of classes.
 
     Args:
         name: of the set.
@@ -141,7 +141,9 @@ def _listed_source(name: str, folder: Path, top: Path) -> FolderSource:
             )
     names = sorted({fields[1] for fields in rows})
     if not names:
-        raise DataError(f"{listing}: expected a file and a class per row, got none; fetch it again.")
+        raise DataError(
+            f"{listing}: expected a file and a class per row, got none; fetch it again."
+        )
     number = {name: k for k, name in enumerate(names)}
     return FolderSource(
         name,

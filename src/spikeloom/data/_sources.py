@@ -196,7 +196,7 @@ def _identity(file: Path) -> tuple[str, int, int]:
         facts = file.stat()
     except OSError as error:
         raise DataError(
-            f"{file}: expected a readable file, got '{error.strerror}'; fetch it again or remove it."
+            f"{file}: expected a readable file, got '{error.strerror}'; fetch or remove it."
         ) from error
     return str(file.absolute()), facts.st_size, facts.st_mtime_ns
 

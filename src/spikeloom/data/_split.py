@@ -102,7 +102,7 @@ def measure(where: str, samples: Samples) -> Scaling:
     Raises:
         DataError: samples without channels, or a channel that is constant.
     """
-    x, peak = samples.x, samples.scaling.peak
+    x, peak = samples.store, samples.scaling.peak
     if x.ndim < 2:
         raise DataError(
             f"{where}: normalise needs channels in dimension 1, got x {list(x.shape)}; "
@@ -138,10 +138,10 @@ def _of_bytes(samples: Samples) -> tuple[Tensor, Tensor]:
 
 def _of_floats(samples: Samples) -> tuple[Tensor, Tensor]:
     """Return mean and variance of each channel from two passes."""
-    others = [axis for axis in range(samples.x.ndim) if axis != 1]
+    others = [axis for axis in range(samples.store.ndim) if axis != 1]
     count = len(samples) * math.prod(samples.shape[1:])
-    per_channel = (-1, *[1] * (samples.x.ndim - 2))
-    mean = samples.x.new_zeros(samples.shape[0], dtype=torch.float64)
+    per_channel = (-1, *[1] * (samples.store.ndim - 2))
+    mean = samples.store.new_zeros(samples.shape[0], dtype=torch.float64)
     square = mean.clone()
     for x in _stretches(samples):
         mean += x.double().sum(others)

@@ -22,16 +22,16 @@ class Augment:
         crop: pad each side with this many pixels of the stored value 0, then take a window of the
             old size, anywhere.
         flip: mirror left and right with probability 1/2.
-        cutout: blank a square of this side whose centre lies anywhere in the picture, so that it may
-            hang over the border; 0 for none.
+        cutout: blank a square of this side whose centre lies anywhere in the picture, so that it
+            may hang over the border; 0 for none.
 
     Raises:
         ConfigError: a number below 0, or another type.
 
     Source:
-        DeVries and Taylor 2017 (cutout), sec. 3.2: the square takes the value 0 after normalisation.
-        Here it takes the stored value nearest to that: exact for floats, within half a step of the
-        256 for bytes.
+        DeVries and Taylor 2017 (cutout), sec. 3.2: the square takes the value 0 after
+        normalisation. Here it takes the stored value nearest to that: exact for floats, within half
+        a step of the 256 for bytes.
 
     Example:
         >>> augment = Augment(crop=1, flip=True)
@@ -47,7 +47,9 @@ class Augment:
     def __post_init__(self) -> None:
         for name, pixels in (("crop", self.crop), ("cutout", self.cutout)):
             if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 0:
-                raise ConfigError(f"augment.{name}: expected pixels from 0, got {pixels!r}; e.g. 4.")
+                raise ConfigError(
+                    f"augment.{name}: expected pixels from 0, got {pixels!r}; e.g. 4."
+                )
         if not isinstance(self.flip, bool):
             raise ConfigError(f"augment.flip: expected true or false, got {self.flip!r}; set one.")
 
@@ -69,13 +71,14 @@ class Augment:
                     f"{list(shape)}, got {pixels}; make it smaller."
                 )
 
-    def apply(self, x: Tensor, rng: SampleRng, scaling: Scaling = Scaling()) -> Tensor:
+    def apply(self, x: Tensor, rng: SampleRng, scaling: Scaling | None = None) -> Tensor:
         """Return changed copies of a batch.
 
         Args:
             x: stored pictures.
             rng: of their samples; the stream "augment" of it is used.
-            scaling: of the samples, which says what the network will see as 0.
+            scaling: of the samples, which says what the network will see as 0; None blanks to
+                the stored value 0.
 
         Shape:
             x: [B, C, H, W], uint8 or float; result: as x.
@@ -96,7 +99,7 @@ class Augment:
             rows = _covered((row * height).long(), self.cutout, height)  # [B, H]
             columns = _covered((column * width).long(), self.cutout, width)  # [B, W]
             square = rows[:, None, :, None] & columns[:, None, None, :]
-            x = torch.where(square, scaling.stored_zero(x), x)
+            x = torch.where(square, (scaling or Scaling()).stored_zero(x), x)
         return x
 
 

@@ -86,27 +86,32 @@ class Samples:
     that a memory-mapped store stays on disk.
 
     Args:
-        x: the store, uint8 or float.
+        store: what holds the samples, uint8 or float.
         y: class numbers of the samples, in their order.
-        scaling: how `take` makes network input of x.
-        rows: where in x each sample stands; None where sample n is row n.
+        scaling: how `take` makes network input of stored values.
+        rows: where in the store each sample stands; None where sample n is row n.
 
     Shape:
-        x: [M, ...], with channels in dimension 1; y and rows: [N], int64; M = N without rows.
+        store: [M, ...], with channels in dimension 1; y and rows: [N], int64; M = N without rows.
     """
 
-    x: Tensor
+    store: Tensor
     y: Tensor
     scaling: Scaling = Scaling()
     rows: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.x if self.rows is None else self.rows)
+        return len(self.store if self.rows is None else self.rows)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
-        return tuple(self.x.shape[1:])
+        return tuple(self.store.shape[1:])
+
+    @property
+    def x(self) -> Tensor:
+        """All samples as stored, in their order [N, ...]; copied unless the store is just that."""
+        return self.store if self.rows is None else self.store[self.rows]
 
     def raw(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return these samples as they are stored, and their labels.
@@ -115,7 +120,7 @@ class Samples:
             index: [B], int64; results: [B, ...] and [B].
         """
         rows = index if self.rows is None else self.rows[index]
-        return self.x.index_select(0, rows), self.y[index]  # twenty times faster than x[rows]
+        return self.store.index_select(0, rows), self.y[index]  # twenty times faster than x[rows]
 
     def select(self, index: Tensor) -> "Samples":
         """Return some of these samples, in the order of `index`, on the same store."""
@@ -138,8 +143,7 @@ class Samples:
 
     def to(self, device: torch.device | str) -> "Samples":
         """Return these samples on a device, without the rest of their store."""
-        x = self.x if self.rows is None else self.x[self.rows]
-        return replace(self, x=x.to(device), y=self.y.to(device), rows=None)
+        return replace(self, store=self.x.to(device), y=self.y.to(device), rows=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +213,7 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
     Raises:
         DataError: as listed at `Splits`, naming `where` and the first bad row.
     """
-    x, y, rows = samples.x, samples.y, samples.rows
+    x, y, rows = samples.store, samples.y, samples.rows
     if x.ndim < 1 or y.shape != (x.shape[:1] if rows is None else rows.shape):
         raise DataError(
             f"{where}: expected one label per sample, got x {list(x.shape)} and y {list(y.shape)}; "

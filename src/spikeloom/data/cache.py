@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -72,7 +72,7 @@ def decode_part(
     decoder: Decoder,
     labels: Labels,
     *,
-    frame: tuple[int, int] | None = None,
+    frame: Sequence[int] | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Decoded:
     """Decode a part into the cache; into memory, with a warning, where that cannot be written.
@@ -120,31 +120,31 @@ def decode_part(
 def _frames(
     source: Source,
     decoder: Decoder,
-    frame: tuple[int, int] | None,
+    frame: Sequence[int] | None,
     advance: Callable[[int], None],
 ) -> Iterator[np.ndarray]:
     """Decode in order and yield stacks [n, C, H, W] of one frame."""
-
-    def decode(pair: tuple[str, Encoded]) -> np.ndarray:
-        where, encoded = pair
-        pixels = decoder.decode(encoded, where)
-        if frame is not None and pixels.shape[1:] != frame:
-            (height, width), (h, w) = frame, pixels.shape[1:]
-            raise DataError(
-                f"{where}: expected a picture of {width} x {height} pixels as the others, got "
-                f"{w} x {h}; set the option size, or remove the picture."
-            )
-        return pixels
-
     pictures = source.pictures()
     first = next(pictures, None)
     if first is None:
         raise DataError(f"{source.name}: expected pictures, got none; add some.")
-    if frame is None:
-        frame = decode(first)[0].shape
+    where, encoded = first
+    height, width = frame or decoder.decode(encoded, where).shape[1:]
+
+    def decode(pair: tuple[str, Encoded]) -> np.ndarray:
+        where, encoded = pair
+        pixels = decoder.decode(encoded, where)
+        _, h, w = pixels.shape
+        if (h, w) != (height, width):
+            raise DataError(
+                f"{where}: expected a picture of {width} x {height} pixels as the others, got "
+                f"{w} x {h}; remove it, or scale all: data = {{ name = 'images', size = ... }}."
+            )
+        return pixels
+
     pictures = chain([first], pictures)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        spread = pool.map if frame[0] * frame[1] >= LARGE else map
+        spread = pool.map if height * width >= LARGE else map
         while chunk := list(islice(pictures, CHUNK)):
             yield np.stack(list(spread(decode, chunk)))
             advance(len(chunk))

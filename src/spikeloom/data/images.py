@@ -1,6 +1,6 @@
 """Sets of pictures: CIFAR-10 and -100, Tiny ImageNet, and the user's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,7 +86,8 @@ def load_known(
     """Load a published set of colour pictures from its folder under the root.
 
     The pictures are decoded once (see `spikeloom.data.cache`) and stay on disk. Tiny ImageNet's
-    published test pictures have no labels; as everywhere, its validation pictures are the test part.
+    published test pictures have no labels; as everywhere, its validation pictures are the
+    test part.
 
     Args:
         known: the set.
@@ -216,7 +217,7 @@ def check_text(name: str, option: str, value: object) -> None:
 def _decode_all(
     sources: Mapping[str, Source],
     decoder: Decoder,
-    frame: tuple[int, int] | None,
+    frame: Sequence[int] | None,
     progress: Watcher | None,
 ) -> dict[str, Decoded]:
     """Open all parts, decoding what the cache lacks; every label is read before any picture."""
@@ -234,7 +235,7 @@ def _decode_all(
     for part in sources:  # train comes first, and says what size the others must have
         if part not in ready:
             if frame is None and "train" in ready:
-                frame = tuple(ready["train"].x.shape[2:])
+                _, _, *frame = ready["train"].x.shape
             ready[part] = decode_part(
                 sources[part], decoder, todo[part], frame=frame, advance=advance
             )

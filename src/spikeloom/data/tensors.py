@@ -186,5 +186,12 @@ def _samples(part: str, pair: Pair) -> Samples:
 
 
 DATA.register("tensors")(
-    DataInfo("your own arrays in a .safetensors or .npz file", None, None, load_tensors)
+    DataInfo(
+        "your own arrays in a .safetensors or .npz file",
+        None,
+        None,
+        load_tensors,
+        source="path = a file with x_train, y_train, x_test, y_test",
+        state=lambda root: "give path",
+    )
 )
