@@ -28,7 +28,8 @@ def find_parts(
     """Find the parts of a set in a folder, or take one parquet file for training data.
 
     A folder holds parquet files (`train.parquet`, `train-00000-of-00002.parquet`,
-    `train/*.parquet`, the same in `data/`), folders of classes in `train/` and so on, or folders of classes.
+    `train/*.parquet`, the same in `data/`), folders of classes in `train/` and so on, or folders of
+    classes.
 
     Args:
         name: of the set.

@@ -90,7 +90,13 @@ class ParquetSource:
     ) -> tuple[Columns, tuple[str, ...]]:
         from datasets import Features
 
-        features = Features.from_arrow_schema(parquet.schema_arrow)
+        try:
+            features = Features.from_arrow_schema(parquet.schema_arrow)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{file}: expected columns that the library datasets knows, got "
+                f"'{' '.join(str(error).split())[:120]}'; write the file again."
+            ) from error
         return find_columns(str(file), features, self.columns)
 
 
@@ -179,7 +185,9 @@ def _reading(file: Path) -> Iterator["pyarrow.parquet.ParquetFile"]:
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(file, memory_map=True) as parquet:
+        with pyarrow.parquet.ParquetFile(
+            file, memory_map=True, page_checksum_verification=True
+        ) as parquet:
             yield parquet
     except FileNotFoundError:
         raise DataError(f"{file}: expected a parquet file, found none; put it there.") from None

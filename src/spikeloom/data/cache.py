@@ -197,6 +197,7 @@ def _open(folder: Path) -> Decoded | None:
         whole = (
             x.dtype == np.uint8
             and x.shape == shape
+            and (folder / PIXELS).stat().st_size == x.offset + x.nbytes
             and y.shape == shape[:1]
             and _probe(x) == about["pixels"]
             and zlib.crc32(y.tobytes()) == about["labels"]

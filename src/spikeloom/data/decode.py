@@ -61,10 +61,11 @@ class Decoder:
         from PIL import Image, ImageOps
 
         try:
-            with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as file:
+            with Image.open(_file(encoded)) as file:
                 image = self._convert(ImageOps.exif_transpose(file))
-        except DataError:
-            raise
+            if file.format == "PNG":  # its checksums are skipped in decoding
+                with Image.open(_file(encoded)) as file:
+                    file.verify()
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise DataError(
                 f"{where}: expected a picture of at most {Image.MAX_IMAGE_PIXELS} pixels, got "
@@ -99,6 +100,10 @@ def bombs_refused() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
+
+
+def _file(encoded: Encoded) -> io.BytesIO | Path:
+    return io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
 
 
 def _reason(error: Exception) -> str:
