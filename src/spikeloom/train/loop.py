@@ -81,7 +81,7 @@ def train(
             if done is not None and (done.get("final", True) or not final):
                 return Outcome(done, None)
         _launch(fabric)
-        splits = load_data(recipe.data.name, **recipe.data.options) if splits is None else splits
+        splits = load(recipe, progress) if splits is None else splits
         return _run(
             recipe,
             folder,
@@ -126,6 +126,24 @@ def _run(
     record = finish(bench, folder, state, progress=progress, final=final, stop=stop)
     progress.close()
     return Outcome(record, bench)
+
+
+def load(recipe: Recipe, progress: Progress = SILENT) -> Splits:
+    """Load the data a recipe names; decoding pictures for the first time is told of.
+
+    Raises:
+        ConfigError, DataError: as `load_data`.
+    """
+    before = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal before
+        if before == 0:
+            progress.phase(f"decode {recipe.data.name}", total)
+        progress.advance(done - before)
+        before = done
+
+    return load_data(recipe.data.name, progress=told, **recipe.data.options)
 
 
 def hand_on(before: Workbench, after: Workbench) -> None:

@@ -73,7 +73,7 @@ def _trained(bench: Workbench, state: State) -> dict[str, Any]:
         "net": write(bench.net.spec),
         "ann_net": write(bench.net.spec.as_ann()),
         "data": recipe.data.name,
-        "classes": list(getattr(bench.splits, "labels", ())) or None,
+        "classes": list(bench.splits.labels) or None,
         "rule": stage.rule.name,
         "rule_options": stage.rule.options,
         "steps": bench.steps,
