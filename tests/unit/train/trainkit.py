@@ -53,7 +53,8 @@ def without_times(record: Mapping[str, Any]) -> dict[str, Any]:
     """A run's record but for what a clock or an allocator's start decides."""
     record = dict(record)
     record.pop("train_seconds")
-    record["costs"] = {key: part for key, part in record["costs"].items() if key != "training"}
+    timed = ("training", "inference")
+    record["costs"] = {key: part for key, part in record["costs"].items() if key not in timed}
     record["curve"] = [
         {key: part for key, part in entry.items() if key != "seconds"} for entry in record["curve"]
     ]
