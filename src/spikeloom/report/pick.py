@@ -15,17 +15,21 @@ class Limit:
 
     Args:
         figure: field of `Means`.
-        text: how a value is written.
+        unit: behind a value.
     """
 
     figure: str
-    text: str
+    unit: str
+
+    def text(self, value: float) -> str:
+        """Write a value with three digits or more."""
+        return f"{value:.{3 if value < 1000 else 6}g} {self.unit}"
 
 
 LIMITS = {
-    "max_mb": Limit("memory", "{:.3g} MB of training memory"),
-    "max_ms": Limit("latency", "{:.3g} ms per inference"),
-    "max_spikes": Limit("spikes", "{:.4g} spikes per inference"),
+    "max_mb": Limit("memory", "MB of training memory"),
+    "max_ms": Limit("latency", "ms per inference"),
+    "max_spikes": Limit("spikes", "spikes per inference"),
 }
 """What ``--max-mb``, ``--max-ms`` and ``--max-spikes`` limit."""
 
@@ -68,7 +72,7 @@ def pick(entries: list[Record], limits: Mapping[str, float]) -> str:
         entries: of a results file.
         limits: by name of `LIMITS`, above 0.
     """
-    asked = " and ".join(LIMITS[name].text.format(value) for name, value in limits.items())
+    asked = " and ".join(LIMITS[name].text(value) for name, value in limits.items())
     known = [
         one for one in competing(entries) if all(_figure(one, name) is not None for name in limits)
     ]
@@ -96,6 +100,4 @@ def _excess(one: Means, limits: Mapping[str, float]) -> float:
 
 def _costs(one: Means) -> str:
     named = {name: _figure(one, name) for name in LIMITS}
-    return ", ".join(
-        LIMITS[name].text.format(value) for name, value in named.items() if value is not None
-    )
+    return ", ".join(LIMITS[name].text(value) for name, value in named.items() if value is not None)

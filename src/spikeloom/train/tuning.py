@@ -10,7 +10,7 @@ from spikeloom.train.differences import setting
 from spikeloom.train.recipe import Recipe, Seed, build_recipe
 from spikeloom.train.tables import Strict, override
 
-Values = Annotated[list[Any], Field(min_length=1)]
+Values = Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]
 
 
 class Tune(Strict):
@@ -30,7 +30,7 @@ class Tune(Strict):
     def _values_differ(self) -> "Tune":
         for path, values in self.values.items():
             if any(value in values[:row] for row, value in enumerate(values)):
-                raise ValueError(f"values.{path}: expected values that differ, got {values}.")
+                raise ValueError(f"values.{path}: expected values that differ, got {list(values)}.")
         return self
 
     @property
