@@ -16,6 +16,9 @@ TITLES = {
 }
 """Blocks in the order they are shown."""
 
+_RELU = '{default = {unit = {name = "relu"}}} '
+"""How the text of most ANNs begins."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -106,9 +109,10 @@ def fixed_ann(entries: Sequence[Record]) -> str | None:
         )
     else:
         return None
+    net = net.removeprefix(_RELU)
     return (
-        f"fixed ANN: {net} ({how}): {joules(strict)} uJ strict (fp32), {joules(paper)} uJ paper "
-        "(int32) per inference"
+        f"fixed ANN: ReLU net {net} ({how}): {joules(strict)} uJ strict (fp32), {joules(paper)} "
+        "uJ paper (int32) per inference"
     )
 
 

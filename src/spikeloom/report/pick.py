@@ -23,7 +23,7 @@ class Limit:
 
     def text(self, value: float) -> str:
         """Write a value with three digits or more."""
-        return f"{value:.{3 if value < 1000 else 6}g} {self.unit}"
+        return f"{value:.3g} {self.unit}" if value < 1000 else f"{value:.0f} {self.unit}"
 
 
 LIMITS = {

@@ -102,15 +102,19 @@ class TestFixedAnn:
         dear = run(spiking=False, costs__energy__strict_fp32={"net": 99e6, "ann": 20e6})
         table = [entry("c", dear, control=True), entry("x", run()), entry("ANN", ANN)]
         assert fixed_ann([*table, entry("ANN 2", dear)]) == (
-            "fixed ANN: ann (measured, 'ANN'): 10.000 uJ strict (fp32), 2.000 uJ paper (int32) per "
-            "inference"
+            "fixed ANN: ReLU net ann (measured, 'ANN'): 10.000 uJ strict (fp32), 2.000 "
+            "uJ paper (int32) per inference"
         )
 
     def test_without_one_all_pairs_of_the_first_net(self):
         assert fixed_ann([entry("x", run()), entry("y", run(ann_net="other"))]) == (
-            "fixed ANN: ann (not in the table: all pairs, run once): 20.000 uJ strict (fp32), "
-            "9.000 uJ paper (int32) per inference"
+            "fixed ANN: ReLU net ann (not in the table: all pairs, run once): 20.000 uJ "
+            "strict (fp32), 9.000 uJ paper (int32) per inference"
         )
+
+    def test_its_text_is_short(self):
+        long = run(spiking=False, net="snn") | {"net": '{default = {unit = {name = "relu"}}} c4 f9'}
+        assert fixed_ann([entry("ANN", long)]).startswith("fixed ANN: ReLU net c4 f9 (measured")
 
     def test_before_anything_ran(self):
         assert fixed_ann([entry("x", refusal="no")]) is None
