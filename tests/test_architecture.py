@@ -35,7 +35,7 @@ LAZY = {"data": {"sklearn", "safetensors", "lightning", "pydantic"}}
 KERNELS = {"numba", "triton"}
 OUTER = {
     *("lightning", "pydantic", "typer", "rich", "safetensors", "sklearn", "click", "pydantic_core"),
-    *("plotly", "matplotlib", "PIL", "datasets", "tensorboard", "tomli_w"),
+    *("plotly", "matplotlib", "PIL", "datasets", "tensorboard", "tomli_w", "filelock"),
 }
 HEAVY = {"lightning", "sklearn", "plotly", "matplotlib", "datasets"}
 EAGER = {"train": {"lightning"}}  # the rooms above import train itself late

@@ -51,4 +51,4 @@ def test_every_row_of_the_demo_can_be_built():
 
 def test_the_demo_compares_every_rule():
     plan = read_comparison(ROOT / "recipes" / "demo.toml")
-    assert {row.recipe.stage.rule.name for row in plan.rows} == set(RULES.names())
+    assert {row.recipe.last.rule.name for row in plan.rows} == set(RULES.names())

@@ -31,6 +31,10 @@ class NumericalError(SpikeloomError):
     """A value stopped being finite."""
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """A run was asked to stop and saved itself; the message says how to go on."""
+
+
 def unknown_name(where: str, kind: str, name: object, known: Iterable[str]) -> ConfigError:
     """Build the error for a name that is not in a list, with the nearest known name."""
     names = sorted(known)

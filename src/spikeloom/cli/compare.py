@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.cli.train import Set, changed, epoch_printer
+from spikeloom.cli.train import EpochPrinter, Set, changed
 
 
 def compare(
@@ -67,7 +67,7 @@ def compare(
         nonlocal done
         done += 1
         console.print(f"[{done}/{total}] {row.label}, seed {seed}")
-        return epoch_printer(console, "    ") if verbose else None
+        return EpochPrinter(console, "    ") if verbose else None
 
     results = run_comparison(plan, folder, started=started, overwrite=force)
     console.print(to_text(entry_rows(results["entries"])))

@@ -1,12 +1,13 @@
 """The command `spikeloom`."""
 
+import os
 import re
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
-from spikeloom.base.errors import SpikeloomError
+from spikeloom.base.errors import SpikeloomError, Stopped
 from spikeloom.cli.compare import compare
 from spikeloom.cli.list import list_names
 from spikeloom.cli.train import train
@@ -46,6 +47,9 @@ def main() -> None:
     """Run the command; a user's mistake becomes one line and exit code 2."""
     try:
         app()
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        sys.exit(130)
     except SpikeloomError as error:
         _stop(str(error))
     except (MemoryError, RuntimeError, TypeError) as error:
@@ -55,10 +59,11 @@ def main() -> None:
         _stop(f"memory: expected a run that fits, got '{came}'; make net, batch or steps smaller.")
     except SystemExit as end:
         if end.code == 130:  # typer's for an interrupt
-            typer.echo("stopped; finished epochs are in the run folder.", err=True)
+            typer.echo("stopped at once; go on with --resume and the run folder.", err=True)
         raise
 
 
 def _stop(message: str) -> NoReturn:
-    typer.secho(f"error: {' '.join(message.split())}", fg="red", err=True)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
+        typer.secho(f"error: {' '.join(message.split())}", fg="red", err=True)
     sys.exit(2)

@@ -12,7 +12,8 @@ from pydantic import Field
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.data import Splits, load_data
 from spikeloom.train import checkpoint
-from spikeloom.train.loop import Progress, train
+from spikeloom.train.loop import train
+from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
 from spikeloom.train.setup import prepare, set_up
 from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
@@ -186,7 +187,7 @@ def run_comparison(
                 row.recipe.with_seed(seed),
                 out / row.slug / f"seed{seed}",
                 splits=_load(row, data),
-                progress=progress,
+                progress=progress or SILENT,
                 overwrite=True,
             )
         results["entries"][number]["runs"].append(outcome.record)

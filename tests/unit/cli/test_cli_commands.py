@@ -18,7 +18,7 @@ from spikeloom.heads.base import HEADS
 from spikeloom.nets.presets import PRESETS
 from spikeloom.neurons.base import UNITS
 from spikeloom.rules.base import RULES
-from spikeloom.train import checkpoint, loop
+from spikeloom.train import checkpoint, loop_stage
 
 SMALL = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--set", "stages.0.steps=2"]
 SMALL_NET = ["--net", "c4 P f10", "--data", "digits", *SMALL]
@@ -93,7 +93,9 @@ class TestTrain:
 
     def test_force(self, call, tmp_path):
         assert call("train", "r.toml", "--out", "x").code == 0
-        call("train", "r.toml", "--out", "x").refused("x: expected a new run folder, found a run")
+        call("train", "r.toml", "--out", "x").refused(
+            "x: expected a new run folder, found a finished run"
+        )
         done = call("train", "r.toml", "--out", "x", "--seed", "1", "--force")
         assert done.code == 0
         assert checkpoint.read_json(tmp_path / "x" / "result.json")["seed"] == 1
@@ -102,14 +104,16 @@ class TestTrain:
         def interrupted(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(loop, "_epoch", interrupted)
+        monkeypatch.setattr(loop_stage.StageLoop, "epoch", interrupted)
         done = call("train", "r.toml")
         assert done.code == 130
-        assert done.err.strip() == "stopped; finished epochs are in the run folder."
+        assert done.err.strip() == "stopped at once; go on with --resume and the run folder."
 
     def test_a_bug_of_ours_is_not_dressed_up(self, call, monkeypatch):
         for error in (RuntimeError("surprise"), TypeError("surprise"), ValueError("surprise")):
-            monkeypatch.setattr(loop, "_epoch", lambda *_, error=error: raise_(error))
+            monkeypatch.setattr(
+                loop_stage.StageLoop, "epoch", lambda *_, error=error: raise_(error)
+            )
             with pytest.raises(type(error), match="surprise"):
                 call("train", "r.toml", "--force")
 
@@ -169,7 +173,6 @@ class TestRoot:
         ("words", "message"),
         [
             (["trin"], "No such command 'trin'"),
-            (["train"], "Missing argument"),
             (["train", "r.toml", "--sed", "1"], "No such option"),
             (["train", "r.toml", "--seed", "x"], "--seed"),
         ],

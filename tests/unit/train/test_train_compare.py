@@ -74,9 +74,9 @@ class TestReading:
             False,
             True,
         )
-        assert ann.recipe.stage.rule.name == "ann" and ann.recipe.net.gain is None
-        assert sltt.recipe.stage.rule.options == {"k_steps": 1} and sltt.recipe.net.gain == 2.0
-        assert ann.recipe.stage.epochs == sltt.recipe.stage.epochs == 1
+        assert ann.recipe.last.rule.name == "ann" and ann.recipe.net.gain is None
+        assert sltt.recipe.last.rule.options == {"k_steps": 1} and sltt.recipe.net.gain == 2.0
+        assert ann.recipe.last.epochs == sltt.recipe.last.epochs == 1
 
     def test_a_recipe_is_a_comparison_of_one(self, tmp_path):
         text = "name = 'r'\nseed = 4\nnet = 'c4 P f3'\ndata = 'tiny'\n[[stages]]\nrule = 'bptt'"
@@ -137,7 +137,7 @@ class TestPlanning:
             "sltt:given=[0, 1]",
             "ottt:update=online",
         ]
-        assert [row.recipe.stage.rule.options for row in plan.rows] == [
+        assert [row.recipe.last.rule.options for row in plan.rows] == [
             {},
             {"k_steps": 1},
             {"given": [0, 1]},
