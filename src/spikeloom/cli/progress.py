@@ -75,9 +75,9 @@ class _Phase:
     figures: dict[str, float] = field(default_factory=dict)
 
     @property
-    def share(self) -> float:
-        """Part that is done, in [0, 1]."""
-        return min(1.0, self.done / max(1, self.total))
+    def percent(self) -> str:
+        """Part that is done; nothing where no total is known."""
+        return f"{100 * min(1.0, self.done / self.total):.0f}" if self.total > 0 else ""
 
     def seconds(self, now: float) -> float:
         """Time it has taken so far, or took."""
@@ -159,7 +159,7 @@ class _Lines(Progress):
         long as it will if it ends with the present phase.
         """
         speed = phase.speed(now)
-        rest = max(0, phase.total - phase.done) / speed if speed else None
+        rest = max(0, phase.total - phase.done) / speed if speed and phase.total else None
         if not self._left_epochs or self._epoch_start is None:
             return rest
         if self._pace is not None:
@@ -169,7 +169,7 @@ class _Lines(Progress):
         return rest + (self._left_epochs - 1) * (now - self._epoch_start + rest)
 
     def _report(self, phase: _Phase, now: float) -> None:
-        parts = [f"{100 * phase.share:.0f} %", *_figures(phase), *_speed(phase, now)]
+        parts = [f"{phase.percent} %", *_figures(phase), *_speed(phase, now)]
         left = self.left(phase, now)
         if left is not None:
             parts.append(f"{duration(left)} left")
@@ -181,7 +181,8 @@ class _Lines(Progress):
             return
         phase.end = self.clock()
         if self.verbose:
-            took = f"{phase.done - phase.before:,} {phase.unit} in {phase.seconds(phase.end):.1f} s"
+            count, took = phase.done - phase.before, f"{phase.seconds(phase.end):.1f} s"
+            took = f"{count:,} {phase.unit} in {took}" if count else took
             self._print(f"{phase.name}: {', '.join([took, *_speed(phase, phase.end)])}")
 
     def _print(self, text: str, style: str | None = None) -> None:
@@ -227,13 +228,13 @@ class _Terminal(_Lines):
         line.add_column(ratio=1)
         line.add_column(no_wrap=True, justify="right")
         room = self.console.width - len(phase.name) - BAR_WIDTH - 3
-        bar = ProgressBar(total=max(1, phase.total), completed=phase.done)
+        bar = ProgressBar(total=phase.total or None, completed=phase.done)
         line.add_row(Text(phase.name), bar, Text(self._beside(phase, now, room)))
         return line
 
     def _beside(self, phase: _Phase, now: float, room: int) -> str:
         """Return what stands beside the bar: as much of it as has room."""
-        share = f"{100 * phase.share:3.0f}%"
+        share = [f"{phase.percent:>3}%"] if phase.percent else []
         figures = [text.replace("accuracy", "acc") for text in _figures(phase, "")]
         speed, short = _speed(phase, now), _speed(phase, now, unit="")
         left = self.left(phase, now)
@@ -247,10 +248,10 @@ class _Terminal(_Lines):
             [*short, *end],
             end,
         ):
-            text = "  ".join([share, *parts])
+            text = "  ".join([*share, *parts])
             if len(text) <= room:
                 return text
-        return share
+        return "".join(share)
 
     def _report(self, phase: _Phase, now: float) -> None:
         """Say nothing: the bar does."""
