@@ -1,7 +1,5 @@
 """The cost record of a run: parameters, operations, energy, training memory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -16,8 +14,8 @@ from spikeloom.meters.record import OperationRecord
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
 from spikeloom.meters.training import count_operations, peak_allocated
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
-from spikeloom.train.learn import learn
-from spikeloom.train.setup import Workbench, batches, snapshot
+from spikeloom.train.setup import Workbench, batches
+from spikeloom.train.unchanged import one_call, training_size, unchanged
 
 LATENCY_ROUNDS = 11
 """Timed passes of one sample; the record holds their median."""
@@ -31,7 +29,7 @@ def measure_costs(bench: Workbench) -> dict[str, Any]:
 
     Joules are a model, not a measurement. The net is left as it was.
     """
-    with _unchanged(bench):
+    with unchanged(bench):
         operations, spikes = _metered(bench)
         inference = _inference(bench)
         training = _training(bench)
@@ -64,27 +62,6 @@ def measure_costs(bench: Workbench) -> dict[str, Any]:
         "training": training,
         "layers": _layers(operations, spikes),
     }
-
-
-@contextmanager
-def _unchanged(bench: Workbench) -> Iterator[None]:
-    """Put weights, buffers, modes, gradients and the rule's memory back afterwards."""
-    modules, rule = bench.modules(), bench.rule
-    weights = snapshot(modules)
-    memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
-    modes = [(one, one.training) for one in modules.modules()]
-    grads = [(one, one.grad) for one in (*modules.parameters(), *rule.parameters())]
-    for one, _ in grads:
-        one.grad = None
-    try:
-        yield
-    finally:
-        modules.load_state_dict(weights)
-        rule.load_state_dict(memory)
-        for one, mode in modes:
-            one.training = mode
-        for one, grad in grads:
-            one.grad = grad
 
 
 def _metered(bench: Workbench) -> tuple[OperationRecord, SpikeRecord]:
@@ -139,27 +116,14 @@ def _inference(bench: Workbench) -> dict[str, Any]:
 
 def _training(bench: Workbench) -> dict[str, Any]:
     """Measure one call of the rule on a batch of the recipe's size, without updating anything."""
-    bench.modules().train()
-    size = min(bench.stage.batch, len(bench.splits.train))
-    batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
-    trained = [one for _, one in bench.parameters()]
-
-    def clear() -> None:
-        for one in trained:
-            one.grad = None
-
-    def once() -> None:
-        learn(bench, batch, clear)
-        clear()
-
-    peak = 0
-    for _ in range(2):  # the first call also makes what is made once
-        peak = peak_allocated(once, bench.fabric.device)
+    size = training_size(bench)
+    once, input_bytes = one_call(bench, size)
+    peak = peak_allocated(once, bench.fabric.device)
     forward, backward = count_operations(once).per_sample(size)
     return {
         "batch": size,
         "peak_bytes": peak,
-        "input_bytes": batch.xs.untyped_storage().nbytes(),
+        "input_bytes": input_bytes,
         "forward_macs": forward,
         "backward_macs": backward,
     }
