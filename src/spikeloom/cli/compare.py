@@ -1,7 +1,5 @@
 """``spikeloom compare``: several entries, several seeds, one table."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +7,12 @@ import typer
 from rich.console import Console
 
 from spikeloom.base.errors import ConfigError, Stopped
+from spikeloom.cli.progress import watcher
 from spikeloom.cli.stopping import stoppable
 from spikeloom.cli.train import Set, changed
 
 if TYPE_CHECKING:
     from spikeloom.train.plan import Plan
-    from spikeloom.train.progress import Progress
 
 _STYLES = {"head": "bold", "title": "italic", "failed": "red", "refused": "yellow"}
 _WRAPPED = ("note", "failed", "refused")
@@ -63,7 +61,8 @@ def compare(
     plan = _plan(recipes, {"net": net, "data": data, "rules": rules}, changes, seeds)
     folder = out or Path("runs") / plan.name
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    with stoppable() as stop, _watched(console, quiet=quiet, verbose=verbose) as progress:
+    shown = watcher(quiet=quiet, verbose=verbose, epochs=verbose, console=console)
+    with stoppable() as stop, shown as progress:
         try:
             results = run_comparison(plan, folder, progress=progress, overwrite=force, stop=stop)
         except (KeyboardInterrupt, Stopped):
@@ -128,12 +127,3 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     if len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds: expected different seeds of 0 or more, got '{text}'; fix it.")
     return seeds
-
-
-@contextmanager
-def _watched(console: Console, *, quiet: bool, verbose: bool) -> "Iterator[Progress]":
-    """Stand-in. SWITCH: replace by ``spikeloom.cli.progress.watcher(quiet=, verbose=)``."""
-    from spikeloom.cli.train import EpochPrinter
-    from spikeloom.train.progress import SILENT
-
-    yield SILENT if quiet else EpochPrinter(console)

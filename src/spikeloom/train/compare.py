@@ -164,19 +164,19 @@ class _Runner:
 
 
 class _Titled(Progress):
-    """Passes news on with the run's title in front of each phase."""
+    """Passes news on with the run's title in front of each phase; notes of single runs stay out."""
 
     def __init__(self, inner: Progress, title: str) -> None:
         self.title = title
         self.advance = inner.advance
         self.epoch = inner.epoch
-        self.note = inner.note
+        self.plan = inner.plan
         self.warn = inner.warn
         self.close = inner.close
         self._phase = inner.phase
 
-    def phase(self, name: str, total: int, unit: str = "images") -> None:
-        self._phase(f"{self.title}: {name}", total, unit)
+    def phase(self, name: str, total: int, unit: str = "images", *, done: int = 0) -> None:
+        self._phase(f"{self.title}: {name}", total, unit, done=done)
 
 
 class _Data:

@@ -112,6 +112,7 @@ def _run(
     for row in range(number + 1, last + 1):  # what does not fit shows now
         set_up(recipe, splits, stage=row, fabric=fabric)
     _open(folder, recipe, bench, state, fresh=stored is None, progress=progress)
+    progress.plan(sum(stage.epochs for stage in recipe.stages), done=len(state.curve))
     loop = StageLoop(bench, folder, state, progress, stop)
     if stored is not None:
         stored.restore(bench, loop.optimizer)

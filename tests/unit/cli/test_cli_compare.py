@@ -28,14 +28,14 @@ def call(monkeypatch, capsys, tmp_path):
 @pytest.fixture
 def fault(monkeypatch):
     """Let runs whose folder ends in a name end as a function says."""
-    run, faults = running._run, {}
+    run, faults = running.train, {}
 
     def checked(recipe, folder, *others, **more):
         if folder.parent.name in faults:
             faults[folder.parent.name]()
         return run(recipe, folder, *others, **more)
 
-    monkeypatch.setattr(running, "_run", checked)
+    monkeypatch.setattr(running, "train", checked)
     return faults
 
 
@@ -85,7 +85,7 @@ class TestRunning:
         (tmp_path / "c.toml").write_text(head + "[[entries]]\nlabel = 'a'\n")
         done = call("compare", "c.toml", "r.toml", "--verbose")
         assert done.code == 0, done.err
-        assert "    epoch   1  loss" in done.out
+        assert "epoch   1  loss" in done.out
         entries = results(tmp_path / "runs" / "two")["entries"]
         assert [(entry["label"], entry["block"]) for entry in entries] == [
             ("a", "common"),
