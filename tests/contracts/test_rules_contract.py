@@ -231,6 +231,20 @@ class Crashing(Cutting):
         raise ZeroDivisionError("of its own making")
 
 
+class Misusing(Cutting):
+    """A rule whose mistake shows in a library."""
+
+    def learn(self, net, batch, objective, commit):
+        return super().learn(net, torch.zeros(1).expand(-2), objective, commit)
+
+
+class Forgotten(Cutting):
+    """A rule that reports nothing."""
+
+    def learn(self, net, batch, objective, commit):
+        super().learn(net, batch, objective, commit)
+
+
 class Unfrozen(Cutting):
     """A rule that takes any attribute."""
 
@@ -260,6 +274,8 @@ FAULTS = [
     (Picky, "refuses_what_it_says", "the error must say 'expected average pools', it says"),
     (Elsewhere, "refuses_what_it_says", "a refusal must start with 'rules.broken'"),
     (Crashing, "reports_what_it_saw", "ZeroDivisionError at test_rules_contract.py:"),
+    (Misusing, "reports_what_it_saw", "RuntimeError at test_rules_contract.py:"),
+    (Forgotten, "resumes_to_the_bit", "learn must return a RuleReport, got NoneType"),
     (Unfrozen, "is_a_frozen_value", "the dataclass is not frozen"),
     (Undocumented, "has_complete_facts", "the docstring has no section 'Source:'"),
 ]

@@ -1,5 +1,6 @@
 """The battery: all checks, in the order they are run, and how one is run."""
 
+import inspect
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -85,10 +86,16 @@ def run_check(check: Check, case: Case) -> Result:
     except (CheckFailed, SpikeloomError) as fault:
         return Result(name, "failed", str(fault))
     except Exception as fault:
-        last = traceback.extract_tb(fault.__traceback__)[-1]
-        place = f"{Path(last.filename).name}:{last.lineno}"
-        return Result(name, "failed", f"{type(fault).__name__} at {place}: {fault}")
+        return Result(name, "failed", f"{type(fault).__name__} at {_place(fault, case)}: {fault}")
     return Result(name, "ok")
+
+
+def _place(fault: Exception, case: Case) -> str:
+    """Return file and line of a fault: the last in the rule's own file, if it passed there."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    own = inspect.getsourcefile(type(case.rule))
+    last = [frame for frame in frames if frame.filename == own][-1:] or frames[-1:]
+    return f"{Path(last[0].filename).name}:{last[0].lineno}"
 
 
 def run_battery(case: Case) -> Iterator[Result]:

@@ -46,8 +46,7 @@ def describe(case: Case) -> str:
 
 def _gradients(case: Case, rule: LearningRule, steps: int) -> tuple[dict[str, Tensor], float]:
     toy = Toy(case, steps=steps)
-    batch = toy.batch()
-    loss = rule.learn(toy.net, batch, toy.head.bind(batch.target, batch.rng), lambda: None).loss
+    loss = toy.taught_by(rule, toy.batch()).loss
     found: dict[str, Tensor] = {}
     for site in toy.sites:
         grads = [p.grad.flatten() for p in site.synapse.parameters() if p.grad is not None]

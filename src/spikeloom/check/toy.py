@@ -10,6 +10,7 @@ from torch import Tensor
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
+from spikeloom.check.outcome import require
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.grammar import parse
@@ -122,8 +123,16 @@ class Toy:
         self, batch: Batch | None = None, commit: Callable[[], None] = lambda: None
     ) -> RuleReport:
         """Let the rule learn from a batch (the whole task by default)."""
-        batch = self.batch() if batch is None else batch
-        return self.rule.learn(self.net, batch, self.head.bind(batch.target, batch.rng), commit)
+        return self.taught_by(self.rule, self.batch() if batch is None else batch, commit)
+
+    def taught_by(
+        self, rule: LearningRule, batch: Batch, commit: Callable[[], None] = lambda: None
+    ) -> RuleReport:
+        """Let a rule, prepared or in need of nothing, learn from a batch."""
+        report = rule.learn(self.net, batch, self.head.bind(batch.target, batch.rng), commit)
+        came = type(report).__name__
+        require(isinstance(report, RuleReport), f"learn must return a RuleReport, got {came}")
+        return report
 
     def clear(self) -> None:
         """Forget all gradients."""

@@ -20,8 +20,9 @@ def check_rule(
 ) -> None:
     """Run the common battery on a learning rule; one line per check.
 
-    A file is imported, so its code runs: check only files you trust. Exit code 1 if a check
-    fails.
+    A file is imported, so its code runs: check only files you trust.
+
+    Exit code 1 if a check fails.
     """
     from spikeloom.check.battery import run_battery
     from spikeloom.check.find import find_cases

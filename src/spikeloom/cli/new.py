@@ -26,8 +26,9 @@ def new_rule(
 ) -> None:
     """Write a learning rule, its page and its test, complete but for the equation.
 
-    In a checkout of spikeloom they go where rules, pages and tests are; elsewhere into the current
-    folder. Nothing is overwritten.
+    They go to their rooms in a checkout of spikeloom, else into the current folder.
+
+    Nothing is overwritten.
     """
     from spikeloom.check.scaffold import in_checkout
     from spikeloom.check.scaffold import new_rule as write

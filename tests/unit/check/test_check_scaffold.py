@@ -22,23 +22,23 @@ LEARNING = "learns what frozen layers cannot"
 EMIT = re.compile(r"        def emit\(.*?return [^\n]*\n\n", re.DOTALL)
 
 
-def python(folder, *words):
-    """Run this Python with this package in a folder."""
+def python(folder, *words, source=PACKAGE.parent):
+    """Run this Python with this package (or another in `source`) in a folder."""
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=folder,
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        env=os.environ | {"PYTHONPATH": str(source)},
     )
 
 
-def command(folder, *words):
-    return python(folder, "spikeloom", *words)
+def command(folder, *words, **options):
+    return python(folder, "spikeloom", *words, **options)
 
 
-def pytest_in(folder, test):
-    return python(folder, "pytest", "-q", "-p", "no:cacheprovider", test)
+def pytest_in(folder, test, **options):
+    return python(folder, "pytest", "-q", "-p", "no:cacheprovider", str(test), **options)
 
 
 def ruff_finds_nothing(folder):
@@ -113,9 +113,17 @@ class TestInside:
         checked = command(checkout, "check", "rule", "src/spikeloom/rules/nova.py")
         assert checked.returncode == 1 and checked.stdout.count("FAILED") == 1
 
-    def test_its_test_file_holds_identities_alone(self, checkout):
-        test = new_rule(checkout, "nova")[2].read_text()
-        assert "battery" not in test and "from spikeloom.rules.nova import Nova" in test
+    def test_the_package_knows_it_and_its_identities_hold_once_written(self, checkout):
+        rule, _, test = new_rule(checkout, "nova")
+        assert "battery" not in test.read_text()
+        own = {"source": checkout / "src"}
+        first = pytest_in(checkout, test, **own)
+        assert first.stdout.startswith(".F") and "test_at_one_step_it_is_bptt" in first.stdout
+        write_equation(rule)
+        assert pytest_in(checkout, test, **own).returncode == 0
+        checked = command(checkout, "check", "rule", "nova", **own)
+        assert checked.returncode == 0 and checked.stdout.startswith("nova: Nova()\n")
+        assert command(checkout, "list", "rules", **own).stdout.count("\nnova ") == 1
 
 
 class TestForm:
