@@ -23,6 +23,7 @@ LEVELS = (
     {"nets"},
     {"heads", "rules", "convert", "meters"},
     {"train"},
+    {"check"},
     {"report", "graph", "rescale"},
     {"cli"},
 )

@@ -7,8 +7,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from spikeloom.base.errors import SpikeloomError, Stopped, too_big
+from spikeloom.cli.check import check
 from spikeloom.cli.compare import compare
 from spikeloom.cli.list import list_names
+from spikeloom.cli.new import new
 from spikeloom.cli.train import train
 
 app = typer.Typer(
@@ -20,6 +22,8 @@ app = typer.Typer(
 app.command("list")(list_names)
 app.command("train")(train)
 app.command("compare")(compare)
+app.add_typer(new, name="new")
+app.add_typer(check, name="check")
 
 
 def _show_version(wanted: bool) -> None:
