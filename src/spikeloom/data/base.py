@@ -116,6 +116,7 @@ class Splits:
         train: to learn from.
         validation: taken from training data, never from the test part.
         test: to report.
+        labels: names of the classes; empty where they are unknown.
 
     Raises:
         DataError: an empty part, labels outside 0..K-1, values that are not finite, or parts that
@@ -127,6 +128,7 @@ class Splits:
     train: Samples
     validation: Samples
     test: Samples
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.classes < 2:
