@@ -8,7 +8,10 @@ import typer
 
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.cli.compare import compare
+from spikeloom.cli.evaluate import evaluate
 from spikeloom.cli.list import list_names
+from spikeloom.cli.predict import predict
+from spikeloom.cli.profile import profile
 from spikeloom.cli.train import train
 
 app = typer.Typer(
@@ -20,6 +23,9 @@ app = typer.Typer(
 app.command("list")(list_names)
 app.command("train")(train)
 app.command("compare")(compare)
+app.command("evaluate")(evaluate)
+app.command("profile")(profile)
+app.command("predict")(predict)
 
 _TOO_BIG = re.compile("memory|bad_alloc|Storage size|Overflow when unpacking")
 """How torch says that a tensor does not fit."""
