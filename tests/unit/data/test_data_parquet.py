@@ -132,10 +132,10 @@ class TestReading:
         ):
             load(file, image="a")
 
-    @pytest.mark.parametrize("option", ["image", "label", "revision"])
+    @pytest.mark.parametrize("option", ["path", "image", "label", "revision"])
     def test_names_are_text(self, file, option):
         with pytest.raises(ConfigError, match=rf"^data\.images\.{option}: expected text, got 3; "):
-            load(file, **{option: 3})
+            load_data("images", **({"path": str(file)} | {option: 3}))
 
 
 class TestDamage:
@@ -250,9 +250,7 @@ class TestDamage:
 
     def test_no_rows(self, file):
         write_parquet(file, [], [], names=NAMES)
-        with pytest.raises(
-            DataError, match=r"^data\.images\.train: expected pictures of all|got no"
-        ):
+        with pytest.raises(DataError, match=r"set\.parquet: expected rows, got none; "):
             load(file)
 
     def test_no_column_of_pictures(self, file):
