@@ -101,10 +101,10 @@ class Augment:
         place = (rows * wide)[:, :, None] + columns[:, None, :]  # [B, H, W]
         if self.cutout:
             zero = (scaling or Scaling()).stored_zero(x).expand(batch, channels, 1, 1)
-            down_covered = _covered(_whole(row, height), self.cutout, height)  # [B, H]
-            right_covered = _covered(_whole(column, width), self.cutout, width)  # [B, W]
-            square = down_covered[:, :, None] & right_covered[:, None, :]
-            place = torch.where(square, source.shape[2], place)
+            down_covered = _covered(_whole(row, height), self.cutout, height)  # [B, side]
+            right_covered = _covered(_whole(column, width), self.cutout, width)
+            square = down_covered[:, :, None] * width + right_covered[:, None, :]
+            place.view(batch, -1).scatter_(1, square.flatten(1), source.shape[2])
             source = torch.cat([source, zero.flatten(2)], 2)
         index = place.view(batch, 1, -1).expand(-1, channels, -1)
         return source.gather(2, index).view(x.shape)
@@ -116,10 +116,10 @@ def _whole(draw: Tensor, count: int) -> Tensor:
 
 
 def _covered(centre: Tensor, side: int, length: int) -> Tensor:
-    """Mark the pixels that a square of `side` around each centre covers along one axis.
+    """Return what a square covers along one axis; what hangs over counts for the border.
 
     Shape:
-        centre: [B]; result: [B, length], bool.
+        centre: [B], in 0..length - 1; result: [B, side], in 0..length - 1.
     """
-    offset = torch.arange(length, device=centre.device) - centre[:, None] + side // 2
-    return (offset >= 0) & (offset < side)
+    offset = torch.arange(side, device=centre.device) - side // 2
+    return (centre[:, None] + offset).clamp(0, length - 1)
