@@ -165,10 +165,10 @@ def check_size(where: str, size: object, most: int) -> None:
 
 
 def check_text(where: str, value: object) -> None:
-    """Refuse an option that is no text.
+    """Refuse an option that is no text, or an empty one.
 
     Raises:
         ConfigError: value is neither text, path nor None.
     """
-    if value is not None and not isinstance(value, str | Path):
+    if value is not None and (value == "" or not isinstance(value, str | Path)):
         raise ConfigError(f"{where}: expected text, got {value!r}; set a name or path.")
