@@ -23,6 +23,7 @@ LEVELS = (
     {"nets"},
     {"heads", "rules", "convert", "meters"},
     {"train"},
+    {"check"},
     {"report", "graph", "rescale"},
     {"cli"},
 )
@@ -36,7 +37,7 @@ LAZY = {"data": {"sklearn", "safetensors", "lightning", "pydantic"} | PICTURES}
 KERNELS = {"numba", "triton"}
 OUTER = {
     *("lightning", "pydantic", "typer", "rich", "safetensors", "sklearn", "click", "pydantic_core"),
-    *("plotly", "matplotlib", "PIL", "datasets", "tensorboard", "tomli_w"),
+    *("plotly", "matplotlib", "PIL", "datasets", "tensorboard", "tomli_w", "filelock"),
 }
 HEAVY = {"lightning", "sklearn", "plotly", "matplotlib", "datasets"}
 EAGER = {"train": {"lightning"}}  # the rooms above import train itself late
