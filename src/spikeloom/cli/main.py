@@ -9,6 +9,7 @@ import typer
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.cli.compare import compare
 from spikeloom.cli.list import list_names
+from spikeloom.cli.report import report
 from spikeloom.cli.train import train
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.command("list")(list_names)
 app.command("train")(train)
 app.command("compare")(compare)
+app.command("report")(report)
 
 _TOO_BIG = re.compile("memory|bad_alloc|Storage size|Overflow when unpacking")
 """How torch says that a tensor does not fit."""
