@@ -78,6 +78,11 @@ class Entry:
         return bool(self.runs) and self.runs[0]["facts"]["spiking"]
 
     @property
+    def drawn(self) -> bool:
+        """Whether any figure has something of it."""
+        return bool(self.runs) or any(one.curve for one in self.unfinished)
+
+    @property
     def data(self) -> str:
         """Name of its data set; empty where nothing says."""
         if self.runs:

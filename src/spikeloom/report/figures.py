@@ -14,6 +14,9 @@ DIGITS = 5
 SAMPLE_BUDGET = 6_000_000
 """Characters that all sample traces together may take in the page."""
 
+_TELLS = 6
+"""Decimals of a percentage that can tell two means apart; beyond is rounding."""
+
 _CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
@@ -87,7 +90,7 @@ def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
     for number, entry in enumerate(entries):
         value = cost_of(entry, cost)
         if value is not None and not entry.control:
-            point = (value, -mean(accuracies(entry)), number)
+            point = (value, -round(mean(accuracies(entry)), _TELLS), number)
             candidates.setdefault(entry.runs[0]["data"], []).append(point)
     for points in candidates.values():
         kept: list[tuple[float, float, int]] = []
@@ -109,13 +112,14 @@ def figure_data(entries: Sequence[Entry]) -> Record:
                 "state": entry.state,
                 "spiking": entry.spiking,
                 "data": entry.data,
+                "drawn": entry.drawn,
                 "words": _words(entry),
             }
             for entry in entries
         ],
         "curves": [_curve(entry) for entry in entries],
         "points": [_point(entry) for entry in entries],
-        "floor": _floor([mean(accuracies(one)) for one in entries if one.runs]),
+        "floor": _floor(entries),
         "costs": [
             {"key": cost.key, "title": cost.title, "fronts": front(entries, cost)}
             for cost in COSTS
@@ -193,17 +197,20 @@ def _point(entry: Entry) -> Record | None:
     }
 
 
-def _floor(values: Sequence[float]) -> float:
+def _floor(entries: Sequence[Entry]) -> float:
     """Return where the axis of accuracy begins, so that one bad entry does not flatten the rest.
 
     Whatever lies below is named under the figure.
     """
+    rivals = [one for one in entries if one.runs and not one.control]
+    values = [mean(accuracies(one)) for one in rivals or entries if one.runs]
     if not values:
         return 0.0
     best = max(values)
     least = best - 3 * (best - median(values)) - 3
-    low = min(value for value in values if value >= least)
-    return max(0.0, low - 0.15 * (best - low) - 0.3)
+    spread = max((stdev(rows) for one in rivals if len(rows := accuracies(one)) > 1), default=0.0)
+    low = min(value for value in values if value >= least) - spread
+    return max(0.0, low - 0.1 * (best - low) - 0.2)
 
 
 def _rates(entries: Sequence[Entry]) -> Record:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -17,6 +18,25 @@ from spikeloom.report.records import read_entries
 from spikeloom.report.scores import score_table
 from spikeloom.report.table import NOTE
 from spikeloom.train import checkpoint
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading; one without content is left out."""
+
+    name: str
+    title: str
+    html: str
+    short: str = ""
+
+    def __str__(self) -> str:
+        if not self.html:
+            return ""
+        return f'<section id="{self.name}"><h2>{self.title}</h2>{self.html}</section>'
+
+    def link(self) -> str:
+        """Return its place in the bar."""
+        return f'<a href="#{self.name}">{self.short or self.title}</a>'
 
 
 def write_page(folders: Sequence[Path], out: Path) -> Path:
@@ -50,28 +70,30 @@ def render(entries: Sequence[Entry]) -> str:
     """
     drawn = figure_data(entries)
     scripts = {"table": _asset("table.js"), "plotly": _plotly(), "charts": _asset("charts.js")}
-    parts = {
-        "warnings": ("Warnings", _warnings(entries)),
-        "scores": ("Scores", _scores(entries)),
-        **_figures(drawn),
-        "settings": ("Settings", sections.settings(entries)),
-        "environment": ("Environment", sections.environment(entries)),
-        "sources": ("Sources", sections.sources(entries)),
-        "reading": ("How to read this", _READING.format(note=escape(NOTE).replace("uJ", "µJ"))),
-    }
-    shown = {name: part for name, part in parts.items() if part[1]}
+    above = [
+        Section("warnings", "Warnings", _warnings(entries)),
+        Section("scores", "Scores", _scores(entries)),
+    ]
+    figures = _figures(drawn)
+    below = [
+        Section("settings", "Settings", sections.settings(entries)),
+        Section("environment", "Environment", sections.environment(entries)),
+        Section("sources", "Sources", sections.sources(entries)),
+        Section("reading", "How to read this", _READING.format(note=_pretty(NOTE)), "Reading"),
+    ]
+    links = [part.link() for part in (*above, *figures, *below) if part.html]
     return Template(_asset("page.html")).substitute(
         policy=_policy(scripts.values()),
         title=escape(sections.title_of(entries)),
         style=_asset("page.css"),
         lede=sections.lede(entries),
         nets=sections.nets(entries),
-        links="".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in shown.items()),
-        sections="".join(
-            f'<section id="{name}"><h2>{title}</h2>{html}</section>'
-            for name, (title, html) in shown.items()
-        ),
+        links="".join(links),
+        above="".join(map(str, above)),
+        figures="".join(map(str, figures)),
         entries=_legend(entries),
+        below="".join(map(str, below)),
+        alone="hidden" if len(entries) == 1 else "",
         data=embed(drawn),
         **scripts,
     )
@@ -88,10 +110,11 @@ def _scores(entries: Sequence[Entry]) -> str:
         f'<label><input type="checkbox" checked data-group="{group}">{group}</label>'
         for group in ("network", "inference cost", "training cost")
     )
+    key = _KEY if sum(bool(entry.runs) for entry in entries) > 1 else ""
     return (
         f'<div class="tools script" role="group" aria-label="columns shown">{groups}</div>'
         '<div class="scroll" tabindex="0" role="region" aria-label="table of scores">'
-        f"{score_table(entries)}</div>{_KEY}"
+        f"{score_table(entries)}</div>{key}"
     )
 
 
@@ -100,20 +123,20 @@ def _warnings(entries: Sequence[Entry]) -> str:
     return f'<ul class="warnings">{lines}</ul>' if lines else ""
 
 
-def _figures(drawn: Record) -> dict[str, tuple[str, str]]:
+def _figures(drawn: Record) -> list[Section]:
     """Return the sections of figures for which there is something to draw."""
     there = {
         "curves": any(drawn["curves"]),
-        "tradeoffs": any(drawn["points"]),
+        "tradeoffs": sum(point is not None for point in drawn["points"]) > 1,
         "rates": bool(drawn["rates"]["rows"]),
         "steps": any(drawn["steps"]),
-        "samples": any(drawn["samples"]),
+        "samples": any(one and one["samples"] for one in drawn["samples"]),
     }
-    return {
-        name: (title, f"{tools}{_plots(name, drawn)}<p class='fine'>{text}</p>")
-        for name, (title, tools, text) in _FIGURES.items()
+    return [
+        Section(name, title, f'{tools}{_plots(name, drawn)}<p class="fine">{text}</p>', short)
+        for name, (title, short, tools, text) in _FIGURES.items()
         if there[name]
-    }
+    ]
 
 
 def _plots(name: str, drawn: Record) -> str:
@@ -136,7 +159,12 @@ def _legend(entries: Sequence[Entry]) -> str:
         f'<li><button type="button" data-e="{number}" aria-pressed="false">'
         f'<i class="swatch" data-e="{number}"></i><span>{escape(entry.label)}</span></button></li>'
         for number, entry in enumerate(entries)
+        if entry.drawn
     )
+
+
+def _pretty(text: str) -> str:
+    return escape(text).replace("uJ", "µJ")
 
 
 def _policy(scripts: Iterable[str]) -> str:
@@ -167,8 +195,8 @@ def _plotly() -> str:
 
 _KEY = (
     '<p class="fine">Bold: best of its column, controls apart. Front: no other entry is both more '
-    "accurate and cheaper, in strict <abbr>E</abbr>nergy, training <abbr>M</abbr>emory or training "
-    "<abbr>t</abbr>ime.</p>"
+    "accurate and cheaper in <abbr>E</abbr> strict energy, <abbr>M</abbr> training memory, "
+    "<abbr>t</abbr> training time.</p>"
 )
 
 
@@ -185,23 +213,27 @@ def _choice(name: str, *options: str) -> str:
 _FIGURES = {
     "curves": (
         "Learning curves",
+        "Curves",
         '<div class="tools script">'
         + _choice("part", "validation", "training")
         + _choice("along", "epochs", "seconds")
         + _choice("scale", "linear loss", "log loss")
         + "</div>",
-        "Lines are means over seeds, bands reach from the lowest to the highest seed. Seconds are "
-        "training alone, without validation.",
+        "Lines are means over seeds, bands reach from the lowest to the highest seed. Axes fit "
+        "what follows the first epochs; double-click to see everything, controls included. "
+        "Seconds are training alone, without validation.",
     ),
     "tradeoffs": (
         "Accuracy against cost",
+        "Costs",
         "",
         "Test accuracy; bars are one standard deviation over seeds. The stepped line is the front: "
         "no entry is above and left of it. Controls (hollow) take no part. Energies are a model, "
-        "not a measurement. Double-click a figure to see all points.",
+        "not a measurement.",
     ),
     "rates": (
         "Firing rates",
+        "Rates",
         "",
         "Spikes per neuron and step on test images, mean over seeds. Sites are named "
         "block.layer.pass; a repeated block has one column per pass. ✕ dead: never fires. "
@@ -209,12 +241,14 @@ _FIGURES = {
     ),
     "steps": (
         "Accuracy against T",
+        "Steps",
         "",
         "Test accuracy of the prediction from the first t steps of one pass at full T; the net was "
         "not trained for fewer steps. Dashed: nets without time.",
     ),
     "samples": (
         "Samples",
+        "",
         "",
         "One test image on its way through the net. Probabilities are the softmax of the logits "
         "from the first t steps. Rasters show some neurons of each layer; potentials are those "

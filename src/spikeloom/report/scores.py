@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
-from statistics import mean
+from statistics import mean, stdev
 
 from spikeloom.report.entries import Entry
 from spikeloom.report.figures import COSTS, accuracies, front
@@ -68,18 +69,34 @@ def sort_value(cell: str) -> float | None:
     return sum(values)
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """What all rows share: headings, the best number of each column, and which extras there are."""
+
+    headings: Sequence[str]
+    best: Sequence[float | None]
+    fronts: bool
+    differences: bool
+
+    @property
+    def columns(self) -> int:
+        """Cells beside the label."""
+        return len(self.headings) - 1 + self.fronts + self.differences
+
+
 def score_table(entries: Sequence[Entry]) -> str:
     """Return the table as HTML; readable without the script, sortable with it."""
     headings, *rows = entry_rows([entry.record() for entry in entries if entry.runs])
     cells = dict(zip((row[0] for row in rows), rows, strict=True))
-    best = _best(headings, [cells[one.label] for one in entries if one.runs and not one.control])
+    rivals = [cells[one.label] for one in entries if one.runs and not one.control]
     fronts = _fronts(entries)
+    frame = _Frame(headings, _best(headings, rivals), any(fronts), _differ(entries))
     blocks = dict.fromkeys(entry.block for entry in entries)
-    width = len(headings) + 2
+    width = frame.columns + 1
     bodies = []
     for block in blocks:
         lines = [
-            _row(number, entry, headings, cells.get(entry.label), best, fronts)
+            _row(number, entry, cells.get(entry.label), frame, fronts[number])
             for number, entry in enumerate(entries)
             if entry.block == block
         ]
@@ -90,10 +107,7 @@ def score_table(entries: Sequence[Entry]) -> str:
             else ""
         )
         bodies.append(f"<tbody>{title}{''.join(lines)}</tbody>")
-    return (
-        f'<table id="scores" class="scores">{_head(headings, _differ(entries))}{"".join(bodies)}'
-        "</table>"
-    )
+    return f'<table id="entries" class="scores">{_head(frame)}{"".join(bodies)}</table>'
 
 
 _BLOCKS = {
@@ -106,25 +120,27 @@ def _differ(entries: Sequence[Entry]) -> bool:
     return any(entry.differences for entry in entries)
 
 
-def _head(headings: Sequence[str], differences: bool) -> str:
+def _head(frame: _Frame) -> str:
     groups: list[list[str | int]] = []
     columns = []
-    for place, heading in enumerate(headings[1:], start=1):
+    for place, heading in enumerate(frame.headings[1:], start=1):
         group = GROUPS.get(heading, heading)
         if groups and groups[-1][0] == group:
             groups[-1][1] = int(groups[-1][1]) + 1
         else:
             groups.append([group, 1])
         columns.append(_heading(heading, place, group))
-        if heading == "test %":
+        if heading == "test %" and frame.fronts:
             groups[-1][1] = int(groups[-1][1]) + 1
-            columns.append(_heading("front", len(headings), group))
+            columns.append(_heading("front", len(frame.headings), group))
     top = "".join(
         f'<th colspan="{count}" scope="colgroup" data-g="{escape(str(name))}">'
         f"{escape(str(name))}</th>"
         for name, count in groups
     )
-    last = '<th rowspan="2" class="text">differs from the first row</th>' if differences else ""
+    last = (
+        '<th rowspan="2" class="text">differs from the first row</th>' if frame.differences else ""
+    )
     first = (
         '<th rowspan="2" class="label" data-c="0" aria-sort="none">'
         '<button type="button">entry</button></th>'
@@ -134,8 +150,9 @@ def _head(headings: Sequence[str], differences: bool) -> str:
 
 def _heading(heading: str, place: int, group: str) -> str:
     about = ABOUT.get(heading, _FRONT if heading == "front" else "")
+    mark = ' class="front"' if heading == "front" else ""
     return (
-        f'<th scope="col" data-c="{place}" data-g="{escape(group)}" aria-sort="none">'
+        f'<th scope="col"{mark} data-c="{place}" data-g="{escape(group)}" aria-sort="none">'
         f'<button type="button" title="{escape(about)}">{escape(_pretty(heading))}</button></th>'
     )
 
@@ -149,14 +166,7 @@ def _pretty(heading: str) -> str:
     return heading.replace("uJ", "µJ").replace("x ANN", "× ANN")
 
 
-def _row(
-    number: int,
-    entry: Entry,
-    headings: Sequence[str],
-    cells: Sequence[str] | None,
-    best: Sequence[float | None],
-    fronts: Sequence[str],
-) -> str:
+def _row(number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, front: str) -> str:
     tags = ['<span class="tag">control</span>'] if entry.control else []
     if entry.runs and entry.unfinished:
         total = len(entry.runs) + len(entry.unfinished)
@@ -170,32 +180,30 @@ def _row(
     kind = " control" if entry.control else ""
     opening = f'<tr class="{entry.state}{kind}" data-e="{number}">{label}'
     if cells is None:
-        return (
-            f'{opening}<td class="reason" colspan="{len(headings) + 1}">{_reason(entry)}</td></tr>'
-        )
+        reason = f'<td class="reason" colspan="{frame.columns}">{_reason(entry)}</td>'
+        return f"{opening}{reason}</tr>"
     columns = []
     for place, cell in enumerate(cells[1:], start=1):
+        heading = frame.headings[place]
+        place_in = f'data-c="{place}" data-g="{escape(GROUPS.get(heading, heading))}"'
         value = sort_value(cell)
-        group = GROUPS.get(headings[place], headings[place])
-        top = value is not None and value == best[place] and not entry.control
+        top = value is not None and value == frame.best[place] and not entry.control
         shown = f"<b>{escape(cell)}</b>" if top else escape(cell)
-        seeds = f' title="{escape(_seeds(entry))}"' if headings[place] == "test %" else ""
+        seeds = f' title="{escape(_seeds(entry))}"' if heading == "test %" else ""
         sort = "" if value is None else f' data-v="{value:.10g}"'
         mark = ' class="best"' if top else ""
-        columns.append(
-            f'<td data-c="{place}" data-g="{escape(group)}"{mark}{sort}{seeds}>{shown}</td>'
-        )
-        if headings[place] == "test %":
-            count = len(fronts[number])
-            sort = f' data-v="{count}"' if count else ""
-            marks = "".join(f"<abbr>{letter}</abbr>" for letter in fronts[number])
-            columns.append(
-                f'<td class="front" data-c="{len(headings)}" data-g="{escape(group)}"{sort}>'
-                f"{marks}</td>"
-            )
-    if entry.differences is not None:
-        columns.append(f'<td class="text">{escape("; ".join(entry.differences))}</td>')
+        columns.append(f"<td {place_in}{mark}{sort}{seeds}>{shown}</td>")
+        if heading == "test %" and frame.fronts:
+            columns.append(_front_cell(front, len(frame.headings)))
+    if frame.differences:
+        columns.append(f'<td class="text">{escape("; ".join(entry.differences or ()))}</td>')
     return f"{opening}{''.join(columns)}</tr>"
+
+
+def _front_cell(front: str, place: int) -> str:
+    sort = f' data-v="{len(front)}"' if front else ""
+    marks = "".join(f"<abbr>{letter}</abbr>" for letter in front)
+    return f'<td class="front" data-c="{place}" data-g="accuracy"{sort}>{marks}</td>'
 
 
 def _reason(entry: Entry) -> str:
@@ -251,25 +259,38 @@ def _rivals(entries: Sequence[Entry], line: Sequence[int]) -> int:
 
 
 def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
-    """Return what a reader looks for first: title, entry and figures.
+    """Return what a reader looks for first: title, the word on it, and what stands beside it.
 
     Costs are compared within one percentage point of the best accuracy, among spiking nets where
-    there are any, on one data set.
+    there are any, on one data set. A single entry is compared with nothing.
     """
     rivals = [one for one in entries if one.runs and not one.control]
     rivals = [one for one in rivals if one.spiking] or rivals
-    if len(rivals) < 2 or len({one.data for one in rivals}) > 1:
+    if not rivals or len({one.data for one in rivals}) > 1:
         return []
     top = max(rivals, key=lambda one: mean(accuracies(one)))
-    near = [one for one in rivals if mean(accuracies(one)) >= mean(accuracies(top)) - 1]
-    found = [("highest accuracy", top.label, f"{mean(accuracies(top)):.2f} %")]
-    for cost, title, form in zip(
-        COSTS,
-        ("least energy", "least training memory", "shortest training"),
-        ("{:.3g} µJ", "{:.1f} MB", "{:.1f} s"),
-        strict=False,
-    ):
-        least = min(near, key=lambda one: mean(map(cost.read, one.runs)))
-        value = form.format(mean(map(cost.read, least.runs)))
-        found.append((title, least.label, f"{value} at {mean(accuracies(least)):.2f} %"))
+    best = accuracies(top)
+    spread = f" ± {stdev(best):.2f}" if len(best) > 1 else ""
+    reached = f"{mean(best):.2f}{spread} %"
+    if len(rivals) == 1:
+        costs = [(title, _costs(top, place), "") for place, (title, _) in enumerate(_TILES)]
+        return [("test accuracy", reached, ""), *costs]
+    near = [one for one in rivals if mean(accuracies(one)) >= mean(best) - 1]
+    found = [("highest accuracy", top.label, reached)]
+    for place, (title, _) in enumerate(_TILES):
+        least = min(near, key=lambda one: mean(map(COSTS[place].read, one.runs)))
+        beside = f"{_costs(least, place)} at {mean(accuracies(least)):.2f} %"
+        found.append((f"least {title}", least.label, beside))
     return found
+
+
+_TILES = (
+    ("energy, strict", "{:.3g} µJ"),
+    ("training memory", "{:.1f} MB"),
+    ("training time", "{:.1f} s"),
+)
+"""Titles and units of the first of `COSTS`."""
+
+
+def _costs(entry: Entry, place: int) -> str:
+    return _TILES[place][1].format(mean(map(COSTS[place].read, entry.runs)))

@@ -10,8 +10,11 @@ from spikeloom.report.scores import highlights, unfinished_text
 from spikeloom.report.settings import compare_settings, environments
 
 _NETS_SHOWN = 3
-_NAMED = 4
-"""Entries a list names before it counts the rest."""
+_NAMED, _LABELS = 4, 8
+"""How many names, how many labels a list gives before it counts the rest."""
+
+_SHORT = 28
+"""Characters of a setting that stays on one line."""
 
 _DOI = re.compile(r"(?:doi:\s*|https?://(?:dx\.)?doi\.org/)?(10\.\d{4,9}/[^\s\"'<>]+)", re.I)
 _ARXIV = re.compile(
@@ -27,12 +30,12 @@ def title_of(entries: Sequence[Entry]) -> str:
 
 def lede(entries: Sequence[Entry]) -> str:
     """Say in a sentence what was compared on what, and in tiles what came out."""
-    rules = dict.fromkeys(run["rule"] for one in entries for run in one.runs)
+    rules = dict.fromkeys(_rules(run) for one in entries for run in one.runs)
     data = dict.fromkeys(one.data for one in entries if one.data)
     tests = {run.get("test_samples") for one in entries for run in one.runs} - {None}
     controls = sum(one.control for one in entries)
     runs = sum(len(one.runs) for one in entries)
-    parts = [_many(len(entries), "entry", "entries")]
+    parts = [_many(len(entries), "entry", "entries")] if len(entries) > 1 else ["A net"]
     parts[0] += f" ({_many(controls, 'control')} among them)" if controls else ""
     if rules:
         parts.append(f"trained by {escape(_listed(rules))}")
@@ -41,29 +44,46 @@ def lede(entries: Sequence[Entry]) -> str:
     parts.append(f"in {_many(runs, 'finished run')}")
     sentence = " ".join(parts) + "."
     if len(tests) == 1:
-        sentence += f" Each was tested once, on {tests.pop():,} images that chose nothing."
+        who = "It" if runs == 1 else "Every run"
+        sentence += f" {who} was tested once, on {tests.pop():,} images no choice had seen."
+    found = highlights(entries)
     tiles = "".join(
-        f"<div><dt>{escape(title)}</dt><dd><b>{escape(label)}</b><span>{escape(value)}</span></dd>"
+        f"<div><dt>{escape(title)}</dt><dd><b>{escape(word)}</b><span>{escape(beside)}</span></dd>"
         "</div>"
-        for title, label, value in highlights(entries)
+        for title, word, beside in found
     )
-    note = (
-        '<p class="fine">Costs: the least within one percentage point of the highest accuracy.</p>'
+    note = "Costs: the least within one percentage point of the highest accuracy."
+    compared = any(beside for _, _, beside in found)
+    return (
+        f'<p class="lede">{sentence}</p>'
+        + (f'<dl class="tiles">{tiles}</dl>' if tiles else "")
+        + (f'<p class="fine">{note}</p>' if compared else "")
     )
-    return f'<p class="lede">{sentence}</p>' + (
-        f'<dl class="tiles">{tiles}</dl>{note if tiles.count("<dt>") > 1 else ""}' if tiles else ""
-    )
+
+
+def _rules(run: dict) -> str:
+    """Name the rules of a run's stages, in order."""
+    stages = [stage["rule"] for stage in run.get("stages", [])]
+    return " → ".join(stages) if len(stages) > 1 else run["rule"]
 
 
 def nets(entries: Sequence[Entry]) -> str:
-    """Draw each network once, with the entries that train it; the ReLU twins are the same."""
+    """Draw each network once, with the entries that train it.
+
+    A net and its ReLU twin are drawn as one, the spiking of the two.
+    """
+    drawn: dict[str, tuple[str, bool]] = {}
     users: dict[str, list[str]] = {}
     for entry in entries:
-        for net in dict.fromkeys(run["net"] for run in entry.runs):
-            users.setdefault(net, []).append(entry.label)
+        twins = {run["ann_net"]: run["net"] for run in entry.runs}
+        for twin, net in twins.items():
+            users.setdefault(twin, []).append(entry.label)
+            if twin not in drawn or (entry.spiking and not drawn[twin][1]):
+                drawn[twin] = (net, entry.spiking)
     shown = [
-        f'<div class="netrow">{draw_net(net)}<p class="fine">{escape(_listed(labels))}</p></div>'
-        for net, labels in users.items()
+        f'<div class="netrow">{draw_net(net)}'
+        f'<p class="fine">{escape(_labelled(users[twin]))}</p></div>'
+        for twin, (net, _) in drawn.items()
     ]
     rest = shown[_NETS_SHOWN:]
     folded = f"<details><summary>{len(rest)} more</summary>{''.join(rest)}</details>"
@@ -84,7 +104,7 @@ def warnings(entries: Sequence[Entry]) -> str:
             for text in _run_warnings(run):
                 said.setdefault(text, []).append(run["seed"])
         for text, seeds in said.items():
-            where = f" ({_many(len(seeds), 'seed')})" if len(entry.runs) > 1 else ""
+            where = f" ({len(seeds)} of {len(entry.runs)} seeds)" if len(entry.runs) > 1 else ""
             lines.append(("warning", entry.label, text + where))
     return "".join(
         f'<li class="{kind}"><b>{kind}</b> <span>{escape(label)}</span> {escape(text)}</li>'
@@ -115,7 +135,7 @@ def settings(entries: Sequence[Entry]) -> str:
         body = "".join(
             f'<tr data-e="{number}"><th scope="row" class="label">'
             f'<i class="swatch" data-e="{number}"></i><span>{escape(entry.label)}</span></th>'
-            + "".join(f"<td>{escape(value) or '–'}</td>" for value in row)
+            + "".join(map(_cell, row))
             + "</tr>"
             for number, (entry, row) in enumerate(zip(entries, found.rows, strict=True))
             if row is not None
@@ -158,7 +178,7 @@ def sources(entries: Sequence[Entry]) -> str:
     if not found:
         return ""
     items = "".join(
-        f'<li>{_linked(text)} <span class="fine">{escape(_listed(labels))}</span></li>'
+        f'<li>{_linked(text)} <span class="fine">{escape(_labelled(labels))}</span></li>'
         for text, (_, labels) in found.items()
     )
     taken: set[str] = set()
@@ -221,17 +241,27 @@ def _pairs(pairs: dict[str, str]) -> str:
     return f'<table class="pairs"><tbody>{rows}</tbody></table>'
 
 
+def _cell(value: str) -> str:
+    short = ' class="short"' if len(value) <= _SHORT else ""
+    return f"<td{short}>{escape(value) or '–'}</td>"
+
+
 def _breakable(path: str) -> str:
     """Let a dotted path break at its dots."""
     return escape(path).replace(".", ".<wbr>")
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str], most: int = _NAMED, between: str = ", ") -> str:
     """Name a few things and count the rest."""
     found = list(names)
-    shown = ", ".join(found[:_NAMED])
-    rest = len(found) - _NAMED
+    shown = between.join(found[:most])
+    rest = len(found) - most
     return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _labelled(labels: Iterable[str]) -> str:
+    """Name entries; labels may hold commas."""
+    return _listed(labels, _LABELS, "; ")
 
 
 def _many(count: int, one: str, many: str = "") -> str:

@@ -19,7 +19,7 @@
     return `rgba(${parts.join(",")},${alpha})`;
   }
 
-  const shown = () => data.entries.map((_, e) => e).filter((e) => !page.hidden.has(e));
+  const shown = () => data.entries.map((_, e) => e).filter((e) => marks[e] && !page.hidden.has(e));
 
   /** How much an entry stands out: 2 brought forward, 1 as usual, 0 behind another. */
   function weight(e) {
@@ -33,7 +33,7 @@
     const level = weight(e);
     const alpha = [0.13, many ? 0.55 : 1, 1][level];
     const width = [1.2, many ? 1.3 : 2, 2.8][level];
-    return { line: { color: colour(marks[e].colour, alpha), width, dash: marks[e].dash }, alpha, level };
+    return { line: { color: colour(marks[e].colour, alpha), width, dash: many && level < 2 ? "solid" : marks[e].dash }, alpha, level };
   }
 
   /** Entries in drawing order: those brought forward last. */
@@ -61,10 +61,11 @@
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour("--ink") },
-      margin: { l: 50, r: 12, t: 12, b: 44 },
-      height: 310,
+      margin: { l: 50, r: 12, t: 28, b: 44 },
+      height: 320,
       showlegend: false,
       hovermode: "closest",
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft", 0.6), activecolor: colour("--ink") },
       hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
       xaxis: merged(xaxis),
       yaxis: merged(yaxis),
@@ -75,7 +76,7 @@
   const CONFIG = {
     responsive: true,
     displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    modeBarButtons: [["toImage", "resetScale2d"]],
     displayModeBar: "hover",
   };
 
@@ -95,6 +96,31 @@
       line: { width: 0 },
       mode: "lines",
       hoverinfo: "skip",
+    };
+  }
+
+  /** Axes that fit the entries under comparison, from their second tenth on. */
+  function framed(key, inTime, scale) {
+    const there = shown().filter((e) => !data.entries[e].control && data.curves[e]?.[key]);
+    const done = there.filter((e) => data.entries[e].state === "done");
+    const rivals = done.length ? done : there;
+    if (!rivals.length) return { x: {}, y: {} };
+    const ends = [];
+    const values = [];
+    for (const e of rivals) {
+      const curve = data.curves[e];
+      const { mean, low, high } = curve[key];
+      ends.push(inTime ? curve.seconds[mean.length - 1] : mean.length);
+      const skip = mean.length > 3 ? Math.max(1, Math.floor(mean.length / 10)) : 0;
+      values.push(...low.slice(skip), ...high.slice(skip));
+    }
+    const [least, most] = [Math.min(...values) * scale, Math.max(...values) * scale];
+    const pad = 0.06 * (most - least || 1);
+    const end = Math.max(...ends);
+    const start = inTime ? 0 : 1;
+    return {
+      x: end > start ? { range: [start - 0.01 * (end - start), end + 0.01 * (end - start)] } : {},
+      y: { range: [Math.max(least - pad, scale > 1 ? 0 : -pad), scale > 1 ? Math.min(most + pad, 100.5) : most + pad] },
     };
   }
 
@@ -122,19 +148,20 @@
       });
       if (!inTime) for (const [place, rule] of curve.stages) if (place) bounds.set(place + 0.5, rule);
     }
+    const log = metric === "loss" && options.scale === "log loss";
+    const frame = framed(key, inTime, scale);
     const few = bounds.size <= 6 ? [...bounds] : [];
     return [
       traces,
       layout({
-        xaxis: { title: { text: inTime ? "training time (s)" : "epoch" }, rangemode: inTime ? "tozero" : "normal" },
+        xaxis: { title: { text: inTime ? "training time (s)" : "epoch" }, ...frame.x },
         yaxis: {
           title: { text: `${options.part} ${metric}${scale > 1 ? " (%)" : ""}` },
-          type: metric === "loss" && options.scale === "log loss" ? "log" : "linear",
-          ...(metric === "loss" && options.scale === "log loss" ? { dtick: "D2" } : {}),
+          ...(log ? { type: "log", dtick: "D2" } : frame.y),
         },
         shapes: few.map(([x]) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } })),
         annotations: few.map(([x, rule]) => ({ x, yref: "paper", y: 1, yanchor: "bottom", showarrow: false, text: escaped(shortened(rule, 12)), font: { size: 11, color: colour("--soft") } })),
-        margin: { l: 50, r: 12, t: few.length ? 26 : 12, b: 44 },
+        
       }),
     ];
   }
@@ -144,13 +171,22 @@
   function tradeoff(key) {
     const cost = data.costs.find((one) => one.key === key);
     const there = ordered().filter((e) => data.points[e] && data.points[e][key] !== null);
+    const rivals = there.filter((e) => !data.entries[e].control);
+    const framing = (rivals.length ? rivals : there).map((e) => data.points[e]);
+    const low = Math.min(...framing.map((point) => point[key]));
+    const high = Math.max(...framing.map((point) => point[key]));
+    const wide = low > 0 && high / low > 8;
+    const far = wide ? high * (high / low) ** 0.08 : high * 1.08 || 1;
+    const top = Math.max(...framing.map((point) => point.accuracy + point.spread), data.floor + 0.5);
+    const ceiling = Math.min(top + 0.06 * (top - data.floor), Math.max(top, 100.2));
     const traces = cost.fronts.map((front) => {
-      const line = front.filter((e) => !page.hidden.has(e));
+      const line = front.filter((e) => !page.hidden.has(e)).map((e) => data.points[e]);
+      const [first, last] = [line[0], line[line.length - 1]];
       return {
-        x: line.map((e) => data.points[e][key]),
-        y: line.map((e) => data.points[e].accuracy),
+        x: line.length ? [first[key], ...line.map((point) => point[key]), far] : [],
+        y: line.length ? [data.floor, ...line.map((point) => point.accuracy), last.accuracy] : [],
         mode: "lines",
-        line: { shape: "hv", color: colour("--soft", 0.7), width: 1.2 },
+        line: { shape: "hv", color: colour("--soft", 0.6), width: 1.2 },
         hoverinfo: "skip",
       };
     });
@@ -163,24 +199,11 @@
         y: [point.accuracy],
         error_y: { type: "data", array: [point.spread], visible: point.spread > 0, color: line.color, thickness: 1.2, width: 3 },
         mode: "markers",
-        marker: { color: colour(marks[e].colour, strong), symbol: marks[e].symbol, size: level === 2 ? 13 : 10, line: { width: marks[e].symbol.endsWith("open") ? 2 : 0 } },
+        marker: { color: colour(marks[e].colour, strong), symbol: marks[e].symbol, size: level === 2 ? 13 : 10, line: marks[e].symbol.endsWith("open") ? { width: 2 } : { width: 1, color: colour("--paper") } },
         hovertemplate: `${name(e)}<br>%{y:.2f}${point.spread ? ` ± ${point.spread.toFixed(2)}` : ""} %<br>${escaped(cost.title)}: %{x:.4~g}<extra></extra>`,
       });
     }
-    const values = there.map((e) => data.points[e][key]);
-    const low = Math.min(...values.filter((value) => value > 0));
-    const high = Math.max(...values);
-    const wide = high / low > 8 && values.every((value) => value > 0);
-    const tops = there.map((e) => data.points[e].accuracy + data.points[e].spread);
-    const top = Math.max(...tops);
-    const below = shown().filter((e) => data.points[e] && data.points[e].accuracy < data.floor);
-    note(
-      "tradeoffs",
-      below.length
-        ? `Below the axes: ${below.map((e) => `${data.entries[e].label} (${data.points[e].accuracy.toFixed(1)} %)`).join(", ")}.`
-        : "",
-    );
-    const pad = Math.log10(high / low) * 0.08;
+    if (key === data.costs[0].key) noteOutside();
     return [
       traces,
       layout({
@@ -189,12 +212,40 @@
           title: { text: cost.title, font: { size: 12.5 } },
           type: wide ? "log" : "linear",
           ...(wide
-            ? { range: [Math.log10(low) - pad, Math.log10(high) + pad], exponentformat: "SI", nticks: 6, dtick: high / low < 40 ? "D2" : undefined, minor: { ticks: "outside", ticklen: 2 } }
-            : { range: [0, high * 1.08 || 1] }),
+            ? { range: [Math.log10(low / (far / high)), Math.log10(far)], ...logTicks(low / (far / high), far) }
+            : { range: [0, far] }),
         },
-        yaxis: { title: { text: "test accuracy (%)" }, range: [data.floor, top + 0.05 * (top - data.floor)] },
+        yaxis: { title: { text: "test accuracy (%)" }, range: [data.floor, ceiling] },
       }),
     ];
+  }
+
+  /** Ticks at 1, 2, 5 of each decade, fewer where there are many decades. */
+  function logTicks(low, high) {
+    const decades = Math.log10(high / low);
+    const steps = decades < 2.2 ? [1, 2, 5] : decades < 4 ? [1, 3] : [1];
+    const tickvals = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+      for (const step of steps) {
+        const value = Number(`${step}e${power}`);
+        if (value >= low && value <= high) tickvals.push(value);
+      }
+    }
+    const units = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
+    const ticktext = tickvals.map((value) => {
+      const unit = units.find(([size]) => value >= size);
+      return unit ? `${value / unit[0]}${unit[1]}` : String(value);
+    });
+    return { tickvals, ticktext };
+  }
+
+  /** Name what the axes of accuracy leave out: bad entries, and controls far cheaper than nets. */
+  function noteOutside() {
+    const under = shown().filter((e) => data.points[e] && data.points[e].accuracy < data.floor);
+    const named = under.map((e) => `${data.entries[e].label} (${data.points[e].accuracy.toFixed(1)} %)`);
+    const text = named.length ? `Below the axes: ${named.join(", ")}. ` : "";
+    const controls = shown().some((e) => data.entries[e].control && !under.includes(e));
+    note("tradeoffs", text + (controls || named.length ? "Axes fit the entries under comparison; double-click a figure to see every point." : ""));
   }
 
   // --- firing rates ------------------------------------------------------------------------------
@@ -204,12 +255,13 @@
   function rates() {
     const { sites, rows } = data.rates;
     const visible = rows.filter((row) => !page.hidden.has(row.entry));
+    const plot = document.querySelector('[data-chart="rates"]').clientWidth;
+    const width = Math.min(plot, 260 + 120 * sites.length);
     const titles = sites.map((site) => `${site.name}<br>${escaped(site.kind.replace("_", " "))}`);
-    if (visible.length === 1) return rateBars(visible[0], titles);
+    if (visible.length === 1) return rateBars(visible[0], titles, width);
     const cell = (row, site, key) => row.cells[site.name]?.[key];
     const most = narrow() ? 14 : 26;
     const names = visible.map((row) => shortened(data.entries[row.entry].label, most));
-    const plot = document.querySelector('[data-chart="rates"]').clientWidth;
     const roomy = (plot - 180) / sites.length > 34;
     const text = visible.map((row) =>
       sites.map((site) => {
@@ -246,19 +298,21 @@
           hovertext: hover,
           hovertemplate: "%{hovertext}<extra></extra>",
           hoverongaps: false,
+          showscale: !narrow(),
           colorbar: { title: { text: "rate", side: "right" }, thickness: 10, outlinewidth: 0, len: 1, ticklen: 3 },
         },
       ],
       layout({
-        height: 96 + visible.length * (visible.length > 20 ? 17 : 26),
+        width,
+        height: 110 + visible.length * (visible.length > 20 ? 17 : 26),
         xaxis: { type: "category", side: "bottom", showgrid: false, tickangle: roomy ? 0 : -60, title: { text: "site" } },
         yaxis: { autorange: "reversed", showgrid: false, ticks: "", tickvals: visible.map((_, place) => place), ticktext: names.map(escaped) },
-        margin: { l: 60, r: 10, t: 10, b: 60 },
+        margin: { l: 60, r: 10, t: 28, b: 60 },
       }),
     ];
   }
 
-  function rateBars(row, titles) {
+  function rateBars(row, titles, width) {
     const cells = data.rates.sites.map((site) => row.cells[site.name]);
     const there = cells.map((_, place) => place).filter((place) => cells[place]);
     return [
@@ -270,23 +324,31 @@
           error_y: {
             type: "data",
             symmetric: false,
+            visible: there.some((place) => cells[place].high > cells[place].low),
             array: there.map((place) => cells[place].high - cells[place].rate),
             arrayminus: there.map((place) => cells[place].rate - cells[place].low),
             color: colour("--soft"),
             thickness: 1.2,
           },
           marker: { color: colour(marks[row.entry].colour, 0.85) },
-          text: there.map((place) => `${VERDICTS[cells[place].verdict] ?? ""} ${cells[place].rate.toFixed(3)}`.trim()),
-          textposition: "outside",
-          cliponaxis: false,
           width: there.map(() => 0.5),
           hovertemplate: "%{x}: %{y:.4f} spikes per neuron and step<extra></extra>",
         },
+        {
+          x: there.map((place) => titles[place]),
+          y: there.map((place) => cells[place].high),
+          mode: "text",
+          text: there.map((place) => `${VERDICTS[cells[place].verdict] ?? ""} ${cells[place].rate.toFixed(3)}`.trim()),
+          textposition: "top center",
+          cliponaxis: false,
+          hoverinfo: "skip",
+        },
       ],
       layout({
+        width,
         xaxis: { type: "category", title: { text: "site" }, showgrid: false },
         yaxis: { title: { text: "spikes per neuron and step" }, rangemode: "tozero" },
-        margin: { l: 56, r: 12, t: 26, b: 60 },
+        margin: { l: 56, r: 12, t: 28, b: 60 },
       }),
     ];
   }
@@ -327,9 +389,22 @@
       layout({
         height: 340,
         xaxis: { title: { text: "steps t of one pass" }, dtick: longest <= 16 ? 1 : undefined, range: [1 - 0.02 * longest, longest * 1.02] },
-        yaxis: { title: { text: "test accuracy (%)" } },
+        yaxis: { title: { text: "test accuracy (%)" }, ...stepsRange() },
       }),
     ];
+  }
+
+  /** Fit the entries under comparison; a control may lie far below. */
+  function stepsRange() {
+    const rivals = shown().filter((e) => !data.entries[e].control && data.steps[e]);
+    const values = rivals.flatMap((e) => [...data.steps[e].low, ...data.steps[e].high]);
+    for (const e of shown()) {
+      if (data.points[e] && !data.entries[e].spiking && !data.entries[e].control) values.push(data.points[e].accuracy);
+    }
+    if (!rivals.length) return {};
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    const pad = 0.05 * (most - least || 1);
+    return { range: [Math.max(0, least - pad), Math.min(100.5, most + pad)] };
   }
 
   // --- samples -----------------------------------------------------------------------------------
@@ -478,8 +553,9 @@
       if (row === lines - 1) axes[`xaxis${id}`].title = { text: "steps t" };
     });
     const base = layout({ height, margin: { l: 44, r: 12, t: 24, b: 44 }, annotations: notes });
+    const { xaxis, yaxis } = base;
     for (const [key, axis] of Object.entries(axes)) {
-      const template = key.startsWith("x") ? base.xaxis : base.yaxis;
+      const template = key.startsWith("x") ? xaxis : yaxis;
       base[key] = { ...template, ...axis, title: { ...template.title, ...axis.title } };
     }
     return [drawn, base];

@@ -22,6 +22,7 @@ const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star", 
 {
   let next = 0;
   page.marks = page.data.entries.map((entry) => {
+    if (!entry.drawn) return null;
     if (entry.control) return { colour: "--mute", dash: "dot", symbol: "circle-open" };
     const number = next++;
     const round = Math.floor(number / COLOURS);
@@ -48,6 +49,7 @@ const STROKES = { solid: "", dash: "5 3", dot: "1.5 3", dashdot: "5 2 1.5 2", lo
 
 for (const swatch of page.all(".swatch")) {
   const mark = page.marks[Number(swatch.dataset.e)];
+  if (!mark) continue;
   swatch.style.color = `var(${mark.colour})`;
   swatch.innerHTML =
     `<svg viewBox='0 0 22 10' width='22' height='10' aria-hidden='true' fill='currentColor' ` +
@@ -57,7 +59,7 @@ for (const swatch of page.all(".swatch")) {
 
 // --- sorting -------------------------------------------------------------------------------------
 
-const scores = document.getElementById("scores");
+const scores = document.getElementById("entries");
 
 function key(row, column, textual) {
   const cell = row.querySelector(`[data-c="${column}"]`);
@@ -93,10 +95,23 @@ for (const heading of page.all("th[data-c][aria-sort]", scores)) {
 }
 
 for (const box of page.all("[data-group]")) {
-  const columns = page.all(`#scores [data-g="${box.dataset.group}"]`);
+  const columns = page.all(`#entries [data-g="${box.dataset.group}"]`);
   if (!columns.length) box.parentElement.remove();
-  box.addEventListener("change", () => columns.forEach((cell) => (cell.hidden = !box.checked)));
+  box.addEventListener("change", () => {
+    columns.forEach((cell) => (cell.hidden = !box.checked));
+    fit();
+  });
 }
+
+// a table that fits scrolls with the page, its head below the bar; a wider one scrolls by itself
+function fit() {
+  for (const box of page.all(".scroll")) {
+    box.classList.remove("fits");
+    box.classList.toggle("fits", box.scrollWidth <= box.clientWidth);
+  }
+}
+fit();
+addEventListener("resize", fit);
 
 // --- filter and selection ------------------------------------------------------------------------
 
