@@ -22,13 +22,14 @@ def report(
     entries = read_entries(runs)
     path = write_entries(entries, out or runs[0] / "report.html")
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    finished = [entry.record() for entry in entries]
-    console.print(to_text(entry_rows(finished)))
-    console.print(NOTE)
+    rows = entry_rows([entry.record() for entry in entries])
+    if len(rows) > 1:
+        console.print(to_text(rows))
+        console.print(NOTE)
     for entry in entries:
         for text in unfinished_text(entry):
             console.print(f"unfinished: {entry.label}: {text}", style="yellow")
         for kind, reason in (("refused", entry.refusal), ("failed", entry.error)):
             if reason is not None:
-                console.print(f"{kind}: {entry.label}: {reason}", style="red")
+                console.print(f"{kind}: {entry.label}: {' '.join(reason.split())}", style="red")
     console.print(f"written: {path}")

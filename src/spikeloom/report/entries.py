@@ -43,8 +43,8 @@ class Entry:
         control: whether it is there to measure the others against.
         refusal: why its rule could not train its net.
         error: why it failed.
-        block: "common" or "native", where the comparison says so.
-        differences: from the first entry, where the comparison says so.
+        block: "common", "native" or "control", where the comparison says so.
+        differences: from the first entry and what was tuned, where the comparison says so.
         recipe: the resolved recipe of its first run, where known.
         samples: sample traces of its first run, where known.
     """
@@ -76,6 +76,11 @@ class Entry:
     def spiking(self) -> bool:
         """Whether its net spikes."""
         return bool(self.runs) and self.runs[0]["facts"]["spiking"]
+
+    @property
+    def competes(self) -> bool:
+        """Whether it can be the best of something: no control, and none of its runs failed."""
+        return bool(self.runs) and not self.control and self.error is None
 
     @property
     def drawn(self) -> bool:

@@ -28,15 +28,20 @@ class Cost:
         key: its name in the page.
         letter: its mark in the table; empty for costs without a column of fronts.
         title: with the unit.
-        read: takes it from a run's record.
+        read: takes it from a run's record; None where that lacks it.
         spiking: whether only spiking nets have it.
     """
 
     key: str
     letter: str
     title: str
-    read: Callable[[Record], float]
+    read: Callable[[Record], float | None]
     spiking: bool = False
+
+
+def _latency(run: Record) -> float | None:
+    inference = run["costs"].get("inference")
+    return None if inference is None else inference["ms_per_sample"]
 
 
 COSTS = (
@@ -60,6 +65,7 @@ COSTS = (
         lambda run: run["costs"]["energy"]["paper_int32"]["net"] / 1e6,
     ),
     Cost("spikes", "", "spikes per inference", lambda run: run["costs"]["spikes"]["mean"], True),
+    Cost("latency", "", "latency (ms per image)", _latency),
     Cost("parameters", "", "parameters", lambda run: run["costs"]["parameters"]),
 )
 
@@ -73,14 +79,15 @@ def cost_of(entry: Entry, cost: Cost) -> float | None:
     """Return the mean over the runs; None where the entry has no such cost."""
     if not entry.runs or (cost.spiking and not entry.spiking):
         return None
-    return mean(cost.read(run) for run in entry.runs)
+    values = [value for run in entry.runs if (value := cost.read(run)) is not None]
+    return mean(values) if len(values) == len(entry.runs) else None
 
 
 def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
     """Return the Pareto fronts of accuracy against a cost, one per data set.
 
     An entry is on the front if no other on the same data is at least as accurate and at least as
-    cheap, and better in one of the two. Controls take no part.
+    cheap, and better in one of the two. Controls and entries with failed runs take no part.
 
     Returns:
         For each data set the numbers of the entries, from the cheapest.
@@ -89,7 +96,7 @@ def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
     candidates: dict[str, list[tuple[float, float, int]]] = {}
     for number, entry in enumerate(entries):
         value = cost_of(entry, cost)
-        if value is not None and not entry.control:
+        if value is not None and entry.competes:
             point = (value, -round(mean(accuracies(entry)), _TELLS), number)
             candidates.setdefault(entry.runs[0]["data"], []).append(point)
     for points in candidates.values():
@@ -109,6 +116,7 @@ def figure_data(entries: Sequence[Entry]) -> Record:
             {
                 "label": entry.label,
                 "control": entry.control,
+                "rival": not entry.control and entry.error is None,
                 "state": entry.state,
                 "spiking": entry.spiking,
                 "data": entry.data,
@@ -202,7 +210,7 @@ def _floor(entries: Sequence[Entry]) -> float:
 
     Whatever lies below is named under the figure.
     """
-    rivals = [one for one in entries if one.runs and not one.control]
+    rivals = [one for one in entries if one.competes]
     values = [mean(accuracies(one)) for one in rivals or entries if one.runs]
     if not values:
         return 0.0

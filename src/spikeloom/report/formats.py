@@ -61,6 +61,12 @@ class Training(Part):
     batch: Count | None = None
 
 
+class Inference(Part):
+    """What predicting one sample takes."""
+
+    ms_per_sample: Amount
+
+
 class Layer(Part):
     """One layer in one pass."""
 
@@ -80,6 +86,7 @@ class Costs(Part):
     mac: Mean
     energy: Energies
     training: Training
+    inference: Inference | None = None
     layers: list[Layer] = []
 
 
@@ -163,6 +170,21 @@ class Run(Part):
     classes: list[str] | None = None
 
 
+class Tuning(Part):
+    """What was chosen on the validation part."""
+
+    texts: list[str] = []
+    edge: bool = False
+    trials: list[Any] | dict[str, Any] = []
+
+
+class Failure(Part):
+    """A run of an entry that failed."""
+
+    seed: Count
+    error: str = ""
+
+
 class Row(Part):
     """One entry of a comparison."""
 
@@ -172,6 +194,9 @@ class Row(Part):
     error: str | None = None
     block: str | None = None
     differences: list[str] | None = None
+    tuning: Tuning | None = None
+    slug: str = ""
+    errors: list[Failure] = []
     runs: list[Run]
 
 
@@ -205,6 +230,7 @@ class Traced(Part):
     v_th: Number | None = None
     traced: list[Count] = []
     v: list[list[Number]] = []
+    levels: list[Number] = []
 
     @model_validator(mode="after")
     def _one_row_each(self) -> "Traced":
@@ -256,6 +282,11 @@ def check(model: type[Part], record: Mapping[str, Any], path: Path) -> None:
         raise DataError(
             f"{path}: expected a record of format {NEWEST} or older, got {version}; open it with "
             "a newer spikeloom."
+        )
+    if model is Run and record.get("final") is False:
+        raise DataError(
+            f"{path}: expected a run that was tested, got a trial of a tuning; name the folder of "
+            "its comparison."
         )
     try:
         model.model_validate(record)

@@ -194,9 +194,9 @@ def _plotly() -> str:
 
 
 _KEY = (
-    '<p class="fine">Bold: best of its column, controls apart. Front: no other entry is both more '
-    "accurate and cheaper in <abbr>E</abbr> strict energy, <abbr>M</abbr> training memory, "
-    "<abbr>t</abbr> training time.</p>"
+    '<p class="fine">Bold: best of its column, controls and failed entries apart. Front: no other '
+    "entry is both more accurate and cheaper in <abbr>E</abbr> strict energy, <abbr>M</abbr> "
+    "training memory, <abbr>t</abbr> training time.</p>"
 )
 
 
@@ -228,7 +228,8 @@ _FIGURES = {
         "Costs",
         "",
         "Test accuracy; bars are one standard deviation over seeds. The stepped line is the front: "
-        "no entry is above and left of it. Controls (hollow) take no part. Energies are a model, "
+        "no entry is above and left of it. Controls (hollow) and entries with failed runs take "
+        "no part. Energies are a model, "
         "not a measurement.",
     ),
     "rates": (
@@ -236,8 +237,9 @@ _FIGURES = {
         "Rates",
         "",
         "Spikes per neuron and step on test images, mean over seeds. Sites are named "
-        "block.layer.pass; a repeated block has one column per pass. ✕ dead: never fires. "
-        "▲ saturated: fires at nearly every step. Nets without spikes are left out.",
+        "block.layer.pass; a repeated block has one column per pass. ✕ dead: hardly "
+        "a neuron fires, in the first epoch or at the end. ▲ saturated: many fire at every step. "
+        "Nets without spikes are left out.",
     ),
     "steps": (
         "Accuracy against T",

@@ -14,6 +14,8 @@ from spikeloom.train import checkpoint
 DEPTH = 3
 """How far below a given folder runs are looked for."""
 
+_SLUG = re.compile("[a-z0-9]+(?:-[a-z0-9]+)*")
+
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What could move a terminal's cursor, turn a line's direction, or not be written at all."""
 
@@ -50,7 +52,8 @@ def _find(folder: Path, depth: int) -> Iterator[Path]:
     try:
         if not folder.is_dir():
             came = "a file" if folder.exists() else "nothing there"
-            raise ConfigError(f"{folder}: expected a run folder, found {came}; check the path.")
+            todo = "name the folder it lies in" if folder.exists() else "check the path"
+            raise ConfigError(f"{folder}: expected a run folder, found {came}; {todo}.")
         names = ("results.json", "result.json", "recipe.json")
         if any((folder / name).is_file() for name in names):
             yield folder
@@ -87,8 +90,8 @@ def _read_comparison(folder: Path) -> list[Entry]:
     check(Comparison, results, path)
     entries = []
     for row in results["entries"]:
-        places = _seed_folders(folder / _slug(row["label"]))
-        done = {run["seed"] for run in row["runs"]}
+        places = _seed_folders(folder / _slug(row))
+        done = {one["seed"] for one in (*row["runs"], *row.get("errors", ()))}
         partial = [
             _unfinished(place, _read(place / "recipe.json"))
             for place in places
@@ -99,10 +102,9 @@ def _read_comparison(folder: Path) -> list[Entry]:
         recipe = runs[0].get("recipe") if runs else None
         if recipe is None and places:
             recipe = _read(places[0] / "recipe.json")
-        differences = row.get("differences")
         entries.append(
             Entry(
-                row["label"],
+                " ".join(row["label"].split()) or "entry",
                 runs=tuple(runs),
                 unfinished=tuple(one for one in partial if one.seed not in done),
                 folder=str(folder),
@@ -111,7 +113,7 @@ def _read_comparison(folder: Path) -> list[Entry]:
                 refusal=row.get("refusal"),
                 error=row.get("error"),
                 block=row.get("block"),
-                differences=None if differences is None else tuple(differences),
+                differences=_differences(row),
                 recipe=recipe,
                 samples=_samples(own) if own else None,
             )
@@ -125,9 +127,26 @@ def _seed_folders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda place: (len(place.name), place.name))
 
 
-def _slug(label: str) -> str:
-    """Name the folder of an entry as `train.compare` does."""
-    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "entry"
+def _slug(row: Record) -> str:
+    """Name the folder of an entry; older records do not, and a bad name is not followed."""
+    slug = row.get("slug") or ""
+    if _SLUG.fullmatch(slug):
+        return slug
+    return re.sub(r"[^a-z0-9]+", "-", row["label"].lower()).strip("-") or "entry"
+
+
+def _differences(row: Record) -> tuple[str, ...] | None:
+    """Return in what an entry differs from the first, and what was tuned."""
+    found = row.get("differences")
+    tuning = row.get("tuning") or {}
+    if found is None and not tuning:
+        return None
+    tuned = ()
+    if tuning.get("texts"):
+        edge = ", at the edge of the grid" if tuning.get("edge") else ""
+        trials = len(tuning.get("trials", ()))
+        tuned = (f"tuned: {', '.join(tuning['texts'])} (best of {trials} trials{edge})",)
+    return (*(found or ()), *tuned)
 
 
 def _unfinished(folder: Path, recipe: Record) -> Unfinished:

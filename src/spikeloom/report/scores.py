@@ -7,12 +7,13 @@ from html import escape
 from statistics import mean, stdev
 
 from spikeloom.report.entries import Entry
-from spikeloom.report.figures import COSTS, accuracies, front
+from spikeloom.report.figures import COSTS, accuracies, cost_of, front
 from spikeloom.report.table import entry_rows
 
 GROUPS = {
     "test %": "accuracy",
     "T": "network",
+    "ms": "network",
     "params": "network",
     "spikes": "inference cost",
     "AC": "inference cost",
@@ -30,6 +31,7 @@ GROUPS = {
 ABOUT = {
     "test %": "test accuracy, mean and standard deviation over the seeds, in percent",
     "T": "time steps per inference",
+    "ms": "milliseconds per prediction of one sample, all T steps, on the machine of the run",
     "params": "trained numbers needed for inference",
     "spikes": "spikes per inference, mean over test samples",
     "AC": "accumulates per inference",
@@ -86,12 +88,14 @@ class _Frame:
 
 def score_table(entries: Sequence[Entry]) -> str:
     """Return the table as HTML; readable without the script, sortable with it."""
-    headings, *rows = entry_rows([entry.record() for entry in entries if entry.runs])
-    cells = dict(zip((row[0] for row in rows), rows, strict=True))
-    rivals = [cells[one.label] for one in entries if one.runs and not one.control]
+    ran = [entry for entry in entries if entry.runs]
+    headings, *rows = entry_rows([entry.record() for entry in ran])
+    cells = {entry.label: row for entry, row in zip(ran, rows, strict=True)}
+    rivals = [cells[one.label] for one in entries if one.competes]
     fronts = _fronts(entries)
     frame = _Frame(headings, _best(headings, rivals), any(fronts), _differ(entries))
-    blocks = dict.fromkeys(entry.block for entry in entries)
+    found = dict.fromkeys(entry.block for entry in entries)
+    blocks = sorted(found, key=lambda block: [*_BLOCKS, block].index(block))
     width = frame.columns + 1
     bodies = []
     for block in blocks:
@@ -111,9 +115,11 @@ def score_table(entries: Sequence[Entry]) -> str:
 
 
 _BLOCKS = {
-    "common": "same net, data, head, loss placement, norm and tuning budget for every rule",
-    "native": "each rule in its paper's own setting, on the same data",
+    "common": "everything equal but the rule and its options",
+    "native": "each in settings of its own, on the same data",
+    "control": "what the task gives away",
 }
+"""Blocks in the order they are shown, and what they mean."""
 
 
 def _differ(entries: Sequence[Entry]) -> bool:
@@ -172,10 +178,11 @@ def _row(number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, 
         total = len(entry.runs) + len(entry.unfinished)
         tags.append(f'<span class="tag">{len(entry.runs)} of {total} seeds</span>')
     if entry.runs and entry.state == "failed":
-        tags.append('<span class="tag bad">failed</span>')
+        tags.append(f'<span class="tag bad" title="{escape(entry.error or "")}">failed</span>')
+    mark = escape(cells[0].removeprefix(entry.label)) if cells else ""  # a sign the table adds
     label = (
         f'<th scope="row" class="label" data-c="0"><i class="swatch" data-e="{number}"></i>'
-        f"<span>{escape(entry.label)}</span>{''.join(tags)}</th>"
+        f"<span>{escape(entry.label)}{mark}</span>{''.join(tags)}</th>"
     )
     kind = " control" if entry.control else ""
     opening = f'<tr class="{entry.state}{kind}" data-e="{number}">{label}'
@@ -187,7 +194,7 @@ def _row(number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, 
         heading = frame.headings[place]
         place_in = f'data-c="{place}" data-g="{escape(GROUPS.get(heading, heading))}"'
         value = sort_value(cell)
-        top = value is not None and value == frame.best[place] and not entry.control
+        top = value is not None and value == frame.best[place] and entry.competes
         shown = f"<b>{escape(cell)}</b>" if top else escape(cell)
         seeds = f' title="{escape(_seeds(entry))}"' if heading == "test %" else ""
         sort = "" if value is None else f' data-v="{value:.10g}"'
@@ -255,7 +262,7 @@ def _fronts(entries: Sequence[Entry]) -> list[str]:
 def _rivals(entries: Sequence[Entry], line: Sequence[int]) -> int:
     """Count the entries that could be on a front; where all are, it says nothing."""
     data = entries[line[0]].data
-    return sum(bool(one.runs) and not one.control and one.data == data for one in entries)
+    return sum(one.competes and one.data == data for one in entries)
 
 
 def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
@@ -264,7 +271,7 @@ def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
     Costs are compared within one percentage point of the best accuracy, among spiking nets where
     there are any, on one data set. A single entry is compared with nothing.
     """
-    rivals = [one for one in entries if one.runs and not one.control]
+    rivals = [one for one in entries if one.competes]
     rivals = [one for one in rivals if one.spiking] or rivals
     if not rivals or len({one.data for one in rivals}) > 1:
         return []
@@ -273,13 +280,13 @@ def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
     spread = f" ± {stdev(best):.2f}" if len(best) > 1 else ""
     reached = f"{mean(best):.2f}{spread} %"
     if len(rivals) == 1:
-        costs = [(title, _costs(top, place), "") for place, (title, _) in enumerate(_TILES)]
+        costs = [(title, _written(top, place), "") for place, (title, _) in enumerate(_TILES)]
         return [("test accuracy", reached, ""), *costs]
     near = [one for one in rivals if mean(accuracies(one)) >= mean(best) - 1]
     found = [("highest accuracy", top.label, reached)]
     for place, (title, _) in enumerate(_TILES):
-        least = min(near, key=lambda one: mean(map(COSTS[place].read, one.runs)))
-        beside = f"{_costs(least, place)} at {mean(accuracies(least)):.2f} %"
+        least = min(near, key=lambda one: _cost(one, place))
+        beside = f"{_written(least, place)} at {mean(accuracies(least)):.2f} %"
         found.append((f"least {title}", least.label, beside))
     return found
 
@@ -292,5 +299,11 @@ _TILES = (
 """Titles and units of the first of `COSTS`."""
 
 
-def _costs(entry: Entry, place: int) -> str:
-    return _TILES[place][1].format(mean(map(COSTS[place].read, entry.runs)))
+def _cost(entry: Entry, place: int) -> float:
+    value = cost_of(entry, COSTS[place])
+    assert value is not None  # every run has the costs of the tiles
+    return value
+
+
+def _written(entry: Entry, place: int) -> str:
+    return _TILES[place][1].format(_cost(entry, place))

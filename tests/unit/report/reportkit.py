@@ -105,6 +105,7 @@ def run(accuracy=0.97, *, rule="bptt", seed=0, spiking=True, steps=4, size=1.0, 
                 "paper_int32": {"net": 30_000.0 * size, "ann": 1_080_000.0},
                 "strict_fp32": {"net": 540_000.0 * size, "ann": 1_330_000.0},
             },
+            "inference": {"ms_per_sample": 0.8 * size},
             "training": {
                 "batch": 64,
                 "peak_bytes": int(11_000_000 * size),
@@ -152,7 +153,7 @@ def samples(*, count=8, steps=4, classes=None, seed=0, neurons=32):
                     v = 0.5 * v + drive + draw.gauss(0, 0.15)
                     potential.append(v)
                     if v >= 1:
-                        train.append(t)
+                        train.append(t - 1)
                         v -= 1
                 trains.append(train)
                 potentials.append(potential)
@@ -164,6 +165,7 @@ def samples(*, count=8, steps=4, classes=None, seed=0, neurons=32):
                     "v_th": 1.0,
                     "shown": list(range(neurons)),
                     "spikes": trains,
+                    "levels": [1.0, 1.0, 1.0],
                     "traced": [0, 1, 2],
                     "v": potentials[:3],
                 }

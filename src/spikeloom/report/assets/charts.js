@@ -101,7 +101,7 @@
 
   /** Axes that fit the entries under comparison, from their second tenth on. */
   function framed(key, inTime, scale) {
-    const there = shown().filter((e) => !data.entries[e].control && data.curves[e]?.[key]);
+    const there = shown().filter((e) => data.entries[e].rival && data.curves[e]?.[key]);
     const done = there.filter((e) => data.entries[e].state === "done");
     const rivals = done.length ? done : there;
     if (!rivals.length) return { x: {}, y: {} };
@@ -171,7 +171,7 @@
   function tradeoff(key) {
     const cost = data.costs.find((one) => one.key === key);
     const there = ordered().filter((e) => data.points[e] && data.points[e][key] !== null);
-    const rivals = there.filter((e) => !data.entries[e].control);
+    const rivals = there.filter((e) => data.entries[e].rival);
     const framing = (rivals.length ? rivals : there).map((e) => data.points[e]);
     const low = Math.min(...framing.map((point) => point[key]));
     const high = Math.max(...framing.map((point) => point[key]));
@@ -244,8 +244,8 @@
     const under = shown().filter((e) => data.points[e] && data.points[e].accuracy < data.floor);
     const named = under.map((e) => `${data.entries[e].label} (${data.points[e].accuracy.toFixed(1)} %)`);
     const text = named.length ? `Below the axes: ${named.join(", ")}. ` : "";
-    const controls = shown().some((e) => data.entries[e].control && !under.includes(e));
-    note("tradeoffs", text + (controls || named.length ? "Axes fit the entries under comparison; double-click a figure to see every point." : ""));
+    const others = shown().some((e) => !data.entries[e].rival && !under.includes(e));
+    note("tradeoffs", text + (others || named.length ? "Axes fit the entries under comparison; double-click a figure to see every point." : ""));
   }
 
   // --- firing rates ------------------------------------------------------------------------------
@@ -396,7 +396,7 @@
 
   /** Fit the entries under comparison; a control may lie far below. */
   function stepsRange() {
-    const rivals = shown().filter((e) => !data.entries[e].control && data.steps[e]);
+    const rivals = shown().filter((e) => data.entries[e].rival && data.steps[e]);
     const values = rivals.flatMap((e) => [...data.steps[e].low, ...data.steps[e].high]);
     for (const e of shown()) {
       if (data.points[e] && !data.entries[e].spiking && !data.entries[e].control) values.push(data.points[e].accuracy);
@@ -519,7 +519,7 @@
       if (kind === "raster") {
         const z = layer.shown.map((neuron) => {
           const train = Array(end).fill(0);
-          for (const t of spikes.get(neuron)) if (t >= 1 && t <= end) train[t - 1] = 1;
+          for (const t of spikes.get(neuron)) if (t < end) train[t] = 1; // from 0
           return train;
         });
         drawn.push({
@@ -538,14 +538,16 @@
           drawn.push({
             xaxis: `x${id}`, yaxis: `y${id}`, x: v.map((_, t) => t + 1), y: v, mode: end <= 32 ? "lines+markers" : "lines",
             line: { color: colour(tone), width: 1.6 },
-            marker: { size: 6, symbol: v.map((_, t) => (spikes.get(neuron)?.includes(t + 1) ? "triangle-up" : "circle-open")) },
+            marker: { size: 6, symbol: v.map((_, t) => (spikes.get(neuron)?.includes(t) ? "triangle-up" : "circle-open")) },
             hovertemplate: `neuron ${neuron}: v = %{y:.3f} at t = %{x}<extra></extra>`,
           });
         });
-        if (layer.v_th !== null && layer.v_th !== undefined) {
+        const levels = layer.levels?.length ? layer.levels : [layer.v_th ?? null];
+        for (const level of new Set(levels)) {
+          if (level === null) continue;
           drawn.push({
-            xaxis: `x${id}`, yaxis: `y${id}`, x: [0.5, end + 0.5], y: [layer.v_th, layer.v_th], mode: "lines",
-            line: { color: colour("--soft"), width: 1.2, dash: "dash" }, hovertemplate: `threshold ${layer.v_th}<extra></extra>`,
+            xaxis: `x${id}`, yaxis: `y${id}`, x: [0.5, end + 0.5], y: [level, level], mode: "lines",
+            line: { color: colour("--soft"), width: 1.2, dash: "dash" }, hovertemplate: `threshold ${level}<extra></extra>`,
           });
         }
         Object.assign(axes[`yaxis${id}`], { title: { text: "v" }, nticks: 4 });
