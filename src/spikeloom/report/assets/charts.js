@@ -609,22 +609,22 @@
   const places = page.all(".plot").map((place) => ({ place, name: place.dataset.chart, near: false, stale: true }));
   const draw = (chart) => (chart.startsWith("cost:") ? tradeoff(chart.slice(5)) : charts[chart]());
 
+  // one figure per frame, so that the page answers between two of them
   let queued = false;
-  function paintNear() {
-    queued = false;
-    for (const one of places) {
-      if (!one.near || !one.stale) continue;
-      one.stale = false;
-      const [traces, arrangement] = draw(one.name);
-      Plotly.react(one.place, traces, arrangement, CONFIG);
-    }
+  function paintNext() {
+    const one = places.find(({ near, stale }) => near && stale);
+    queued = one !== undefined;
+    if (!one) return;
+    one.stale = false;
+    const [traces, arrangement] = draw(one.name);
+    Plotly.react(one.place, traces, arrangement, CONFIG);
+    requestAnimationFrame(paintNext);
   }
   function redraw(names) {
     for (const one of places) if (!names || names.includes(one.name)) one.stale = true;
-    if (!queued) {
-      queued = true;
-      requestAnimationFrame(paintNear);
-    }
+    if (queued) return;
+    queued = true;
+    requestAnimationFrame(paintNext);
   }
 
   const watcher = new IntersectionObserver(
