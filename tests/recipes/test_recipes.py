@@ -8,7 +8,7 @@ import torch
 from spikeloom.data import DATA
 from spikeloom.nets.build import Plan as NetPlan
 from spikeloom.rules.base import RULES
-from spikeloom.train.compare import read_comparison
+from spikeloom.train.plan import read_comparison
 from spikeloom.train.setup import set_up
 
 ROOT = Path(__file__).parents[2]
@@ -51,4 +51,4 @@ def test_every_row_of_the_demo_can_be_built():
 
 def test_the_demo_compares_every_rule():
     plan = read_comparison(ROOT / "recipes" / "demo.toml")
-    assert {row.recipe.stage.rule.name for row in plan.rows} == set(RULES.names())
+    assert {row.recipe.last.rule.name for row in plan.rows} == set(RULES.names())

@@ -1,14 +1,16 @@
 """The command `spikeloom`."""
 
-import re
+import os
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
-from spikeloom.base.errors import SpikeloomError
+from spikeloom.base.errors import SpikeloomError, Stopped, too_big
+from spikeloom.cli.check import check
 from spikeloom.cli.compare import compare
 from spikeloom.cli.list import list_names
+from spikeloom.cli.new import new
 from spikeloom.cli.report import report
 from spikeloom.cli.train import train
 
@@ -22,9 +24,8 @@ app.command("list")(list_names)
 app.command("train")(train)
 app.command("compare")(compare)
 app.command("report")(report)
-
-_TOO_BIG = re.compile("memory|bad_alloc|Storage size|Overflow when unpacking")
-"""How torch says that a tensor does not fit."""
+app.add_typer(new, name="new")
+app.add_typer(check, name="check")
 
 
 def _show_version(wanted: bool) -> None:
@@ -48,19 +49,23 @@ def main() -> None:
     """Run the command; a user's mistake becomes one line and exit code 2."""
     try:
         app()
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        sys.exit(130)
     except SpikeloomError as error:
         _stop(str(error))
     except (MemoryError, RuntimeError, TypeError) as error:
-        if not (isinstance(error, MemoryError) or _TOO_BIG.search(str(error))):
+        message = too_big(error)
+        if message is None:
             raise
-        came = (str(error) or "no memory").splitlines()[0]
-        _stop(f"memory: expected a run that fits, got '{came}'; make net, batch or steps smaller.")
+        _stop(message)
     except SystemExit as end:
         if end.code == 130:  # typer's for an interrupt
-            typer.echo("stopped; finished epochs are in the run folder.", err=True)
+            typer.echo("stopped at once; go on with --resume and the run folder.", err=True)
         raise
 
 
 def _stop(message: str) -> NoReturn:
-    typer.secho(f"error: {' '.join(message.split())}", fg="red", err=True)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
+        typer.secho(f"error: {' '.join(message.split())}", fg="red", err=True)
     sys.exit(2)

@@ -1,12 +1,18 @@
 """``spikeloom train``: one recipe, one run folder."""
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.cli.progress import watcher
+from spikeloom.cli.stopping import stoppable
+
+if TYPE_CHECKING:
+    from spikeloom.train.recipe import Recipe
 
 Set = Annotated[
     list[str] | None,
@@ -15,33 +21,82 @@ Set = Annotated[
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe file (TOML); not needed with --resume.")
+    ] = None,
     changes: Set = None,
     seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default runs/<name>/seed<seed>.")
     ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to go on with, from where it stopped.")
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes that share each batch; torchrun sets it.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, ...")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     force: Annotated[bool, typer.Option(help="Replace a run that is already there.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print the result only.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Also print every phase.")] = False,
+    tensorboard: Annotated[bool, typer.Option(help="Write curves for TensorBoard.")] = False,
 ) -> None:
     """Train a recipe; write its run folder and print what came out."""
     from spikeloom.report.table import entry_rows, to_text
     from spikeloom.train.loop import train as run
+    from spikeloom.train.progress import all_of
+    from spikeloom.train.runs import stored_recipe
+    from spikeloom.train.tensorboard import TensorBoardProgress
+
+    if resume is not None and (out is not None or force):
+        raise ConfigError(
+            "train: expected --resume without --out and --force, got both; --resume writes where "
+            "the run lies."
+        )
+    if devices is None and "TORCHELASTIC_RUN_ID" in os.environ:
+        devices = int(os.environ["WORLD_SIZE"])
+    given = {"seed": seed, "devices": devices, "precision": precision, "device": device}
+    given = {key: value for key, value in given.items() if value is not None}
+    if recipe is not None:
+        checked = read_changed(recipe, changes, given)
+    elif resume is None:
+        raise ConfigError("train: expected a recipe file or --resume RUN, got none; name one.")
+    elif changes or given.keys() - {"devices"}:
+        raise ConfigError(
+            "train: expected --resume alone or with the same recipe, got changes; a run goes on as "
+            "it began."
+        )
+    else:
+        checked = stored_recipe(resume)
+    folder = resume or out or Path("runs") / checked.name / f"seed{checked.seed}"
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    curves = [TensorBoardProgress(folder)] if tensorboard else []
+    with stoppable() as stop, watcher(quiet=quiet, verbose=verbose, console=console) as shown:
+        outcome = run(
+            checked,
+            folder,
+            progress=all_of(shown, *curves),
+            overwrite=force,
+            resume=resume is not None,
+            stop=stop,
+        )
+    if outcome.bench is not None and not outcome.bench.team.first:
+        return
+    if outcome.bench is None:
+        console.print("nothing left to do: the run is finished.")
+    label = " + ".join(stage["rule"] for stage in outcome.record["stages"])
+    entry = {"label": label, "control": False, "runs": [outcome.record]}
+    console.print(to_text(entry_rows([entry])))
+    console.print(f"run folder: {folder}")
+
+
+def read_changed(path: Path, changes: list[str] | None, given: dict[str, Any]) -> "Recipe":
+    """Read a recipe file, changed by --set and by options of their own."""
     from spikeloom.train.recipe import build_recipe
     from spikeloom.train.tables import read_toml
 
-    table = changed(read_toml(recipe), changes)
-    for key, value in (("seed", seed), ("precision", precision), ("device", device)):
-        if value is not None:
-            table[key] = value
-    checked = build_recipe(table, str(recipe))
-    folder = out or Path("runs") / checked.name / f"seed{checked.seed}"
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    outcome = run(checked, folder, progress=epoch_printer(console), overwrite=force)
-    entry = {"label": checked.stage.rule.name, "control": False, "runs": [outcome.record]}
-    console.print(to_text(entry_rows([entry])))
-    console.print(f"run folder: {folder}")
+    return build_recipe(changed(read_toml(path), changes) | given, str(path))
 
 
 def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
@@ -60,16 +115,3 @@ def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
             )
         table = override(table, path, parse_value(value), "--set")
     return table
-
-
-def epoch_printer(console: Console, prefix: str = "") -> Any:
-    """Return a function that prints one line per epoch."""
-
-    def show(entry: dict[str, Any]) -> None:
-        console.print(
-            f"{prefix}epoch {entry['epoch'] + 1:3d}  loss {entry['loss']:.4f}  "
-            f"train {100 * entry['accuracy']:.2f} %  val {100 * entry['val_accuracy']:.2f} %  "
-            f"{entry['seconds']:.1f} s"
-        )
-
-    return show

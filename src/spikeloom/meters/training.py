@@ -3,7 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +134,8 @@ def peak_allocated(call: Callable[[], object], device: torch.device | str = "cpu
         ConfigError: another device than a CPU or a CUDA device.
     """
     where = torch.device(device)
-    gc.collect()
     if where.type == "cuda":
+        gc.collect()
         torch.cuda.synchronize(where)
         torch.cuda.reset_peak_memory_stats(where)
         before = torch.cuda.memory_allocated(where)
@@ -146,6 +146,23 @@ def peak_allocated(call: Callable[[], object], device: torch.device | str = "cpu
         raise ConfigError(
             f"meters.training: expected a cpu or cuda device, got '{where}'; measure there."
         )
+    return highest(allocations(call))
+
+
+def allocations(call: Callable[[], object]) -> list[int]:
+    """Return what a call takes from the CPU's allocator and gives back, in bytes, in order.
+
+    A release is negative. The order of events does not depend on the batch size as long as the
+    same operators run, so the events of two sizes can be matched one by one.
+
+    Args:
+        call: what to watch; it cannot run inside another profiler.
+
+    Example:
+        >>> allocations(lambda: torch.ones(8))
+        [32, -32]
+    """
+    gc.collect()
     watched = profile(use_cpu=True, profile_memory=True)
     with _silence():
         watched.__enter__()
@@ -158,8 +175,18 @@ def peak_allocated(call: Callable[[], object], device: torch.device | str = "cpu
     events: list[Any] = watched.kineto_results.events()
     changes = [event for event in events if event.name() == "[memory]"]
     changes.sort(key=lambda event: event.start_ns())
-    used = peak = 0
+    return [change.nbytes() for change in changes]
+
+
+def highest(changes: Iterable[float]) -> int:
+    """Return the highest running sum of changes, 0 at least.
+
+    Example:
+        >>> highest([3, 4, -5, 1])
+        7
+    """
+    used = peak = 0.0
     for change in changes:
-        used += change.nbytes()
+        used += change
         peak = max(peak, used)
-    return peak
+    return round(peak)

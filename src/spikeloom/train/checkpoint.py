@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run folder; a newer library opens older runs or says what to do."""
 
 
@@ -22,7 +22,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         ConfigError: the folder cannot be written; the old content stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
@@ -41,18 +41,24 @@ def remove(path: Path) -> None:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    with _writing(path):
+    with writing(path):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Word what goes wrong when a place is written.
+
+    Raises:
+        ConfigError: the system refuses.
+    """
     try:
         yield
     except OSError as error:
+        came = error.strerror or error
         raise ConfigError(
-            f"{path}: expected a folder that can be written, got '{error.strerror}'; choose "
-            "another place with --out or free some space."
+            f"{path}: expected a folder that can be written, got '{came}'; choose another place "
+            "with --out or free some space."
         ) from None
 
 
@@ -67,27 +73,59 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     write_bytes(path, text.encode())
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors."""
+def write_weights(
+    path: Path, tensors: Mapping[str, Tensor], extra: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors, with texts in the header."""
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(plain, metadata={"format": str(FORMAT)}))
+    write_bytes(path, save(plain, metadata={"format": str(FORMAT)} | dict(extra or {})))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read tensors; runs no code from the file.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing, damaged or of a newer format.
+    """
+    return read_tensors(path)[0]
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and the texts in the header; runs no code from the file.
+
+    Raises:
+        DataError: the file is missing, damaged or of a newer format.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        return load(path.read_bytes())
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        content = path.read_bytes()
+        tensors = load(content)
+        end = 8 + int.from_bytes(content[:8], "little")
+        extra = json.loads(content[8:end]).get("__metadata__", {})
+    except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
         raise _damaged(path, "a safetensors file", error) from None
+    check_format(path, extra.get("format"))
+    return tensors, extra
+
+
+def check_format(path: Path, version: object) -> None:
+    """Refuse what a newer library wrote.
+
+    Raises:
+        DataError: the version is newer than this library's, or no number.
+    """
+    if version is None:
+        return
+    text = str(version)
+    if not text.isdecimal() or int(text) > FORMAT:
+        raise DataError(
+            f"{path}: expected a run of format {FORMAT} or older, got '{text[:20]}'; update "
+            "spikeloom to open it."
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -102,6 +140,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise _damaged(path, "a JSON record", error) from None
     if not isinstance(record, dict):
         raise _damaged(path, "a JSON record", f"a {type(record).__name__}")
+    check_format(path, record.get("format"))
     return record
 
 

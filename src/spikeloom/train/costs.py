@@ -1,13 +1,12 @@
 """The cost record of a run: parameters, operations, energy, training memory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from spikeloom.meters.base import Spread, watch
+from spikeloom.meters.clock import time_interleaved
 from spikeloom.meters.energy import FP32, INT32, NOTE, paper_energy, strict_energy
 from spikeloom.meters.memory import memory_accesses
 from spikeloom.meters.operations import OperationMeter
@@ -15,8 +14,11 @@ from spikeloom.meters.record import OperationRecord
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
 from spikeloom.meters.training import count_operations, peak_allocated
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
-from spikeloom.train.learn import learn
-from spikeloom.train.setup import Workbench, batches, snapshot
+from spikeloom.train.setup import Workbench, batches
+from spikeloom.train.unchanged import one_call, training_size, unchanged
+
+LATENCY_ROUNDS = 11
+"""Timed passes of one sample; the record holds their median."""
 
 METERED_SAMPLES = 1000
 """Test samples the meters watch; the standard errors in the record say whether that is enough."""
@@ -27,8 +29,9 @@ def measure_costs(bench: Workbench) -> dict[str, Any]:
 
     Joules are a model, not a measurement. The net is left as it was.
     """
-    with _unchanged(bench):
+    with unchanged(bench):
         operations, spikes = _metered(bench)
+        inference = _inference(bench)
         training = _training(bench)
     return {
         "note": f"energies: {NOTE}, in pJ per inference",
@@ -55,30 +58,10 @@ def measure_costs(bench: Workbench) -> dict[str, Any]:
             )
         },
         "energy": _energies(operations),
+        "inference": inference,
         "training": training,
         "layers": _layers(operations, spikes),
     }
-
-
-@contextmanager
-def _unchanged(bench: Workbench) -> Iterator[None]:
-    """Put weights, buffers, modes, gradients and the rule's memory back afterwards."""
-    modules, rule = bench.modules(), bench.rule
-    weights = snapshot(modules)
-    memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
-    modes = [(one, one.training) for one in modules.modules()]
-    grads = [(one, one.grad) for one in (*modules.parameters(), *rule.parameters())]
-    for one, _ in grads:
-        one.grad = None
-    try:
-        yield
-    finally:
-        modules.load_state_dict(weights)
-        rule.load_state_dict(memory)
-        for one, mode in modes:
-            one.training = mode
-        for one, grad in grads:
-            one.grad = grad
 
 
 def _metered(bench: Workbench) -> tuple[OperationRecord, SpikeRecord]:
@@ -121,29 +104,26 @@ def _energies(record: OperationRecord) -> dict[str, Any]:
     return energies
 
 
+@torch.no_grad()
+def _inference(bench: Workbench) -> dict[str, Any]:
+    """Time the prediction of one encoded sample, all T steps, on the run's device and threads."""
+    bench.modules().eval()
+    sample = bench.batch(bench.splits.test, torch.tensor([0]), epoch=0, part="test")
+    calls = {"one": lambda: predict(bench, sample)}
+    timing = time_interleaved(calls, rounds=LATENCY_ROUNDS)["one"]
+    return {"batch": 1, "ms_per_sample": 1e3 * timing.median, "rounds": timing.rounds}
+
+
 def _training(bench: Workbench) -> dict[str, Any]:
     """Measure one call of the rule on a batch of the recipe's size, without updating anything."""
-    bench.modules().train()
-    size = min(bench.stage.batch, len(bench.splits.train))
-    batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
-    trained = [one for _, one in bench.parameters()]
-
-    def clear() -> None:
-        for one in trained:
-            one.grad = None
-
-    def once() -> None:
-        learn(bench, batch, clear)
-        clear()
-
-    peak = 0
-    for _ in range(2):  # the first call also makes what is made once
-        peak = peak_allocated(once, bench.fabric.device)
+    size = training_size(bench)
+    once, input_bytes = one_call(bench, size)
+    peak = peak_allocated(once, bench.fabric.device)
     forward, backward = count_operations(once).per_sample(size)
     return {
         "batch": size,
         "peak_bytes": peak,
-        "input_bytes": batch.xs.untyped_storage().nbytes(),
+        "input_bytes": input_bytes,
         "forward_macs": forward,
         "backward_macs": backward,
     }

@@ -31,3 +31,14 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Name what differs between two environments, e.g. "threads (2, now 1)"; empty for nothing."""
+    packages = [record.get("packages", {}) for record in (one, other)]
+    old, new = (
+        {key: value for key, value in record.items() if key != "packages"} | named
+        for record, named in zip((one, other), packages, strict=True)
+    )
+    changed = [key for key in new if old.get(key) != new[key]]
+    return ", ".join(f"{key} ({old.get(key)}, now {new[key]})" for key in changed)

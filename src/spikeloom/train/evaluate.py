@@ -1,14 +1,17 @@
 """Evaluation: accuracy and loss on samples that chose nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeloom.base.errors import NumericalError
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
 from spikeloom.train.faults import check_loss
+from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.setup import Workbench, batches
 
 EVALUATION_BATCH = 256
@@ -35,27 +38,50 @@ def predict(bench: Workbench, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def evaluate(bench: Workbench, samples: Samples, part: str) -> Score:
+def evaluate(
+    bench: Workbench,
+    samples: Samples,
+    part: str,
+    *,
+    watch: Progress = SILENT,
+    poll: Callable[[], None] = lambda: None,
+) -> Score:
     """Run the net on samples and compare its predictions with the labels.
 
-    The loss is the cross entropy of the head's prediction, whatever the head trains with.
+    The loss is the cross entropy of the head's prediction, whatever the head trains with. Several
+    processes share the samples.
 
     Args:
         bench: what to run.
         samples: on what.
         part: name of the part; its random streams are its own, and the same at every call.
+        watch: told of the advance.
+        poll: called between batches; may raise to stop.
 
     Raises:
         NumericalError: the loss is not finite.
     """
     bench.net.eval()
     bench.head.eval()
-    hits, total = 0, 0.0
-    for index in batches(len(samples), EVALUATION_BATCH, None):
-        batch = bench.batch(samples, index, epoch=0, part=part)
-        _, logits = predict(bench, batch)
-        hits += int((logits.argmax(1) == batch.target).sum())
-        loss = float(F.cross_entropy(logits, batch.target, reduction="sum"))
-        check_loss(bench, batch, part, loss)
-        total += loss
-    return Score(hits / len(samples), total / len(samples), len(samples))
+    team, fault = bench.team, None
+    hits, total, seen = 0, 0.0, 0
+    watch.phase(part, len(samples))
+    for whole in batches(len(samples), EVALUATION_BATCH, None):
+        poll()
+        index = team.share(whole)
+        if len(index):
+            batch = bench.batch(samples, index, epoch=0, part=part)
+            _, logits = predict(bench, batch)
+            hits += int((logits.argmax(1) == batch.target).sum())
+            loss = float(F.cross_entropy(logits, batch.target, reduction="sum"))
+            try:
+                check_loss(bench, batch, part, loss)
+            except NumericalError as error:
+                fault = error
+                break
+            total += loss
+            seen += len(index)
+        watch.advance(len(whole), accuracy=hits / max(1, seen))
+    team.agree(fault)
+    sums = team.sum(hits, total)
+    return Score(sums[0] / len(samples), sums[1] / len(samples), len(samples))

@@ -19,8 +19,9 @@ def check_loss(bench: Workbench, batch: Batch, where: str, loss: float) -> None:
     """
     if not math.isfinite(loss):
         raise NumericalError(
-            f"{where}: expected a finite loss, got {loss}, {_first_fault(bench, batch)}; lower "
-            "the learning rate or check the input."
+            f"{where}: expected a finite loss, got {loss}, "
+            f"{first_fault(bench, batch) or 'first in the head'}; lower the learning rate or check "
+            "the input."
         )
 
 
@@ -46,11 +47,12 @@ class _FaultFinder:
 
 
 @torch.no_grad()
-def _first_fault(bench: Workbench, batch: Batch) -> str:
+def first_fault(bench: Workbench, batch: Batch) -> str | None:
+    """Name the layer and step where a value of the net is first not finite, None for nowhere."""
     finder = _FaultFinder()
     training = bench.net.training
     bench.net.eval()  # no statistics move, no masks are drawn
     with bench.net.observe(finder), bench.fabric.autocast():
         bench.net.run_by_time(batch.xs)
     bench.net.train(training)
-    return f"first in the {finder.fault or 'head'}"
+    return finder.fault and f"first in the {finder.fault}"

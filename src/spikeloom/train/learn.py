@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from spikeloom.base.errors import NumericalError
 from spikeloom.base.types import Batch
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss, Objective
@@ -11,25 +12,41 @@ from spikeloom.rules.base import RuleReport
 from spikeloom.train.faults import check_loss
 from spikeloom.train.setup import Workbench
 
+Faulty = Callable[[NumericalError], None]
 
-def learn(bench: Workbench, batch: Batch, commit: Callable[[], None]) -> RuleReport:
+
+def at_once(error: NumericalError) -> None:
+    """Raise the error here and now."""
+    raise error
+
+
+def learn(
+    bench: Workbench, batch: Batch, commit: Callable[[], None], *, faulty: Faulty = at_once
+) -> RuleReport:
     """Let the rule learn from one batch.
+
+    Args:
+        bench: what learns.
+        batch: from what.
+        commit: called by the rule when an update is due.
+        faulty: told of a loss that is not finite.
 
     Raises:
         NumericalError: a loss is not finite; nothing was updated with it.
     """
-    objective = _Checked(bench, batch, bench.head.bind(batch.target, batch.rng))
+    objective = _Checked(bench, batch, bench.head.bind(batch.target, batch.rng), faulty)
     with bench.fabric.autocast():
         return bench.rule.learn(bench.net, batch, objective, commit)
 
 
 class _Checked:
-    """An objective that stops the run where the loss is not finite."""
+    """An objective that tells of a loss that is not finite."""
 
-    def __init__(self, bench: Workbench, batch: Batch, inner: Objective) -> None:
+    def __init__(self, bench: Workbench, batch: Batch, inner: Objective, faulty: Faulty) -> None:
         self.bench = bench
         self.batch = batch
         self.inner = inner
+        self.faulty = faulty
 
     def __call__(self, h: Tensor, ops: Ops = PLAIN) -> Loss:
         return self._passed(self.inner(h, ops))
@@ -38,5 +55,8 @@ class _Checked:
         return self._passed(self.inner.over(hs, ops))
 
     def _passed(self, loss: Loss) -> Loss:
-        check_loss(self.bench, self.batch, "training", loss.value.item())
+        try:
+            check_loss(self.bench, self.batch, "training", loss.value.item())
+        except NumericalError as error:
+            self.faulty(error)
         return loss

@@ -1,42 +1,41 @@
-"""The one training loop, for every rule."""
+"""A run from its recipe to its record; it can stop anywhere and go on."""
 
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from spikeloom.base.errors import ConfigError, NumericalError
-from spikeloom.base.seeding import derive_seed
-from spikeloom.data import Splits
-from spikeloom.nets.grammar import write
-from spikeloom.train import checkpoint
-from spikeloom.train.costs import measure_costs
-from spikeloom.train.environment import environment
-from spikeloom.train.evaluate import evaluate
-from spikeloom.train.learn import learn
+from spikeloom.data import Splits, load_data
+from spikeloom.train import checkpoint, runs
+from spikeloom.train.environment import difference, environment
+from spikeloom.train.loop_stage import StageLoop
+from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
-from spikeloom.train.setup import (
-    Workbench,
-    batches,
-    make_optimizer,
-    make_schedule,
-    set_up,
-    snapshot,
-)
+from spikeloom.train.record import finish
+from spikeloom.train.runs import RunFolder
+from spikeloom.train.setup import Workbench, make_fabric, prepare, set_up
+from spikeloom.train.state import State, Stored
 
-Progress = Callable[[dict[str, Any]], None]
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Do not stop."""
+    return False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves: its record (also in result.json) and its live objects."""
+    """What a run leaves: its record (also in result.json) and its live objects.
+
+    `bench` is None where a finished run was found and nothing had to be done.
+    """
 
     record: dict[str, Any]
-    bench: Workbench
+    bench: Workbench | None
 
 
 def train(
@@ -44,165 +43,161 @@ def train(
     out: Path | None = None,
     *,
     splits: Splits | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     overwrite: bool = False,
+    resume: bool = False,
+    final: bool = True,
+    stop: Stop = never,
 ) -> Outcome:
-    """Train as the recipe says; select on validation, test once.
+    """Train as the recipe says, stage after stage; select on validation, test once.
+
+    Killed at any moment, a run that is resumed ends with the same weights, metrics and accuracies
+    to the bit as one that was left alone, on the same machine with the same number of threads.
 
     Args:
         recipe: what to do.
         out: run folder; None writes nothing.
         splits: data already loaded.
-        progress: called with each epoch's metrics.
-        overwrite: whether a folder that already holds a run may be replaced.
+        progress: told what happens.
+        overwrite: whether a run that is already there may be replaced.
+        resume: go on with the run in the folder; a finished one is returned as it is, an empty
+            folder begins one.
+        final: test and measure costs at the end; without, the test part stays unused.
+        stop: asked between batches; true saves the run and stops it.
 
     Raises:
-        ConfigError: a setting does not fit, or the folder holds another run.
-        NumericalError: a value stopped being finite; the last good weights stay on disk.
+        ConfigError: a setting does not fit, or the folder holds another run, is in use or cannot be
+            written.
+        NumericalError: a value stopped being finite; the last good state stays on disk.
+        Stopped: `stop` said so; the message says how to go on.
     """
-    if out is not None and (out / "recipe.json").exists() and not overwrite:
-        raise ConfigError(
-            f"{out}: expected a new run folder, found a run; choose another with --out or pass "
-            "--force to replace it."
+    fabric = make_fabric(recipe)
+    first = fabric.global_rank == 0
+    with RunFolder(out if first else None) as folder:
+        if folder.path is not None:
+            runs.claim(folder.path, recipe, overwrite=overwrite, resume=resume)
+        if out is not None and resume:
+            done = runs.stored_result(out, recipe)
+            if done is not None and (done.get("final", True) or not final):
+                return Outcome(done, None)
+        _launch(fabric)
+        splits = load(recipe, progress) if splits is None else splits
+        return _run(
+            recipe,
+            folder,
+            _found(out, recipe) if resume else None,
+            fabric=fabric,
+            splits=splits,
+            progress=progress if first else SILENT,
+            final=final,
+            stop=stop,
         )
-    bench = set_up(recipe, splits)
-    stage = recipe.stage
-    if out is not None:
-        for old in ("result.json", "metrics.jsonl", "weights.safetensors"):
-            checkpoint.remove(out / old)
-        checkpoint.write_json(out / "recipe.json", recipe.model_dump(mode="json"))
-        checkpoint.write_json(out / "environment.json", environment(bench.fabric))
-    optimizer = make_optimizer(stage.optimizer, [one for _, one in bench.parameters()])
-    schedule = make_schedule(stage.schedule, optimizer, stage.epochs)
-    metrics: list[dict[str, Any]] = []
-    kept: dict[str, Any] = {}
-    best: dict[str, Tensor] = {}
-    for epoch in range(stage.epochs):
-        try:
-            entry = _epoch(bench, optimizer, epoch, float(schedule.get_last_lr()[0]))
-        except NumericalError as error:
-            last = f" The run folder keeps epoch {kept['epoch'] + 1}." if kept and out else ""
-            raise NumericalError(f"epoch {epoch + 1}: {error}{last}") from None
-        schedule.step()
-        metrics.append(entry)
-        better = not kept or entry["val_accuracy"] > kept["val_accuracy"]
-        if better or stage.select == "last":
-            kept = entry
-            if stage.select == "best":
-                best = snapshot(bench.modules())
-            if out is not None:
-                checkpoint.write_weights(out / "weights.safetensors", bench.modules().state_dict())
-        if out is not None:
-            checkpoint.write_lines(out / "metrics.jsonl", metrics)
-        if progress is not None:
-            progress(entry)
-    if best:
-        bench.modules().load_state_dict(best)
-    record = _record(bench, metrics, kept)
-    if out is not None:
-        checkpoint.write_json(out / "result.json", record)
+
+
+def _run(
+    recipe: Recipe,
+    folder: RunFolder,
+    stored: Stored | None,
+    *,
+    fabric: "Fabric",
+    splits: Splits,
+    progress: Progress,
+    final: bool,
+    stop: Stop,
+) -> Outcome:
+    state = State() if stored is None else stored.state
+    last = len(recipe.stages) - 1
+    number = min(state.stage, last)
+    bench = set_up(recipe, splits, stage=number, fabric=fabric)
+    for row in range(number + 1, last + 1):  # what does not fit shows now
+        set_up(recipe, splits, stage=row, fabric=fabric)
+    _open(folder, recipe, bench, state, fresh=stored is None, progress=progress)
+    progress.plan(sum(stage.epochs for stage in recipe.stages), done=len(state.curve))
+    loop = StageLoop(bench, folder, state, progress, stop)
+    if stored is not None:
+        stored.restore(bench, loop.optimizer)
+        loop.publish()
+    loop.run()
+    for row in range(number + 1, last + 1):
+        after = set_up(recipe, splits, stage=row, fabric=fabric, prepared=False)
+        hand_on(bench, after)
+        prepare(after)
+        bench = after
+        StageLoop(bench, folder, state, progress, stop).run()
+    record = finish(bench, folder, state, progress=progress, final=final, stop=stop)
+    progress.close()
     return Outcome(record, bench)
 
 
-def _epoch(
-    bench: Workbench, optimizer: torch.optim.Optimizer, epoch: int, lr: float
-) -> dict[str, float]:
-    """Train for one pass over the training part, then validate; return the metrics."""
-    entry = {"epoch": epoch, "lr": lr} | _one_pass(bench, optimizer, epoch)
-    _check_weights(bench)
-    score = evaluate(bench, bench.splits.validation, "validation")
-    return entry | {"val_loss": score.loss, "val_accuracy": score.accuracy}
+def load(recipe: Recipe, progress: Progress = SILENT) -> Splits:
+    """Load the data a recipe names; decoding pictures for the first time is told of.
 
-
-def _one_pass(bench: Workbench, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
-    seed = derive_seed(bench.recipe.seed, epoch, "order")
-    bench.net.train(not bench.stage.freeze_body)  # a frozen body keeps its statistics too
-    bench.head.train()
-    commit = _Commit(bench, optimizer)
-    loss, hits, seen = 0.0, 0, 0
-    start = time.perf_counter()
-    train = bench.splits.train
-    for number, index in enumerate(batches(len(train), bench.stage.batch, seed)):
-        batch = bench.batch(train, index, epoch=epoch, part="train", number=number)
-        report = learn(bench, batch, commit)
-        size = batch.size
-        loss += float(report.loss) * size
-        hits += int((report.logits.argmax(1) == batch.target).sum())
-        seen += size
-    seconds = time.perf_counter() - start
-    return {"loss": loss / seen, "accuracy": hits / seen, "seconds": seconds}
-
-
-def _check_weights(bench: Workbench) -> None:
-    """Stop at weights that are not finite; spikes could hide them from the loss."""
-    for name, tensor in bench.modules().state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise NumericalError(
-                f"training: expected finite weights, got one that is not in '{name}'; lower the "
-                "learning rate."
-            )
-
-
-class _Commit:
-    """Step the optimizer on what a rule left in .grad, then project and zero."""
-
-    def __init__(self, bench: Workbench, optimizer: torch.optim.Optimizer) -> None:
-        self.bench = bench
-        self.optimizer = optimizer
-        self.named = bench.parameters()
-
-    def __call__(self) -> None:
-        grads = {name: one.grad for name, one in self.named if one.grad is not None}
-        if not torch.isfinite(nn.utils.get_total_norm(grads.values())):
-            # a norm may overflow where no gradient has
-            bad = [name for name, grad in grads.items() if not torch.isfinite(grad).all()]
-            if bad:
-                raise NumericalError(
-                    f"training: expected finite gradients, got one that is not for '{bad[0]}'; "
-                    "lower the learning rate or check the input."
-                )
-        self.optimizer.step()
-        self.bench.net.project()
-        self.bench.rule.project()
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.clear_autocast_cache()  # it may hold copies of the weights as they were
-
-
-def _record(
-    bench: Workbench, metrics: list[dict[str, Any]], kept: dict[str, Any]
-) -> dict[str, Any]:
-    """Test once, measure costs, and put the run's record together.
-
-    Args:
-        bench: with the weights that were kept.
-        metrics: of every epoch.
-        kept: of the epoch whose weights were kept.
+    Raises:
+        ConfigError, DataError: as `load_data`.
     """
-    stage = bench.stage
-    test = evaluate(bench, bench.splits.test, "test")
-    costs = measure_costs(bench)
-    return {
-        "format": checkpoint.FORMAT,
-        "name": bench.recipe.name,
-        "seed": bench.recipe.seed,
-        "net": write(bench.net.spec),
-        "ann_net": write(bench.net.spec.as_ann()),
-        "data": bench.recipe.data.name,
-        "rule": stage.rule.name,
-        "rule_options": stage.rule.options,
-        "steps": bench.steps,
-        "epochs": stage.epochs,
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-        "test_samples": test.samples,
-        "val_accuracy": kept["val_accuracy"],
-        "train_seconds": sum(entry["seconds"] for entry in metrics),
-        "facts": {
-            key: value
-            for key, value in asdict(bench.rule.facts).items()
-            if not isinstance(value, dict)
-        },
-        "source": str(bench.rule.facts.source),
-        "costs": costs,
-        "curve": metrics,
+    before = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal before
+        if before == 0:
+            progress.phase(f"decode {recipe.data.name}", total)
+        progress.advance(done - before)
+        before = done
+
+    return load_data(recipe.data.name, progress=told, **recipe.data.options)
+
+
+def hand_on(before: Workbench, after: Workbench) -> None:
+    """Start a stage with what the one before learned.
+
+    Weights and buffers of one name and shape are taken over: all synapses, norms and the head. What
+    only the next net has, such as thresholds after a ReLU net, keeps its initial value.
+    """
+    learned = before.modules().state_dict()
+    target = after.modules()
+    taken = {
+        name: learned[name] if name in learned and learned[name].shape == own.shape else own
+        for name, own in target.state_dict().items()
     }
+    target.load_state_dict(taken)
+
+
+def _open(
+    folder: RunFolder,
+    recipe: Recipe,
+    bench: Workbench,
+    state: State,
+    *,
+    fresh: bool,
+    progress: Progress,
+) -> None:
+    """Write what is known before training; say what a resumed run finds changed."""
+    folder.occupy()
+    here = environment(bench.fabric)
+    if not fresh:
+        if folder.has(runs.ENVIRONMENT):
+            changed = difference(checkpoint.read_json(folder / runs.ENVIRONMENT), here)
+            if changed:
+                state.warnings.append(f"resumed with other {changed}: bits may differ.")
+                progress.warn(state.warnings[-1])
+        return
+    folder.remove(*runs.FILES)
+    folder.write_json(runs.ENVIRONMENT, here)
+    folder.write_json(runs.RECIPE, recipe.model_dump(mode="json"))
+
+
+def _found(out: Path | None, recipe: Recipe) -> Stored | None:
+    """Return the state in the folder, None where there is none yet."""
+    if out is None or not (out / runs.STATE).exists():
+        return None
+    return Stored(out / runs.STATE, recipe)
+
+
+def _launch(fabric: "Fabric") -> None:
+    """Start the other processes, where there are to be some."""
+    if fabric.world_size > 1:
+        import logging
+
+        for room in ("fabric", "pytorch"):  # its greeting is no news to the user
+            logging.getLogger(f"lightning.{room}").setLevel(logging.WARNING)
+        fabric.launch()

@@ -10,14 +10,29 @@ class Progress:
     the next begins or `close` is called.
     """
 
-    def phase(self, name: str, total: int, unit: str = "images") -> None:
-        """Begin a phase of `total` units, e.g. "epoch 3/20", "validation", "decode cifar10"."""
+    def plan(self, epochs: int, done: int = 0) -> None:
+        """Take note of the whole run, for its time left.
+
+        Args:
+            epochs: of all stages together.
+            done: those that an earlier process finished, where a run is resumed.
+        """
+
+    def phase(self, name: str, total: int, unit: str = "images", *, done: int = 0) -> None:
+        """Begin a phase of `total` units, e.g. "epoch 3/20", "validation", "decode cifar10".
+
+        Args:
+            name: what is done, without a time or a number of units.
+            total: units in all.
+            unit: what is counted, in the plural.
+            done: units that an earlier process did; they count for the share, not for the speed.
+        """
 
     def advance(self, count: int, **figures: float) -> None:
         """Take note of `count` more units done; figures are means so far, e.g. loss, accuracy."""
 
     def epoch(self, entry: dict[str, Any]) -> None:
-        """Take note of an epoch's metrics."""
+        """Take note of an epoch's metrics; the epoch is over, its validation included."""
 
     def note(self, text: str) -> None:
         """Take note of one line worth reading, e.g. the predicted training memory."""
@@ -31,3 +46,41 @@ class Progress:
 
 SILENT = Progress()
 """Shows nothing."""
+
+
+class _All(Progress):
+    def __init__(self, *parts: Progress) -> None:
+        self.parts = parts
+
+    def plan(self, epochs: int, done: int = 0) -> None:
+        for part in self.parts:
+            part.plan(epochs, done)
+
+    def phase(self, name: str, total: int, unit: str = "images", *, done: int = 0) -> None:
+        for part in self.parts:
+            part.phase(name, total, unit, done=done)
+
+    def advance(self, count: int, **figures: float) -> None:
+        for part in self.parts:
+            part.advance(count, **figures)
+
+    def epoch(self, entry: dict[str, Any]) -> None:
+        for part in self.parts:
+            part.epoch(entry)
+
+    def note(self, text: str) -> None:
+        for part in self.parts:
+            part.note(text)
+
+    def warn(self, text: str) -> None:
+        for part in self.parts:
+            part.warn(text)
+
+    def close(self) -> None:
+        for part in self.parts:
+            part.close()
+
+
+def all_of(*parts: Progress) -> Progress:
+    """Return a progress that passes all news on to several, e.g. a terminal and TensorBoard."""
+    return parts[0] if len(parts) == 1 else _All(*parts)

@@ -1,14 +1,17 @@
 """Recipes: a run as typed, frozen values; a wrong key fails before any data is read."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from spikeloom.base.errors import ConfigError, unknown_name
 from spikeloom.data import DATA
+from spikeloom.data.augment import Augment
 from spikeloom.encoders import ENCODERS, Encoder
 from spikeloom.heads.base import HEADS
 from spikeloom.nets.codec import from_options, from_table
@@ -16,7 +19,7 @@ from spikeloom.nets.grammar import parse
 from spikeloom.nets.presets import PRESETS, preset
 from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.base import Unit
-from spikeloom.rules.base import RULES, LearningRule
+from spikeloom.train.stage import Choice, Stage
 from spikeloom.train.tables import Strict, build_model, placed, read_toml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -33,23 +36,6 @@ _BESIDE = {
     "preset": _DEFAULTS,
     "table": ("classes", "unit", *_DEFAULTS),
 }
-
-MOST = 1e6
-"""Largest rate or decay of an optimizer: beyond, its arithmetic overflows float32."""
-
-
-class Choice(Strict):
-    """Something found by name in a registry, with its options; a bare name is enough."""
-
-    model_config = ConfigDict(extra="allow")
-    bare: ClassVar[str | None] = "name"
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything besides the name."""
-        return dict(self.model_extra or {})
 
 
 class Net(Strict):
@@ -111,60 +97,6 @@ class Net(Strict):
         return from_table(Unit, table, "net.unit")  # pyright: ignore[reportAbstractUsage]
 
 
-class Optimizer(Strict):
-    """The optimizer: sgd, adam or adamw; a bare name is enough."""
-
-    bare: ClassVar[str | None] = "name"
-
-    name: Literal["sgd", "adam", "adamw"] = "adamw"
-    lr: Annotated[float, Field(gt=0, le=MOST)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, le=MOST)] = 0.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    @model_validator(mode="after")
-    def _momentum_is_sgds(self) -> "Optimizer":
-        if self.momentum and self.name != "sgd":
-            raise ValueError(f"expected momentum with sgd only, got {self.name}; drop it.")
-        return self
-
-
-class Schedule(Strict):
-    """Learning rate over the epochs of a stage: constant, cosine to 0, or steps."""
-
-    bare: ClassVar[str | None] = "name"
-
-    name: Literal["constant", "cosine", "step"] = "cosine"
-    every: Annotated[int, Field(ge=1)] = 1
-    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-
-
-class Stage(Strict):
-    """One way of training for a number of epochs.
-
-    Args:
-        rule: learning rule with options.
-        steps: T; rules for the ReLU net run at 1 whatever stands here.
-        epochs: passes over the training part.
-        batch: samples per update; the last batches differ by one sample at most.
-        optimizer, schedule: see there.
-        freeze_body: train the head alone (a control).
-        select: weights kept at the end: of the "last" epoch, or the "best" on validation.
-    """
-
-    rule: Choice
-    steps: Annotated[int, Field(ge=1)] = 6
-    epochs: Annotated[int, Field(ge=1)] = 10
-    batch: Annotated[int, Field(ge=1)] = 128
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
-    freeze_body: bool = False
-    select: Literal["last", "best"] = "last"
-
-    def learning_rule(self, where: str = "rule") -> LearningRule:
-        """Build the rule."""
-        return from_table(RULES.find(self.rule.name, where), self.rule.options, where)
-
-
 class Paper(Strict):
     """Which publication a recipe follows."""
 
@@ -189,10 +121,12 @@ class Recipe(Strict):
     Args:
         name: of the run folder.
         net, data, head, encoder: what is trained on what.
-        stages: one after the other; at present exactly one.
+        augment: random changes of training pictures, as `Augment` takes them.
+        stages: one after the other; weights are handed on by name.
         seed: of weights, order and every draw.
         precision: Lightning Fabric's names, e.g. "32-true", "bf16-mixed", "64-true".
         device: "auto", "cpu" or "cuda".
+        devices: how many processes share each batch.
         paper, published: what it reproduces.
     """
 
@@ -201,22 +135,28 @@ class Recipe(Strict):
     data: Choice
     head: Choice = Choice(name="softmax")
     encoder: Choice = Choice(name="constant")
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=1, strict=False)]
+    augment: dict[str, Any] = {}
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, strict=False)]
     seed: Seed = 0
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
     paper: Paper | None = None
     published: Published | None = None
 
     @property
-    def stage(self) -> Stage:
-        """The stage."""
-        return self.stages[0]
+    def last(self) -> Stage:
+        """The last stage: the one whose net is reported."""
+        return self.stages[-1]
 
     def build_encoder(self) -> Encoder:
         """Build the encoder."""
         kind = ENCODERS.find(self.encoder.name, "encoder")
         return from_table(kind, self.encoder.options, "encoder")
+
+    def build_augment(self) -> Augment | None:
+        """Build what changes training pictures; None for nothing."""
+        return from_table(Augment, self.augment, "augment") if self.augment else None
 
     def check(self) -> "Recipe":
         """Find every name and build everything that needs no data.
@@ -227,17 +167,25 @@ class Recipe(Strict):
         for row, stage in enumerate(self.stages):
             stage.learning_rule(f"stages.{row}.rule")
         self.build_encoder()
+        self.build_augment()
         self.net.spec()
         head = HEADS.find(self.head.name, "head")
         head(1, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
-        load = DATA.find(self.data.name, "data").load
-        load = getattr(load, "func", load)  # one loader may serve several sets, by partial
-        from_options(load, self.data.options, "data", skip=("root", "name"))
+        info = DATA.find(self.data.name, "data")
+        load = getattr(info.load, "func", info.load)  # one may serve several sets, by partial
+        skip = set(get_type_hints(load)) - set(info.options)
+        from_options(load, self.data.options, "data", skip=skip)
         return self
 
     def with_seed(self, seed: int) -> "Recipe":
         """Return the recipe with another seed."""
         return self.model_copy(update={"seed": seed})
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Return a short text that differs for recipes that differ."""
+    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -1,5 +1,6 @@
 """From a recipe to live objects: data, net, head, rule, optimizer, device."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,16 @@ from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.seeding import SampleRng, derive_seed
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples, Splits, load_data
+from spikeloom.data.augment import Augment
 from spikeloom.encoders import Encoder
 from spikeloom.heads.base import HEADS, Head
 from spikeloom.nets.codec import from_options
 from spikeloom.nets.net import SpikingNet
 from spikeloom.rules.base import LearningRule
-from spikeloom.train.recipe import HEAD_OWN, Optimizer, Recipe, Schedule, Stage
+from spikeloom.train.joint_norm import join_norms
+from spikeloom.train.processes import Team
+from spikeloom.train.recipe import HEAD_OWN, Recipe
+from spikeloom.train.stage import Optimizer, Stage
 from spikeloom.train.tables import placed
 
 if TYPE_CHECKING:
@@ -27,12 +32,15 @@ _DTYPES = {"64-true": torch.float64}
 
 @dataclass(frozen=True)
 class Workbench:
-    """All that one run works with."""
+    """All that one stage of a run works with."""
 
     recipe: Recipe
+    number: int
     fabric: "Fabric"
+    team: Team
     splits: Splits
     encoder: Encoder
+    augment: Augment | None
     net: SpikingNet
     head: Head
     rule: LearningRule
@@ -41,7 +49,7 @@ class Workbench:
     @property
     def stage(self) -> Stage:
         """The stage."""
-        return self.recipe.stage
+        return self.recipe.stages[self.number]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -67,10 +75,13 @@ class Workbench:
         self, samples: Samples, index: Tensor, *, epoch: int, part: str, number: int = 0
     ) -> Batch:
         """Encode some samples; draws depend on (seed, part, epoch, sample) alone."""
-        x, target = samples.take(index, dtype=self.dtype)
+        x, target = samples.raw(index)
         device = self.fabric.device
         rng = SampleRng(self.recipe.seed, epoch, index, stream=part)
-        x = x.to(device)
+        x = x.to(device)  # as stored: bytes travel faster than floats
+        if self.augment is not None and part == "train":
+            x = self.augment.apply(x, rng, samples.scaling)
+        x = samples.scaling.apply(x, self.dtype)
         if self.rule.facts.spiking:
             xs = self.encoder.encode(x, self.steps, rng)
         else:
@@ -78,25 +89,37 @@ class Workbench:
         return Batch(xs, target.to(device), rng, number)
 
 
-def set_up(recipe: Recipe, splits: Splits | None = None, *, prepared: bool = True) -> Workbench:
-    """Build everything a recipe names.
+def set_up(
+    recipe: Recipe,
+    splits: Splits | None = None,
+    *,
+    stage: int = -1,
+    fabric: "Fabric | None" = None,
+    prepared: bool = True,
+) -> Workbench:
+    """Build everything a stage of a recipe names.
 
     Args:
         recipe: checked.
         splits: data already loaded, for several runs on the same data.
+        stage: number of the stage; the last one is the one a finished run is left with.
+        fabric: launched; None makes one for this process alone.
         prepared: let the rule check the net and set up what it owns.
 
     Raises:
         ConfigError, DataError, ShapeError, UnsupportedNet: what does not fit, with its path.
     """
     recipe.check()
-    fabric = make_fabric(recipe)
+    number = range(len(recipe.stages))[stage]
+    fabric = make_fabric(recipe, processes=1) if fabric is None else fabric
+    team = Team(fabric)
     if splits is None:
         splits = load_data(recipe.data.name, **recipe.data.options)
     encoder = recipe.build_encoder()
-    rule = recipe.stage.learning_rule()
+    now = recipe.stages[number]
+    rule = now.learning_rule()
     spiking = rule.facts.spiking
-    steps = recipe.stage.steps if spiking else 1
+    steps = now.steps if spiking else 1
     spec = recipe.net.spec()
     if not spiking:
         spec = spec.as_ann()
@@ -107,25 +130,48 @@ def set_up(recipe: Recipe, splits: Splits | None = None, *, prepared: bool = Tru
             f"f{spec.readout.out}; {todo}."
         )
     seed = recipe.seed
-    shape = _input_shape(recipe, splits, encoder, steps if spiking else None)
+    shape = _input_shape(recipe, now, splits, encoder)
     with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
         net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"))
         kind = HEADS.find(recipe.head.name)
         options = from_options(kind, recipe.head.options, "head", skip=HEAD_OWN)
         head = kind.of(net, seed=derive_seed(seed, "head"), **options)
-    if recipe.stage.freeze_body:
+    if now.freeze_body:
         net.requires_grad_(False)
-    bench = Workbench(recipe, fabric, splits, encoder, net, head, rule, steps)
+    if team.size > 1:
+        join_norms(net)
+    augment = recipe.build_augment()
+    if augment is not None:
+        augment.check(splits.shape)
+    bench = Workbench(
+        recipe, number, fabric, team, splits, encoder, augment, net, head, rule, steps
+    )
     bench.modules().to(fabric.device)
-    smallest = min(map(len, batches(len(splits.train), recipe.stage.batch, None)))
-    if smallest == 1 and any(site.norm is not None for site in net.sites):
-        raise ShapeError(
-            "stages.0.batch: expected 2 samples or more for a net with batch norm, got 1; raise "
-            "it (and data.train_size) or use norm = 'weight'."
-        )
+    _check_batches(bench)
     if prepared:
         prepare(bench)
     return bench
+
+
+def _check_batches(bench: Workbench) -> None:
+    """Refuse batches too small for the norms, and teams that a rule or a batch cannot feed."""
+    where, size = f"stages.{bench.number}", bench.team.size
+    smallest = min(map(len, batches(len(bench.splits.train), bench.stage.batch, None)))
+    if smallest == 1 and any(site.norm is not None for site in bench.net.sites):
+        raise ShapeError(
+            f"{where}.batch: expected 2 samples or more for a net with batch norm, got 1; raise "
+            "it (and data.train_size) or use norm = 'weight'."
+        )
+    if smallest < size:
+        raise ConfigError(
+            f"devices: expected at most {smallest} processes for batches of {smallest}, got "
+            f"{size}; raise {where}.batch or use fewer."
+        )
+    if size > 1 and not bench.rule.facts.linear_in_batch:
+        raise ConfigError(
+            f"devices: expected 1 process for rule '{bench.stage.rule.name}', whose update is not "
+            f"the mean over the batch, got {size}; drop --devices."
+        )
 
 
 def prepare(bench: Workbench) -> None:
@@ -140,23 +186,20 @@ def prepare(bench: Workbench) -> None:
     bench.rule.prepare(bench.net, bench.head.sites, sample)
 
 
-def _input_shape(
-    recipe: Recipe, splits: Splits, encoder: Encoder, steps: int | None
-) -> tuple[int, ...]:
-    """Encode one sample and return its shape at a time step; no steps means a net without time.
+def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder) -> tuple[int, ...]:
+    """Encode one sample and return its shape at a time step.
 
     Raises:
         ShapeError: data and encoder do not fit, in T or in rank.
     """
     index = torch.zeros(1, dtype=torch.long)
     x, _ = splits.train.take(index)
-    with placed(
-        f"encoder '{recipe.encoder.name}' with rule '{recipe.stage.rule.name}', T = {steps}"
-    ):
-        if steps is None:
-            train = encoder.still(x).unsqueeze(0)
+    rule = stage.rule.name
+    with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
+        if stage.learning_rule().facts.spiking:
+            train = encoder.encode(x, stage.steps, SampleRng(recipe.seed, 0, index))
         else:
-            train = encoder.encode(x, steps, SampleRng(recipe.seed, 0, index))
+            train = encoder.still(x).unsqueeze(0)
     if splits.scaling.mean and encoder.still(x).dim() < x.dim():
         raise ConfigError(
             "data.normalise: expected false for data with a time axis, got true, which would "
@@ -172,18 +215,42 @@ def _input_shape(
     return shape
 
 
-def make_fabric(recipe: Recipe) -> "Fabric":
-    """Return Lightning Fabric for the recipe's device and precision.
+def make_fabric(recipe: Recipe, *, processes: int | None = None) -> "Fabric":
+    """Return Lightning Fabric for the recipe's device and precision, not yet launched.
+
+    Under torchrun the processes are there already and may lie on several machines.
+
+    Args:
+        recipe: names device, precision and number of processes.
+        processes: instead of the recipe's.
 
     Raises:
-        ConfigError: the device does not exist here, or lacks the precision.
+        ConfigError: the device does not exist here, or not as often.
     """
-    cuda = torch.cuda.is_available()
-    if recipe.device == "cuda" and not cuda:
+    count = recipe.devices if processes is None else processes
+    there = torch.cuda.device_count()
+    if recipe.device == "cuda" and not there:
         raise ConfigError("device: expected a CUDA device for 'cuda', got none; use 'cpu'.")
+    if count > 1 and there and recipe.device != "cpu" and count > there and not _launched():
+        raise ConfigError(
+            f"devices: expected at most the {there} CUDA devices of this machine, got {count}; "
+            "use fewer, or torchrun for several machines."
+        )
     from lightning.fabric import Fabric
 
-    return Fabric(accelerator=recipe.device, devices=1, precision=recipe.precision)
+    machines = int(os.environ.get("GROUP_WORLD_SIZE", "1")) if _launched() else 1
+    return Fabric(
+        accelerator=recipe.device,
+        devices=max(1, count // machines),
+        num_nodes=machines,
+        strategy="ddp" if count > 1 else "auto",
+        precision=recipe.precision,
+    )
+
+
+def _launched() -> bool:
+    """Return whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def make_optimizer(
@@ -195,23 +262,11 @@ def make_optimizer(
         case "sgd":
             return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
         case "adam":
-            return torch.optim.Adam(parameters, **common)
+            return torch.optim.Adam(parameters, betas=settings.betas, **common)
         case "adamw":
-            return torch.optim.AdamW(parameters, **common)
-
-
-def make_schedule(
-    settings: Schedule, optimizer: torch.optim.Optimizer, epochs: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """Build the schedule; it advances once per epoch."""
-    schedulers = torch.optim.lr_scheduler
-    match settings.name:
-        case "constant":
-            return schedulers.ConstantLR(optimizer, factor=1.0)
-        case "cosine":
-            return schedulers.CosineAnnealingLR(optimizer, T_max=epochs)
-        case "step":
-            return schedulers.StepLR(optimizer, settings.every, settings.factor)
+            return torch.optim.AdamW(parameters, betas=settings.betas, **common)
+        case "radam":
+            return torch.optim.RAdam(parameters, betas=settings.betas, **common)
 
 
 def batches(count: int, size: int, seed: int | None) -> list[Tensor]:

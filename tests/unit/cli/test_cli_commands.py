@@ -1,6 +1,5 @@
-"""list, train and compare, from the command line to the files."""
+"""list and train, from the command line to the files."""
 
-import json
 import re
 import subprocess
 import sys
@@ -18,10 +17,7 @@ from spikeloom.heads.base import HEADS
 from spikeloom.nets.presets import PRESETS
 from spikeloom.neurons.base import UNITS
 from spikeloom.rules.base import RULES
-from spikeloom.train import checkpoint, loop
-
-SMALL = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--set", "stages.0.steps=2"]
-SMALL_NET = ["--net", "c4 P f10", "--data", "digits", *SMALL]
+from spikeloom.train import checkpoint, loop_stage
 
 
 @pytest.fixture
@@ -93,7 +89,9 @@ class TestTrain:
 
     def test_force(self, call, tmp_path):
         assert call("train", "r.toml", "--out", "x").code == 0
-        call("train", "r.toml", "--out", "x").refused("x: expected a new run folder, found a run")
+        call("train", "r.toml", "--out", "x").refused(
+            "x: expected a new run folder, found a finished run"
+        )
         done = call("train", "r.toml", "--out", "x", "--seed", "1", "--force")
         assert done.code == 0
         assert checkpoint.read_json(tmp_path / "x" / "result.json")["seed"] == 1
@@ -102,57 +100,22 @@ class TestTrain:
         def interrupted(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(loop, "_epoch", interrupted)
+        monkeypatch.setattr(loop_stage.StageLoop, "epoch", interrupted)
         done = call("train", "r.toml")
         assert done.code == 130
-        assert done.err.strip() == "stopped; finished epochs are in the run folder."
+        assert done.err.strip() == "stopped at once; go on with --resume and the run folder."
 
     def test_a_bug_of_ours_is_not_dressed_up(self, call, monkeypatch):
         for error in (RuntimeError("surprise"), TypeError("surprise"), ValueError("surprise")):
-            monkeypatch.setattr(loop, "_epoch", lambda *_, error=error: raise_(error))
+            monkeypatch.setattr(
+                loop_stage.StageLoop, "epoch", lambda *_, error=error: raise_(error)
+            )
             with pytest.raises(type(error), match="surprise"):
                 call("train", "r.toml", "--force")
 
 
 def raise_(error):
     raise error
-
-
-class TestCompare:
-    def test_rules_on_one_net(self, call, tmp_path):
-        done = call(
-            "compare", *SMALL_NET, "--rules", "ann,sltt:k_steps=1", "--seeds", "0,2", "--out", "x"
-        )
-        assert done.code == 0, done.err
-        results = json.loads((tmp_path / "x" / "results.json").read_text())
-        assert [entry["label"] for entry in results["entries"]] == ["ann", "sltt:k_steps=1"]
-        assert [[one["seed"] for one in e["runs"]] for e in results["entries"]] == [[0, 2]] * 2
-        lines = done.out.splitlines()
-        assert lines[:4] == [
-            "[1/4] ann, seed 0",
-            "[2/4] sltt:k_steps=1, seed 0",
-            "[3/4] ann, seed 2",
-            "[4/4] sltt:k_steps=1, seed 2",
-        ]
-        assert [line.split()[0] for line in lines[4:8]] == [
-            "entry",
-            "-" * 14,
-            "ann",
-            lines[1][6:20],
-        ]
-        assert "Energy is a model, not a measurement" in done.out
-        assert lines[-1] == "written: x/results.json"
-
-    def test_files(self, call, tmp_path):
-        head = 'name = "two"\nseeds = [0]\n[base]\nnet = "f10"\n'
-        head += 'data = { name = "digits", train_size = 40 }\n'
-        head += '[[base.stages]]\nrule = "ann"\nepochs = 1\n'
-        (tmp_path / "c.toml").write_text(head + "[[entries]]\nlabel = 'a'\n")
-        done = call("compare", "c.toml", "r.toml", "--verbose")
-        assert done.code == 0, done.err
-        assert "    epoch   1  loss" in done.out
-        results = checkpoint.read_json(tmp_path / "runs" / "two" / "results.json")
-        assert [entry["label"] for entry in results["entries"]] == ["a", "tiny"]
 
 
 class TestRoot:
@@ -169,7 +132,6 @@ class TestRoot:
         ("words", "message"),
         [
             (["trin"], "No such command 'trin'"),
-            (["train"], "Missing argument"),
             (["train", "r.toml", "--sed", "1"], "No such option"),
             (["train", "r.toml", "--seed", "x"], "--seed"),
         ],

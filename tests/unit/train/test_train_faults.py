@@ -8,7 +8,8 @@ from trainkit import bench, recipe, same, tiny
 
 from spikeloom.base.errors import NumericalError
 from spikeloom.base.types import Batch
-from spikeloom.train import checkpoint, loop
+from spikeloom.train import checkpoint, loop_stage
+from spikeloom.train.commit import Commit
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.learn import learn
 from spikeloom.train.loop import train
@@ -21,7 +22,7 @@ def first_batch(one, size=4):
 
 def committed(one):
     optimizer = make_optimizer(one.stage.optimizer, [weight for _, weight in one.parameters()])
-    return loop._Commit(one, optimizer)
+    return Commit(one, optimizer)
 
 
 class TestLoss:
@@ -125,13 +126,13 @@ class TestRun:
     def poisoned(self, monkeypatch, value, at=1):
         """Put a value into the first layer before the first batch of an epoch."""
 
-        def poison(one, batch, commit):
+        def poison(one, batch, commit, **options):
             if batch.rng.epoch == at:
                 with torch.no_grad():
                     one.net.sites[0].synapse.weight.fill_(value)
-            return learn(one, batch, commit)
+            return learn(one, batch, commit, **options)
 
-        monkeypatch.setattr(loop, "learn", poison)
+        monkeypatch.setattr(loop_stage, "learn", poison)
 
     def test_the_last_whole_epoch_stays_on_disk(self, tmp_path, monkeypatch):
         good = train(recipe({"stages.0.rule": "ann"}), tmp_path / "good", splits=tiny())

@@ -10,14 +10,17 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.data import Splits
 from spikeloom.nets.grammar import write
 from spikeloom.rules.sltt import Sltt
-from spikeloom.train import checkpoint, loop
+from spikeloom.train import checkpoint, loop_stage, record
+from spikeloom.train.commit import Commit
 from spikeloom.train.evaluate import Score, evaluate
 from spikeloom.train.learn import learn
 from spikeloom.train.loop import train
+from spikeloom.train.progress import Progress
 from spikeloom.train.recipe import build_recipe
 from spikeloom.train.setup import set_up, snapshot
 
 FILES = {
+    ".lock",
     "recipe.json",
     "environment.json",
     "metrics.jsonl",
@@ -57,7 +60,9 @@ class TestFolder:
     def test_is_not_replaced_unasked(self, tmp_path):
         run(out=tmp_path)
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-        with pytest.raises(ConfigError, match="expected a new run folder, found a run; .* --force"):
+        with pytest.raises(
+            ConfigError, match="expected a new run folder, found a finished run.*--force"
+        ):
             run({"seed": 1}, tmp_path)
         assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         run({"seed": 1}, tmp_path, overwrite=True)
@@ -76,10 +81,14 @@ class TestFolder:
 
     def test_an_old_result_does_not_survive_a_new_run_that_fails(self, tmp_path, monkeypatch):
         run(out=tmp_path)
-        monkeypatch.setattr(loop, "_epoch", lambda *_: 1 / 0)
+        monkeypatch.setattr(loop_stage.StageLoop, "epoch", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run({"seed": 1}, tmp_path, overwrite=True)
-        assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", "environment.json"}
+        assert {path.name for path in tmp_path.iterdir()} == {
+            ".lock",
+            "recipe.json",
+            "environment.json",
+        }
 
 
 class TestSeeds:
@@ -109,12 +118,13 @@ class TestParts:
     def test_the_test_part_is_used_once_and_last(self, monkeypatch):
         parts = []
 
-        def counted(bench, samples, part):
+        def counted(bench, samples, part, **options):
             assert samples is getattr(bench.splits, part)
             parts.append(part)
-            return evaluate(bench, samples, part)
+            return evaluate(bench, samples, part, **options)
 
-        monkeypatch.setattr(loop, "evaluate", counted)
+        monkeypatch.setattr(loop_stage, "evaluate", counted)
+        monkeypatch.setattr(record, "evaluate", counted)
         run({"stages.0.epochs": 3, "stages.0.select": "best"})
         assert parts == ["validation"] * 3 + ["test"]
 
@@ -126,22 +136,23 @@ class TestParts:
         one, other = run(splits=right), run(splits=wrong)
         assert same(weights(one), weights(other))
         assert one.record["test_loss"] != other.record["test_loss"]
-        for record in (one.record, other.record):
-            del record["test_accuracy"], record["test_loss"]
+        for outcome in (one, other):
+            del outcome.record["test_accuracy"], outcome.record["test_loss"]
         assert without_times(one.record) == without_times(other.record)
 
     @pytest.mark.parametrize(("select", "kept"), [("best", 1), ("last", 3)])
     def test_validation_chooses_the_weights(self, tmp_path, monkeypatch, select, kept):
         seen = []
 
-        def scripted(bench, samples, part):
+        def scripted(bench, samples, part, **_):
             if part == "test":
                 seen.append(snapshot(bench.modules()))
                 return Score(0.1, 1.0, 30)
             seen.append(snapshot(bench.modules()))
             return Score([0.2, 0.9, 0.9, 0.5][len(seen) - 1], 1.0, 15)
 
-        monkeypatch.setattr(loop, "evaluate", scripted)
+        monkeypatch.setattr(loop_stage, "evaluate", scripted)
+        monkeypatch.setattr(record, "evaluate", scripted)
         outcome = run({"stages.0.select": select, "stages.0.epochs": 4}, tmp_path)
         assert len(seen) == 5 and same(seen[4], seen[kept])
         assert not same(seen[0], seen[1]) and not same(seen[1], seen[3])
@@ -180,14 +191,14 @@ class TestRules:
     )
     def test_updates_are_the_rules_commits(self, monkeypatch, rule, updates):
         calls = []
-        make = loop.make_optimizer
+        make = loop_stage.make_optimizer
 
         def counting(settings, parameters):
             optimizer = make(settings, parameters)
             optimizer.register_step_post_hook(lambda *_: calls.append(1))
             return optimizer
 
-        monkeypatch.setattr(loop, "make_optimizer", counting)
+        monkeypatch.setattr(loop_stage, "make_optimizer", counting)
         run({"stages.0.rule": rule, "stages.0.steps": 4, "stages.0.batch": 16})
         assert len(calls) == 2 * 3 * updates  # epochs, batches
 
@@ -222,14 +233,18 @@ class TestPrecision:
 
 def test_the_curve_tells_every_epoch():
     told = []
-    outcome = run({"stages.0.epochs": 4, "stages.0.optimizer.lr": 0.5}, progress=told.append)
+
+    class Watcher(Progress):
+        def epoch(self, entry):
+            told.append(entry)
+
+    outcome = run({"stages.0.epochs": 4, "stages.0.optimizer.lr": 0.5}, progress=Watcher())
     assert told == outcome.record["curve"]
     assert [entry["epoch"] for entry in told] == [0, 1, 2, 3]
     rates = [0.5, 0.4267766952966369, 0.25, 0.07322330470336319]
     assert [entry["lr"] for entry in told] == pytest.approx(rates)
-    assert set(told[0]) == {"epoch", "lr", "loss", "accuracy", "seconds", "val_loss"} | {
-        "val_accuracy"
-    }
+    names = "stage rule epoch lr loss accuracy seconds val_loss val_accuracy"
+    assert set(told[0]) == set(names.split())
     assert outcome.record["train_seconds"] == sum(entry["seconds"] for entry in told)
 
 
@@ -290,7 +305,7 @@ def test_online_updates_reach_the_next_step_under_autocast():
     optimizer = torch.optim.SGD([p for _, p in one.parameters()], lr=50.0)
     batch = one.batch(one.splits.train, torch.arange(20), epoch=0, part="train")
     with one.net.observe(Watcher()):
-        learn(one, batch, loop._Commit(one, optimizer))
+        learn(one, batch, Commit(one, optimizer))
     assert not torch.equal(currents[0], currents[1])
     assert not torch.equal(currents[1], currents[2])
 

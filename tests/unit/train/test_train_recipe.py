@@ -27,7 +27,7 @@ class TestShorthand:
         assert choice.name == "lif" and choice.options == {"alpha": 0.9}
 
     def test_optimizer_and_schedule_by_name(self):
-        stage = recipe({"stages.0.optimizer": "sgd", "stages.0.schedule": "step"}).stage
+        stage = recipe({"stages.0.optimizer": "sgd", "stages.0.schedule": "step"}).last
         assert (stage.optimizer.name, stage.schedule.name) == ("sgd", "step")
 
     def test_a_bare_net_is_text_or_preset(self):
@@ -191,7 +191,7 @@ def test_options_of_heads_are_checked_without_data():
 
 
 def test_lists_become_tuples():
-    stage = recipe({"stages.0.rule": {"name": "sltt", "given": [0, 1]}}).stage
+    stage = recipe({"stages.0.rule": {"name": "sltt", "given": [0, 1]}}).last
     assert stage.learning_rule() == Sltt(given=(0, 1))
 
 

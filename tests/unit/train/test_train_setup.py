@@ -12,15 +12,14 @@ from trainkit import bench, recipe, same, tiny
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, SpikeloomError
 from spikeloom.data import splits_from_tensors
-from spikeloom.train.recipe import Optimizer, Schedule
 from spikeloom.train.setup import (
     batches,
     make_fabric,
     make_optimizer,
-    make_schedule,
     set_up,
     snapshot,
 )
+from spikeloom.train.stage import Optimizer, Schedule
 
 
 class TestBatches:
@@ -74,6 +73,10 @@ def trained(make) -> torch.Tensor:
             Optimizer(name="adamw", lr=0.1, weight_decay=0.1),
             lambda one: torch.optim.AdamW(one, lr=0.1, weight_decay=0.1),
         ),
+        (
+            Optimizer(name="radam", lr=0.1, betas=(0.8, 0.9)),
+            lambda one: torch.optim.RAdam(one, lr=0.1, betas=(0.8, 0.9)),
+        ),
         (Optimizer(), lambda one: torch.optim.AdamW(one, lr=1e-3, weight_decay=0.0)),
     ],
 )
@@ -90,14 +93,29 @@ def test_optimizers_are_torchs(settings, make):
     ],
 )
 def test_schedules_follow_their_law(settings, law):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
-    schedule = make_schedule(settings, optimizer, 6)
-    rates = []
-    for _ in range(6):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates == pytest.approx([0.4 * law(epoch) for epoch in range(6)])
+    rates = [settings.factor_at(epoch, epoch + 0.5, 6) for epoch in range(6)]
+    assert rates == pytest.approx([law(epoch) for epoch in range(6)])
+
+
+def test_schedules_agree_with_torchs():
+    schedulers = torch.optim.lr_scheduler
+    for settings, make in (
+        (Schedule(), lambda one: schedulers.CosineAnnealingLR(one, T_max=9)),
+        (Schedule(name="step", every=4), lambda one: schedulers.StepLR(one, 4, 0.1)),
+    ):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule = make(optimizer)
+        for epoch in range(9):
+            (rate,) = schedule.get_last_lr()
+            assert settings.factor_at(epoch, epoch + 1.0, 9) == pytest.approx(rate)
+            optimizer.step()
+            schedule.step()
+
+
+def test_warm_up_is_linear_in_the_batches_done():
+    settings = Schedule(name="constant", warmup=2)
+    rates = [settings.factor_at(batch // 4, (batch + 1) / 4, 5) for batch in range(12)]
+    assert rates == pytest.approx([(batch + 1) / 8 for batch in range(8)] + [1.0] * 4)
 
 
 class TestFabric:

@@ -1,0 +1,68 @@
+"""What a rule calls when an update is due."""
+
+import torch
+from torch import nn
+
+from spikeloom.base.errors import NumericalError
+from spikeloom.base.types import Batch
+from spikeloom.train.faults import first_fault
+from spikeloom.train.setup import Workbench
+
+
+class Commit:
+    """Average the gradients over processes, check, clip, step, project and zero.
+
+    Args:
+        bench: whose parameters are trained.
+        optimizer: over the same parameters.
+    """
+
+    def __init__(self, bench: Workbench, optimizer: torch.optim.Optimizer) -> None:
+        self.bench = bench
+        self.optimizer = optimizer
+        self.named = bench.parameters()
+        self.weight = 1.0
+        self.batch: Batch | None = None
+        self._fault: NumericalError | None = None
+
+    def begin(self, batch: Batch, whole: int) -> None:
+        """Begin a batch: this process's share of `whole` samples."""
+        self.batch, self.weight = batch, batch.size / whole
+
+    def faulty(self, error: NumericalError) -> None:
+        """Take note of a loss that is not finite.
+
+        Alone, the process stops at once; in a team all stop together at the next update.
+        """
+        if self.bench.team.size == 1:
+            raise error
+        self._fault = self._fault or error
+
+    def __call__(self) -> None:
+        """Make the update.
+
+        Raises:
+            NumericalError: a gradient is not finite; nothing was updated.
+        """
+        self.bench.team.agree(self._fault)
+        self.bench.team.average([one for _, one in self.named], self.weight)
+        grads = {name: one.grad for name, one in self.named if one.grad is not None}
+        norm = nn.utils.get_total_norm(grads.values())
+        if not torch.isfinite(norm):
+            # a norm may overflow where no gradient has
+            bad = [name for name, grad in grads.items() if not torch.isfinite(grad).all()]
+            if bad:
+                fault = self.batch and first_fault(self.bench, self.batch)
+                raise NumericalError(
+                    f"training: expected finite gradients, got one that is not for '{bad[0]}', "
+                    f"{fault or 'first in the backward pass'}; lower the learning rate or check "
+                    "the input."
+                )
+        if self.bench.stage.clip is not None:
+            trained = [one for _, one in self.named]
+            nn.utils.clip_grads_with_norm_(trained, self.bench.stage.clip, norm)
+        self.optimizer.step()
+        self.bench.net.project()
+        self.bench.rule.project()
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.clear_autocast_cache()  # it may hold copies of the weights as they were

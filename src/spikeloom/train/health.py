@@ -1,0 +1,240 @@
+"""What is said before and after the first epoch: the memory it will take, layers that do nothing.
+
+"Training memory" is the peak of tensor allocations while a rule learns from one batch: what it
+keeps for the backward pass or as traces, gradients, and temporary tensors. It is `peak_bytes` of
+the cost record, so that the prediction can be held against it. Weights, optimizer state, the
+encoded batch and the data set come on top; `memory_line` and `memory_warning` count the first
+three.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spikeloom.meters.base import watch
+from spikeloom.meters.firing import FiringMeter
+from spikeloom.meters.training import allocations, highest, peak_allocated
+from spikeloom.rules.base import RULES
+from spikeloom.train.setup import Workbench, batches, make_optimizer
+from spikeloom.train.unchanged import one_call, training_size, unchanged
+
+PROBES = (4, 8)
+"""Batch sizes from which memory is extrapolated."""
+
+DEAD = 0.95
+"""A layer is dead where this share of its neurons, or more, never fires.
+
+Healthy layers have up to half of theirs silent: image borders, sparse codes, few steps.
+"""
+
+SATURATED = 0.2
+"""A spiking layer is saturated where this share, or more, fires at every step on every sample.
+
+Such a neuron is a bias that costs a spike per step. Healthy layers have none, or a tenth of them
+at most, also at T = 1, since most neurons are driven by some samples and not by others. Layers at
+a rate of 1/2 whose neurons are either on or off are not meant: they still tell samples apart.
+"""
+
+
+def predict_memory(bench: Workbench) -> int:
+    r"""Predict the peak bytes of learning from one batch, without running one.
+
+    The rule runs on two small batches. Each allocation and release of the one is matched with
+    its counterpart in the other, its size taken as :math:`a + b B`, and the peak is read from the
+    sequence so extrapolated: exact where the same operators run at every batch size, also where
+    the peak moves to another place. Where that order differs, and on CUDA, the peaks of batches
+    of a quarter and a half are extrapolated instead.
+
+    The workbench is left as it was.
+    """
+    size, device = training_size(bench), bench.fabric.device
+    with unchanged(bench):
+        if size <= max(PROBES):
+            return peak_allocated(one_call(bench, size)[0], device)
+        if device.type == "cpu":
+            small, large = (allocations(one_call(bench, probe)[0]) for probe in PROBES)
+            if len(small) == len(large):
+                reach = (size - PROBES[0]) / (PROBES[1] - PROBES[0])
+                pairs = zip(small, large, strict=True)
+                return highest(one + reach * (other - one) for one, other in pairs)
+        quarter, half = max(2, size // 4), size // 2
+        low, high = (peak_allocated(one_call(bench, probe)[0], device) for probe in (quarter, half))
+    return round(low + (size - quarter) / (half - quarter) * (high - low))
+
+
+def memory_line(predicted: int, bench: Workbench) -> str:
+    """Say what a batch will take, e.g. before the first epoch."""
+    weights = _bytes(bench.modules().state_dict().values())
+    return (
+        f"training memory: about {_size(predicted)} per batch of {training_size(bench)} "
+        f"(T = {bench.steps}), weights and optimizer state "
+        f"{_size(weights + _optimizer_bytes(bench))}"
+    )
+
+
+def memory_warning(predicted: int, bench: Workbench) -> str | None:
+    """Return a sentence where a batch will hardly fit into the free memory, with what to do."""
+    size, free = training_size(bench), _free_bytes(bench.fabric.device)
+    probe = torch.arange(min(2, size))
+    xs = bench.batch(bench.splits.train, probe, epoch=0, part="train").xs
+    encoded = xs.untyped_storage().nbytes() // len(probe) * size
+    fixed = _optimizer_bytes(bench)
+    needed = predicted + encoded + fixed
+    if free is None or needed <= free:
+        return None
+    fits = max(0, int((free - fixed) / (predicted + encoded) * size))
+    advice = [f"set batch = {fits}" if fits else "take a smaller net"]
+    if bench.rule.facts.memory == "linear" and bench.steps > 1:
+        facts = {name: RULES.find(name).facts for name in RULES.names()}
+        constant = [name for name, one in facts.items() if one.memory == "constant" and one.spiking]
+        advice += ["fewer steps"]
+        advice += [f"a rule whose memory does not grow with T ({', '.join(constant)})"]
+    return (
+        f"training memory: expected at most the {_size(free)} that are free on "
+        f"{bench.fabric.device}, got about {_size(needed)}; {' or '.join(advice)}."
+    )
+
+
+def layer_health(bench: Workbench, samples: int = 256) -> list[dict[str, Any]]:
+    """Judge every layer by how its neurons answer to validation samples.
+
+    Args:
+        bench: at its present weights; it is left as it was.
+        samples: number of validation samples, taken evenly over the part.
+
+    Returns:
+        One row per site with a unit, BackRes passes apart: site, spiking, neurons, samples,
+        rate_per_step, silent_share (neurons that never fire), full_share (neurons that fire at
+        every step they can on 95 % of the samples), verdict "ok", "dead" or "saturated". For
+        units that do not spike, "fires" means an output other than 0, and nothing is saturated.
+    """
+    part = bench.splits.validation
+    count = min(samples, len(part))
+    chosen = torch.linspace(0, len(part) - 1, count).long()
+    meter = FiringMeter()
+    modes = [(one, one.training) for one in bench.net.modules()]
+    bench.net.eval()
+    try:
+        with torch.no_grad(), bench.fabric.autocast():
+            for rows in batches(count, bench.stage.batch, None):
+                batch = bench.batch(part, chosen[rows], epoch=0, part="validation")
+                with watch(bench.net, batch.xs, meter):
+                    bench.net(batch.xs, rng=batch.rng)
+    finally:
+        for one, mode in modes:
+            one.training = mode
+    return [
+        {
+            "site": one.name,
+            "spiking": one.spiking,
+            "neurons": one.neurons,
+            "samples": one.samples,
+            "rate_per_step": one.rate_per_step,
+            "silent_share": one.silent_share,
+            "full_share": one.full_share,
+            "verdict": _verdict(one.silent_share, one.full_share if one.spiking else 0.0),
+        }
+        for one in meter.read()
+    ]
+
+
+def health_lines(health: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence for each layer that is dead or saturated, with what to do.
+
+    Dead layers right behind a dead one are named in its sentence: they have nothing to answer to.
+    """
+    lines: list[str] = []
+    row = 0
+    while row < len(health):
+        one = health[row]
+        row += 1
+        if one["verdict"] == "ok":
+            continue
+        behind = []
+        while one["verdict"] == "dead" and row < len(health) and health[row]["verdict"] == "dead":
+            behind.append(health[row]["site"])
+            row += 1
+        lines.append(_dead(one, behind, health) if one["verdict"] == "dead" else _full(one, health))
+    return lines
+
+
+def _verdict(silent: float, full: float) -> str:
+    if silent >= DEAD:
+        return "dead"
+    return "saturated" if full >= SATURATED else "ok"
+
+
+def _dead(one: dict[str, Any], behind: list[str], health: list[dict[str, Any]]) -> str:
+    share, what = one["silent_share"], "fired" if one["spiking"] else "gave anything but 0"
+    who = "no neuron" if share == 1 else f"{100 * (1 - share):.1f} % of its neurons alone"
+    does = "lower v_th or the learning rate" if one["spiking"] else "lower the learning rate"
+    also = f", nor in {', '.join(behind)} behind it" if behind and share == 1 else ""
+    if behind and not also:
+        also = f", and {', '.join(behind)} behind it are dead too"
+    return (
+        f"{_named(one, health)} is dead: {who} {what} on {one['samples']} validation samples"
+        f"{also}; {does}, raise the gain before it, or add a norm."
+    )
+
+
+def _full(one: dict[str, Any], health: list[dict[str, Any]]) -> str:
+    return (
+        f"{_named(one, health)} is saturated: {100 * one['full_share']:.0f} % of its neurons "
+        f"fired at every step on nearly all of {one['samples']} validation samples (rate "
+        f"{one['rate_per_step']:.2f} per step); raise v_th, lower the learning rate or the gain "
+        "before it, or add a norm."
+    )
+
+
+def _named(one: dict[str, Any], health: list[dict[str, Any]]) -> str:
+    """Name a layer, with its pass where it has several."""
+    layer, _, number = one["site"].rpartition(".")
+    passes = sum(other["site"].rpartition(".")[0] == layer for other in health)
+    return f"layer {one['site']}" + (f" (pass {number})" if passes > 1 else "")
+
+
+def _optimizer_bytes(bench: Workbench) -> int:
+    """Return what the optimizer will keep, read off one step on a parameter of two values."""
+    probe = torch.nn.Parameter(torch.zeros(2))
+    probe.grad = torch.zeros(2)
+    optimizer = make_optimizer(bench.stage.optimizer, [probe])
+    optimizer.step()
+    kept = [one for one in optimizer.state[probe].values() if isinstance(one, torch.Tensor)]
+    copies = sum(one.shape == probe.shape for one in kept)
+    return copies * _bytes(one for _, one in bench.parameters())
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(one.numel() * one.element_size() for one in tensors)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Return the memory a process may still take, None where nothing says so."""
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + idle
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+        rows = dict(line.split(":", 1) for line in text.splitlines())
+        free = 1024 * int(rows["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        try:  # all there is, where nobody says what is left of it
+            free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):
+            return None
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # a container may have less
+        try:
+            free = min(free, int(Path("/sys/fs/cgroup", name).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+    return free
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            value = count / size
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{count / 1e3:.0f} KB"

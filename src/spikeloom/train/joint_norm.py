@@ -1,0 +1,100 @@
+"""Batch norm whose statistics are those of the whole batch, shared between processes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.nets.net import SpikingNet
+from spikeloom.train.processes import add_up
+
+
+class _WeightedSum(torch.autograd.Function):
+    r"""Sum over processes, :math:`S = \sum_r x_r`.
+
+    Process r's loss is the mean over its share and counts :math:`n_r / N`. Its gradients are
+    weighted only when they are committed, so what comes back from the others,
+    :math:`\sum_q n_q\, \partial L_q / \partial S`, is divided by this process's own :math:`n_r`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, samples: int) -> Tensor:
+        ctx.samples = samples
+        return add_up(x.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return add_up(grads[0] * ctx.samples) / ctx.samples, None
+
+
+class JointNorm(nn.Module):
+    r"""A batch norm's parameters and buffers, normalising by statistics over all processes.
+
+    .. math:: y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    with mean and variance over the batch and positions of every process in training, and the
+    running ones, which are equal everywhere, in evaluation.
+
+    Args:
+        norm: whose parameters and buffers are used, under the same names.
+
+    Shape:
+        input, output: [N, C, ...].
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        self.eps, self.momentum = norm.eps, norm.momentum
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(norm, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        view = (1, -1, *[1] * (x.dim() - 2))
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            mean, var = self._statistics(wide, axes, view)
+        wide = (wide - mean.view(view)) * torch.rsqrt(var + self.eps).view(view)
+        return (wide * self.weight.view(view) + self.bias.view(view)).to(x.dtype)
+
+    def _statistics(
+        self, x: Tensor, axes: list[int], view: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        local = x.numel() // x.shape[1]
+        sums = torch.cat([x.sum(axes), x.new_tensor([local])])
+        total = _apply(sums, len(x))
+        count = float(total[-1])
+        mean = total[:-1] / count
+        var = _apply((x - mean.view(view)).square().sum(axes), len(x)) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            rate = self.momentum
+            if rate is None:
+                rate = 1 / float(self.num_batches_tracked)
+            self.running_mean.lerp_(mean.to(self.running_mean), rate)
+            self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), rate)
+        return mean, var
+
+
+def join_norms(net: SpikingNet) -> None:
+    """Let every batch norm of the net take its statistics over all processes."""
+    joint = {name: JointNorm(norm) for name, norm in net.plan.norms.items()}  # pyright: ignore
+    for site in net.sites:
+        for name, norm in net.plan.norms.items():
+            if site.norm is norm:
+                site.norm = joint[name]  # pyright: ignore[reportAttributeAccessIssue]
+    for name, norm in joint.items():
+        net.plan.norms[name] = norm
+
+
+def _apply(x: Tensor, samples: int) -> Tensor:
+    total = _WeightedSum.apply(x, samples)
+    assert isinstance(total, Tensor)
+    return total

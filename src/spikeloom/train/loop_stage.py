@@ -1,0 +1,259 @@
+"""The one training loop, for every rule: a stage of epochs that can stop at any batch."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from spikeloom.base.errors import NumericalError, Stopped
+from spikeloom.base.seeding import derive_seed
+from spikeloom.train import runs
+from spikeloom.train.commit import Commit
+from spikeloom.train.evaluate import evaluate
+from spikeloom.train.health import (
+    health_lines,
+    layer_health,
+    memory_line,
+    memory_warning,
+    predict_memory,
+)
+from spikeloom.train.learn import learn
+from spikeloom.train.progress import Progress
+from spikeloom.train.runs import RunFolder
+from spikeloom.train.setup import Workbench, batches, make_optimizer, snapshot
+from spikeloom.train.state import State, save_state
+
+SAVE_SECONDS = 60.0
+"""A long epoch is saved as often."""
+
+
+class StageLoop:
+    """Trains one stage from where the state stands.
+
+    Args:
+        bench: what is trained.
+        folder: where the run writes.
+        state: moved on in place.
+        progress: told what happens.
+        stop: asked between batches; true saves and stops.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        folder: RunFolder,
+        state: State,
+        progress: Progress,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.bench = bench
+        self.folder = folder
+        self.state = state
+        self.progress = progress
+        self.stop = stop
+        self.optimizer = make_optimizer(
+            bench.stage.optimizer, [one for _, one in bench.parameters()]
+        )
+        self.commit = Commit(bench, self.optimizer)
+        self.saved = time.monotonic()
+        self._sums = [0.0, 0, 0, 0.0]
+
+    def run(self) -> None:
+        """Train the epochs that are left and leave the weights that are kept.
+
+        Raises:
+            NumericalError: a value stopped being finite.
+            Stopped: the run was asked to stop, and saved.
+        """
+        if self.state.epoch == self.state.batch == 0:
+            self._predict()
+        while (reason := self._over()) is None:
+            self.epoch()
+        if self.state.best:
+            self.bench.modules().load_state_dict(self.state.best)
+        self._close(None if reason == "epochs" else reason)
+
+    def _over(self) -> str | None:
+        """Return why the stage is over, None while it is not."""
+        stage, state = self.bench.stage, self.state
+        if state.epoch >= stage.epochs:
+            return "epochs"
+        patience = stage.patience
+        over = patience is not None and state.epoch > 0 and state.since_best() >= patience
+        return "patience" if over and state.batch == 0 else None
+
+    def epoch(self) -> None:
+        """Train for one pass over the training part, then validate."""
+        bench, state = self.bench, self.state
+        number = state.epoch
+        try:
+            entry = self._pass()
+            check_weights(bench)
+            score = evaluate(
+                bench,
+                bench.splits.validation,
+                "validation",
+                watch=self.progress,
+                poll=self._poll,
+            )
+        except NumericalError as error:
+            raise NumericalError(f"epoch {number + 1}: {error}{self._left()}") from None
+        entry |= {"val_loss": score.loss, "val_accuracy": score.accuracy}
+        if number == 0:
+            entry["health"] = layer_health(bench)
+        state.curve.append(entry)
+        state.epoch, state.batch, state.sums = number + 1, 0, []
+        self._sums = [0.0, 0, 0, 0.0]
+        if bench.stage.select == "last" or state.since_best() == 0:
+            state.kept = entry
+            if bench.stage.select == "best":
+                state.best = snapshot(bench.modules())
+        for line in health_lines(entry.get("health", [])):
+            self._warn(line)
+        self.save()
+        self.publish()
+        self.progress.epoch(entry)
+
+    def _predict(self) -> None:
+        """Say what a batch will take, before the first one."""
+        self.state.predicted = predict_memory(self.bench)
+        self.progress.note(memory_line(self.state.predicted, self.bench))
+        warning = memory_warning(self.state.predicted, self.bench)
+        if warning is not None:
+            self._warn(warning)
+
+    def _warn(self, line: str) -> None:
+        self.state.warnings.append(line)
+        self.progress.warn(line)
+
+    def _pass(self) -> dict[str, Any]:
+        """Train the batches that are left of an epoch; return its metrics."""
+        bench, state, team = self.bench, self.state, self.bench.team
+        passes = len(state.curve)  # over all stages, so that each draws its own
+        seed = derive_seed(bench.recipe.seed, passes, "order")
+        train = bench.splits.train
+        order = batches(len(train), bench.stage.batch, seed)
+        if state.sums:
+            self._sums = list(state.sums[team.rank])
+        bench.net.train(not bench.stage.freeze_body)  # a frozen body keeps its statistics too
+        bench.head.train()
+        done = sum(map(len, order[: state.batch]))
+        self.progress.phase(self._title(), len(train), done=done)
+        for number in range(state.batch, len(order)):
+            self._poll()
+            start = time.perf_counter()
+            self._set_rate(number, len(order))
+            share = team.share(order[number])
+            batch = bench.batch(train, share, epoch=passes, part="train", number=number)
+            self.commit.begin(batch, len(order[number]))
+            report = learn(bench, batch, self.commit, faulty=self.commit.faulty)
+            sums = self._sums
+            sums[0] += float(report.loss) * batch.size
+            sums[1] += int((report.logits.argmax(1) == batch.target).sum())
+            sums[2] += batch.size
+            sums[3] += time.perf_counter() - start
+            state.batch = number + 1
+            self.progress.advance(
+                len(order[number]), loss=sums[0] / sums[2], accuracy=sums[1] / sums[2]
+            )
+        loss, hits, seen, seconds = team.sum(*self._sums)
+        return {
+            "stage": bench.number,
+            "rule": bench.stage.rule.name,
+            "epoch": state.epoch,
+            "lr": self._set_rate(len(order) - 1, len(order)),
+            "loss": loss / seen,
+            "accuracy": hits / seen,
+            "seconds": seconds / team.size,
+        }
+
+    def save(self) -> None:
+        """Save the state; every process takes part."""
+        self.state.sums = self.bench.team.gather(self._sums) if self.state.batch else []
+        if self.folder.path is not None:
+            save_state(self.folder / runs.STATE, self.state, self.bench, self.optimizer)
+        self.saved = time.monotonic()
+
+    def publish(self) -> None:
+        """Write what others read, from the state: metrics so far and the weights kept."""
+        state = self.state
+        self.folder.write_lines(runs.METRICS, state.curve)
+        if state.best:
+            self.folder.write_tensors(runs.WEIGHTS, state.best)
+        elif state.batch == 0 and state.kept is not None:
+            self.folder.write_tensors(runs.WEIGHTS, self.bench.modules().state_dict())
+
+    def _poll(self) -> None:
+        """Save where it is time to; stop where somebody asks for it."""
+        due = self.folder.path is not None and time.monotonic() - self.saved > SAVE_SECONDS
+        stop, due = self.bench.team.any(self.stop(), due)
+        if stop or due:
+            self.save()
+        if stop:
+            raise Stopped(self._stopped())
+
+    def _close(self, stopped: str | None) -> None:
+        """End the stage in the state."""
+        state, bench = self.state, self.bench
+        entries = state.in_stage()
+        assert state.kept is not None
+        state.stages.append(
+            {
+                "rule": bench.stage.rule.name,
+                "options": bench.stage.rule.options,
+                "steps": bench.steps,
+                "epochs": len(entries),
+                "planned": bench.stage.epochs,
+                "batch": bench.stage.batch,
+                "seconds": sum(entry["seconds"] for entry in entries),
+                "stopped": stopped,
+                "kept_epoch": state.kept["epoch"],
+            }
+        )
+        state.stage, state.epoch, state.batch, state.best = state.stage + 1, 0, 0, {}
+        if state.stage < len(bench.recipe.stages):
+            state.kept = None
+        self.folder.write_tensors(runs.WEIGHTS, bench.modules().state_dict())
+
+    def _set_rate(self, number: int, count: int) -> float:
+        """Set the learning rate of a batch; return it."""
+        stage, epoch = self.bench.stage, self.state.epoch
+        factor = stage.schedule.factor_at(epoch, epoch + (number + 1) / count, stage.epochs)
+        rate = stage.optimizer.lr * factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _title(self) -> str:
+        stage, count = self.bench.stage, len(self.bench.recipe.stages)
+        title = f"epoch {self.state.epoch + 1}/{stage.epochs}"
+        return title if count == 1 else f"stage {self.bench.number + 1}/{count} {title}"
+
+    def _stopped(self) -> str:
+        state = self.state
+        where = f"stopped in epoch {state.epoch + 1} after batch {state.batch}"
+        if self.folder.path is None:
+            return f"{where}."
+        return f"{where}; go on with: spikeloom train --resume {self.folder.path}"
+
+    def _left(self) -> str:
+        """Say what a run that failed leaves."""
+        kept = self.state.kept
+        if kept is None or self.folder.path is None:
+            return ""
+        return f" The run folder keeps epoch {kept['epoch'] + 1}."
+
+
+def check_weights(bench: Workbench) -> None:
+    """Stop at weights that are not finite; spikes could hide them from the loss.
+
+    Raises:
+        NumericalError: one is not.
+    """
+    for name, tensor in bench.modules().state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise NumericalError(
+                f"training: expected finite weights, got one that is not in '{name}'; lower the "
+                "learning rate."
+            )

@@ -1,0 +1,182 @@
+"""The folder of a run: who may write it, what lies in it, what is left of an earlier one."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.train import checkpoint
+from spikeloom.train.recipe import Recipe, build_recipe, fingerprint
+
+RECIPE = "recipe.json"
+ENVIRONMENT = "environment.json"
+INPUTS = "inputs.json"
+METRICS = "metrics.jsonl"
+STATE = "state.safetensors"
+WEIGHTS = "weights.safetensors"
+RESULT = "result.json"
+SAMPLES = "samples.json"
+
+FILES = (RECIPE, ENVIRONMENT, INPUTS, METRICS, STATE, WEIGHTS, RESULT, SAMPLES)
+
+
+class RunFolder(AbstractContextManager["RunFolder"]):
+    """Where a run writes; without a path, and in all processes but the first, nowhere.
+
+    A folder that is there is kept from other writers at once; one that is not is made by `occupy`,
+    when it is sure that the run can begin.
+
+    Args:
+        path: of the folder.
+
+    Raises:
+        ConfigError: another process writes there, or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._lock = ExitStack()
+        self._occupied = False
+        if path is not None and path.exists():
+            self.occupy()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.close()
+
+    def occupy(self) -> None:
+        """Make the folder and keep others out of it."""
+        if self.path is not None and not self._occupied:
+            self._lock.enter_context(locked(self.path))
+            self._occupied = True
+
+    def __truediv__(self, name: str) -> Path:
+        assert self.path is not None
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        """Return whether the file is there."""
+        return self.path is not None and (self.path / name).exists()
+
+    def write_json(self, name: str, record: Mapping[str, Any]) -> None:
+        """Write a record."""
+        if self.path is not None:
+            checkpoint.write_json(self / name, record)
+
+    def write_lines(self, name: str, records: list[dict[str, Any]]) -> None:
+        """Write records, one a line."""
+        if self.path is not None:
+            checkpoint.write_lines(self / name, records)
+
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write tensors."""
+        if self.path is not None:
+            checkpoint.write_weights(self / name, tensors)
+
+    def remove(self, *names: str) -> None:
+        """Remove files that may be there."""
+        if self.path is not None:
+            for name in names:
+                checkpoint.remove(self / name)
+
+
+def stored_recipe(path: Path) -> Recipe:
+    """Read the recipe of a run folder.
+
+    Raises:
+        ConfigError: there is no run in it.
+        DataError: the file is damaged or of a newer library.
+    """
+    file = path / RECIPE
+    if not file.exists():
+        raise ConfigError(
+            f"{path}: expected the folder of a run, found no {RECIPE} in it; name the folder that "
+            "`spikeloom train` printed."
+        )
+    return build_recipe(checkpoint.read_json(file), str(file))
+
+
+def stored_result(path: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """Return the record of a finished run of this very recipe, None where there is none.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    if not (path / RESULT).exists() or not (path / RECIPE).exists():
+        return None
+    same = fingerprint(stored_recipe(path)) == fingerprint(recipe)
+    return checkpoint.read_json(path / RESULT) if same else None
+
+
+def claim(path: Path, recipe: Recipe, *, overwrite: bool, resume: bool) -> None:
+    """Make sure that a folder may be used for a run of `recipe`.
+
+    Raises:
+        ConfigError: it holds a run, or to resume, one of another recipe.
+    """
+    if not (path / RECIPE).exists():
+        return
+    if resume:
+        stored = stored_recipe(path)
+        if fingerprint(stored) != fingerprint(recipe):
+            raise ConfigError(
+                f"{path}: expected a run of this recipe, found one that differs in "
+                f"{_difference(stored, recipe)}; choose another folder with --out or pass "
+                "--force to replace it."
+            )
+    elif not overwrite:
+        finished = (path / RESULT).exists()
+        what = "a finished run" if finished else "an unfinished run"
+        todo = "" if finished else "go on with --resume, "
+        raise ConfigError(
+            f"{path}: expected a new run folder, found {what}; {todo}choose another with --out or "
+            "pass --force to replace it."
+        )
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock ends with the process, however it ends.
+
+    Raises:
+        ConfigError: another process writes there, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    with checkpoint.writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        for left in path.glob(".*.tmp"):  # of writers that were killed
+            left.unlink(missing_ok=True)
+    lock = FileLock(path / ".lock", timeout=0)
+    with checkpoint.writing(path):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(
+                f"{path}: expected a folder that no other run writes, found one in use; wait for "
+                "it or choose another with --out."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _difference(one: Recipe, other: Recipe) -> str:
+    """Name the first key in which two recipes differ."""
+    ours, theirs = one.model_dump(mode="json"), other.model_dump(mode="json")
+
+    def first(a: Any, b: Any, path: str) -> str:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for key in sorted(a.keys() | b.keys()):
+                if a.get(key) != b.get(key):
+                    return first(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+        if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+            for row, (x, y) in enumerate(zip(a, b, strict=True)):
+                if x != y:
+                    return first(x, y, f"{path}.{row}")
+        return f"{path} ({a!r} there, {b!r} here)"
+
+    return first(ours, theirs, "")

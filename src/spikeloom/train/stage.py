@@ -1,0 +1,126 @@
+"""One stage of training as typed values: rule, optimizer, schedule, when to stop."""
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from spikeloom.nets.codec import from_table
+from spikeloom.rules.base import RULES, LearningRule
+from spikeloom.train.tables import Strict
+
+MOST = 1e6
+"""Largest rate or decay of an optimizer: beyond, its arithmetic overflows float32."""
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Choice(Strict):
+    """Something found by name in a registry, with its options; a bare name is enough."""
+
+    model_config = ConfigDict(extra="allow")
+    bare: ClassVar[str | None] = "name"
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything besides the name."""
+        return dict(self.model_extra or {})
+
+
+class Optimizer(Strict):
+    """The optimizer: sgd, adam, adamw or radam; a bare name is enough.
+
+    Args:
+        name: of the method.
+        lr: learning rate before the schedule.
+        weight_decay: decoupled in adamw, added to the gradient elsewhere.
+        momentum: of sgd.
+        betas: decays of the moments of the Adam family.
+    """
+
+    bare: ClassVar[str | None] = "name"
+
+    name: Literal["sgd", "adam", "adamw", "radam"] = "adamw"
+    lr: Annotated[float, Field(gt=0, le=MOST)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, le=MOST)] = 0.0
+    momentum: Share = 0.0
+    betas: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 0.999)
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "Optimizer":
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"expected momentum with sgd only, got {self.name}; drop it.")
+        if self.betas != (0.9, 0.999) and self.name == "sgd":
+            raise ValueError("expected betas with the Adam family only, got sgd; use momentum.")
+        return self
+
+
+class Schedule(Strict):
+    r"""Learning rate over a stage of E epochs, as a factor of the optimizer's.
+
+    .. math::
+        f(e) = \begin{cases} 1 & \text{constant} \\ \tfrac12 (1 + \cos(\pi e / E)) &
+        \text{cosine} \\ factor^{\lfloor e / every \rfloor} & \text{step} \end{cases}
+        \qquad \times\; \min(1, p / warmup)
+
+    e is the whole epoch, p the progress in epochs at the end of the present batch. A pure function
+    of the position, so that there is no state to save.
+    """
+
+    bare: ClassVar[str | None] = "name"
+
+    name: Literal["constant", "cosine", "step"] = "cosine"
+    every: Count = 1
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup: Annotated[float, Field(ge=0, le=MOST)] = 0.0
+
+    def factor_at(self, epoch: int, progress: float, epochs: int) -> float:
+        """Return f.
+
+        Args:
+            epoch: whole epochs done, e.
+            progress: epochs done at the end of the present batch, p in (e, e + 1].
+            epochs: of the stage, E.
+        """
+        match self.name:
+            case "constant":
+                value = 1.0
+            case "cosine":
+                value = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+            case "step":
+                value = self.factor ** (epoch // self.every)
+        return value * min(1.0, progress / self.warmup) if self.warmup else value
+
+
+class Stage(Strict):
+    """One way of training for a number of epochs.
+
+    Args:
+        rule: learning rule with options.
+        steps: T; rules for the ReLU net run at 1 whatever stands here.
+        epochs: passes over the training part.
+        batch: samples per update; the last batches differ by one sample at most.
+        optimizer, schedule: see there.
+        clip: largest norm of all gradients together; larger ones are scaled down to it.
+        patience: stop after this many epochs without a better validation accuracy.
+        freeze_body: train the head alone (a control).
+        select: weights kept at the end: of the "last" epoch, or the "best" on validation.
+    """
+
+    rule: Choice
+    steps: Count = 6
+    epochs: Count = 10
+    batch: Count = 128
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    clip: Annotated[float, Field(gt=0, le=MOST)] | None = None
+    patience: Count | None = None
+    freeze_body: bool = False
+    select: Literal["last", "best"] = "last"
+
+    def learning_rule(self, where: str = "rule") -> LearningRule:
+        """Build the rule."""
+        return from_table(RULES.find(self.rule.name, where), self.rule.options, where)

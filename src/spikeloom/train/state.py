@@ -1,0 +1,162 @@
+"""Where a run stands: all that a resumed run needs, in one file that is whole or not there.
+
+Every draw is a function of (seed, epoch, sample) and every learning rate one of the position, so
+there is no state of a sampler, augmentation or schedule. Torch's own generator is kept for rules
+of users that draw from it.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.train import checkpoint
+from spikeloom.train.recipe import Recipe, fingerprint
+from spikeloom.train.setup import Workbench
+
+Sums = list[float]
+"""Of one process over the batches done in an epoch: loss times samples, hits, samples, seconds."""
+
+
+@dataclass
+class State:
+    """The position in a run and what was seen on the way.
+
+    Args:
+        stage: stages done.
+        epoch: epochs done in the present stage.
+        batch: batches done in the present epoch.
+        sums: of the present epoch, one per process.
+        curve: metrics of all epochs done.
+        kept: metrics of the epoch whose weights are kept in the present stage.
+        stages: what became of the stages done.
+        warnings: lines worth reading, kept for the record.
+        predicted: bytes that learning from one batch of the present stage was said to take.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    batch: int = 0
+    sums: list[Sums] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    kept: dict[str, Any] | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    predicted: int | None = None
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of the kept epoch where it need not be the last."""
+
+    def in_stage(self) -> list[dict[str, Any]]:
+        """Return the metrics of the present stage's epochs."""
+        return [entry for entry in self.curve if entry["stage"] == self.stage]
+
+    def since_best(self) -> int:
+        """Return the epochs since the best validation accuracy of the stage."""
+        scores = [entry["val_accuracy"] for entry in self.in_stage()]
+        return len(scores) - 1 - scores.index(max(scores))
+
+
+def save_state(
+    path: Path, state: State, bench: Workbench, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write state, weights, optimizer, rule and generator in one file.
+
+    Raises:
+        ConfigError: the folder cannot be written; the old file stays.
+    """
+    tensors = {f"weights.{name}": one for name, one in bench.modules().state_dict().items()}
+    tensors |= {f"best.{name}": one for name, one in state.best.items()}
+    tensors |= {f"rule.{name}": one for name, one in bench.rule.state_dict().items()}
+    for row, parameter in enumerate(bench.rule.parameters()):
+        tensors[f"owned.{row}"] = parameter
+    scalars: dict[str, dict[str, Any]] = {}
+    for row, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{row}.{key}"] = value
+            else:
+                scalars.setdefault(str(row), {})[key] = value
+    tensors["generator.cpu"] = torch.get_rng_state()
+    if bench.fabric.device.type == "cuda":
+        tensors["generator.cuda"] = torch.cuda.get_rng_state(bench.fabric.device)
+    position = asdict(state)
+    del position["best"]
+    extra = {
+        "tensors": str(len(tensors)),
+        "recipe": fingerprint(bench.recipe),
+        "state": json.dumps(position, allow_nan=False),
+        "optimizer": json.dumps(scalars),
+    }
+    checkpoint.write_weights(path, tensors, extra)
+
+
+class Stored:
+    """A state file as read; nothing in it is executed.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DataError: it is damaged, or of another format or recipe.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path = path
+        self.tensors, extra = checkpoint.read_tensors(path)
+        if extra.get("recipe") != fingerprint(recipe):
+            raise ConfigError(
+                f"{path}: expected the state of the recipe beside it, got one of another recipe; "
+                "train again with --force."
+            )
+        if extra.get("tensors") != str(len(self.tensors)):
+            raise self._damaged(f"{len(self.tensors)} tensors")
+        try:
+            self.state = State(**json.loads(extra["state"]), best=self._part("best"))
+            self.scalars: dict[str, dict[str, Any]] = json.loads(extra["optimizer"])
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise self._damaged(error) from None
+
+    def restore(self, bench: Workbench, optimizer: torch.optim.Optimizer) -> None:
+        """Put weights, optimizer, rule and generator back.
+
+        Raises:
+            DataError: a tensor is missing or of another shape.
+        """
+        try:
+            bench.modules().load_state_dict(self._part("weights"))
+            bench.rule.load_state_dict(self._part("rule"))
+            with torch.no_grad():
+                for row, parameter in enumerate(bench.rule.parameters()):
+                    parameter.copy_(self.tensors[f"owned.{row}"])
+            moments: dict[int, dict[str, Any]] = {
+                int(row): dict(values) for row, values in self.scalars.items()
+            }
+            for name, tensor in self._part("optimizer").items():
+                row, key = name.split(".", 1)
+                moments.setdefault(int(row), {})[key] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
+            torch.set_rng_state(self.tensors["generator.cpu"])
+            if "generator.cuda" in self.tensors and bench.fabric.device.type == "cuda":
+                state = self.tensors["generator.cuda"]
+                torch.cuda.set_rng_state(state, bench.fabric.device)
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            raise self._damaged(error) from None
+
+    def _part(self, prefix: str) -> dict[str, Tensor]:
+        start = f"{prefix}."
+        return {
+            name.removeprefix(start): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(start)
+        }
+
+    def _damaged(self, error: object) -> DataError:
+        came = (str(error) or type(error).__name__).splitlines()[0]
+        return DataError(
+            f"{self.path}: expected the state of a run, got '{came}'; train again with --force."
+        )

@@ -1,0 +1,74 @@
+"""Curves of a run for TensorBoard."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.train.progress import Progress
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_TAGS = {
+    "loss": "loss/train",
+    "val_loss": "loss/validation",
+    "accuracy": "accuracy/train",
+    "val_accuracy": "accuracy/validation",
+    "lr": "learning_rate",
+    "seconds": "seconds_per_epoch",
+}
+"""Name of a curve by key of an epoch's entry; the pairs share a chart."""
+
+
+class TensorBoardProgress(Progress):
+    """Writes the metrics of every epoch below ``<run>/tensorboard``.
+
+    The horizontal axis counts the epochs of all stages from 1. Points of an earlier attempt at the
+    same epochs are dropped: all of them, or where a run is resumed (`plan` says so) those of the
+    epochs that are trained again. The folder appears with the first epoch.
+
+    Args:
+        run: run folder.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.folder = run / "tensorboard"
+        self._writer_class = _writer_class()
+        self._writer: SummaryWriter | None = None
+        self._done = 0
+
+    def plan(self, epochs: int, done: int = 0) -> None:
+        """Begin at the first epoch that is not done."""
+        self.close()
+        self._done = done
+
+    def epoch(self, entry: dict[str, Any]) -> None:
+        """Write one point per curve; the rates of layers where the entry has them."""
+        if self._writer is None:
+            self._writer = self._writer_class(str(self.folder), purge_step=self._done + 1)
+        self._done += 1
+        points = {tag: entry[key] for key, tag in _TAGS.items() if entry.get(key) is not None}
+        points |= {f"rate/{row['site']}": row["rate_per_step"] for row in entry.get("health") or ()}
+        for tag, value in points.items():
+            self._writer.add_scalar(tag, value, self._done)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file; a later epoch opens another."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _writer_class() -> "type[SummaryWriter]":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            "tensorboard: expected the tensorboard package, got none; install it with "
+            "`pip install spikeloom[tensorboard]`."
+        ) from None
+    return SummaryWriter

@@ -1,0 +1,57 @@
+"""Measuring a workbench without leaving a trace in it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from spikeloom.train.learn import learn
+from spikeloom.train.setup import Workbench, snapshot
+
+
+@contextmanager
+def unchanged(bench: Workbench) -> Iterator[None]:
+    """Put weights, buffers, modes, gradients and the rule's memory back afterwards."""
+    modules, rule = bench.modules(), bench.rule
+    weights = snapshot(modules)
+    memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
+    modes = [(one, one.training) for one in modules.modules()]
+    grads = [(one, one.grad) for one in (*modules.parameters(), *rule.parameters())]
+    for one, _ in grads:
+        one.grad = None
+    try:
+        yield
+    finally:
+        modules.load_state_dict(weights)
+        rule.load_state_dict(memory)
+        for one, mode in modes:
+            one.training = mode
+        for one, grad in grads:
+            one.grad = grad
+
+
+def training_size(bench: Workbench) -> int:
+    """Return the samples of a batch of the stage, as far as the training part has them."""
+    return min(bench.stage.batch, len(bench.splits.train))
+
+
+def one_call(bench: Workbench, size: int) -> tuple[Callable[[], None], int]:
+    """Return one call of the rule on the first `size` training samples, and their bytes encoded.
+
+    The call updates nothing and leaves no gradients; wrap it in `unchanged`, since norms move
+    their statistics and rules their memory. It has run once, so that what is made once is there.
+    """
+    bench.modules().train()
+    batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
+    trained = [one for _, one in bench.parameters()]
+
+    def clear() -> None:
+        for one in trained:
+            one.grad = None
+
+    def once() -> None:
+        learn(bench, batch, clear)
+        clear()
+
+    once()
+    return once, batch.xs.untyped_storage().nbytes()

@@ -1,0 +1,109 @@
+"""Stopping and going on from the command line, with real signals."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from clikit import RECIPE, command
+
+from spikeloom.train import checkpoint, loop_stage
+
+LONG = RECIPE.replace("epochs = 1", "epochs = 40")
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "1000")
+    (tmp_path / "r.toml").write_text(RECIPE)
+    return lambda *words: command(monkeypatch, capsys, *words)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_saves_and_the_run_goes_on(call, monkeypatch, tmp_path, number):
+    call("train", "r.toml", "--set", "stages.0.epochs=3", "--out", "whole")
+    learn, batches = loop_stage.learn, []
+
+    def signalled(*args, **options):
+        batches.append(1)
+        if len(batches) == 4:
+            signal.raise_signal(number)
+        return learn(*args, **options)
+
+    monkeypatch.setattr(loop_stage, "learn", signalled)
+    done = call("train", "r.toml", "--set", "stages.0.epochs=3", "--out", "x")
+    assert done.code == 130
+    asked, stopped = done.err.strip().splitlines()
+    assert asked == "stopping after this batch; press again to stop at once."
+    assert stopped == ("stopped in epoch 2 after batch 2; go on with: spikeloom train --resume x")
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    done = call("train", "--resume", "x")
+    assert done.code == 0 and "run folder: x" in done.out
+    one, other = (checkpoint.read_json(tmp_path / name / "result.json") for name in ("x", "whole"))
+    for key in ("test_accuracy", "test_loss", "val_loss", "recipe"):
+        assert one[key] == other[key]
+    one, other = (tmp_path / name / "weights.safetensors" for name in ("x", "whole"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_second_signal_stops_at_once(call, monkeypatch):
+    def twice(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop_stage, "learn", twice)
+    done = call("train", "r.toml")
+    assert done.code == 130
+    assert done.err.splitlines()[-1] == "stopped at once; go on with --resume and the run folder."
+
+
+class TestRefusals:
+    def test_nothing_to_train(self, call):
+        call("train").refused("expected a recipe file or --resume RUN, got none")
+
+    def test_resume_and_another_place(self, call):
+        call("train", "--resume", "x", "--out", "y").refused("--resume without --out and --force")
+
+    def test_resume_and_changes(self, call):
+        call("train", "r.toml", "--out", "x")
+        for change in (["--set", "seed=3"], ["--seed", "3"], ["--precision", "64-true"]):
+            call("train", "--resume", "x", *change).refused("a run goes on as it began")
+
+    def test_resume_of_nothing(self, call, tmp_path):
+        call("train", "--resume", "x").refused("x: expected the folder of a run, found no recipe")
+        assert not (tmp_path / "x").exists()
+
+    def test_resume_with_another_recipe(self, call):
+        call("train", "r.toml", "--out", "x")
+        done = call("train", "r.toml", "--resume", "x", "--seed", "4")
+        done.refused("differs in seed (0 there, 4 here)")
+
+    def test_resume_with_the_same_recipe(self, call):
+        first = call("train", "r.toml", "--out", "x")
+        again = call("train", "r.toml", "--resume", "x")
+        assert again.code == 0
+        assert again.out.splitlines()[0] == "nothing left to do: the run is finished."
+        assert again.out.splitlines()[1:] == first.out.splitlines()[1:]
+
+    def test_a_recipe_in_the_folder_that_is_damaged(self, call, tmp_path):
+        call("train", "r.toml", "--out", "x")
+        (tmp_path / "x" / "recipe.json").write_text("{")
+        call("train", "--resume", "x").refused("x/recipe.json: expected a JSON record")
+
+
+def test_a_folder_in_use(call, tmp_path):
+    (tmp_path / "long.toml").write_text(LONG.replace("train_size = 40", "train_size = 1000"))
+    words = [sys.executable, "-m", "spikeloom", "train", "long.toml", "--out", "x"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL) as other:
+        while not (tmp_path / "x" / "recipe.json").exists():
+            time.sleep(0.05)
+            assert other.poll() is None
+        try:
+            call("train", "--resume", "x").refused("found one in use; wait for it")
+            call("train", "r.toml", "--out", "x", "--force").refused("found one in use")
+        finally:
+            other.kill()
+    done = call("train", "r.toml", "--out", "x", "--force")
+    assert done.code == 0
