@@ -17,14 +17,17 @@ def report(
     from spikeloom.report.page import write_entries
     from spikeloom.report.records import read_entries
     from spikeloom.report.scores import unfinished_text
-    from spikeloom.report.table import NOTE, entry_rows, to_text
+    from spikeloom.report.table import NOTE, entry_rows, fitted, to_text
 
     entries = read_entries(runs)
     path = write_entries(entries, out or runs[0] / "report.html")
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     rows = entry_rows([entry.record() for entry in entries])
     if len(rows) > 1:
+        rows, left_out = fitted(rows, console.width if console.is_terminal else None)
         console.print(to_text(rows))
+        if left_out:
+            console.print(f"left out: {', '.join(left_out)}; the page has them all")
         console.print(NOTE)
     for entry in entries:
         for text in unfinished_text(entry):

@@ -7,6 +7,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from spikeloom.report.entries import Entry, Record
+from spikeloom.report.pick import pareto
 
 DIGITS = 5
 """Significant digits of what is drawn."""
@@ -92,19 +93,18 @@ def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
     Returns:
         For each data set the numbers of the entries, from the cheapest.
     """
-    fronts = []
-    candidates: dict[str, list[tuple[float, float, int]]] = {}
+    fields: dict[str, list[int]] = {}
+    prices: dict[int, float] = {}
     for number, entry in enumerate(entries):
-        value = cost_of(entry, cost)
-        if value is not None and entry.competes:
-            point = (value, -round(mean(accuracies(entry)), _TELLS), number)
-            candidates.setdefault(entry.runs[0]["data"], []).append(point)
-    for points in candidates.values():
-        kept: list[tuple[float, float, int]] = []
-        for point in sorted(points):
-            if not kept or point[1] < kept[-1][1] or point[:2] == kept[-1][:2]:
-                kept.append(point)
-        fronts.append([number for _, _, number in kept])
+        price = cost_of(entry, cost)
+        if price is not None and entry.competes:
+            prices[number] = price
+            fields.setdefault(entry.data, []).append(number)
+    fronts = []
+    for field in fields.values():
+        places = [(round(mean(accuracies(entries[one])), _TELLS), prices[one]) for one in field]
+        kept = [field[place] for place in pareto(places)]
+        fronts.append(sorted(kept, key=lambda one: (prices[one], one)))
     return fronts
 
 

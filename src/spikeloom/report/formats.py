@@ -15,9 +15,6 @@ from spikeloom.base.errors import DataError
 
 T = TypeVar("T")
 
-NEWEST = 2
-"""The newest version of the run format that this library reads."""
-
 Amount = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -275,14 +272,8 @@ def check(model: type[Part], record: Mapping[str, Any], path: Path) -> None:
     """Hold a record against its model.
 
     Raises:
-        DataError: a key is missing or of another kind, or the format is newer than this library.
+        DataError: a key is missing or of another kind.
     """
-    version = record.get("format")
-    if isinstance(version, int) and version > NEWEST:
-        raise DataError(
-            f"{path}: expected a record of format {NEWEST} or older, got {version}; open it with "
-            "a newer spikeloom."
-        )
     if model is Run and record.get("final") is False:
         raise DataError(
             f"{path}: expected a run that was tested, got a trial of a tuning; name the folder of "

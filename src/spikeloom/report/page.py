@@ -16,7 +16,7 @@ from spikeloom.report.entries import Entry, Record
 from spikeloom.report.figures import figure_data
 from spikeloom.report.records import read_entries
 from spikeloom.report.scores import score_table
-from spikeloom.report.table import NOTE
+from spikeloom.report.table import FRONT, NOTE
 from spikeloom.train import checkpoint
 
 
@@ -79,7 +79,7 @@ def render(entries: Sequence[Entry]) -> str:
         Section("settings", "Settings", sections.settings(entries)),
         Section("environment", "Environment", sections.environment(entries)),
         Section("sources", "Sources", sections.sources(entries)),
-        Section("reading", "How to read this", _READING.format(note=_pretty(NOTE)), "Reading"),
+        Section("reading", "How to read this", _READING.format(note=_note()), "Reading"),
     ]
     links = [part.link() for part in (*above, *figures, *below) if part.html]
     return Template(_asset("page.html")).substitute(
@@ -163,8 +163,9 @@ def _legend(entries: Sequence[Entry]) -> str:
     )
 
 
-def _pretty(text: str) -> str:
-    return escape(text).replace("uJ", "µJ")
+def _note() -> str:
+    """Return the table's note; what the terminal marks with a sign has a letter here."""
+    return escape(NOTE).replace("uJ", "µJ").replace(FRONT.strip(), "Front E:")
 
 
 def _policy(scripts: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from statistics import mean, stdev
 
+from spikeloom.report.blocks import TITLES
 from spikeloom.report.entries import Entry
 from spikeloom.report.figures import COSTS, accuracies, cost_of, front
 from spikeloom.report.table import entry_rows
@@ -95,7 +96,7 @@ def score_table(entries: Sequence[Entry]) -> str:
     fronts = _fronts(entries)
     frame = _Frame(headings, _best(headings, rivals), any(fronts), _differ(entries))
     found = dict.fromkeys(entry.block for entry in entries)
-    blocks = sorted(found, key=lambda block: [*_BLOCKS, block].index(block))
+    blocks = sorted(found, key=lambda block: [*TITLES, block].index(block))
     width = frame.columns + 1
     bodies = []
     for block in blocks:
@@ -105,21 +106,13 @@ def score_table(entries: Sequence[Entry]) -> str:
             if entry.block == block
         ]
         title = (
-            f'<tr class="block"><th colspan="{width}" scope="rowgroup">{escape(block)}'
-            f"<small>{escape(_BLOCKS.get(block, ''))}</small></th></tr>"
+            f'<tr class="block"><th colspan="{width}" scope="rowgroup">'
+            f"{escape(TITLES.get(block, block))}</th></tr>"
             if block
             else ""
         )
         bodies.append(f"<tbody>{title}{''.join(lines)}</tbody>")
     return f'<table id="entries" class="scores">{_head(frame)}{"".join(bodies)}</table>'
-
-
-_BLOCKS = {
-    "common": "everything equal but the rule and its options",
-    "native": "each in settings of its own, on the same data",
-    "control": "what the task gives away",
-}
-"""Blocks in the order they are shown, and what they mean."""
 
 
 def _differ(entries: Sequence[Entry]) -> bool:
@@ -179,10 +172,9 @@ def _row(number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, 
         tags.append(f'<span class="tag">{len(entry.runs)} of {total} seeds</span>')
     if entry.runs and entry.state == "failed":
         tags.append(f'<span class="tag bad" title="{escape(entry.error or "")}">failed</span>')
-    mark = escape(cells[0].removeprefix(entry.label)) if cells else ""  # a sign the table adds
     label = (
         f'<th scope="row" class="label" data-c="0"><i class="swatch" data-e="{number}"></i>'
-        f"<span>{escape(entry.label)}{mark}</span>{''.join(tags)}</th>"
+        f"<span>{escape(entry.label)}</span>{''.join(tags)}</th>"
     )
     kind = " control" if entry.control else ""
     opening = f'<tr class="{entry.state}{kind}" data-e="{number}">{label}'

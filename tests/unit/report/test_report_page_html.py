@@ -53,6 +53,9 @@ class TestPage:
         assert policy.startswith("default-src 'none'; script-src 'sha256-")
         assert "unsafe-inline" not in policy.split("style-src")[0] and "http" not in policy
 
+    def test_the_note_speaks_of_this_page(self, page):
+        assert "Front E: no other row" in page.text and "°" not in page.text
+
     def test_there_is_one_plotly(self, page):
         assert [len(script) > 1_000_000 for script in page.scripts].count(True) == 1
         assert len(page.scripts) == 4
