@@ -67,7 +67,6 @@ COSTS = (
     ),
     Cost("spikes", "", "spikes per inference", lambda run: run["costs"]["spikes"]["mean"], True),
     Cost("latency", "", "latency (ms per image)", _latency),
-    Cost("parameters", "", "parameters", lambda run: run["costs"]["parameters"]),
 )
 
 

@@ -97,7 +97,6 @@ def score_table(entries: Sequence[Entry]) -> str:
     frame = _Frame(headings, _best(headings, rivals), any(fronts), _differ(entries))
     found = dict.fromkeys(entry.block for entry in entries)
     blocks = sorted(found, key=lambda block: [*TITLES, block].index(block))
-    width = frame.columns + 1
     bodies = []
     for block in blocks:
         lines = [
@@ -105,14 +104,20 @@ def score_table(entries: Sequence[Entry]) -> str:
             for number, entry in enumerate(entries)
             if entry.block == block
         ]
-        title = (
-            f'<tr class="block"><th colspan="{width}" scope="rowgroup">'
-            f"{escape(TITLES.get(block, block))}</th></tr>"
-            if block
-            else ""
-        )
-        bodies.append(f"<tbody>{title}{''.join(lines)}</tbody>")
+        bodies.append(f"<tbody>{_title(block, frame.columns + 1)}{''.join(lines)}</tbody>")
     return f'<table id="entries" class="scores">{_head(frame)}{"".join(bodies)}</table>'
+
+
+def _title(block: str | None, width: int) -> str:
+    """Return the row above a block; what the terminal lists below stands in the last column."""
+    if not block:
+        return ""
+    title, _, about = TITLES.get(block, block).partition(": ")
+    about = about.replace("stands below", "stands in the last column")
+    return (
+        f'<tr class="block"><th colspan="{width}" scope="rowgroup">{escape(title)}'
+        f"<small>{escape(about)}</small></th></tr>"
+    )
 
 
 def _differ(entries: Sequence[Entry]) -> bool:
@@ -195,8 +200,13 @@ def _row(number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, 
         if heading == "test %" and frame.fronts:
             columns.append(_front_cell(front, len(frame.headings)))
     if frame.differences:
-        columns.append(f'<td class="text">{escape("; ".join(entry.differences or ()))}</td>')
+        columns.append(f'<td class="text">{escape(_short(entry.differences or ()))}</td>')
     return f"{opening}{''.join(columns)}</tr>"
+
+
+def _short(differences: Sequence[str]) -> str:
+    """Write differences as the terminal does, without the path of the one stage."""
+    return "; ".join(differences).replace("stages.0.", "")
 
 
 def _front_cell(front: str, place: int) -> str:

@@ -8,7 +8,7 @@ import reportkit as kit
 from spikeloom.report.entries import Entry, Unfinished
 from spikeloom.report.figures import COSTS, SAMPLE_BUDGET, accuracies, cost_of, figure_data, front
 
-STRICT, MEMORY, SECONDS, PAPER, SPIKES, LATENCY, PARAMETERS = COSTS
+STRICT, MEMORY, SECONDS, PAPER, SPIKES, LATENCY = COSTS
 
 
 def entry(label, *runs, **changes):
@@ -28,7 +28,6 @@ class TestCosts:
         assert cost_of(one, SECONDS) == pytest.approx(12.0)
         assert cost_of(one, SPIKES) == pytest.approx(9000)
         assert cost_of(one, LATENCY) == pytest.approx(2.4)
-        assert cost_of(one, PARAMETERS) == 38_282
 
     def test_what_is_not_there(self):
         ann = entry("ann", kit.run(spiking=False))

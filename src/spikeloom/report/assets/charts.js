@@ -118,8 +118,9 @@
     const pad = 0.06 * (most - least || 1);
     const end = Math.max(...ends);
     const start = inTime ? 0 : 1;
+    const whole = inTime || end > 10 ? {} : { dtick: 1 }; // no half epochs
     return {
-      x: end > start ? { range: [start - 0.01 * (end - start), end + 0.01 * (end - start)] } : {},
+      x: end > start ? { range: [start - 0.01 * (end - start), end + 0.01 * (end - start)], ...whole } : {},
       y: { range: [Math.max(least - pad, scale > 1 ? 0 : -pad), scale > 1 ? Math.min(most + pad, 100.5) : most + pad] },
     };
   }
