@@ -14,6 +14,7 @@ from spikeloom.cli.list import list_names
 from spikeloom.cli.new import new
 from spikeloom.cli.predict import predict
 from spikeloom.cli.profile import profile
+from spikeloom.cli.report import report
 from spikeloom.cli.train import train
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("list")(list_names)
 app.command("train")(train)
 app.command("compare")(compare)
+app.command("report")(report)
 app.add_typer(new, name="new")
 app.add_typer(check, name="check")
 app.command("evaluate")(evaluate)

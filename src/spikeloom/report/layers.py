@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from spikeloom.report.table import _count, _joules, _ratio
+from spikeloom.report.table import count, joules, ratio
 
 Record = dict[str, Any]
 
@@ -44,14 +44,14 @@ def layer_rows(costs: Record) -> list[tuple[str, ...]]:
                 name,
                 again,
                 row["kind"],
-                _count(row["neurons"]),
+                count(row["neurons"]),
                 f"{rate:.3f}" if spiking else "-",
-                _count(row["spikes"]) if spiking else "-",
-                _count(row["ac"]),
-                _count(row["mac"]),
-                _count(_ann_macs(row)),
-                _joules(energy["paper_int32"]),
-                _joules(energy["strict_fp32"]),
+                count(row["spikes"]) if spiking else "-",
+                count(row["ac"]),
+                count(row["mac"]),
+                count(_ann_macs(row)),
+                joules(energy["paper_int32"]),
+                joules(energy["strict_fp32"]),
             )
         )
     rows.append(_total(costs))
@@ -65,28 +65,28 @@ def summary_rows(costs: Record, *, spiking: bool) -> list[tuple[str, ...]]:
 
     def price(name: str) -> tuple[str, str, str]:
         net, ann = energy[name]["net"], energy[name]["ann"]
-        return _joules(net), f"EE {_ratio(ann, net)}" if spiking else "", _joules(ann)
+        return joules(net), f"EE {ratio(ann, net)}" if spiking else "", joules(ann)
 
-    rows.append(("parameters", _count(costs["parameters"]), "", _count(costs["parameters"])))
+    rows.append(("parameters", count(costs["parameters"]), "", count(costs["parameters"])))
     if spiking:
         neurons = sum(row["neurons"] for row in costs["layers"] if row["unit"] == "spiking")
-        rows.append(("spiking neurons", _count(neurons), "", "-"))
+        rows.append(("spiking neurons", count(neurons), "", "-"))
         rows.append(("spikes", *_spread(costs["spikes"]), "-"))
         rows.append(("rate per step", f"{costs['rate_per_step']:.3f}", "", "-"))
     pairs = sum(map(_ann_macs, costs["layers"]))
     rows.append(("AC", *_spread(costs["ac"]), "0"))
-    rows.append(("MAC", *_spread(costs["mac"]), _count(pairs)))
+    rows.append(("MAC", *_spread(costs["mac"]), count(pairs)))
     rows.append(("uJ paper", *price("paper_int32")))
     rows.append(("uJ strict", *price("strict_fp32")))
     reach = energy["memory_aware_int32"]
-    rows.append(("uJ with memory", _joules(reach["lower"]), f"to {_joules(reach['upper'])}", "-"))
+    rows.append(("uJ with memory", joules(reach["lower"]), f"to {joules(reach['upper'])}", "-"))
     return rows
 
 
 def training_line(costs: Record) -> str:
     """Say what training took, in one line."""
     one = costs["training"]
-    forward, backward = _count(one["forward_macs"]), _count(one["backward_macs"])
+    forward, backward = count(one["forward_macs"]), count(one["backward_macs"])
     return (
         f"training: {one['peak_bytes'] / 1e6:.1f} MB at the peak of a batch of {one['batch']}; "
         f"operations per sample {forward} forward, {backward} backward"
@@ -100,14 +100,14 @@ def _total(costs: Record) -> tuple[str, ...]:
         "total",
         "",
         "",
-        _count(sum(row["neurons"] for row in spiking)) if spiking else "-",
+        count(sum(row["neurons"] for row in spiking)) if spiking else "-",
         f"{costs['rate_per_step']:.3f}" if spiking else "-",
-        _count(costs["spikes"]["mean"]) if spiking else "-",
-        _count(costs["ac"]["mean"]),
-        _count(costs["mac"]["mean"]),
-        _count(sum(map(_ann_macs, layers))),
-        _joules(energy["paper_int32"]["net"]),
-        _joules(energy["strict_fp32"]["net"]),
+        count(costs["spikes"]["mean"]) if spiking else "-",
+        count(costs["ac"]["mean"]),
+        count(costs["mac"]["mean"]),
+        count(sum(map(_ann_macs, layers))),
+        joules(energy["paper_int32"]["net"]),
+        joules(energy["strict_fp32"]["net"]),
     )
 
 
@@ -119,8 +119,8 @@ def _ann_macs(row: Record) -> int:
 def _spread(value: Record) -> tuple[str, str]:
     error = value["error"]
     if error is None:
-        return _count(value["mean"]), ""
-    return _count(value["mean"]), f"± {_count(error) if error >= 10 else f'{error:.2g}'}"
+        return count(value["mean"]), ""
+    return count(value["mean"]), f"± {count(error) if error >= 10 else f'{error:.2g}'}"
 
 
 def _split(site: str) -> tuple[str, int]:
