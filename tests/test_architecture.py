@@ -23,6 +23,7 @@ LEVELS = (
     {"nets"},
     {"heads", "rules", "convert", "meters"},
     {"train"},
+    {"check"},
     {"report", "graph", "rescale"},
     {"cli"},
 )
@@ -31,7 +32,8 @@ RANK = {room: rank for rank, rooms in enumerate(LEVELS) for room in rooms}
 INNER = {room for rooms in LEVELS[:4] for room in rooms}
 
 CORE = {"torch", "numpy", "spikeloom"}
-LAZY = {"data": {"sklearn", "safetensors", "lightning", "pydantic"}}
+PICTURES = {"PIL", "datasets", "huggingface_hub", "pyarrow", "filelock"}
+LAZY = {"data": {"sklearn", "safetensors", "lightning", "pydantic"} | PICTURES}
 KERNELS = {"numba", "triton"}
 OUTER = {
     *("lightning", "pydantic", "typer", "rich", "safetensors", "sklearn", "click", "pydantic_core"),
@@ -82,6 +84,7 @@ def imports(tree: ast.AST, lazy: bool = False) -> Iterator[Import]:
                 yield Import(module, node.lineno, lazy)
         else:
             inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            inside |= isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
             yield from imports(node, lazy or inside)
 
 
@@ -265,5 +268,7 @@ def test_the_branch_reader_sees_branches(source, expected):
 
 def test_the_import_reader_tells_lazy_from_eager():
     tree = ast.parse("import a\nif x:\n    import b\ndef f():\n    from spikeloom import nets\n")
+    typed = ast.parse("if TYPE_CHECKING:\n    import c\n")
+    assert [one.lazy for one in imports(typed)] == [True]
     seen = [(one.module, one.lazy, one.room) for one in imports(tree)]
     assert seen == [("a", False, ""), ("b", False, ""), ("spikeloom.nets", True, "nets")]

@@ -5,7 +5,8 @@ from statistics import mean
 
 import pytest
 
-from spikeloom.train.compare import read_comparison, run_comparison
+from spikeloom.train.compare import run_comparison
+from spikeloom.train.plan import read_comparison
 
 DEMO = Path(__file__).parents[2] / "recipes" / "demo.toml"
 

@@ -8,7 +8,7 @@ import torch
 from spikeloom.data import DATA
 from spikeloom.nets.build import Plan as NetPlan
 from spikeloom.rules.base import RULES
-from spikeloom.train.compare import read_comparison
+from spikeloom.train.plan import read_comparison
 from spikeloom.train.setup import set_up
 
 ROOT = Path(__file__).parents[2]

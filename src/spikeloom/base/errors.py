@@ -3,6 +3,7 @@
 Every message reads ``where: what was expected, what came; what to do``.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -60,6 +61,19 @@ class NumericalError(SpikeloomError):
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """A run was asked to stop and saved itself; the message says how to go on."""
+
+
+_TOO_BIG = re.compile("memory|bad_alloc|Storage size|Overflow when unpacking")
+"""How torch says that a tensor does not fit."""
+
+
+def too_big(error: BaseException) -> str | None:
+    """Return one line about an error for want of memory, None for any other error."""
+    torchs = isinstance(error, (RuntimeError, TypeError)) and _TOO_BIG.search(str(error))
+    if not (isinstance(error, MemoryError) or torchs):
+        return None
+    came = (str(error) or "no memory").splitlines()[0]
+    return f"memory: expected a run that fits, got '{came}'; make net, batch or steps smaller."
 
 
 def unknown_name(where: str, kind: str, name: object, known: Iterable[str]) -> ConfigError:

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +50,37 @@ class SampleRng:
             generator.manual_seed(derive_seed(self.seed, self.epoch, sample, self.stream))
             torch.rand(shape, dtype=dtype, device=device, generator=generator, out=out[row])
         return out
+
+    def numbers(self, count: int) -> Tensor:
+        r"""Draw `count` numbers from U[0, 1) for each sample, without a generator per sample.
+
+        Number j of a sample is :math:`2^{-53} \lfloor m(k + (j + 1) g) / 2^{11} \rfloor` with the
+        mixing function m and the step g of SplitMix64, where k mixes the sample's number with a key
+        of (seed, epoch, stream). So the first numbers do not depend on how many are drawn, and none
+        depends on the device.
+
+        Shape:
+            result: [B, count], float64, on the CPU.
+
+        Source:
+            Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", fig. 16.
+        """
+        key = np.uint64(derive_seed(self.seed, self.epoch, self.stream))
+        samples = np.array(self._samples, dtype=np.int64).view(np.uint64)
+        start = _mix(_mix(samples * _STEP + key) ^ key)  # [B]; unsigned, so products wrap around
+        steps = np.arange(1, count + 1, dtype=np.uint64) * _STEP
+        bits = _mix(start[:, None] + steps) >> np.uint64(11)  # [B, count]
+        return torch.from_numpy(bits.astype(np.float64) * 2.0**-53)
+
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    """Scatter the bits of 64-bit numbers: the finaliser of SplitMix64, a bijection."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 Rng: TypeAlias = SampleRng | torch.Generator

@@ -1,13 +1,21 @@
 """``spikeloom compare``: several entries, several seeds, one table."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from spikeloom.base.errors import ConfigError
-from spikeloom.cli.train import EpochPrinter, Set, changed
+from spikeloom.base.errors import ConfigError, Stopped
+from spikeloom.cli.progress import watcher
+from spikeloom.cli.stopping import stoppable
+from spikeloom.cli.train import Set, changed
+
+if TYPE_CHECKING:
+    from spikeloom.train.plan import Plan
+
+_STYLES = {"head": "bold", "title": "italic", "failed": "red", "refused": "yellow"}
+_WRAPPED = ("note", "failed", "refused")
 
 
 def compare(
@@ -22,62 +30,91 @@ def compare(
     changes: Set = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds by comma, e.g. '0,1,2'.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default runs/<name>.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace results that are already there.")] = False,
+    force: Annotated[bool, typer.Option(help="Train every entry anew.")] = False,
+    max_mb: Annotated[
+        float | None, typer.Option(help="Pick within this peak memory of a training batch, MB.")
+    ] = None,
+    max_ms: Annotated[
+        float | None, typer.Option(help="Pick within this time to predict one sample, ms.")
+    ] = None,
+    max_spikes: Annotated[
+        float | None, typer.Option(help="Pick within this number of spikes per inference.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option(help="Print the table only.")] = False,
     verbose: Annotated[bool, typer.Option(help="Print every epoch.")] = False,
 ) -> None:
-    """Train several entries on the same data with the same seeds; print one table."""
-    from spikeloom.report.table import NOTE, entry_rows, to_text
-    from spikeloom.train.compare import Plan, Row, plan_rules, read_comparison, run_comparison
+    """Train several entries on the same data with the same seeds; print one table.
 
-    given = {"--net": net, "--data": data, "--rules": rules}
-    if recipes and (net or data or rules):
-        raise ConfigError(
-            "compare: expected recipe files or --net/--data/--rules, got both; drop one."
-        )
+    The same command goes on where it stopped; finished runs are never trained again. Exit code 1
+    where a run failed.
+    """
+    from spikeloom.report.blocks import comparison_lines
+    from spikeloom.report.pick import pick
+    from spikeloom.train.compare import run_comparison
+
+    given = {"max_mb": max_mb, "max_ms": max_ms, "max_spikes": max_spikes}
+    limits = {name: value for name, value in given.items() if value is not None}
+    for name, value in limits.items():
+        if not 0 < value < float("inf"):
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option}: expected a number above 0, got {value}; change it.")
+    plan = _plan(recipes, {"net": net, "data": data, "rules": rules}, changes, seeds)
+    folder = out or Path("runs") / plan.name
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    shown = watcher(quiet=quiet, verbose=verbose, epochs=verbose, console=console)
+    with stoppable() as stop, shown as progress:
+        try:
+            results = run_comparison(plan, folder, progress=progress, overwrite=force, stop=stop)
+        except (KeyboardInterrupt, Stopped):
+            raise Stopped(
+                f"stopped; finished runs are in {folder}, the same command goes on from there."
+            ) from None
+    width = console.width if console.is_terminal else None
+    for line in comparison_lines(results, width):
+        whole = width is None or line.kind not in _WRAPPED or len(line.text) <= width
+        console.print(line.text, style=_STYLES.get(line.kind), soft_wrap=whole)
+    if limits:
+        console.print(pick(results["entries"], limits), style="bold")
+    console.print(f"written: {folder / 'results.json'}")
+    entries = results["entries"]
+    if any(entry["error"] for entry in entries) or not any(entry["runs"] for entry in entries):
+        raise typer.Exit(1)
+
+
+def _plan(
+    recipes: list[Path] | None,
+    given: dict[str, str | None],
+    changes: list[str] | None,
+    seeds: str | None,
+) -> "Plan":
+    """Read files or options into a plan."""
+    from spikeloom.train.plan import merge, plan_rules, read_comparison
+
+    wanted = None if seeds is None else _parse_seeds(seeds)
     if recipes:
+        if any(given.values()):
+            raise ConfigError(
+                "compare: expected recipe files or --net/--data/--rules, got both; drop one."
+            )
         if changes:
             raise ConfigError(
                 "compare: expected --set with --net/--data/--rules only, got it beside recipe "
                 "files; edit the files."
             )
-        plans = [read_comparison(path) for path in recipes]
-        if seeds is None and len({plan.seeds for plan in plans}) > 1:
-            raise ConfigError(
-                f"compare: expected files with the same seeds, got "
-                f"{', '.join(str(list(plan.seeds)) for plan in plans)}; pass --seeds."
-            )
-        rows = tuple(row for plan in plans for row in plan.rows)
-        plan = Plan(plans[0].name, rows, plans[0].seeds)
-    elif net and data and rules:
-        base: dict[str, Any] = {"net": net, "data": data, "stages": [{"rule": "bptt"}]}
-        plan = plan_rules(changed(base, changes), rules, (0, 1, 2), "compare")
-    else:
-        missing = ", ".join(name for name, value in given.items() if not value)
+        return merge([read_comparison(path) for path in recipes], wanted)
+    missing = ", ".join(f"--{name}" for name, value in given.items() if not value)
+    if missing:
         raise ConfigError(
             "compare: expected recipe files or all of --net, --data and --rules, got no "
             f"{missing}; see `spikeloom compare --help`."
         )
-    if seeds is not None:
-        plan = Plan(plan.name, plan.rows, _parse_seeds(seeds))
-    folder = out or Path("runs") / plan.name
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    total, done = len(plan.rows) * len(plan.seeds), 0
-
-    def started(row: Row, seed: int) -> Any:
-        nonlocal done
-        done += 1
-        console.print(f"[{done}/{total}] {row.label}, seed {seed}")
-        return EpochPrinter(console, "    ") if verbose else None
-
-    results = run_comparison(plan, folder, started=started, overwrite=force)
-    console.print(to_text(entry_rows(results["entries"])))
-    console.print(NOTE)
-    console.print(f"written: {folder / 'results.json'}")
-    refused = [entry for entry in results["entries"] if entry["refusal"] is not None]
-    for entry in refused:
-        console.print(f"refused: {entry['label']}: {entry['refusal']}", style="red")
-    if refused:
-        raise typer.Exit(1)
+    base: dict[str, Any] = {
+        "net": given["net"],
+        "data": given["data"],
+        "stages": [{"rule": "bptt"}],
+    }
+    rules = given["rules"] or ""
+    return plan_rules(changed(base, changes), rules, wanted or (0, 1, 2), "compare")
 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:

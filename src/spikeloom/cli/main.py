@@ -1,15 +1,16 @@
 """The command `spikeloom`."""
 
 import os
-import re
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
-from spikeloom.base.errors import SpikeloomError, Stopped
+from spikeloom.base.errors import SpikeloomError, Stopped, too_big
+from spikeloom.cli.check import check
 from spikeloom.cli.compare import compare
 from spikeloom.cli.list import list_names
+from spikeloom.cli.new import new
 from spikeloom.cli.train import train
 
 app = typer.Typer(
@@ -21,9 +22,8 @@ app = typer.Typer(
 app.command("list")(list_names)
 app.command("train")(train)
 app.command("compare")(compare)
-
-_TOO_BIG = re.compile("memory|bad_alloc|Storage size|Overflow when unpacking")
-"""How torch says that a tensor does not fit."""
+app.add_typer(new, name="new")
+app.add_typer(check, name="check")
 
 
 def _show_version(wanted: bool) -> None:
@@ -53,10 +53,10 @@ def main() -> None:
     except SpikeloomError as error:
         _stop(str(error))
     except (MemoryError, RuntimeError, TypeError) as error:
-        if not (isinstance(error, MemoryError) or _TOO_BIG.search(str(error))):
+        message = too_big(error)
+        if message is None:
             raise
-        came = (str(error) or "no memory").splitlines()[0]
-        _stop(f"memory: expected a run that fits, got '{came}'; make net, batch or steps smaller.")
+        _stop(message)
     except SystemExit as end:
         if end.code == 130:  # typer's for an interrupt
             typer.echo("stopped at once; go on with --resume and the run folder.", err=True)

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.cli.progress import watcher
 from spikeloom.cli.stopping import stoppable
-from spikeloom.train.progress import Progress
 
 if TYPE_CHECKING:
     from spikeloom.train.recipe import Recipe
@@ -38,11 +38,16 @@ def train(
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, ...")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     force: Annotated[bool, typer.Option(help="Replace a run that is already there.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print the result only.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Also print every phase.")] = False,
+    tensorboard: Annotated[bool, typer.Option(help="Write curves for TensorBoard.")] = False,
 ) -> None:
     """Train a recipe; write its run folder and print what came out."""
     from spikeloom.report.table import entry_rows, to_text
     from spikeloom.train.loop import train as run
+    from spikeloom.train.progress import all_of
     from spikeloom.train.runs import stored_recipe
+    from spikeloom.train.tensorboard import TensorBoardProgress
 
     if resume is not None and (out is not None or force):
         raise ConfigError(
@@ -66,11 +71,12 @@ def train(
         checked = stored_recipe(resume)
     folder = resume or out or Path("runs") / checked.name / f"seed{checked.seed}"
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    with stoppable() as stop:
+    curves = [TensorBoardProgress(folder)] if tensorboard else []
+    with stoppable() as stop, watcher(quiet=quiet, verbose=verbose, console=console) as shown:
         outcome = run(
             checked,
             folder,
-            progress=EpochPrinter(console),
+            progress=all_of(shown, *curves),
             overwrite=force,
             resume=resume is not None,
             stop=stop,
@@ -109,23 +115,3 @@ def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
             )
         table = override(table, path, parse_value(value), "--set")
     return table
-
-
-class EpochPrinter(Progress):
-    """Prints one line per epoch."""
-
-    def __init__(self, console: Console, prefix: str = "") -> None:
-        self.console = console
-        self.prefix = prefix
-
-    def epoch(self, entry: dict[str, Any]) -> None:
-        """Print an epoch's metrics."""
-        self.console.print(
-            f"{self.prefix}epoch {entry['epoch'] + 1:3d}  loss {entry['loss']:.4f}  "
-            f"train {100 * entry['accuracy']:.2f} %  val {100 * entry['val_accuracy']:.2f} %  "
-            f"{entry['seconds']:.1f} s"
-        )
-
-    def warn(self, text: str) -> None:
-        """Print a warning."""
-        self.console.print(f"{self.prefix}warning: {text}")

@@ -1,5 +1,7 @@
 """How training data is parted: stratified, the same for ever, nested in size."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -47,12 +49,12 @@ def part_samples(
     if not isinstance(validation, Samples):
         check_size(f"{where}.validation", validation, len(train) - 1)
         head = len(train) - validation
-        validation = _rows(train, order[head:])
+        validation = train.select(order[head:])
         order = order[:head]
     if train_size is not None:
         check_size(f"{where}.train_size", train_size, len(order))
         order = order[:train_size]
-    train = _rows(train, order)
+    train = train.select(order)
     if normalise:
         scaling = measure(f"{where}.train", train)
         train, validation, test = (
@@ -81,35 +83,72 @@ def stratified_order(y: Tensor) -> Tensor:
     return torch.from_numpy(np.lexsort((keys, place)))
 
 
+def hold_out(where: str, samples: Samples, count: int) -> tuple[Samples, Samples]:
+    """Part samples into the rest and `count` held out, both in `stratified_order`.
+
+    Raises:
+        ConfigError: the samples are too few.
+    """
+    check_size(where, count, len(samples) - 1)
+    order = stratified_order(samples.y)
+    return samples.select(order[:-count]), samples.select(order[-count:])
+
+
 def measure(where: str, samples: Samples) -> Scaling:
     """Return the scaling of `samples`, with mean and deviation of each channel in float64.
+
+    Bytes are counted, so that their sums are exact.
 
     Raises:
         DataError: samples without channels, or a channel that is constant.
     """
-    x, peak = samples.x, samples.scaling.peak
+    x, peak = samples.store, samples.scaling.peak
     if x.ndim < 2:
         raise DataError(
             f"{where}: normalise needs channels in dimension 1, got x {list(x.shape)}; "
             "give x [N, C, ...]."
         )
-    others = [axis for axis in range(x.ndim) if axis != 1]
-    count = x.numel() // x.shape[1]
-    per_channel = (-1, *[1] * (x.ndim - 2))
-    mean = x.new_zeros(x.shape[1], dtype=torch.float64)
-    square = mean.clone()
-    for rows in x.split(4096):  # in stretches, for the float64 copy is 8 times the stored bytes
-        mean += rows.double().sum(others)
-    mean /= count
-    for rows in x.split(4096):
-        square += (rows.double() - mean.view(per_channel)).square().sum(others)
-    std = (square / count).sqrt()
+    mean, square = (_of_bytes if x.dtype == torch.uint8 else _of_floats)(samples)
+    std = square.sqrt()
     if not bool((std > 0).all()):
         raise DataError(
             f"{where}: normalise needs varying channels, got channel {int(std.argmin())} constant; "
             "drop the channel or set normalise = false."
         )
     return Scaling(peak, tuple((mean / peak).tolist()), tuple((std / peak).tolist()))
+
+
+def _stretches(samples: Samples) -> Iterator[Tensor]:
+    """Yield the samples as [n, C, ...] in stretches, since sums need wider types than the store."""
+    for rows in torch.arange(len(samples)).split(4096):
+        yield samples.raw(rows)[0]
+
+
+def _of_bytes(samples: Samples) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel from counts of the 256 values."""
+    value = torch.arange(256, dtype=torch.float64)
+    counts = torch.zeros(samples.shape[0], 256, dtype=torch.int64)
+    for x in _stretches(samples):
+        for channel in range(x.shape[1]):
+            counts[channel] += torch.bincount(x[:, channel].flatten(), minlength=256)
+    count = counts[0].sum()
+    mean = (counts * value).sum(1) / count
+    return mean, (counts * (value - mean.unsqueeze(1)).square()).sum(1) / count
+
+
+def _of_floats(samples: Samples) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel from two passes."""
+    others = [axis for axis in range(samples.store.ndim) if axis != 1]
+    count = len(samples) * math.prod(samples.shape[1:])
+    per_channel = (-1, *[1] * (samples.store.ndim - 2))
+    mean = samples.store.new_zeros(samples.shape[0], dtype=torch.float64)
+    square = mean.clone()
+    for x in _stretches(samples):
+        mean += x.double().sum(others)
+    mean /= count
+    for x in _stretches(samples):
+        square += (x.double() - mean.view(per_channel)).square().sum(others)
+    return mean, square / count
 
 
 def check_size(where: str, size: object, most: int) -> None:
@@ -122,8 +161,3 @@ def check_size(where: str, size: object, most: int) -> None:
         raise ConfigError(
             f"{where}: expected 1 to {most} samples, got {size!r}; the training data holds no more."
         )
-
-
-def _rows(samples: Samples, index: Tensor) -> Samples:
-    """Return some rows, in this order."""
-    return replace(samples, x=samples.x[index], y=samples.y[index])

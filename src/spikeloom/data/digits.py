@@ -1,6 +1,7 @@
 """Optical digits: 1,797 images of 8x8 that come with scikit-learn, for tests and first steps."""
 
 import math
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def load_digits(
         rows = torch.tensor([row for row, letter in enumerate(letters) if letter in kinds])
         return Samples(x[rows], y[rows], Scaling(peak=16.0))
 
-    return part_samples(
+    splits = part_samples(
         "digits",
         part("t") if validation is None else part("t", "v"),
         part("e"),
@@ -74,6 +75,7 @@ def load_digits(
         train_size=train_size,
         normalise=normalise,
     )
+    return replace(splits, labels=tuple("0123456789"))
 
 
 def stored_split() -> str:
@@ -83,5 +85,11 @@ def stored_split() -> str:
 
 
 DATA.register("digits")(
-    DataInfo("handwritten digits 8x8, grey, 1,797 images", SHAPE, CLASSES, load_digits)
+    DataInfo(
+        "handwritten digits 8x8, grey, 1,797 images",
+        SHAPE,
+        CLASSES,
+        load_digits,
+        source="comes with scikit-learn",
+    )
 )

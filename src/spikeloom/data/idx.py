@@ -4,6 +4,7 @@ import gzip
 import math
 import struct
 import zlib
+from dataclasses import replace
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -19,6 +20,11 @@ from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_
 SHAPE = (1, 28, 28)
 CLASSES = 10
 CHUNK = 1 << 20
+STEMS = tuple(
+    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+)
+CLOTHES = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
+LABELS = {"mnist": tuple("0123456789"), "fashion_mnist": tuple(CLOTHES.split(","))}
 
 File: TypeAlias = gzip.GzipFile | BufferedReader
 
@@ -50,7 +56,7 @@ def load_idx(
     folder = (root or data_root()) / name.replace("_", "-")
     train = _read_part(name, folder, "train")
     test = _read_part(name, folder, "t10k")
-    return part_samples(
+    splits = part_samples(
         name,
         train,
         test,
@@ -59,6 +65,7 @@ def load_idx(
         train_size=train_size,
         normalise=normalise,
     )
+    return replace(splits, labels=LABELS[name])
 
 
 def read_idx(path: Path) -> Tensor:
@@ -146,9 +153,29 @@ def _find(name: str, folder: Path, stem: str) -> Path:
     )
 
 
-DATA.register("mnist")(
-    DataInfo("handwritten digits 28x28, grey", SHAPE, CLASSES, partial(load_idx, "mnist"))
+def _state(name: str, root: Path) -> str:
+    """Return which files are there."""
+    folder = root / name.replace("_", "-")
+    missing = [
+        f"{stem}.gz"
+        for stem in STEMS
+        if not ((folder / f"{stem}.gz").exists() or (folder / stem).exists())
+    ]
+    return f"missing: {', '.join(missing)} in {folder}" if missing else "ready"
+
+
+def _publish(name: str, about: str, source: str) -> None:
+    load, state = partial(load_idx, name), partial(_state, name)
+    DATA.register(name)(DataInfo(about, SHAPE, CLASSES, load, source=source, state=state))
+
+
+_publish(
+    "mnist",
+    "handwritten digits 28x28, grey",
+    "put the four .gz files of ossci-datasets.s3.amazonaws.com/mnist there",
 )
-DATA.register("fashion_mnist")(
-    DataInfo("pictures of clothes 28x28, grey", SHAPE, CLASSES, partial(load_idx, "fashion_mnist"))
+_publish(
+    "fashion_mnist",
+    "pictures of clothes 28x28, grey",
+    "put the four .gz files of github.com/zalandoresearch/fashion-mnist there",
 )

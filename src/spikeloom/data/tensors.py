@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.data._split import check_size, part_samples, stratified_order
+from spikeloom.data._split import hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples, data_root
 
 Pair = tuple[Tensor, Tensor]
@@ -60,12 +60,7 @@ def splits_from_tensors(
         classes = 1 + max((int(part.y.max()) for part in parts if part.y.numel()), default=0)
     check_samples("data.tensors.train", train, classes)
     if not isinstance(held, Samples):
-        check_size("data.tensors.test", held, len(train) - 1)
-        order = stratified_order(train.y)
-        train, held = (
-            Samples(train.x[rows], train.y[rows], train.scaling)
-            for rows in (order[:-held], order[-held:])
-        )
+        train, held = hold_out("data.tensors.test", train, held)
     return part_samples(
         "tensors",
         train,
@@ -191,5 +186,12 @@ def _samples(part: str, pair: Pair) -> Samples:
 
 
 DATA.register("tensors")(
-    DataInfo("your own arrays in a .safetensors or .npz file", None, None, load_tensors)
+    DataInfo(
+        "your own arrays in a .safetensors or .npz file",
+        None,
+        None,
+        load_tensors,
+        source="path = a file with x_train, y_train, x_test, y_test",
+        state=lambda root: "give path",
+    )
 )

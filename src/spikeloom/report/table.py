@@ -1,8 +1,12 @@
 """The table: one row per entry, accuracy never without its cost."""
 
-from collections.abc import Callable, Sequence
-from statistics import mean, stdev
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any, Literal
+
+from spikeloom.report.means import means, over
+from spikeloom.report.pick import front
 
 Record = dict[str, Any]
 
@@ -10,45 +14,106 @@ NOTE = (
     "Energy is a model, not a measurement (45 nm, 2014). EE = E_ANN / E_net against the ReLU net "
     "of the same spec, above 1 the net is cheaper. paper: Panda et al. 2020, eq. 8-11, int32. "
     "strict: exact operations by operand, fp32, zero operands skipped on both sides; * no such ANN "
-    "in the table: all pairs of the spec stand in. SynOps are per inference; train ops are dense "
-    "multiply-accumulates executed per training sample, forward + backward; train MB is the "
-    "allocator's peak for one batch; time is the rule's own, relative to the ANN's."
+    "in the table: all pairs of the spec stand in. \N{DEGREE SIGN} no other row is as accurate at "
+    "the same or less strict energy (means over seeds, so differences below the deviation decide "
+    "nothing). ms: prediction of one sample on this machine, all T steps. AC, MAC and spikes are "
+    "per inference; train ops are dense multiply-accumulates executed per training sample, forward "
+    "+ backward; train MB is the allocator's peak for one batch; time is the rule's own, relative "
+    "to the ANN's."
 )
 
-HEADINGS = (
-    "entry",
-    "test %",
-    "T",
-    "params",
-    "spikes",
-    "AC",
-    "MAC",
-    "uJ paper",
-    "EE",
-    "uJ strict",
-    "EE",
-    "train ops",
-    "train MB",
-    "time s",
-    "x ANN",
+FRONT = " \N{DEGREE SIGN}"
+"""Behind the labels of the Pareto set."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Args:
+        heading: above it.
+        rank: which leave first where the terminal is narrow, 1 before 2; 0 never leaves.
+    """
+
+    heading: str
+    rank: int = 0
+
+
+COLUMNS = (
+    Column("entry"),
+    Column("test %"),
+    Column("T"),
+    Column("ms", 6),
+    Column("params", 3),
+    Column("spikes", 9),
+    Column("AC", 1),
+    Column("MAC", 2),
+    Column("uJ paper", 7),
+    Column("EE"),
+    Column("uJ strict"),
+    Column("EE"),
+    Column("train ops", 4),
+    Column("train MB"),
+    Column("time s", 8),
+    Column("x ANN", 5),
 )
+HEADINGS = tuple(column.heading for column in COLUMNS)
 
 
 def entry_rows(entries: Sequence[Record]) -> list[tuple[str, ...]]:
-    """Turn the entries of a results file into rows of text, headings first."""
+    """Turn the entries of a results file into rows of text, headings first.
+
+    Entries that have neither run, failed nor been refused are left out.
+    """
     ran = [entry for entry in entries if entry["runs"]]
     measured = [entry for entry in ran[::-1] if not entry["runs"][0]["facts"]["spiking"]]
     measured.sort(key=lambda entry: entry["control"], reverse=True)
     # later ones replace earlier ones: the first ANN counts, and a control only without another
     anns = {_of(entry["runs"][0], "net"): entry for entry in measured}
     clocks = {one["runs"][0]["data"]: one for one in measured if not one["control"]}
+    uneven = len({len(entry["runs"]) for entry in ran}) > 1
+    best = front(list(entries)) if len(ran) > 1 else set()
     rows: list[tuple[str, ...]] = [HEADINGS]
     for entry in entries:
         if entry["runs"]:
-            rows.append(_row(entry, anns, clocks))
-        elif entry.get("refusal"):
-            rows.append((entry["label"], "refused", *["-"] * (len(HEADINGS) - 2)))
+            label = entry["label"] + FRONT * (entry["label"] in best)
+            rows.append((label, _accuracy(entry, uneven), *_costs(entry, anns, clocks)))
+        elif verdict := verdict_of(entry):
+            rows.append((entry["label"], verdict, *["-"] * (len(HEADINGS) - 2)))
     return rows
+
+
+def verdict_of(entry: Record) -> Literal["failed", "refused"] | None:
+    """Return "failed" or "refused" where an entry is not whole, else None."""
+    if entry.get("error"):
+        return "failed"
+    return "refused" if entry.get("refusal") else None
+
+
+def fitted(
+    rows: Sequence[Sequence[str]], width: int | None
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Leave out columns until rows under `HEADINGS` fit a width; long labels are cut at the end.
+
+    Args:
+        rows: headings first.
+        width: in characters; None fits everything.
+
+    Returns:
+        The rows, and the headings that were left out.
+    """
+    shown = list(range(len(COLUMNS)))
+    out: list[str] = []
+    order = sorted((row for row in shown if COLUMNS[row].rank), key=lambda row: COLUMNS[row].rank)
+    wide = [max(len(row[column]) for row in rows) for column in shown]
+    for column in order:
+        if width is None or _total(wide, shown) <= width:
+            break
+        shown.remove(column)
+        out.append(COLUMNS[column].heading)
+    excess = 0 if width is None else max(0, _total(wide, shown) - width)
+    label = max(16, wide[0] - excess)
+    return [(_cut(row[0], label), *(row[column] for column in shown[1:])) for row in rows], out
 
 
 def to_text(rows: Sequence[Sequence[str]]) -> str:
@@ -75,48 +140,53 @@ def to_markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def _total(wide: Sequence[int], shown: Sequence[int]) -> int:
+    return sum(wide[column] for column in shown) + 2 * (len(shown) - 1)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def _of(run: Record, key: str) -> tuple[str, str]:
     """Return what makes an ANN comparable: the net and the data."""
     return run[key], run["data"]
 
 
-def _row(
+def _accuracy(entry: Record, uneven: bool) -> str:
+    """Write mean and deviation, and over how many runs where that is not plain."""
+    one = means(entry)
+    spread = "" if one.deviation is None else f" ± {one.deviation:.2f}"
+    if one.failed:
+        return f"{one.accuracy:.2f}{spread} ({one.failed} of {one.runs + one.failed} failed)"
+    return f"{one.accuracy:.2f}{spread}" + (f" (n {one.runs})" if uneven else "")
+
+
+def _costs(
     entry: Record, anns: dict[tuple[str, str], Record], clocks: dict[str, Record]
 ) -> tuple[str, ...]:
-    runs = entry["runs"]
-    costs = [run["costs"] for run in runs]
-
-    def over(read: Callable[[Record], float]) -> float:
-        return mean(read(cost) for cost in costs)
-
-    accuracies = [100 * run["test_accuracy"] for run in runs]
-    spread = f" ± {stdev(accuracies):.2f}" if len(runs) > 1 else ""
-    spiking = runs[0]["facts"]["spiking"]
-    paper = over(lambda cost: cost["energy"]["paper_int32"]["net"])
-    paper_ann = over(lambda cost: cost["energy"]["paper_int32"]["ann"])
-    strict = over(lambda cost: cost["energy"]["strict_fp32"]["net"])
-    seconds = mean(run["train_seconds"] for run in runs)
-    clock = clocks.get(runs[0]["data"])
+    one, first = means(entry), entry["runs"][0]
+    spiking = first["facts"]["spiking"]
+    paper_ann = over(entry, lambda cost: cost["energy"]["paper_int32"]["ann"]) / 1e6
+    clock = clocks.get(first["data"])
     base = mean(run["train_seconds"] for run in clock["runs"]) if clock else None
-    training = [cost["training"] for cost in costs]
-    forward = mean(one["forward_macs"] for one in training)
-    backward = mean(one["backward_macs"] for one in training)
+    forward = over(entry, lambda cost: cost["training"]["forward_macs"])
+    backward = over(entry, lambda cost: cost["training"]["backward_macs"])
     return (
-        entry["label"],
-        f"{mean(accuracies):.2f}{spread}",
-        str(runs[0]["steps"]),
-        _count(costs[0]["parameters"]),
-        _count(over(lambda cost: cost["spikes"]["mean"])) if spiking else "-",
-        _count(over(lambda cost: cost["ac"]["mean"])),
-        _count(over(lambda cost: cost["mac"]["mean"])),
-        _joules(paper),
-        _ratio(paper_ann, paper) if spiking else "-",
-        _joules(strict),
-        _strict_ratio(entry, anns, strict) if spiking else "-",
+        str(first["steps"]),
+        "-" if one.latency is None else f"{one.latency:.3g}",
+        _count(first["costs"]["parameters"]),
+        "-" if one.spikes is None else _count(one.spikes),
+        _count(over(entry, lambda cost: cost["ac"]["mean"])),
+        _count(over(entry, lambda cost: cost["mac"]["mean"])),
+        joules(one.energy_paper),
+        _ratio(paper_ann, one.energy_paper) if spiking else "-",
+        joules(one.energy),
+        _strict_ratio(entry, anns, one.energy) if spiking else "-",
         f"{_count(forward)} + {_count(backward)}",
-        f"{mean(one['peak_bytes'] for one in training) / 1e6:.1f}",
-        f"{seconds:.1f}",
-        f"{seconds / base:.1f}" if base and not entry["control"] else "-",
+        f"{one.memory:.1f}",
+        f"{one.seconds:.1f}",
+        f"{one.seconds / base:.1f}" if base and not entry["control"] else "-",
     )
 
 
@@ -124,9 +194,8 @@ def _strict_ratio(entry: Record, anns: dict[tuple[str, str], Record], strict: fl
     """Return EE against the measured ANN of the same net, else against all its pairs (*)."""
     ann = anns.get(_of(entry["runs"][0], "ann_net"))
     if ann is not None:
-        other = mean(run["costs"]["energy"]["strict_fp32"]["net"] for run in ann["runs"])
-        return _ratio(other, strict)
-    other = mean(run["costs"]["energy"]["strict_fp32"]["ann"] for run in entry["runs"])
+        return _ratio(means(ann).energy, strict)
+    other = over(entry, lambda cost: cost["energy"]["strict_fp32"]["ann"]) / 1e6
     return _ratio(other, strict) + "*"
 
 
@@ -134,9 +203,8 @@ def _ratio(ann: float, net: float) -> str:
     return f"{ann / net:.2f}" if net else "inf (dead)"
 
 
-def _joules(picojoules: float) -> str:
+def joules(value: float) -> str:
     """Write microjoules: 1.234, and 0.00046 where three places show nothing."""
-    value = picojoules / 1e6
     return f"{value:.3f}" if value >= 1e-3 or value == 0 else f"{value:.2g}"
 
 

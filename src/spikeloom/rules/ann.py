@@ -9,7 +9,15 @@ from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
-from spikeloom.rules.base import RULES, Commit, LearningRule, RuleFacts, RuleReport
+from spikeloom.rules.base import (
+    RULES,
+    Commit,
+    LearningRule,
+    RuleFacts,
+    RuleReport,
+    Trial,
+    Trials,
+)
 
 
 @RULES.register("ann")
@@ -32,6 +40,12 @@ class Ann(LearningRule):
         order="layer",
         memory="constant",
         spiking=False,
+    )
+    trials: ClassVar[Trials] = Trials(
+        refused=(
+            Trial("c4 f2", "expected a net without spiking units, got one; build it", steps=1),
+            Trial('c4{unit="relu"} f2', "expected T = 1, got 2; set steps = 1", steps=2),
+        ),
     )
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:

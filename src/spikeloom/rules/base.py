@@ -1,8 +1,8 @@
 """What a learning rule is, what it promises, and what it reports."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -45,6 +45,49 @@ class RuleFacts:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A net put before a rule: it must train it, or refuse it.
+
+    Args:
+        net: as text, readout included; its input is two maps of 4x4.
+        refusal: words of the refusal after ``rules.<name>``; empty where the rule must train it.
+        options: of the rule; bad ones may be what is refused.
+        steps: T.
+    """
+
+    net: str = "c4 f2"
+    refusal: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 4
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What the battery (`spikeloom check rule`) puts before a rule, besides its defaults.
+
+    Args:
+        variants: options that deserve a whole battery of their own; a rule with options that have
+            no default needs one.
+        trained: nets that look hard and must be trained.
+        refused: nets and options that must be refused.
+        body: hidden layers of the net the battery trains, as text.
+        epochs: updates of all weights the battery grants on its small task.
+    """
+
+    variants: tuple[Mapping[str, Any], ...] = ()
+    trained: tuple[Trial, ...] = ()
+    refused: tuple[Trial, ...] = ()
+    body: str = "f12 f8"
+    epochs: int = 120
+
+
+TIME_MEAN = 'c4 c4{unit="relu"} G f2'
+"""A net whose last block reads the time mean."""
+NO_STEPS = Trial(TIME_MEAN, "expected features at every step, but block 1 reads the time mean")
+"""What `refuse_tail` must say."""
+
+
+@dataclass(frozen=True)
 class RuleReport:
     """What one call of `learn` did.
 
@@ -61,10 +104,12 @@ class LearningRule:
 
     `learn` leaves the update direction in ``.grad`` (accumulating, never zeroing) and calls
     `commit` whenever an update is due. `commit` belongs to the loop: it checks the gradients,
-    steps the optimizer, projects and zeroes.
+    steps the optimizer, projects and zeroes. `facts` say what the rule promises, `trials` what it
+    is tried on; the battery of `spikeloom check rule` holds it to both.
     """
 
     facts: ClassVar[RuleFacts]
+    trials: ClassVar[Trials] = Trials()
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Check that the net can be trained and set up what the rule owns.

@@ -1,6 +1,6 @@
 """Backpropagation through time with surrogate gradients."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -12,11 +12,15 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 from spikeloom.rules.base import (
+    NO_STEPS,
     RULES,
+    TIME_MEAN,
     Commit,
     LearningRule,
     RuleFacts,
     RuleReport,
+    Trial,
+    Trials,
     refuse_tail,
 )
 
@@ -52,6 +56,14 @@ class Bptt(LearningRule):
         ),
         order="layer",
         memory="linear",
+    )
+    trials: ClassVar[Trials] = Trials(
+        variants=({"loss": "step"},),
+        trained=(Trial(TIME_MEAN), Trial("c4 M c4 f2")),
+        refused=(
+            replace(NO_STEPS, options={"loss": "step"}),
+            Trial(refusal="loss: expected end or step, got 'mean'", options={"loss": "mean"}),
+        ),
     )
 
     def __post_init__(self) -> None:

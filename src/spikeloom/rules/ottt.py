@@ -12,15 +12,20 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
-from spikeloom.rules._steps import cut, learn_by_step
 from spikeloom.rules.base import (
+    NO_STEPS,
     RULES,
     Commit,
     LearningRule,
     RuleFacts,
     RuleReport,
+    Trial,
+    Trials,
     refuse_tail,
 )
+from spikeloom.rules.steps import cut, learn_by_step
+
+TRAINED_DECAY = 'c4{unit={name="lif",learn=["alpha"]}} c4 f2'
 
 
 @RULES.register("ottt")
@@ -65,6 +70,21 @@ class Ottt(LearningRule):
         order="time",
         memory="constant",
         online=True,
+    )
+    trials: ClassVar[Trials] = Trials(
+        variants=({"update": "online"}, {"first_layer_trace": True}, {"trace_decay": 0.25}),
+        trained=(
+            Trial("M c4 P c4 f2"),  # before the first neurons there is no trace
+            Trial(TRAINED_DECAY, options={"trace_decay": 0.5}),
+        ),
+        refused=(
+            NO_STEPS,
+            Trial("c4 M c4 f2", "expected a linear path into layer 2.0.0, got a max pool"),
+            Trial("c4 c4 M f2", "expected a linear path into layer readout, got a max pool"),
+            Trial(TRAINED_DECAY, "expected a fixed decay of the neurons before layer 1.0.0"),
+            Trial(refusal="update: expected batch or online", options={"update": "once"}),
+            Trial(refusal="trace_decay: expected [0, 1], got 1.5", options={"trace_decay": 1.5}),
+        ),
     )
 
     def __post_init__(self) -> None:

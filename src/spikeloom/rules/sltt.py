@@ -13,15 +13,18 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
-from spikeloom.rules._steps import cut, learn_by_step
 from spikeloom.rules.base import (
+    NO_STEPS,
     RULES,
     Commit,
     LearningRule,
     RuleFacts,
     RuleReport,
+    Trial,
+    Trials,
     refuse_tail,
 )
+from spikeloom.rules.steps import cut, learn_by_step
 
 
 @RULES.register("sltt")
@@ -61,6 +64,25 @@ class Sltt(LearningRule):
         ),
         order="time",
         memory="constant",
+    )
+    trials: ClassVar[Trials] = Trials(
+        variants=({"k_steps": 2}, {"given": (0, 3)}),
+        trained=(
+            Trial("c4 M c4 f2"),
+            Trial('[c4] [c4{unit="relu"}]{reads="step"} f2'),
+        ),
+        refused=(
+            NO_STEPS,
+            Trial(refusal="k_steps: expected 1 or more, got 0", options={"k_steps": 0}),
+            Trial(refusal="k_steps: expected at most T = 4, got 5", options={"k_steps": 5}),
+            Trial(
+                refusal="expected k_steps or given, got both",
+                options={"k_steps": 1, "given": (0,)},
+            ),
+            Trial(refusal="given: expected steps from 0 to 3", options={"given": (0, 4)}),
+            Trial(refusal="given: expected steps from 0 to 3", options={"given": (-1,)}),
+            Trial(refusal="given: expected steps from 0 to 3", options={"given": ()}),
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -1,228 +1,223 @@
-"""Comparisons: one base recipe, several entries that each change something, several seeds."""
+"""Running a comparison: every row with every seed; what is finished is never trained again."""
 
-import re
+import gc
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
+import torch
 
-from spikeloom.base.errors import ConfigError, UnsupportedNet
-from spikeloom.data import Splits, load_data
+from spikeloom.base.errors import ConfigError, DataError, Stopped, UnsupportedNet, too_big
+from spikeloom.data import Splits
 from spikeloom.train import checkpoint
-from spikeloom.train.loop import train
+from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span, stored_recipe
+from spikeloom.train.failure import reason
+from spikeloom.train.folder import check_tuning, check_unchanged, clear, finished
+from spikeloom.train.loop import load, never, train
+from spikeloom.train.plan import Plan, Row
 from spikeloom.train.progress import SILENT, Progress
-from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
+from spikeloom.train.recipe import Recipe
+from spikeloom.train.runs import locked
 from spikeloom.train.setup import prepare, set_up
-from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
+from spikeloom.train.tables import placed
 
-
-class Entry(Strict):
-    """One row: a label and what it changes in the base recipe, by dotted path."""
-
-    label: Annotated[str, Field(min_length=1)]
-    set: dict[str, Any] = {}
-    control: bool = False
-
-
-class Comparison(Strict):
-    """A comparison file.
-
-    Args:
-        name: of the folder.
-        seeds: every entry runs with each.
-        base: a recipe without its name.
-        entries: rows; the first is the one the others are measured against.
-    """
-
-    name: Name
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0, 1, 2)
-    base: dict[str, Any]
-    entries: Annotated[tuple[Entry, ...], Field(min_length=1, strict=False)]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One entry, ready to run."""
-
-    label: str
-    recipe: Recipe
-    control: bool = False
-
-    @property
-    def slug(self) -> str:
-        """The label as a folder name."""
-        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-") or "entry"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All rows and seeds of a comparison.
-
-    Raises:
-        ConfigError: labels that would share a folder, or a seed twice.
-    """
-
-    name: str
-    rows: tuple[Row, ...]
-    seeds: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        seen: dict[str, str] = {}
-        for row in self.rows:
-            if row.slug in seen:
-                raise ConfigError(
-                    f"{self.name}: expected labels that differ in letters or digits, got "
-                    f"'{seen[row.slug]}' and '{row.label}'; rename one."
-                )
-            seen[row.slug] = row.label
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ConfigError(
-                f"{self.name}: expected seeds that differ, got {list(self.seeds)}; drop one."
-            )
-
-
-def read_comparison(path: Path) -> Plan:
-    """Read a comparison file, or a recipe as a comparison of one.
-
-    Raises:
-        ConfigError: with the path of the key.
-    """
-    table = read_toml(path)
-    where = str(path)
-    if not table.keys() & {"entries", "base"}:
-        recipe = build_recipe(table, where)
-        return Plan(recipe.name, (Row(recipe.name, recipe),), (recipe.seed,))
-    comparison = build_model(Comparison, table, where)
-    rows = []
-    for number, entry in enumerate(comparison.entries):
-        place = f"{where}: entries.{number} ('{entry.label}')"
-        changed: dict[str, Any] = {"name": comparison.name} | comparison.base
-        for key, value in entry.set.items():
-            changed = override(changed, key, value, place)
-        rows.append(Row(entry.label, build_recipe(changed, place), entry.control))
-    with placed(where):
-        return Plan(comparison.name, tuple(rows), comparison.seeds)
-
-
-def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: str) -> Plan:
-    """Plan one entry per rule.
-
-    Args:
-        base: a recipe without its name.
-        rules: by comma; options follow a colon, as in ``ann,sltt:k_steps=2``.
-        seeds: every rule runs with each.
-        name: of the comparison.
-
-    Raises:
-        ConfigError: a rule or option that does not exist, or a rule twice.
-    """
-    texts = [text.strip() for text in re.split(r",(?![^\[]*\])", rules)]
-    if not all(texts):
-        raise ConfigError(
-            f"--rules: expected names by comma, got '{rules}' with an empty one; drop a comma."
-        )
-    rows = []
-    for text in texts:
-        where = f"--rules {text}"
-        changed = override(base | {"name": name}, "stages.0.rule", _rule_choice(text), where)
-        rows.append(Row(text, build_recipe(changed, where)))
-    return Plan(name, tuple(rows), seeds)
+RESULTS_FORMAT = 2
+"""Version of results.json; 1 had labels, runs and refusals only."""
 
 
 def run_comparison(
     plan: Plan,
     out: Path,
     *,
-    started: Callable[[Row, int], Progress | None] | None = None,
+    progress: Progress = SILENT,
     overwrite: bool = False,
+    stop: Callable[[], bool] = never,
 ) -> dict[str, Any]:
-    """Run every row with every seed, seed by seed; results.json grows with each run.
+    """Run every row with every seed, seed by seed; results.json is rewritten after each run.
 
     All rows are built before the first one runs, so that a row that does not fit costs nothing. A
-    rule that cannot train its net is no error: its entry holds the refusal and no runs.
+    rule that cannot train its net is no error: its entry holds the refusal and no runs. A run that
+    fails is noted in its entry, and the others go on. The same call on the same folder goes on
+    where the last one ended: finished runs are read, unfinished ones continued, failed ones tried
+    again. Runs of rows that are no longer in the plan stay on disk and count for nothing.
 
     Args:
         plan: what to run.
         out: folder for results.json and the run folders.
-        started: told of each run before it starts; what it returns receives the epochs' metrics.
-        overwrite: whether results that are already there may be replaced.
+        progress: told of each run, its phases and epochs.
+        overwrite: train every row of the plan anew.
+        stop: asked between batches; true saves the run at hand and stops.
 
     Returns:
         The content of results.json.
 
     Raises:
-        ConfigError: the folder holds results.
-        SpikeloomError: as `train`, with the row's label.
+        ConfigError: the folder is in use, or holds runs of other recipes under the same labels.
+        SpikeloomError: a row does not fit its data, with the row's label.
+        Stopped: as asked; what is finished is on disk.
     """
-    if (out / "results.json").exists() and not overwrite:
-        raise ConfigError(
-            f"{out}: expected a new folder, found results of a comparison; choose another with "
-            "--out or pass --force to replace them."
-        )
-    data: dict[str, Splits] = {}
+    data = _Data(progress)
     refusals = {row.slug: _refusal(row, data) for row in plan.rows}
-    results: dict[str, Any] = {
-        "format": checkpoint.FORMAT,
-        "name": plan.name,
-        "seeds": list(plan.seeds),
-        "entries": [
-            {
-                "label": row.label,
-                "control": row.control,
-                "refusal": refusals[row.slug],
-                "runs": [],
-            }
-            for row in plan.rows
-        ],
-    }
-    for seed, (number, row) in product(plan.seeds, enumerate(plan.rows)):
-        if refusals[row.slug] is not None:
-            continue
-        progress = started(row, seed) if started is not None else None
-        with placed(f"'{row.label}', seed {seed}"):
-            outcome = train(
-                row.recipe.with_seed(seed),
-                out / row.slug / f"seed{seed}",
-                splits=_load(row, data),
-                progress=progress or SILENT,
-                overwrite=True,
-            )
-        results["entries"][number]["runs"].append(outcome.record)
-        checkpoint.write_json(out / "results.json", results)
-    return results
+    with locked(out):
+        jobs = jobs_of(plan, [row for row in plan.rows if refusals[row.slug] is None], out)
+        if overwrite:
+            for job in jobs:
+                clear(job.folder)
+        else:
+            check_tuning(plan, out)
+            for job in jobs:
+                check_unchanged(plan, job)
+        return _Runner(plan, out, data, refusals, progress=progress, stop=stop).run(jobs)
 
 
-def _refusal(row: Row, data: dict[str, Splits]) -> str | None:
+class _Runner:
+    """One pass over the jobs to read what is finished, one to do the rest."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        out: Path,
+        data: "_Data",
+        refusals: dict[str, str | None],
+        *,
+        progress: Progress,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.plan = plan
+        self.out = out
+        self.data = data
+        self.progress = progress
+        self.stop = stop
+        self.entries = {
+            row.slug: EntryState(plan, row, refusal=refusals[row.slug]) for row in plan.rows
+        }
+        self.pace = Pace()
+
+    def run(self, jobs: list[Job]) -> dict[str, Any]:
+        for job in jobs:
+            entry = self.entries[job.row.slug]
+            recipe = entry.recipe_of(job)
+            if recipe is not None and (record := finished(job.folder, recipe)) is not None:
+                entry.keep(job, record)
+        results = self._write()
+        for number, job in enumerate(jobs, 1):
+            entry = self.entries[job.row.slug]
+            if entry.has(job):
+                continue
+            recipe = entry.recipe_of(job)
+            if recipe is None:
+                entry.fail(job, f"tuning: no trial came to its end: {entry.first_trial_error()}")
+            elif (record := finished(job.folder, recipe)) is not None:
+                entry.keep(job, record)  # the row's last missing trial decided which recipe it is
+            else:
+                left = self.pace.left([one for one in jobs[number - 1 :] if not self._has(one)])
+                title = f"[{number}/{len(jobs)}] {job.title}"
+                self.progress.note(title + (f" (about {span(left)} left)" if left else ""))
+                self._train(entry, job, recipe, title)
+            results = self._write()
+        self.progress.close()
+        return results
+
+    def _has(self, job: Job) -> bool:
+        return self.entries[job.row.slug].has(job)
+
+    def _train(self, entry: EntryState, job: Job, recipe: Recipe, title: str) -> None:
+        if stored_recipe(job.folder) not in (None, recipe):
+            clear(job.folder)  # the tuned values are others, after a trial that failed before
+        watched = _Titled(self.progress, title)
+        start = time.perf_counter()
+        try:
+            record = train(
+                recipe,
+                job.folder,
+                splits=self.data.of(job.row),
+                progress=watched,
+                resume=True,
+                final=job.final,
+                stop=self.stop,
+            ).record
+        except Stopped:
+            raise
+        except Exception as error:  # noqa: BLE001  one row's failure must not end the others
+            entry.fail(job, reason(error, job.folder))
+            self.progress.warn(f"{job.title} failed: {entry.error_of(job)}")
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        else:
+            self.pace.add(job, time.perf_counter() - start)
+            entry.keep(job, record)
+
+    def _write(self) -> dict[str, Any]:
+        plan = self.plan
+        results = {
+            "format": RESULTS_FORMAT,
+            "name": plan.name,
+            "seeds": list(plan.seeds),
+            "tune": plan.tune.model_dump(mode="json") if plan.tune is not None else None,
+            "first": plan.first.label,
+            "entries": [entry.record() for entry in self.entries.values()],
+        }
+        checkpoint.write_json(self.out / "results.json", results)
+        return results
+
+
+class _Titled(Progress):
+    """Passes news on with the run's title in front of each phase; notes of single runs stay out."""
+
+    def __init__(self, inner: Progress, title: str) -> None:
+        self.title = title
+        self.advance = inner.advance
+        self.epoch = inner.epoch
+        self.plan = inner.plan
+        self.warn = inner.warn
+        self.close = inner.close
+        self._phase = inner.phase
+
+    def phase(self, name: str, total: int, unit: str = "images", *, done: int = 0) -> None:
+        self._phase(f"{self.title}: {name}", total, unit, done=done)
+
+
+class _Data:
+    """Every data setting of a comparison, read once; all must have the same test part."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.loaded: dict[str, Splits] = {}
+
+    def of(self, row: Row) -> Splits:
+        """Return a row's data.
+
+        Raises:
+            DataError: its test samples are not those of the rows before.
+        """
+        choice = row.recipe.data
+        key = choice.model_dump_json()
+        if key not in self.loaded:
+            splits = load(row.recipe, self.progress)
+            for other in self.loaded.values():
+                if not torch.equal(splits.test.y.cpu(), other.test.y.cpu()):
+                    raise DataError(
+                        f"data: expected the test part of the rows before ({len(other.test)} "
+                        f"samples), got another of {len(splits.test)}; compare on one data set."
+                    )
+            self.loaded[key] = splits
+        return self.loaded[key]
+
+
+def _refusal(row: Row, data: _Data) -> str | None:
     """Build a row; return why its rule refuses its net, None where it does not."""
     with placed(f"'{row.label}'"):
-        bench = set_up(row.recipe, _load(row, data), prepared=False)
         try:
-            prepare(bench)
-        except UnsupportedNet as error:
-            return str(error)
+            bench = set_up(row.recipe, data.of(row), prepared=False)
+            try:
+                prepare(bench)
+            except UnsupportedNet as error:
+                return str(error)
+        except (MemoryError, RuntimeError, TypeError) as error:
+            message = too_big(error)
+            if message is None:
+                raise
+            raise ConfigError(message) from None
     return None
-
-
-def _load(row: Row, loaded: dict[str, Splits]) -> Splits:
-    """Return a row's data, each set read once."""
-    choice = row.recipe.data
-    key = choice.model_dump_json()
-    if key not in loaded:
-        loaded[key] = load_data(choice.name, **choice.options)
-    return loaded[key]
-
-
-def _rule_choice(text: str) -> dict[str, Any]:
-    name, _, options = text.partition(":")
-    choice: dict[str, Any] = {"name": name}
-    for option in filter(None, options.split(":")):
-        key, _, value = option.partition("=")
-        if not key or not value:
-            raise ConfigError(
-                f"--rules {text}: expected options as name:key=value, got '{option}'; fix it."
-            )
-        choice[key] = parse_value(value)
-    return choice

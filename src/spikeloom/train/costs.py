@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from spikeloom.meters.base import Spread, watch
+from spikeloom.meters.clock import time_interleaved
 from spikeloom.meters.energy import FP32, INT32, NOTE, paper_energy, strict_energy
 from spikeloom.meters.memory import memory_accesses
 from spikeloom.meters.operations import OperationMeter
@@ -15,6 +16,9 @@ from spikeloom.meters.training import count_operations, peak_allocated
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
 from spikeloom.train.setup import Workbench, batches
 from spikeloom.train.unchanged import one_call, training_size, unchanged
+
+LATENCY_ROUNDS = 11
+"""Timed passes of one sample; the record holds their median."""
 
 METERED_SAMPLES = 1000
 """Test samples the meters watch; the standard errors in the record say whether that is enough."""
@@ -27,6 +31,7 @@ def measure_costs(bench: Workbench) -> dict[str, Any]:
     """
     with unchanged(bench):
         operations, spikes = _metered(bench)
+        inference = _inference(bench)
         training = _training(bench)
     return {
         "note": f"energies: {NOTE}, in pJ per inference",
@@ -53,6 +58,7 @@ def measure_costs(bench: Workbench) -> dict[str, Any]:
             )
         },
         "energy": _energies(operations),
+        "inference": inference,
         "training": training,
         "layers": _layers(operations, spikes),
     }
@@ -96,6 +102,16 @@ def _energies(record: OperationRecord) -> dict[str, Any]:
         "upper": strict + accesses.upper,
     }
     return energies
+
+
+@torch.no_grad()
+def _inference(bench: Workbench) -> dict[str, Any]:
+    """Time the prediction of one encoded sample, all T steps, on the run's device and threads."""
+    bench.modules().eval()
+    sample = bench.batch(bench.splits.test, torch.tensor([0]), epoch=0, part="test")
+    calls = {"one": lambda: predict(bench, sample)}
+    timing = time_interleaved(calls, rounds=LATENCY_ROUNDS)["one"]
+    return {"batch": 1, "ms_per_sample": 1e3 * timing.median, "rounds": timing.rounds}
 
 
 def _training(bench: Workbench) -> dict[str, Any]:

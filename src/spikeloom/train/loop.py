@@ -81,7 +81,7 @@ def train(
             if done is not None and (done.get("final", True) or not final):
                 return Outcome(done, None)
         _launch(fabric)
-        splits = load_data(recipe.data.name, **recipe.data.options) if splits is None else splits
+        splits = load(recipe, progress) if splits is None else splits
         return _run(
             recipe,
             folder,
@@ -112,6 +112,7 @@ def _run(
     for row in range(number + 1, last + 1):  # what does not fit shows now
         set_up(recipe, splits, stage=row, fabric=fabric)
     _open(folder, recipe, bench, state, fresh=stored is None, progress=progress)
+    progress.plan(sum(stage.epochs for stage in recipe.stages), done=len(state.curve))
     loop = StageLoop(bench, folder, state, progress, stop)
     if stored is not None:
         stored.restore(bench, loop.optimizer)
@@ -126,6 +127,24 @@ def _run(
     record = finish(bench, folder, state, progress=progress, final=final, stop=stop)
     progress.close()
     return Outcome(record, bench)
+
+
+def load(recipe: Recipe, progress: Progress = SILENT) -> Splits:
+    """Load the data a recipe names; decoding pictures for the first time is told of.
+
+    Raises:
+        ConfigError, DataError: as `load_data`.
+    """
+    before = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal before
+        if before == 0:
+            progress.phase(f"decode {recipe.data.name}", total)
+        progress.advance(done - before)
+        before = done
+
+    return load_data(recipe.data.name, progress=told, **recipe.data.options)
 
 
 def hand_on(before: Workbench, after: Workbench) -> None:
@@ -179,5 +198,6 @@ def _launch(fabric: "Fabric") -> None:
     if fabric.world_size > 1:
         import logging
 
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+        for room in ("fabric", "pytorch"):  # its greeting is no news to the user
+            logging.getLogger(f"lightning.{room}").setLevel(logging.WARNING)
         fabric.launch()

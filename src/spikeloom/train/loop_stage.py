@@ -11,6 +11,13 @@ from spikeloom.base.seeding import derive_seed
 from spikeloom.train import runs
 from spikeloom.train.commit import Commit
 from spikeloom.train.evaluate import evaluate
+from spikeloom.train.health import (
+    health_lines,
+    layer_health,
+    memory_line,
+    memory_warning,
+    predict_memory,
+)
 from spikeloom.train.learn import learn
 from spikeloom.train.progress import Progress
 from spikeloom.train.runs import RunFolder
@@ -59,6 +66,8 @@ class StageLoop:
             NumericalError: a value stopped being finite.
             Stopped: the run was asked to stop, and saved.
         """
+        if self.state.epoch == self.state.batch == 0:
+            self._predict()
         while (reason := self._over()) is None:
             self.epoch()
         if self.state.best:
@@ -91,6 +100,8 @@ class StageLoop:
         except NumericalError as error:
             raise NumericalError(f"epoch {number + 1}: {error}{self._left()}") from None
         entry |= {"val_loss": score.loss, "val_accuracy": score.accuracy}
+        if number == 0:
+            entry["health"] = layer_health(bench)
         state.curve.append(entry)
         state.epoch, state.batch, state.sums = number + 1, 0, []
         self._sums = [0.0, 0, 0, 0.0]
@@ -98,9 +109,23 @@ class StageLoop:
             state.kept = entry
             if bench.stage.select == "best":
                 state.best = snapshot(bench.modules())
+        for line in health_lines(entry.get("health", [])):
+            self._warn(line)
         self.save()
         self.publish()
         self.progress.epoch(entry)
+
+    def _predict(self) -> None:
+        """Say what a batch will take, before the first one."""
+        self.state.predicted = predict_memory(self.bench)
+        self.progress.note(memory_line(self.state.predicted, self.bench))
+        warning = memory_warning(self.state.predicted, self.bench)
+        if warning is not None:
+            self._warn(warning)
+
+    def _warn(self, line: str) -> None:
+        self.state.warnings.append(line)
+        self.progress.warn(line)
 
     def _pass(self) -> dict[str, Any]:
         """Train the batches that are left of an epoch; return its metrics."""
@@ -113,8 +138,8 @@ class StageLoop:
             self._sums = list(state.sums[team.rank])
         bench.net.train(not bench.stage.freeze_body)  # a frozen body keeps its statistics too
         bench.head.train()
-        self.progress.phase(self._title(), len(train))
-        self.progress.advance(sum(map(len, order[: state.batch])))
+        done = sum(map(len, order[: state.batch]))
+        self.progress.phase(self._title(), len(train), done=done)
         for number in range(state.batch, len(order)):
             self._poll()
             start = time.perf_counter()

@@ -28,7 +28,9 @@ def add_up(x: Tensor) -> Tensor:
     try:
         dist.all_reduce(x)
     except RuntimeError as error:
-        raise _lost(error) from None
+        raise ProcessLost(
+            "processes: expected all of them to answer, lost one; go on with --resume."
+        ) from error
     return x
 
 
@@ -118,13 +120,6 @@ class Team:
             parts = flat.split([one.numel() for one in group])
             for one, seen, part in zip(group, there.tolist(), parts, strict=True):
                 one.grad = part.view_as(one).clone() if seen else None
-
-
-def _lost(error: RuntimeError) -> ProcessLost:
-    came = str(error).strip().splitlines()[0]
-    return ProcessLost(
-        f"processes: expected all of them to answer, lost one ({came}); go on with --resume."
-    )
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

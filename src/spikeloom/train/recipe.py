@@ -5,12 +5,13 @@ import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from pydantic import Field, model_validator
 
 from spikeloom.base.errors import ConfigError, unknown_name
 from spikeloom.data import DATA
+from spikeloom.data.augment import Augment
 from spikeloom.encoders import ENCODERS, Encoder
 from spikeloom.heads.base import HEADS
 from spikeloom.nets.codec import from_options, from_table
@@ -120,6 +121,7 @@ class Recipe(Strict):
     Args:
         name: of the run folder.
         net, data, head, encoder: what is trained on what.
+        augment: random changes of training pictures, as `Augment` takes them.
         stages: one after the other; weights are handed on by name.
         seed: of weights, order and every draw.
         precision: Lightning Fabric's names, e.g. "32-true", "bf16-mixed", "64-true".
@@ -133,6 +135,7 @@ class Recipe(Strict):
     data: Choice
     head: Choice = Choice(name="softmax")
     encoder: Choice = Choice(name="constant")
+    augment: dict[str, Any] = {}
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, strict=False)]
     seed: Seed = 0
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
@@ -151,6 +154,10 @@ class Recipe(Strict):
         kind = ENCODERS.find(self.encoder.name, "encoder")
         return from_table(kind, self.encoder.options, "encoder")
 
+    def build_augment(self) -> Augment | None:
+        """Build what changes training pictures; None for nothing."""
+        return from_table(Augment, self.augment, "augment") if self.augment else None
+
     def check(self) -> "Recipe":
         """Find every name and build everything that needs no data.
 
@@ -160,12 +167,14 @@ class Recipe(Strict):
         for row, stage in enumerate(self.stages):
             stage.learning_rule(f"stages.{row}.rule")
         self.build_encoder()
+        self.build_augment()
         self.net.spec()
         head = HEADS.find(self.head.name, "head")
         head(1, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
-        load = DATA.find(self.data.name, "data").load
-        load = getattr(load, "func", load)  # one loader may serve several sets, by partial
-        from_options(load, self.data.options, "data", skip=("root", "name"))
+        info = DATA.find(self.data.name, "data")
+        load = getattr(info.load, "func", info.load)  # one may serve several sets, by partial
+        skip = set(get_type_hints(load)) - set(info.options)
+        from_options(load, self.data.options, "data", skip=skip)
         return self
 
     def with_seed(self, seed: int) -> "Recipe":

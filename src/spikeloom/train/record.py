@@ -57,6 +57,14 @@ def finish(
         }
         progress.phase("costs", 0)
         record["costs"] = measure_costs(bench)
+        training = record["costs"]["training"]
+        training["predicted_bytes"] = state.predicted
+        if state.predicted:
+            peak, off = training["peak_bytes"], training["peak_bytes"] / state.predicted - 1
+            progress.note(
+                f"training memory: {peak / 1e6:.1f} MB measured, {100 * off:+.1f} % of the "
+                "prediction"
+            )
     folder.write_json(runs.RESULT, record)
     folder.remove(runs.STATE)  # what it holds beyond the result is of use to nobody
     return record
@@ -73,7 +81,7 @@ def _trained(bench: Workbench, state: State) -> dict[str, Any]:
         "net": write(bench.net.spec),
         "ann_net": write(bench.net.spec.as_ann()),
         "data": recipe.data.name,
-        "classes": list(getattr(bench.splits, "labels", ())) or None,
+        "classes": list(bench.splits.labels) or None,
         "rule": stage.rule.name,
         "rule_options": stage.rule.options,
         "steps": bench.steps,

@@ -12,6 +12,7 @@ from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.seeding import SampleRng, derive_seed
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples, Splits, load_data
+from spikeloom.data.augment import Augment
 from spikeloom.encoders import Encoder
 from spikeloom.heads.base import HEADS, Head
 from spikeloom.nets.codec import from_options
@@ -39,6 +40,7 @@ class Workbench:
     team: Team
     splits: Splits
     encoder: Encoder
+    augment: Augment | None
     net: SpikingNet
     head: Head
     rule: LearningRule
@@ -73,10 +75,13 @@ class Workbench:
         self, samples: Samples, index: Tensor, *, epoch: int, part: str, number: int = 0
     ) -> Batch:
         """Encode some samples; draws depend on (seed, part, epoch, sample) alone."""
-        x, target = samples.take(index, dtype=self.dtype)
+        x, target = samples.raw(index)
         device = self.fabric.device
         rng = SampleRng(self.recipe.seed, epoch, index, stream=part)
-        x = x.to(device)
+        x = x.to(device)  # as stored: bytes travel faster than floats
+        if self.augment is not None and part == "train":
+            x = self.augment.apply(x, rng, samples.scaling)
+        x = samples.scaling.apply(x, self.dtype)
         if self.rule.facts.spiking:
             xs = self.encoder.encode(x, self.steps, rng)
         else:
@@ -135,7 +140,12 @@ def set_up(
         net.requires_grad_(False)
     if team.size > 1:
         join_norms(net)
-    bench = Workbench(recipe, number, fabric, team, splits, encoder, net, head, rule, steps)
+    augment = recipe.build_augment()
+    if augment is not None:
+        augment.check(splits.shape)
+    bench = Workbench(
+        recipe, number, fabric, team, splits, encoder, augment, net, head, rule, steps
+    )
     bench.modules().to(fabric.device)
     _check_batches(bench)
     if prepared:

@@ -35,6 +35,7 @@ class State:
         kept: metrics of the epoch whose weights are kept in the present stage.
         stages: what became of the stages done.
         warnings: lines worth reading, kept for the record.
+        predicted: bytes that learning from one batch of the present stage was said to take.
     """
 
     stage: int = 0
@@ -45,6 +46,7 @@ class State:
     kept: dict[str, Any] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    predicted: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the kept epoch where it need not be the last."""
 

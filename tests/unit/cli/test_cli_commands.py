@@ -1,6 +1,5 @@
-"""list, train and compare, from the command line to the files."""
+"""list and train, from the command line to the files."""
 
-import json
 import re
 import subprocess
 import sys
@@ -19,9 +18,6 @@ from spikeloom.nets.presets import PRESETS
 from spikeloom.neurons.base import UNITS
 from spikeloom.rules.base import RULES
 from spikeloom.train import checkpoint, loop_stage
-
-SMALL = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--set", "stages.0.steps=2"]
-SMALL_NET = ["--net", "c4 P f10", "--data", "digits", *SMALL]
 
 
 @pytest.fixture
@@ -120,43 +116,6 @@ class TestTrain:
 
 def raise_(error):
     raise error
-
-
-class TestCompare:
-    def test_rules_on_one_net(self, call, tmp_path):
-        done = call(
-            "compare", *SMALL_NET, "--rules", "ann,sltt:k_steps=1", "--seeds", "0,2", "--out", "x"
-        )
-        assert done.code == 0, done.err
-        results = json.loads((tmp_path / "x" / "results.json").read_text())
-        assert [entry["label"] for entry in results["entries"]] == ["ann", "sltt:k_steps=1"]
-        assert [[one["seed"] for one in e["runs"]] for e in results["entries"]] == [[0, 2]] * 2
-        lines = done.out.splitlines()
-        assert lines[:4] == [
-            "[1/4] ann, seed 0",
-            "[2/4] sltt:k_steps=1, seed 0",
-            "[3/4] ann, seed 2",
-            "[4/4] sltt:k_steps=1, seed 2",
-        ]
-        assert [line.split()[0] for line in lines[4:8]] == [
-            "entry",
-            "-" * 14,
-            "ann",
-            lines[1][6:20],
-        ]
-        assert "Energy is a model, not a measurement" in done.out
-        assert lines[-1] == "written: x/results.json"
-
-    def test_files(self, call, tmp_path):
-        head = 'name = "two"\nseeds = [0]\n[base]\nnet = "f10"\n'
-        head += 'data = { name = "digits", train_size = 40 }\n'
-        head += '[[base.stages]]\nrule = "ann"\nepochs = 1\n'
-        (tmp_path / "c.toml").write_text(head + "[[entries]]\nlabel = 'a'\n")
-        done = call("compare", "c.toml", "r.toml", "--verbose")
-        assert done.code == 0, done.err
-        assert "    epoch   1  loss" in done.out
-        results = checkpoint.read_json(tmp_path / "runs" / "two" / "results.json")
-        assert [entry["label"] for entry in results["entries"]] == ["a", "tiny"]
 
 
 class TestRoot:

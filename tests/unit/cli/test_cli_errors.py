@@ -168,10 +168,8 @@ COMPARE = [
     ([], "got no --net, --data, --rules"),
     (["r.toml", "--net", "f10"], "expected recipe files or --net/--data/--rules, got both"),
     (["r.toml", "--set", "seed=1"], "edit the files"),
-    (
-        ["r.toml", "r.toml"],
-        "expected labels that differ in letters or digits, got 'tiny' and 'tiny",
-    ),
+    (["r.toml", "--max-mb", "0"], "--max-mb: expected a number above 0, got 0.0; change it."),
+    (["r.toml", "--max-spikes", "nan"], "--max-spikes: expected a number above 0, got nan"),
     *(
         (["--net", "f10", "--data", "digits", "--rules", "ann", "--seeds", seeds], "--seeds: expec")
         for seeds in ("a,b", "", "0,0", "-1", "1,", "0.5")

@@ -138,12 +138,14 @@ class TestSplits:
 
 class TestRegistry:
     def test_lists_facts_without_files(self):
-        assert DATA.names() == ("digits", "fashion_mnist", "mnist", "tensors")
+        sets = ("cifar10", "cifar100", "digits", "fashion_mnist", "images", "mnist", "tensors")
+        assert DATA.names() == (*sets, "tiny_imagenet", "tiny_imagenet_10")
         for name in DATA.names():
             info = DATA.find(name)
             assert 20 < len(info.about) < 80
             assert {"train_size", "validation", "normalise"} <= set(info.options)
-            assert "root" not in info.options
+            assert not {"root", "progress"} & set(info.options)
+            assert info.source
         assert DATA.find("mnist").shape == (1, 28, 28) and DATA.find("mnist").classes == 10
 
     def test_unknown_set_or_option_suggests_the_nearest(self):

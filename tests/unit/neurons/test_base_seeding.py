@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 
+from spikeloom.base import seeding
 from spikeloom.base.seeding import SampleRng, derive_seed, stream_for, uniform
 
 CPU = torch.device("cpu")
@@ -95,3 +97,52 @@ def test_seeds_are_stable_over_processes():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert int(there) == derive_seed(7, "x", 2)
+
+
+WRITTEN_DOWN = [
+    [0.7135679224359323, 0.8413381508086674],
+    [0.041597367767692295, 0.0012546573454935706],
+]
+
+
+class TestNumbers:
+    def test_the_mixing_is_splitmix64(self):
+        """The generator's first outputs from the seed 0, as published with its reference code."""
+        steps = np.arange(1, 4, dtype=np.uint64) * seeding._STEP
+        expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+        assert seeding._mix(steps).tolist() == expected
+
+    def test_are_the_same_for_ever(self):
+        """Written down once: a change would make old runs impossible to repeat."""
+        drawn = SampleRng(1, 2, torch.tensor([3, 4]), "augment").numbers(2)
+        assert drawn.tolist() == WRITTEN_DOWN
+
+    def test_depend_on_the_sample_alone(self):
+        index = torch.arange(20)
+        together = SampleRng(1, 2, index).numbers(3)
+        for order in (index.flip(0), index[5:9]):
+            assert torch.equal(SampleRng(1, 2, order).numbers(3), together[order])
+        assert torch.equal(SampleRng(1, 2, index).numbers(7)[:, :3], together)
+
+    @pytest.mark.parametrize("other", [{"seed": 8}, {"epoch": 8}, {"stream": "b"}])
+    def test_change_with_all_else(self, other):
+        fields = {"seed": 0, "epoch": 0, "index": torch.arange(50), "stream": "a"}
+        same, changed = SampleRng(**fields).numbers(2), SampleRng(**(fields | other)).numbers(2)
+        assert not (same == changed).any()
+
+    def test_are_even_and_do_not_know_each_other(self):
+        """Neighbouring samples, numbers and epochs; each bound is about five deviations."""
+        first, second = (SampleRng(0, e, torch.arange(40_000)).numbers(3) for e in (0, 1))
+        assert first.min() >= 0 and first.max() < 1
+        for column in first.T:
+            counts = (column * 20).long().bincount(minlength=20)
+            assert (counts - 2000).abs().max() < 220
+        pairs = (
+            (first[:-1, 0], first[1:, 0]),
+            (first[:, 0], first[:, 1]),
+            (first[:, 0], second[:, 0]),
+        )
+        for one, other in pairs:
+            assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1]) < 0.025
+            cells = ((one * 8).long() * 8 + (other * 8).long()).bincount(minlength=64)
+            assert (cells - len(one) / 64).abs().max() < 130

@@ -1,45 +1,10 @@
 """The table, from records made by hand."""
 
 import pytest
+from recordkit import ANN, entry, run
 
-from spikeloom.report.table import HEADINGS, entry_rows, to_markdown, to_text
+from spikeloom.report.table import FRONT, HEADINGS, entry_rows, fitted, joules, to_markdown, to_text
 from spikeloom.report.table import _count as count
-from spikeloom.report.table import _joules as joules
-
-
-def run(accuracy=0.9, *, spiking=True, net="snn", data="digits", **changes):
-    """A record with round numbers; the ReLU net of every spec is called "ann"."""
-    costs = {
-        "parameters": 12_345,
-        "spikes": {"mean": 250.0},
-        "ac": {"mean": 4_000.0},
-        "mac": {"mean": 60_000.0},
-        "energy": {
-            "paper_int32": {"net": 2e6, "ann": 9e6},
-            "strict_fp32": {"net": 4e6, "ann": 20e6},
-        },
-        "training": {"forward_macs": 100.0, "backward_macs": 200.0, "peak_bytes": 5_550_000},
-    }
-    record = {
-        "test_accuracy": accuracy,
-        "train_seconds": 6.0,
-        "net": net if spiking else "ann",
-        "ann_net": "ann",
-        "data": data,
-        "steps": 4 if spiking else 1,
-        "facts": {"spiking": spiking},
-        "costs": costs,
-    }
-    for path, value in changes.items():
-        target, keys = record, path.split("__")
-        for key in keys[:-1]:
-            target = target[key]
-        target[keys[-1]] = value
-    return record
-
-
-def entry(label, *runs, control=False):
-    return {"label": label, "control": control, "runs": list(runs)}
 
 
 def rows(*entries):
@@ -49,10 +14,7 @@ def rows(*entries):
     headings[headings.index("EE")] = "EE strict"
     first, *rest = entry_rows(entries)
     assert first == HEADINGS
-    return {row[0]: dict(zip(headings, row, strict=True)) for row in rest}
-
-
-ANN = run(spiking=False, train_seconds=2.0, costs__energy__strict_fp32={"net": 10e6, "ann": 20e6})
+    return {row[0].removesuffix(FRONT): dict(zip(headings, row, strict=True)) for row in rest}
 
 
 class TestRow:
@@ -61,6 +23,7 @@ class TestRow:
             "entry": "x",
             "test %": "90.00",
             "T": "4",
+            "ms": "-",
             "params": "12.3k",
             "spikes": "250",
             "AC": "4000",
@@ -85,6 +48,32 @@ class TestRow:
         assert row["test %"] == "92.00 ± 2.00"
         costs = rows(entry("x", run(), run(costs__spikes={"mean": 350.0}, train_seconds=8.0)))["x"]
         assert costs["spikes"] == "300" and costs["time s"] == "7.0"
+
+    def test_the_time_of_an_inference(self):
+        timed = [run(costs__inference={"ms_per_sample": ms}) for ms in (0.1, 0.3)]
+        assert rows(entry("x", *timed))["x"]["ms"] == "0.2"
+        assert rows(entry("x", timed[0], run()))["x"]["ms"] == "-"  # one of the older format
+
+    def test_how_many_runs_where_that_is_not_plain(self):
+        table = rows(entry("x", run(0.90), run(0.92)), entry("y", run()))
+        assert (
+            table["x"]["test %"] == "91.00 ± 1.41 (n 2)" and table["y"]["test %"] == "90.00 (n 1)"
+        )
+
+    def test_failed_runs_are_told(self):
+        why = {"error": "1 of 3 runs failed: nan", "errors": [{"seed": 2, "error": "nan"}]}
+        table = rows(entry("x", run(0.90), run(0.92), **why), entry("y", **why))
+        assert table["x"]["test %"] == "91.00 ± 1.41 (1 of 3 failed)"
+        assert table["y"]["test %"] == "failed" and table["y"]["time s"] == "-"
+
+    def test_refused_entries_have_a_row(self):
+        assert rows(entry("x", refusal="no"))["x"]["test %"] == "refused"
+
+    def test_the_front_is_marked(self):
+        dear = run(0.8, costs__energy__strict_fp32={"net": 9e6, "ann": 20e6})
+        labels = [one[0] for one in entry_rows([entry("a", run()), entry("b", dear)])]
+        assert labels == ["entry", f"a{FRONT}", "b"]
+        assert entry_rows([entry("a", run())])[1][0] == "a"  # nothing to beat
 
     def test_entries_without_runs_are_left_out(self):
         assert list(rows(entry("x", run()), entry("y"))) == ["x"]
@@ -172,11 +161,11 @@ def test_counts_keep_three_digits_or_so(value, text):
 
 
 @pytest.mark.parametrize(
-    ("picojoules", "text"),
-    [(0, "0.000"), (1_234_567, "1.235"), (45_000, "0.045"), (1_500, "0.002"), (460, "0.00046")],
+    ("value", "text"),
+    [(0, "0.000"), (1.234567, "1.235"), (0.045, "0.045"), (0.0015, "0.002"), (0.00046, "0.00046")],
 )
-def test_joules(picojoules, text):
-    assert joules(picojoules) == text
+def test_joules(value, text):
+    assert joules(value) == text
 
 
 class TestLayout:
@@ -200,3 +189,24 @@ class TestLayout:
 
     def test_markdown_keeps_bars_in_labels_inside_their_cell(self):
         assert to_markdown((("entry",), ("a|b",))).splitlines()[-1] == r"| a\|b |"
+
+
+class TestFitting:
+    ROWS = (HEADINGS, ("a label of 23 letters...", *["1234567"] * (len(HEADINGS) - 1)))
+
+    def test_no_width_no_loss(self):
+        assert fitted(self.ROWS, None) == ([*self.ROWS], [])
+        assert fitted(self.ROWS, 1000) == ([*self.ROWS], [])
+
+    @pytest.mark.parametrize("width", [200, 170, 140, 120, 100, 90, 80])
+    def test_columns_leave_until_it_fits(self, width):
+        rows, out = fitted(self.ROWS, width)
+        assert max(map(len, to_text(rows).splitlines())) <= width
+        order = ["AC", "MAC", "params", "train ops", "x ANN", "ms", "uJ paper", "time s", "spikes"]
+        assert out == order[: len(out)]
+        assert len(out) + len(rows[0]) == len(HEADINGS)
+
+    def test_accuracy_and_cost_stay_together(self):
+        rows, _ = fitted(self.ROWS, 10)
+        assert rows[0] == ("entry", "test %", "T", "EE", "uJ strict", "EE", "train MB")
+        assert rows[1][0] == "a label of 23 l\N{HORIZONTAL ELLIPSIS}"

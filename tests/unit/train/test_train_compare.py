@@ -1,186 +1,82 @@
-"""Comparisons: planning, running, and members registered elsewhere."""
+"""Running comparisons: real runs on a tiny set, and the bookkeeping around a stand-in."""
 
 import json
-from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
-import torch
-from trainkit import TABLE, recipe, registered, same, tiny, without_times
+from comparekit import ENTRIES, HEAD, FakeTraining, loads, row, two, written
+from filelock import FileLock
+from trainkit import tiny, without_times
 
-from spikeloom.base.errors import ConfigError, NumericalError, ShapeError
+from spikeloom.base.errors import ConfigError, DataError, NumericalError, ShapeError, Stopped
 from spikeloom.data import DATA, DataInfo
-from spikeloom.heads.base import HEADS
-from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.readout import Loss
 from spikeloom.report.table import HEADINGS, entry_rows
-from spikeloom.rules.base import RULES, LearningRule, RuleReport
-from spikeloom.rules.bptt import Bptt
-from spikeloom.train import checkpoint, loop
-from spikeloom.train.compare import Plan, Row, plan_rules, read_comparison, run_comparison
+from spikeloom.train import checkpoint, compare, loop
+from spikeloom.train.compare import run_comparison
 from spikeloom.train.loop import train
+from spikeloom.train.plan import Plan, read_comparison
+from spikeloom.train.progress import Progress
+from spikeloom.train.tuning import Tune
 
-BASE = {key: part for key, part in TABLE.items() if key != "name"} | {"data": "tiny"}
-
-HEAD = """
-name = "two"
-seeds = [3, 1]
-[base]
-net = "c4 P f3"
-data = "tiny"
-[[base.stages]]
-rule = "bptt"
-epochs = 1
-batch = 20
-steps = 2
-"""
-ENTRIES = """
-[[entries]]
-label = "ANN"
-set = { "stages.0.rule" = "ann" }
-[[entries]]
-label = "SLTT-K (K = 1)"
-control = true
-set = { "stages.0.rule" = { name = "sltt", k_steps = 1 }, "net.gain" = 2.0 }
-"""
+pytestmark = pytest.mark.usefixtures(loads.__name__)
+LR = "stages.0.optimizer.lr"
+TUNE = Tune(epochs=1, values={LR: [0.1, 0.2, 0.4]})
 
 
-@pytest.fixture(autouse=True)
-def loads():
-    """A registered data set, and how often it was read."""
-    count = []
-
-    def load(root=None, *, train_size: int | None = None):
-        count.append(train_size)
-        return tiny()
-
-    with registered(DATA, "tiny", DataInfo("three stripes", (1, 4, 4), 3, load)):
-        yield count
+@pytest.fixture
+def fake(monkeypatch):
+    stand_in = FakeTraining()
+    monkeypatch.setattr(compare, "train", stand_in)
+    return stand_in
 
 
-def written(folder, text):
-    (folder / "c.toml").write_text(text)
-    return folder / "c.toml"
+class Told(Progress):
+    """Remembers what it is told."""
 
+    def __init__(self):
+        self.notes, self.warnings, self.phases, self.closed = [], [], [], 0
 
-class TestReading:
-    def test_entries_change_the_base(self, tmp_path):
-        plan = read_comparison(written(tmp_path, HEAD + ENTRIES))
-        assert (plan.name, plan.seeds) == ("two", (3, 1))
-        ann, sltt = plan.rows
-        assert (ann.slug, sltt.slug, ann.control, sltt.control) == (
-            "ann",
-            "sltt-k-k-1",
-            False,
-            True,
-        )
-        assert ann.recipe.last.rule.name == "ann" and ann.recipe.net.gain is None
-        assert sltt.recipe.last.rule.options == {"k_steps": 1} and sltt.recipe.net.gain == 2.0
-        assert ann.recipe.last.epochs == sltt.recipe.last.epochs == 1
+    def note(self, text):
+        self.notes.append(text)
 
-    def test_a_recipe_is_a_comparison_of_one(self, tmp_path):
-        text = "name = 'r'\nseed = 4\nnet = 'c4 P f3'\ndata = 'tiny'\n[[stages]]\nrule = 'bptt'"
-        plan = read_comparison(written(tmp_path, text))
-        assert (plan.name, plan.seeds, len(plan.rows)) == ("r", (4,), 1)
+    def warn(self, text):
+        self.warnings.append(text)
 
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            (HEAD, "entries: expected a value, got none; add the key."),
-            (HEAD + "[[entries]]", "entries.0.label: expected a value, got none"),
-            (HEAD + "[[entries]]\nlabel = ''", "expected a text that is not empty"),
-            (HEAD + "[[entries]]\nlabl = 'a'", "entries.0.labl: unknown key 'labl'; did you mean"),
-            (HEAD + "[[entries]]\nlabel = 'a'\nset = 3", "entries.0.set: expected a table, got 3"),
-            (
-                HEAD + "[[entries]]\nlabel = 'a'\n[[entries]]\nlabel = 'A!'",
-                "expected labels that differ in letters or digits, got 'a' and 'A!'; rename one.",
-            ),
-            (
-                HEAD + "[[entries]]\nlabel = 'x'\nset = { 'stages.1.rule' = 'ann' }",
-                "entries.0 ('x'): expected an index from 0 to 0 in 'stages.1.rule', got '1'",
-            ),
-            (
-                HEAD + "[[entries]]\nlabel = 'x'\nset = { 'stages.0.rul' = 'ann' }",
-                "entries.0 ('x'): stages.0.rul: unknown key 'rul'; did you mean 'rule'?",
-            ),
-            (
-                HEAD + "[[entries]]\nlabel = 'x'\nset = { 'name' = '../x' }",
-                "entries.0 ('x'): name: expected letters",
-            ),
-            (
-                (HEAD + ENTRIES).replace("[3, 1]", "[3, 3]"),
-                "expected seeds that differ, got [3, 3]",
-            ),
-            ((HEAD + ENTRIES).replace("[3, 1]", "[]"), "seeds: expected a list of 1 or more"),
-            ((HEAD + ENTRIES).replace("[3, 1]", "[-1]"), "seeds.0: expected 0 or more, got -1"),
-            ((HEAD + ENTRIES).replace("[3, 1]", "['a']"), "seeds.0: expected a whole number"),
-            ((HEAD + ENTRIES).replace("[3, 1]", "3"), "seeds: expected a list, got 3"),
-            ("x = 1\n" + HEAD + ENTRIES, "c.toml: x: unknown key 'x'; known: base, entries"),
-            ("entries = 3", "name: expected a value"),
-        ],
-    )
-    def test_refused_with_the_place(self, tmp_path, text, message):
-        path = written(tmp_path, text)
-        with pytest.raises(ConfigError) as caught:
-            read_comparison(path)
-        assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+    def phase(self, name, total, unit="images"):
+        self.phases.append(name)
 
-
-class TestPlanning:
-    def test_rules_with_options(self):
-        plan = plan_rules(
-            BASE, "ann, sltt:k_steps=1,sltt:given=[0, 1],ottt:update=online", (0,), "x"
-        )
-        assert [row.label for row in plan.rows] == [
-            "ann",
-            "sltt:k_steps=1",
-            "sltt:given=[0, 1]",
-            "ottt:update=online",
-        ]
-        assert [row.recipe.last.rule.options for row in plan.rows] == [
-            {},
-            {"k_steps": 1},
-            {"given": [0, 1]},
-            {"update": "online"},
-        ]
-
-    @pytest.mark.parametrize(
-        ("rules", "message"),
-        [
-            ("ann,", "--rules: expected names by comma, got 'ann,' with an empty one"),
-            ("", "--rules: expected names by comma"),
-            ("slt", "--rules slt: stages.0.rule: unknown learning rule 'slt'; did you mean 'sltt'"),
-            ("sltt:k=1", "unknown key 'k'; known: given, k_steps."),
-            ("sltt:k_steps", "expected options as name:key=value, got 'k_steps'"),
-            ("sltt:=1", "expected options as name:key=value, got '=1'"),
-            ("sltt:k_steps=x", "k_steps: expected int, got 'x'"),
-            ("ann,ann", "expected labels that differ in letters or digits, got 'ann' and 'ann'"),
-        ],
-    )
-    def test_refused(self, rules, message):
-        with pytest.raises(ConfigError) as caught:
-            plan_rules(BASE, rules, (0,), "x")
-        assert message in str(caught.value)
+    def close(self):
+        self.closed += 1
 
 
 class TestRunning:
     def test_every_row_with_every_seed(self, tmp_path, loads):
-        plan = read_comparison(written(tmp_path, HEAD + ENTRIES))
-        told = []
-        results = run_comparison(
-            plan, tmp_path / "out", started=lambda row, seed: told.append((row.label, seed))
-        )
-        assert told == [("ANN", 3), ("SLTT-K (K = 1)", 3), ("ANN", 1), ("SLTT-K (K = 1)", 1)]
+        plan, told = read_comparison(written(tmp_path, HEAD + ENTRIES)), Told()
+        results = run_comparison(plan, tmp_path / "out", progress=told)
+        assert [note.split(" (about")[0] for note in told.notes] == [
+            "[1/4] ANN, seed 3",
+            "[2/4] SLTT-K (K = 1), seed 3",
+            "[3/4] ANN, seed 1",
+            "[4/4] SLTT-K (K = 1), seed 1",
+        ]
+        assert "(about 1 s left)" in told.notes[-1] and "left" not in told.notes[0]
         assert checkpoint.read_json(tmp_path / "out" / "results.json") == results
+        assert (results["format"], results["seeds"], results["tune"]) == (2, [3, 1], None)
         assert loads == [None]  # read once
-        for entry, row in zip(results["entries"], plan.rows, strict=True):
-            assert (entry["label"], entry["control"]) == (row.label, row.control)
-            assert [one["seed"] for one in entry["runs"]] == [3, 1]
-            for one in entry["runs"]:
-                folder = tmp_path / "out" / row.slug / f"seed{one['seed']}"
-                assert checkpoint.read_json(folder / "result.json") == one
+        for entry, one in zip(results["entries"], plan.rows, strict=True):
+            assert (entry["label"], entry["slug"]) == (one.label, one.slug)
+            assert entry["error"] is None and entry["errors"] == [] and entry["tuning"] is None
+            assert [run["seed"] for run in entry["runs"]] == [3, 1]
+            for run in entry["runs"]:
+                folder = tmp_path / "out" / one.slug / f"seed{run['seed']}"
+                assert checkpoint.read_json(folder / "result.json") == run
+        assert [entry["block"] for entry in results["entries"]] == ["common", "control"]
+        assert results["entries"][1]["differences"] == [
+            "net.gain = 2",
+            "stages.0.rule = sltt",
+            "stages.0.rule.k_steps = 1",
+        ]
         rows = entry_rows(results["entries"])
-        assert rows[0] == HEADINGS and [row[0] for row in rows[1:]] == ["ANN", "SLTT-K (K = 1)"]
+        assert rows[0] == HEADINGS and [one[0] for one in rows[1:]][1:] == ["SLTT-K (K = 1)"]
 
     def test_a_row_is_the_run_of_its_recipe(self, tmp_path):
         plan = read_comparison(written(tmp_path, HEAD + ENTRIES))
@@ -189,132 +85,248 @@ class TestRunning:
         assert without_times(results["entries"][1]["runs"][1]) == without_times(alone)
 
     def test_a_row_that_does_not_fit_stops_before_the_first_run(self, tmp_path):
-        rows = (Row("good", recipe()), Row("bad", recipe({"net": "c4 P P P f3"})))
+        rows = (row("good"), row("bad", {"net": "c4 P P P f3"}))
         with pytest.raises(ShapeError, match="^'bad': net layer 3.0.0"):
-            run_comparison(Plan("x", self.on_tiny(rows), (0,)), tmp_path / "out")
+            run_comparison(Plan("x", rows, (0,)), tmp_path / "out")
+        huge = row("huge", {"net": "f99999999999 f3"})
+        with pytest.raises(ConfigError, match="^'huge': memory: expected a run that fits"):
+            run_comparison(Plan("x", (rows[0], huge), (0,)), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    def test_finished_runs_outlive_a_failure(self, tmp_path, monkeypatch):
-        rows = (Row("good", recipe()), Row("bad", recipe({"stages.0.rule": "sltt"})))
-
-        def fails(one, *_):
-            if one.stage.rule.options == {} and one.rule.facts.memory == "constant":
-                raise NumericalError("training: expected a finite loss, got nan; x.")
-            return epoch(one, *_)
-
-        epoch = loop._epoch
-        monkeypatch.setattr(loop, "_epoch", fails)
-        with pytest.raises(NumericalError, match="^'bad', seed 0: epoch 1: training"):
-            run_comparison(Plan("x", self.on_tiny(rows), (0, 1)), tmp_path / "out")
-        results = checkpoint.read_json(tmp_path / "out" / "results.json")
-        assert [len(entry["runs"]) for entry in results["entries"]] == [1, 0]
-        assert [row[0] for row in entry_rows(results["entries"])] == ["entry", "good"]
-
-    def test_results_are_replaced_on_demand_only(self, tmp_path):
-        plan = Plan("x", self.on_tiny((Row("one", recipe()),)), (0,))
-        run_comparison(plan, tmp_path)
-        before = (tmp_path / "results.json").read_bytes()
-        with pytest.raises(ConfigError, match="found results of a comparison.*--force"):
-            run_comparison(plan, tmp_path)
-        assert (tmp_path / "results.json").read_bytes() == before
-        again = run_comparison(plan, tmp_path, overwrite=True)
-        assert without_times(again["entries"][0]["runs"][0]) == without_times(
-            json.loads(before)["entries"][0]["runs"][0]
-        )
-
     def test_a_refusal_is_a_row_and_no_error(self, tmp_path):
-        rows = (
-            Row("bptt", recipe({"net": "c4 M c4 f3"})),
-            Row("ottt", recipe({"net": "c4 M c4 f3", "stages.0.rule": "ottt"})),
-        )
-        results = run_comparison(Plan("x", self.on_tiny(rows), (0,)), tmp_path)
+        net = {"net": "c4 M c4 f3"}
+        rows = (row("bptt", net), row("ottt", net | {"stages.0.rule": "ottt"}))
+        results = run_comparison(Plan("x", rows, (0,), TUNE), tmp_path)
         fine, refused = results["entries"]
         assert fine["refusal"] is None and len(fine["runs"]) == 1
         assert refused["refusal"].startswith("rules.ottt: expected a linear path")
-        assert refused["runs"] == [] and not (tmp_path / "ottt").exists()
-        table = entry_rows(results["entries"])
-        assert table[2][:3] == ("ottt", "refused", "-")
-        assert len(table[2]) == len(HEADINGS)
+        assert refused["runs"] == [] and refused["error"] is refused["tuning"] is None
+        assert not (tmp_path / "ottt").exists()
+        assert entry_rows(results["entries"])[2][:3] == ("ottt", "refused", "-")
 
     def test_data_is_read_once_for_each_setting(self, tmp_path, loads):
         rows = (
-            Row("a", recipe({"data": "tiny"})),
-            Row("b", recipe({"data": {"name": "tiny", "train_size": 40}})),
-            Row("c", recipe({"data": "tiny", "stages.0.rule": "sltt"})),
+            row("a"),
+            row("b", {"data": {"name": "tiny", "train_size": 40}}),
+            row("c", {"stages.0.rule": "sltt"}),
         )
         run_comparison(Plan("x", rows, (0, 1)), tmp_path)
         assert loads == [None, 40]
 
-    @staticmethod
-    def on_tiny(rows):
-        update = {"data": recipe({"data": "tiny"}).data}
-        return tuple(Row(row.label, row.recipe.model_copy(update=update)) for row in rows)
+    def test_another_test_part_is_refused(self, tmp_path, monkeypatch):
+        def load(root=None, *, train_size: int | None = None):
+            splits = tiny()
+            if train_size:
+                splits.test.y.add_(1).remainder_(3)
+            return splits
+
+        info = DataInfo("three stripes", (1, 4, 4), 3, load)
+        monkeypatch.setitem(DATA._members, "tiny", info)
+        rows = (row("a"), row("b", {"data": {"name": "tiny", "train_size": 40}}))
+        with pytest.raises(DataError, match="'b': data: expected the test part of the rows before"):
+            run_comparison(Plan("x", rows, (0,)), tmp_path)
 
 
-@dataclass(frozen=True)
-class Perceptron(LearningRule):
-    """Trains the head on features it takes as given: as foreign as a rule may be."""
+class TestFailures:
+    def test_the_others_go_on(self, tmp_path, monkeypatch):
+        def fails(one, *others):
+            if one.rule.facts.memory == "constant" and one.recipe.seed == 1:
+                raise NumericalError("training: expected a finite loss, got nan; x.")
+            return epoch(one, *others)
 
-    scale: float = 1.0
+        epoch = loop._epoch
+        monkeypatch.setattr(loop, "_epoch", fails)
+        told = Told()
+        results = run_comparison(two((0, 1, 2)), tmp_path, progress=told)
+        good, bad = results["entries"]
+        assert [run["seed"] for run in good["runs"]] == [0, 1, 2] and good["error"] is None
+        assert [run["seed"] for run in bad["runs"]] == [0, 2]
+        why = "epoch 1: training: expected a finite loss, got nan; x."
+        assert bad["errors"] == [{"seed": 1, "error": why}]
+        assert bad["error"] == f"1 of 3 runs failed: {why}"
+        assert told.warnings == [f"SLTT, seed 1 failed: {why}"]
+        assert "(1 of 3 failed)" in entry_rows(results["entries"])[2][1]
+        monkeypatch.setattr(loop, "_epoch", epoch)
+        again = run_comparison(two((0, 1, 2)), tmp_path)
+        assert again["entries"][1]["error"] is None and len(again["entries"][1]["runs"]) == 3
 
-    facts: ClassVar = Bptt.facts
+    @pytest.mark.parametrize(
+        ("error", "text"),
+        [
+            (MemoryError(), "memory: expected a run that fits, got 'no memory'"),
+            (RuntimeError("CUDA out of memory.\nTried"), "got 'CUDA out of memory.'; make net"),
+            (RuntimeError("surprise"), "RuntimeError: surprise (unexpected; see "),
+        ],
+    )
+    def test_of_any_kind(self, fake, tmp_path, error, text):
+        fake.faults = {"bptt/seed0": error}
+        results = run_comparison(two(), tmp_path)
+        assert text in results["entries"][0]["error"]
+        assert [len(entry["runs"]) for entry in results["entries"]] == [1, 2]
+        trace = tmp_path / "bptt" / "seed0" / "traceback.txt"
+        assert trace.exists() == ("surprise" in text)
+        if trace.exists():
+            assert "comparekit.py" in trace.read_text()
 
-    def learn(self, net, batch, objective, commit):
-        with torch.no_grad():
-            features = net(batch.xs, rng=batch.rng)
-        logits, value = objective.over(features)
-        (self.scale * value).backward()
-        commit()
-        return RuleReport(value.detach(), logits.detach())
+    @pytest.mark.parametrize("end", [Stopped("enough"), KeyboardInterrupt()])
+    def test_a_stop_is_no_failure(self, fake, tmp_path, end):
+        fake.faults = {"sltt/seed0": end}
+        with pytest.raises(type(end)):
+            run_comparison(two(), tmp_path)
+        results = checkpoint.read_json(tmp_path / "results.json")
+        assert [len(entry["runs"]) for entry in results["entries"]] == [1, 0]
+        fake.faults = {}
+        done = run_comparison(two(), tmp_path)
+        assert [len(entry["runs"]) for entry in done["entries"]] == [2, 2]
+        assert fake.calls == ["bptt/seed0", "sltt/seed0", "sltt/seed0", "bptt/seed1", "sltt/seed1"]
 
 
-class Hinge(Softmax):
-    """Another head: the margin between the right class and each other."""
+class TestGoingOn:
+    def test_finished_runs_are_read(self, fake, tmp_path):
+        first = run_comparison(two(), tmp_path)
+        assert len(fake.calls) == 4
+        told = Told()
+        assert run_comparison(two(), tmp_path, progress=told) == first
+        assert len(fake.calls) == 4 and told.notes == [] and told.closed == 1
 
-    about: ClassVar[str] = "hinge"
+    def test_more_seeds_and_rows_add_to_what_is_there(self, fake, tmp_path):
+        run_comparison(two((0,)), tmp_path)
+        more = Plan("x", (*two().rows, row("ANN", {"stages.0.rule": "ann"})), (1, 0))
+        results = run_comparison(more, tmp_path)
+        assert fake.calls[2:] == ["bptt/seed1", "sltt/seed1", "ann/seed1", "ann/seed0"]
+        assert [run["seed"] for run in results["entries"][0]["runs"]] == [1, 0]
+        fewer = run_comparison(Plan("x", more.rows[1:2], (0,)), tmp_path)
+        assert [entry["label"] for entry in fewer["entries"]] == ["SLTT"] and len(fake.calls) == 6
+        assert (tmp_path / "bptt" / "seed0" / "result.json").exists()  # stale, kept
 
-    def __init__(self, features: int, classes: int, *, margin: float = 1.0, **others: object):
-        super().__init__(features, classes, **others)  # type: ignore[arg-type]
-        self.margin = margin
+    def test_results_hold_what_is_finished_before_anything_runs(self, fake, tmp_path):
+        run_comparison(two(), tmp_path)
+        (tmp_path / "bptt" / "seed0" / "result.json").unlink()
+        fake.faults = {"bptt/seed0": KeyboardInterrupt()}
+        with pytest.raises(KeyboardInterrupt):
+            run_comparison(two(), tmp_path)
+        results = checkpoint.read_json(tmp_path / "results.json")
+        assert [len(entry["runs"]) for entry in results["entries"]] == [1, 2]
 
-    def loss(self, h, target, *, noise, ops):
-        o = self.scores(h, ops).float()
-        gap = self.margin + o - o.gather(1, target[:, None])
-        return Loss(o, gap.clamp(min=0).mean())
+    def test_a_damaged_result_is_trained_again(self, fake, tmp_path):
+        run_comparison(two(), tmp_path)
+        (tmp_path / "bptt" / "seed0" / "result.json").write_text("{")
+        run_comparison(two(), tmp_path)
+        assert fake.calls[4:] == ["bptt/seed0"]
+
+    def test_a_changed_entry_stops_before_anything_runs(self, fake, tmp_path):
+        run_comparison(two((0,)), tmp_path)
+        before = (tmp_path / "results.json").read_bytes()
+        changed = Plan("x", (two().rows[0], row("SLTT", {"stages.0.epochs": 7})), (0, 1))
+        with pytest.raises(ConfigError) as caught:
+            run_comparison(changed, tmp_path)
+        message = str(caught.value)
+        assert message.startswith("'SLTT': expected the recipe that ") and "--force" in message
+        assert "got stages.0.rule = bptt, stages.0.epochs = 7; change it back" in message
+        assert len(fake.calls) == 2 and (tmp_path / "results.json").read_bytes() == before
+
+    def test_force_trains_all_anew(self, fake, tmp_path):
+        run_comparison(two((0,)), tmp_path)
+        changed = Plan("x", (two().rows[0], row("SLTT", {"stages.0.epochs": 7})), (0,))
+        (tmp_path / "sltt" / "seed0" / "mine.txt").write_text("mine")
+        fake.faults = {"sltt/seed0": KeyboardInterrupt()}
+        with pytest.raises(KeyboardInterrupt):
+            run_comparison(changed, tmp_path, overwrite=True)
+        fake.faults = {}
+        results = run_comparison(changed, tmp_path)  # and goes on without it
+        assert fake.calls[2:] == ["bptt/seed0", "sltt/seed0", "sltt/seed0"]
+        assert results["entries"][1]["runs"][0]["epochs"] == 7
+        assert (tmp_path / "sltt" / "seed0" / "mine.txt").exists()
+
+    def test_a_recipe_that_cannot_be_read_is_a_changed_one(self, fake, tmp_path):
+        run_comparison(two((0,)), tmp_path)
+        (tmp_path / "bptt" / "seed0" / "recipe.json").write_text('{"x": 1}')
+        with pytest.raises(ConfigError, match="'BPTT': .* got one that cannot be read"):
+            run_comparison(two((0,)), tmp_path)
+
+    @pytest.mark.parametrize("content", ["{}", "[1]", "mine"])
+    def test_a_file_that_is_not_ours_is_kept(self, fake, tmp_path, content):
+        (tmp_path / "results.json").write_text(content)
+        with pytest.raises(ConfigError, match="expected results of a comparison, found something"):
+            run_comparison(two(), tmp_path)
+        assert (tmp_path / "results.json").read_text() == content and fake.calls == []
+
+    def test_one_comparison_at_a_time(self, fake, tmp_path):
+        with (
+            FileLock(tmp_path / ".lock"),
+            pytest.raises(ConfigError, match="another comparison at work in it; wait for it"),
+        ):
+            run_comparison(two(), tmp_path)
+        assert not (tmp_path / "results.json").exists()
+        run_comparison(two(), tmp_path)
+        assert len(fake.calls) == 4
+
+    def test_real_runs_go_on_too(self, tmp_path):
+        whole = run_comparison(two(), tmp_path / "whole")
+        run_comparison(two((0,)), tmp_path / "parts")
+        parts = run_comparison(two(), tmp_path / "parts")
+        for one, other in zip(whole["entries"], parts["entries"], strict=True):
+            assert [*map(without_times, one["runs"])] == [*map(without_times, other["runs"])]
 
 
-class TestForeignMembers:
-    @pytest.fixture(autouse=True)
-    def members(self):
-        with registered(RULES, "perceptron", Perceptron), registered(HEADS, "hinge", Hinge):
-            yield
+class TestTuning:
+    def test_every_row_has_the_same_trials(self, fake, tmp_path):
+        fake.scores = {0.2: (0.9, 1.0)}
+        told = Told()
+        results = run_comparison(two((0, 1), TUNE), tmp_path, progress=told)
+        trials = [f"{slug}/tune/{number}" for slug in ("bptt", "sltt") for number in range(3)]
+        assert fake.calls == [*trials, "bptt/seed0", "sltt/seed0", "bptt/seed1", "sltt/seed1"]
+        assert told.notes[1].startswith("[2/10] BPTT, trial 2 of 3")
+        assert told.phases[0] == "[1/10] BPTT, trial 1 of 3: epoch 1/2"
+        for entry in results["entries"]:
+            assert entry["tuning"]["chosen"] == {LR: 0.2} and entry["tuning"]["edge"] == []
+            assert [one["set"][LR] for one in entry["tuning"]["trials"]] == [0.1, 0.2, 0.4]
+            assert [(run["lr"], run["epochs"]) for run in entry["runs"]] == [(0.2, 2)] * 2
+        one = checkpoint.read_json(tmp_path / "bptt" / "tune" / "1" / "recipe.json")
+        assert (one["seed"], one["stages"][0]["epochs"]) == (1000, 1)
 
-    def test_train(self, tmp_path):
-        changes = {
-            "stages.0.rule": {"name": "perceptron", "scale": 2},
-            "head": {"name": "hinge", "margin": 0.5},
-            "stages.0.epochs": 40,
-            "stages.0.optimizer.lr": 0.05,
-        }
-        outcome = train(recipe(changes), tmp_path, splits=tiny())
-        assert isinstance(outcome.bench.rule, Perceptron) and outcome.bench.rule.scale == 2.0
-        assert isinstance(outcome.bench.head, Hinge) and outcome.bench.head.margin == 0.5
-        assert outcome.record["rule"] == "perceptron"
-        assert outcome.record["rule_options"] == {"scale": 2}
-        assert outcome.record["test_accuracy"] > 0.6
-        assert outcome.record["costs"]["training"]["backward_macs"] > 0
-        stored = checkpoint.read_weights(tmp_path / "weights.safetensors")
-        assert same(stored, outcome.bench.modules().state_dict())
+    def test_trials_are_not_repeated(self, fake, tmp_path):
+        fake.faults = {"sltt/tune/1": KeyboardInterrupt()}
+        with pytest.raises(KeyboardInterrupt):
+            run_comparison(two((0,), TUNE), tmp_path)
+        stored = checkpoint.read_json(tmp_path / "results.json")
+        assert [len(entry["tuning"]["trials"]) for entry in stored["entries"]] == [3, 1]
+        assert stored["entries"][1]["tuning"]["chosen"] is None
+        fake.faults = {}
+        results = run_comparison(two((0,), TUNE), tmp_path)
+        assert fake.calls[5:] == ["sltt/tune/1", "sltt/tune/2", "bptt/seed0", "sltt/seed0"]
+        assert run_comparison(two((0,), TUNE), tmp_path) == results and len(fake.calls) == 9
 
-    def test_compare(self, tmp_path):
-        text = HEAD.replace('data = "tiny"', 'data = "tiny"\nhead = "hinge"') + ENTRIES
-        text += "[[entries]]\nlabel = 'P'\nset = { 'stages.0.rule' = 'perceptron' }"
-        results = run_comparison(read_comparison(written(tmp_path, text)), tmp_path / "out")
-        assert [len(entry["runs"]) for entry in results["entries"]] == [2, 2, 2]
-        assert len(entry_rows(results["entries"])) == 4
+    def test_a_failed_trial_is_noted_and_tried_again(self, fake, tmp_path):
+        fake.scores, fake.faults = {0.4: (0.9, 1.0)}, {"bptt/tune/2": NumericalError("nan")}
+        entry = run_comparison(two((0,), TUNE), tmp_path)["entries"][0]
+        assert entry["tuning"]["trials"][2]["error"] == "nan" and entry["error"] is None
+        assert entry["tuning"]["chosen"] == {LR: 0.1} and entry["runs"][0]["lr"] == 0.1
+        fake.faults, count = {}, len(fake.calls)
+        entry = run_comparison(two((0,), TUNE), tmp_path)["entries"][0]
+        assert fake.calls[count:] == ["bptt/tune/2", "bptt/seed0"]  # another choice, another run
+        assert entry["tuning"]["edge"] == [LR] and entry["runs"][0]["lr"] == 0.4
 
-    def test_their_options_are_checked(self):
-        with pytest.raises(ConfigError, match="stages.0.rule: unknown key 'scal'; did you mean 's"):
-            recipe({"stages.0.rule": {"name": "perceptron", "scal": 2}})
-        with pytest.raises(ConfigError, match="head: unknown option 'margn'; did you mean 'marg"):
-            recipe({"head": {"name": "hinge", "margn": 2}})
+    def test_no_good_trial_no_runs(self, fake, tmp_path):
+        fake.faults = {f"bptt/tune/{number}": NumericalError("nan") for number in range(3)}
+        bad, good = run_comparison(two((0, 1), TUNE), tmp_path)["entries"]
+        assert bad["runs"] == [] and len(good["runs"]) == 2
+        assert bad["error"] == "2 of 2 runs failed: tuning: no trial came to its end: nan"
+
+    def test_another_budget_is_another_comparison(self, fake, tmp_path):
+        run_comparison(two((0,)), tmp_path)
+        for plan in (two((0,), TUNE), two((0,), Tune(values={LR: [0.1]}))):
+            with pytest.raises(ConfigError, match=r"x: expected the \[tune\] table that .*--force"):
+                run_comparison(plan, tmp_path)
+        results = run_comparison(two((0,), TUNE), tmp_path, overwrite=True)
+        assert results["tune"] == json.loads(json.dumps(TUNE.model_dump(mode="json")))
+
+    def test_a_real_trial(self, tmp_path):
+        entry = run_comparison(two((0,), TUNE), tmp_path)["entries"][0]
+        for number, trial in enumerate(entry["tuning"]["trials"]):
+            curve = checkpoint.read_json(tmp_path / "bptt" / "tune" / str(number) / "result.json")[
+                "curve"
+            ]
+            assert len(curve) == 1  # its own number of epochs
+            assert trial["val_accuracy"] == curve[0]["val_accuracy"]
+            assert trial["val_loss"] == curve[0]["val_loss"]

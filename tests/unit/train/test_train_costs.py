@@ -125,6 +125,8 @@ class TestNoTrace:
         first, second = measure_costs(one), measure_costs(one)
         for record in (first, second):
             record["training"].pop("peak_bytes")
+            assert record["inference"].pop("ms_per_sample") > 0
+            assert record["inference"] == {"batch": 1, "rounds": 11}
         assert first == second
 
     def test_the_rules_memory_stays(self):

@@ -53,8 +53,9 @@ def without_times(record: Mapping[str, Any]) -> dict[str, Any]:
     """A run's record but for what a clock or an allocator's start decides."""
     record = dict(record)
     record.pop("train_seconds")
+    timed = ("training", "inference")
     if "costs" in record:
-        record["costs"] = {key: part for key, part in record["costs"].items() if key != "training"}
+        record["costs"] = {key: part for key, part in record["costs"].items() if key not in timed}
     for rows in ("curve", "stages"):
         record[rows] = [
             {key: part for key, part in entry.items() if key != "seconds"} for entry in record[rows]

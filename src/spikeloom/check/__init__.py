@@ -1,0 +1,1 @@
+"""The battery every learning rule must pass, and the scaffold of a new one."""

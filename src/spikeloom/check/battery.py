@@ -1,0 +1,104 @@
+"""The battery: all checks, in the order they are run, and how one is run."""
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from spikeloom.base.errors import SpikeloomError
+from spikeloom.check.choices import (
+    refuses_what_it_says,
+    trains_the_nets_it_names,
+    works_with_every_encoder,
+    works_with_every_head,
+    works_with_every_surrogate,
+    works_with_every_unit,
+)
+from spikeloom.check.form import (
+    adds_gradients_and_never_zeroes,
+    commits_as_often_as_it_says,
+    has_complete_facts,
+    is_a_frozen_value,
+    is_deterministic_and_leaves_the_world_alone,
+    is_linear_in_the_batch_where_it_says_so,
+    keeps_type_and_device,
+    reports_what_it_saw,
+    resumes_to_the_bit,
+)
+from spikeloom.check.learning import learns_what_frozen_layers_cannot
+from spikeloom.check.memory import remembers_as_much_of_the_past_as_it_says
+from spikeloom.check.outcome import CheckFailed, CheckSkipped
+from spikeloom.check.toy import Case, cases_of
+from spikeloom.rules.base import RULES
+
+Check = Callable[[Case], None]
+
+BATTERY: tuple[Check, ...] = (
+    is_a_frozen_value,
+    has_complete_facts,
+    keeps_type_and_device,
+    reports_what_it_saw,
+    commits_as_often_as_it_says,
+    adds_gradients_and_never_zeroes,
+    is_deterministic_and_leaves_the_world_alone,
+    is_linear_in_the_batch_where_it_says_so,
+    resumes_to_the_bit,
+    remembers_as_much_of_the_past_as_it_says,
+    works_with_every_unit,
+    works_with_every_surrogate,
+    works_with_every_head,
+    works_with_every_encoder,
+    trains_the_nets_it_names,
+    refuses_what_it_says,
+    learns_what_frozen_layers_cannot,
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one check ended.
+
+    Args:
+        check: its name in words.
+        outcome: "ok", "failed" or "skipped".
+        reason: a sentence where it is not ok.
+    """
+
+    check: str
+    outcome: Literal["ok", "failed", "skipped"]
+    reason: str = ""
+
+
+def all_cases() -> list[Case]:
+    """Return every registered rule with its defaults and its variants."""
+    return [case for name in RULES.names() for case in cases_of(name, RULES.find(name))]
+
+
+def run_check(check: Check, case: Case) -> Result:
+    """Run one check; whatever the rule raises becomes a result."""
+    name = check.__name__.replace("_", " ")
+    try:
+        check(case)
+    except CheckSkipped as why:
+        return Result(name, "skipped", str(why))
+    except (CheckFailed, SpikeloomError) as fault:
+        return Result(name, "failed", str(fault))
+    except Exception as fault:
+        return Result(name, "failed", f"{type(fault).__name__} at {_place(fault, case)}: {fault}")
+    return Result(name, "ok")
+
+
+def _place(fault: Exception, case: Case) -> str:
+    """Return file and line of a fault: the last in the rule's own file, if it passed there."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    own = inspect.getsourcefile(type(case.rule))
+    last = [frame for frame in frames if frame.filename == own][-1:] or frames[-1:]
+    return f"{Path(last[0].filename).name}:{last[0].lineno}"
+
+
+def run_battery(case: Case) -> Iterator[Result]:
+    """Run all checks on one case, yielding each result as it comes."""
+    for check in BATTERY:
+        yield run_check(check, case)

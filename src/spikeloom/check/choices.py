@@ -1,0 +1,147 @@
+"""Checks of company: every unit, surrogate, head and encoder, and the nets a rule names."""
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import ShapeError, SpikeloomError, UnsupportedNet
+from spikeloom.base.seeding import SampleRng
+from spikeloom.base.types import Batch
+from spikeloom.check.outcome import CheckFailed, CheckSkipped, require
+from spikeloom.check.toy import Case, Toy, idle_layers
+from spikeloom.encoders import ENCODERS
+from spikeloom.encoders.base import Encoder
+from spikeloom.heads.base import HEADS
+from spikeloom.heads.softmax import Softmax
+from spikeloom.nets.grammar import parse
+from spikeloom.nets.net import SpikingNet
+from spikeloom.neurons.base import UNITS
+from spikeloom.neurons.leaky import LIF
+from spikeloom.neurons.surrogate import SURROGATES
+from spikeloom.rules.base import Trial
+
+MAPS = (2, 4, 4)
+"""Input of the nets that `trials` names."""
+
+
+def works_with_every_unit(case: Case) -> None:
+    """Gradients are finite and reach every layer with every neuron; trained ones may be refused."""
+    reached = _reached(case)
+    for name in UNITS.names():
+        kind = UNITS.find(name)
+        _healthy(Toy(case, unit=kind()), f"unit {name}", reached)
+        for quantity in getattr(kind, "learnable", ()):
+            unit = kind(learn=(quantity,))  # pyright: ignore[reportCallIssue]
+            try:
+                toy = Toy(case, unit=unit)
+            except UnsupportedNet as refusal:
+                _is_about(case, refusal)
+                continue
+            _healthy(toy, f"unit {name} with a trained {quantity}", reached)
+
+
+def works_with_every_surrogate(case: Case) -> None:
+    """Gradients are finite and reach every layer with every surrogate slope."""
+    reached = _reached(case)
+    for name in SURROGATES.names():
+        unit = LIF(alpha=0.5, surrogate=SURROGATES.find(name)())
+        _healthy(Toy(case, unit=unit), f"surrogate {name}", reached)
+
+
+def works_with_every_head(case: Case) -> None:
+    """The loss of every head falls within thirty updates."""
+    for name in HEADS.names():
+        toy = Toy(case, head=HEADS.find(name))
+        _healthy(toy, f"head {name}", _reached(case))
+        before = toy.learn().loss.item()
+        toy.train(30)
+        after = toy.learn().loss.item()
+        require(after < before, f"head {name}: the loss went from {before:.3f} to {after:.3f}")
+
+
+def works_with_every_encoder(case: Case) -> None:
+    """Loss and gradients are finite with every encoder."""
+    for name in ENCODERS.names():
+        toy = Toy(case)
+        rng = SampleRng(0, 0, toy.rows)
+        xs = _encoded(ENCODERS.find(name)(), toy.xs, rng)
+        loss = toy.learn(Batch(xs, toy.target, rng)).loss
+        require(bool(torch.isfinite(loss)), f"encoder {name}: the loss is not finite")
+        _finite(toy, f"encoder {name}")
+
+
+def trains_the_nets_it_names(case: Case) -> None:
+    """Every net of `trials.trained` is accepted and gives a finite loss."""
+    trained = case.rule.trials.trained
+    if not trained:
+        raise CheckSkipped("trials.trained is empty")
+    for trial in trained:
+        loss = _try(case, trial)
+        require(bool(torch.isfinite(loss)), f"net '{trial.net}': the loss is not finite")
+
+
+def refuses_what_it_says(case: Case) -> None:
+    """Every net and option of `trials.refused` ends in the error announced, not in training."""
+    refused = case.rule.trials.refused
+    if not refused:
+        raise CheckSkipped("trials.refused is empty")
+    for trial in refused:
+        what = f"net '{trial.net}', T = {trial.steps}, options {dict(trial.options)}"
+        try:
+            _try(case, trial, learn=False)
+        except SpikeloomError as refusal:
+            _is_about(case, refusal)
+            said = trial.refusal in str(refusal)
+            require(said, f"{what}: the error must say '{trial.refusal}', it says '{refusal}'")
+        else:
+            raise CheckFailed(f"{what}: must be refused, was accepted")
+
+
+def _is_about(case: Case, refusal: Exception) -> None:
+    where = f"rules.{case.name}"
+    said = str(refusal).startswith((f"{where}:", f"{where}."))
+    require(said, f"a refusal must start with '{where}', got '{refusal}'")
+
+
+def _try(case: Case, trial: Trial, *, learn: bool = True) -> Tensor:
+    rule = type(case.rule)(**trial.options)
+    net = SpikingNet(parse(trial.net), MAPS)
+    head = Softmax.of(net)
+    generator = torch.Generator().manual_seed(0)
+    xs = torch.rand(trial.steps, 2, *MAPS, generator=generator)
+    batch = Batch(xs, torch.tensor([0, 1]), SampleRng(0, 0, torch.arange(2)))
+    rule.prepare(net, head.sites, batch)
+    if not learn:
+        return xs
+    return rule.learn(net, batch, head.bind(batch.target, batch.rng), lambda: None).loss
+
+
+def _reached(case: Case) -> bool:
+    """Return whether the rule's gradients reach every hidden layer of the plain toy."""
+    toy = Toy(case)
+    toy.learn()
+    return not idle_layers(toy)
+
+
+def _healthy(toy: Toy, what: str, reached: bool) -> None:
+    """Require a finite loss and finite gradients everywhere, not zero where the rule reaches."""
+    loss = toy.learn().loss
+    require(bool(torch.isfinite(loss)), f"{what}: the loss is not finite")
+    _finite(toy, what)
+    missing = sorted(set(toy.parameters()) - set(toy.grads()))
+    require(not missing, f"{what}: no .grad after learn: {', '.join(missing)}")
+    idle = idle_layers(toy) if reached else []
+    require(not idle, f"{what}: layers {', '.join(idle)} got a gradient of zeros")
+    toy.clear()
+
+
+def _finite(toy: Toy, what: str) -> None:
+    for name, part in toy.grads().items():
+        require(bool(torch.isfinite(part).all()), f"{what}: {name}.grad is not finite")
+
+
+def _encoded(encoder: Encoder, xs: Tensor, rng: SampleRng) -> Tensor:
+    """Return the train of the still samples; an encoder of trains gets them with their time."""
+    try:
+        return encoder.encode(xs[0], len(xs), rng)
+    except ShapeError:
+        return encoder.encode(xs.transpose(0, 1), len(xs), rng)

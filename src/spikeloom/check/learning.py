@@ -1,0 +1,54 @@
+"""The one check of substance: hidden layers must learn."""
+
+import inspect
+from pathlib import Path
+
+import torch
+
+from spikeloom.check.outcome import CheckSkipped, require
+from spikeloom.check.toy import Case, Toy, idle_layers
+
+CHANCE, SOLVED = 0.75, 0.98
+"""Accuracies: what random hidden layers stay below, and what counts as solved (chance is 0.5)."""
+
+
+def learns_what_frozen_layers_cannot(case: Case) -> None:
+    """The rule solves a task that stays unsolved with hidden layers frozen."""
+    rule = case.rule
+    if not rule.facts.needs_labels:
+        raise CheckSkipped("it learns without labels; a classifier's task says nothing about it")
+    toy = Toy(case)
+    toy.learn()
+    idle = idle_layers(toy)
+    require(not idle, f"layers {', '.join(idle)} got a gradient of zeros; {_where(case)}")
+    epochs = rule.trials.epochs
+    frozen = Toy(case)
+    start = {name: p.detach().clone() for name, p in frozen.parameters().items()}
+    frozen.train(epochs, frozen=True)
+    for name, p in frozen.parameters().items():
+        moved = not torch.equal(p, start[name])
+        require(
+            moved == name.startswith("head."),
+            f"with the head alone in the optimizer, {name} {'moved' if moved else 'did not move'}",
+        )
+    alone = frozen.accuracy()
+    require(
+        alone < CHANCE,
+        f"the task proves nothing: with hidden layers frozen {alone:.0%} are right; choose a "
+        "smaller trials.body",
+    )
+    whole = Toy(case)
+    whole.train(epochs)
+    accuracy = whole.accuracy()
+    require(
+        accuracy > SOLVED,
+        f"after {epochs} updates {accuracy:.0%} are right, {SOLVED:.0%} expected, with hidden "
+        f"layers frozen {alone:.0%}; {_where(case)}",
+    )
+
+
+def _where(case: Case) -> str:
+    """Say where the rule's equation belongs."""
+    learn = inspect.unwrap(type(case.rule).learn)
+    line = learn.__code__.co_firstlineno
+    return f"write the rule's equation in learn, {Path(learn.__code__.co_filename).name}:{line}"

@@ -1,0 +1,46 @@
+"""``spikeloom new``: files to start from."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+new = typer.Typer(no_args_is_help=True, help="Write files to start from.")
+
+
+class Walk(StrEnum):
+    """In which order a new rule runs the net."""
+
+    time = "time"
+    layer = "layer"
+
+
+@new.command("rule")
+def new_rule(
+    name: Annotated[str, typer.Argument(help="Name in recipes, e.g. my_rule.")],
+    title: Annotated[str | None, typer.Option(help="Full name of the rule.")] = None,
+    order: Annotated[
+        Walk, typer.Option(help="time: step by step, memory constant in T; layer: whole trains.")
+    ] = Walk.time,
+) -> None:
+    """Write a learning rule, its page and its test, complete but for the equation.
+
+    They go to their rooms in a checkout of spikeloom, else into the current folder.
+
+    Nothing is overwritten.
+    """
+    from spikeloom.check.scaffold import in_checkout
+    from spikeloom.check.scaffold import new_rule as write
+
+    here = Path()
+    rule, page, test = write(here, name, title=title, order=order.value)
+    typer.echo(f"rule  {rule}\npage  {page}\ntest  {test}\n")
+    typer.echo("It keeps the form of a rule already; its hidden layers learn once you write the")
+    typer.echo("equation at NOT YET WRITTEN. Until then one check fails, the learning check:")
+    if in_checkout(here):
+        typer.echo(f"  spikeloom check rule {rule}\n  pytest {test} tests/contracts")
+        return
+    typer.echo(f"  spikeloom check rule ./{rule}\n  pytest {test}\n")
+    typer.echo("To use it by name in recipes, install it as a package with this entry point:")
+    typer.echo(f'  [project.entry-points."spikeloom.rules"]\n  {name} = "{name}"')

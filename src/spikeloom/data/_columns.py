@@ -1,0 +1,145 @@
+"""Which column holds the pictures and which the labels, and what the labels say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spikeloom.base.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+    from datasets import Features
+
+LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of two columns; None where it is to be found."""
+
+    image: str | None = None
+    label: str | None = None
+
+
+def find_columns(
+    where: str, features: "Features", asked: Columns
+) -> tuple[Columns, tuple[str, ...]]:
+    """Find the columns of pictures and labels by name, else by type.
+
+    Returns:
+        Both names, and the classes' names where the schema has them.
+
+    Raises:
+        ConfigError: a name that is no column.
+        DataError: no column fits, or several do.
+    """
+    from datasets import ClassLabel, Image, Value
+
+    for option, name in (("image", asked.image), ("label", asked.label)):
+        if name is not None and name not in features:
+            raise ConfigError(
+                f"{where}: expected a column '{name}', got {', '.join(features)}; "
+                f"set the option {option} to one of them."
+            )
+    pictures = [name for name, kind in features.items() if isinstance(kind, Image)]
+    pictures = pictures or [name for name, kind in features.items() if _holds_bytes(kind)]
+    labels = [name for name, kind in features.items() if isinstance(kind, ClassLabel)]
+    if not labels:
+        plain = [
+            name
+            for name, kind in features.items()
+            if isinstance(kind, Value) and name not in pictures
+        ]
+        labels = plain if len(plain) == 1 else [name for name in plain if name in LABEL_NAMES]
+    columns = replace(
+        asked,
+        image=asked.image or _only(where, "image", pictures, features),
+        label=asked.label or _only(where, "label", labels, features),
+    )
+    kind = features[str(columns.label)]
+    return columns, tuple(kind.names) if isinstance(kind, ClassLabel) else ()
+
+
+def class_numbers(
+    parts: Sequence[tuple[str, "pyarrow.ChunkedArray"]],
+    names: tuple[str, ...],
+    classes: int | None,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Make class numbers of the label columns of some files.
+
+    Whole numbers stay as they are, text is numbered in alphabetical order.
+
+    Args:
+        parts: file and column, in order.
+        names: of the classes, where the schema has them.
+        classes: K where the set has a fixed one.
+
+    Returns:
+        Numbers [N], int64, and the names.
+
+    Raises:
+        DataError: a missing label, one out of range, or labels that are neither text nor whole
+            numbers; the message names file and row.
+    """
+    import pyarrow
+
+    if names and classes is not None and len(names) != classes:
+        raise DataError(
+            f"{parts[0][0]}: expected {classes} classes, the schema names {len(names)}; "
+            "fetch it again, or read it as data = { name = 'images', path = ... }."
+        )
+    known = classes if classes is not None else len(names) or None
+    for where, column in parts:
+        if column.null_count:
+            row = column.is_null().to_numpy().argmax()
+            raise DataError(f"{where}: row {row}: expected a label, got none; correct the row.")
+    kinds = {column.type for _, column in parts}
+    if all(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) for kind in kinds):
+        texts = [column.to_numpy(zero_copy_only=False).astype(str) for _, column in parts]
+        found, y = np.unique(np.concatenate(texts), return_inverse=True)
+        return y.astype(np.int64), tuple(found.tolist())
+    for where, column in parts:
+        if not pyarrow.types.is_integer(column.type):
+            values = column.to_numpy(zero_copy_only=False)
+            nan = column.type in (pyarrow.float32(), pyarrow.float64()) and np.isnan(values).any()
+            row = int(np.isnan(values).argmax()) if nan else 0
+            raise DataError(
+                f"{where}: row {row}: expected whole numbers or text as labels, got "
+                f"{values[row] if len(values) else 'none'} ({column.type}); convert the column."
+            )
+    numbers = [column.to_numpy().astype(np.int64) for _, column in parts]
+    for (where, _), y in zip(parts, numbers, strict=True):
+        wrong = np.flatnonzero(
+            (y < 0) | (y >= (np.iinfo(np.int64).max if known is None else known))
+        )
+        if len(wrong):
+            most = "" if known is None else f"..{known - 1}"
+            raise DataError(
+                f"{where}: row {wrong[0]}: expected a label in 0{most}, got {y[wrong[0]]}; "
+                "correct the row."
+            )
+    return np.concatenate(numbers), names
+
+
+def no_bytes(where: str) -> DataError:
+    """Build the error for a row without a picture."""
+    return DataError(f"{where}: expected a picture, got none; remove the row or fetch it again.")
+
+
+def _holds_bytes(kind: object) -> bool:
+    """Whether a plain column may hold encoded pictures."""
+    from datasets import Value
+
+    if isinstance(kind, dict):
+        return _holds_bytes(kind.get("bytes"))
+    return isinstance(kind, Value) and kind.dtype in ("binary", "large_binary")
+
+
+def _only(where: str, option: str, found: list[str], features: "Features") -> str:
+    """Return the one column that fits."""
+    if len(found) == 1:
+        return found[0]
+    came = f"several ({', '.join(found)})" if found else f"none among {', '.join(features)}"
+    raise DataError(f"{where}: expected one column of {option}s, got {came}; set {option} = '...'.")

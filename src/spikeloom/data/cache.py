@@ -1,0 +1,225 @@
+"""Pictures decoded once, into one memory-mapped file of bytes.
+
+An entry is a folder: `pixels.npy` [N, C, H, W], `labels.npy` [N], `about.json`. It is written under
+another name and renamed when whole, so that no kill leaves half an entry behind; of two processes
+that want the same one, the second waits.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import DataError
+from spikeloom.data._sources import Labels, Source
+from spikeloom.data.decode import Decoder, Encoded, bombs_refused
+
+FORMAT = 1
+ABOUT, PIXELS, LABELS = "about.json", "pixels.npy", "labels.npy"
+CHUNK = 64
+PROBES = 64
+LARGE = 160 * 160
+"""Pixels of a picture from which decoding in threads pays; smaller ones wait for each other."""
+
+LOG = logging.getLogger(__name__)
+
+Sink = Callable[[np.ndarray], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """All pictures of one part.
+
+    Shape:
+        x: [N, C, H, W], uint8, memory-mapped unless the cache could not be written; y: [N], int64.
+    """
+
+    x: Tensor
+    y: Tensor
+    names: tuple[str, ...]
+
+
+def data_cache() -> Path:
+    """Return the folder of decoded data: $SPIKELOOM_CACHE, else ~/.cache/spikeloom/decoded."""
+    return Path(os.environ.get("SPIKELOOM_CACHE") or "~/.cache/spikeloom/decoded").expanduser()
+
+
+def entry_folder(source: Source, decoder: Decoder) -> Path:
+    """Return where a part is or will be kept; depends on the content of the source."""
+    key = f"{FORMAT} {source.stamp()} {decoder!r}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:20]
+    return data_cache() / f"{source.name}-{digest}"
+
+
+def find_decoded(source: Source, decoder: Decoder) -> Decoded | None:
+    """Return a part from the cache; None where it is not there, or is damaged."""
+    return _open(entry_folder(source, decoder))
+
+
+def decode_part(
+    source: Source,
+    decoder: Decoder,
+    labels: Labels,
+    *,
+    frame: Sequence[int] | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Decoded:
+    """Decode a part into the cache; into memory, with a warning, where that cannot be written.
+
+    Args:
+        source: of the pictures.
+        decoder: how each is decoded.
+        labels: of the source.
+        frame: height and width that all must have; None for those of the first picture.
+        advance: told how many more are decoded.
+
+    Raises:
+        DataError: a picture is damaged or has another size, or their number is not that of the
+            labels; the message names file and row.
+    """
+    from filelock import FileLock
+
+    folder = entry_folder(source, decoder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            ready = _open(folder)
+            if ready is None:  # no other process has been quicker
+                with bombs_refused():
+                    pictures = _frames(source, decoder, frame, advance)
+                    _write(folder, pictures, labels)
+                ready = _open(folder)
+        if ready is not None:
+            return ready
+        reason = "it does not read back what was written"
+    except (OSError, NotImplementedError) as error:  # no room, no right, no locks
+        reason = str(error)
+    LOG.warning(
+        "%s: expected a folder for decoded pictures, got '%s'; they stay in memory for this run. "
+        "Let $SPIKELOOM_CACHE name a folder with room.",
+        folder.parent,
+        reason,
+    )
+    with bombs_refused():
+        x = np.concatenate(list(_frames(source, decoder, frame, advance)))
+    _check_count(source.name, len(x), len(labels.y))
+    return Decoded(torch.from_numpy(x), torch.from_numpy(labels.y), labels.names)
+
+
+def _frames(
+    source: Source,
+    decoder: Decoder,
+    frame: Sequence[int] | None,
+    advance: Callable[[int], None],
+) -> Iterator[np.ndarray]:
+    """Decode in order and yield stacks [n, C, H, W] of one frame."""
+    pictures = source.pictures()
+    first = next(pictures, None)
+    if first is None:
+        raise DataError(f"{source.name}: expected pictures, got none; add some.")
+    where, encoded = first
+    height, width = frame or decoder.decode(encoded, where).shape[1:]
+
+    def decode(pair: tuple[str, Encoded]) -> np.ndarray:
+        where, encoded = pair
+        pixels = decoder.decode(encoded, where)
+        _, h, w = pixels.shape
+        if (h, w) != (height, width):
+            raise DataError(
+                f"{where}: expected a picture of {width} x {height} pixels as the others, got "
+                f"{w} x {h}; remove it, or scale all: data = {{ name = 'images', size = ... }}."
+            )
+        return pixels
+
+    pictures = chain([first], pictures)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        spread = pool.map if height * width >= LARGE else map
+        while chunk := list(islice(pictures, CHUNK)):
+            yield np.stack(list(spread(decode, chunk)))
+            advance(len(chunk))
+
+
+def _write(folder: Path, frames: Iterator[np.ndarray], labels: Labels) -> None:
+    """Write an entry beside its place, then rename it; the caller holds the lock."""
+    draft = folder.with_name(f"{folder.name}.draft")
+    for stale in (draft, folder):  # left by a kill, or damaged
+        if stale.exists():
+            shutil.rmtree(stale)
+    draft.mkdir()
+    try:
+        first = next(frames)
+        shape = (len(labels.y), *first.shape[1:])
+        count = 0
+        # written as a stream: a full disk is an error here, but kills a process that maps the file
+        with (draft / PIXELS).open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for stack in chain([first], frames):
+                file.write(np.ascontiguousarray(stack).data)
+                count += len(stack)
+        _check_count(folder.name, count, shape[0])
+        np.save(draft / LABELS, labels.y, allow_pickle=False)
+        about = {
+            "format": FORMAT,
+            "shape": shape,
+            "names": labels.names,
+            "pixels": _probe(np.load(draft / PIXELS, mmap_mode="r", allow_pickle=False)),
+            "labels": zlib.crc32(labels.y.tobytes()),
+        }
+        (draft / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _open(folder: Path) -> Decoded | None:
+    """Map an entry that is whole: sizes, all labels and some pictures are checked."""
+    if not folder.is_dir():
+        return None
+    try:
+        about = json.loads((folder / ABOUT).read_text("utf-8"))
+        shape = tuple(about["shape"])
+        # copy on write, since torch knows no tensors that cannot be written
+        x = np.load(folder / PIXELS, mmap_mode="c", allow_pickle=False)
+        y = np.load(folder / LABELS, allow_pickle=False)
+        whole = (
+            x.dtype == np.uint8
+            and x.shape == shape
+            and (folder / PIXELS).stat().st_size == x.offset + x.nbytes
+            and y.shape == shape[:1]
+            and _probe(x) == about["pixels"]
+            and zlib.crc32(y.tobytes()) == about["labels"]
+        )
+        if whole:
+            return Decoded(torch.from_numpy(x), torch.from_numpy(y), tuple(about["names"]))
+        reason = "other content than was written"
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error)
+    LOG.warning("%s: expected decoded pictures, got '%s'; decoding again.", folder, reason)
+    return None
+
+
+def _probe(x: np.ndarray) -> int:
+    """Return a checksum of some pictures, first and last included."""
+    rows = np.linspace(0, len(x) - 1, PROBES).astype(np.int64)
+    return zlib.crc32(np.ascontiguousarray(x[rows]).tobytes())
+
+
+def _check_count(name: str, count: int, expected: int) -> None:
+    if count != expected:
+        raise DataError(
+            f"{name}: expected {expected} pictures as there are labels, got {count}; "
+            "fetch the file again."
+        )

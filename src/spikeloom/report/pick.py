@@ -1,0 +1,103 @@
+"""Which entry to take: the best within limits, and those that no other beats."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spikeloom.report.means import Means, competing
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One cost that can be limited.
+
+    Args:
+        figure: field of `Means`.
+        unit: behind a value.
+    """
+
+    figure: str
+    unit: str
+
+    def text(self, value: float) -> str:
+        """Write a value with three digits or more."""
+        return f"{value:.3g} {self.unit}" if value < 1000 else f"{value:.0f} {self.unit}"
+
+
+LIMITS = {
+    "max_mb": Limit("memory", "MB of training memory"),
+    "max_ms": Limit("latency", "ms per inference"),
+    "max_spikes": Limit("spikes", "spikes per inference"),
+}
+"""What ``--max-mb``, ``--max-ms`` and ``--max-spikes`` limit."""
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
+    """Return the rows of (accuracy, cost) that no other row beats.
+
+    A row is beaten by one that is as accurate or more and costs as little or less, not both equal.
+
+    Example:
+        >>> sorted(pareto([(90.0, 2.0), (92.0, 3.0), (91.0, 3.5)]))
+        [0, 1]
+    """
+    return {
+        row
+        for row, (accuracy, cost) in enumerate(points)
+        if not any(
+            other >= accuracy and price <= cost and (other, price) != (accuracy, cost)
+            for other, price in points
+        )
+    }
+
+
+def front(entries: list[Record]) -> set[str]:
+    """Return the labels that no other entry beats in mean accuracy and strict energy.
+
+    Controls and entries with failed runs neither stand on the front nor push others off it.
+    """
+    field = competing(entries)
+    return {field[row].label for row in pareto([(one.accuracy, one.energy) for one in field])}
+
+
+def pick(entries: list[Record], limits: Mapping[str, float]) -> str:
+    """Say which entry is the most accurate within limits, else which one comes nearest.
+
+    Means over seeds decide; ties go to the lower strict energy. An entry whose figure is unknown,
+    such as the spikes of an ANN, is outside of any limit on it.
+
+    Args:
+        entries: of a results file.
+        limits: by name of `LIMITS`, above 0.
+    """
+    asked = " and ".join(LIMITS[name].text(value) for name, value in limits.items())
+    known = [
+        one for one in competing(entries) if all(_figure(one, name) is not None for name in limits)
+    ]
+    fitting = [one for one in known if _excess(one, limits) <= 1]
+    if fitting:
+        best = max(fitting, key=lambda one: (one.accuracy, -one.energy))
+        return f"best within {asked}: {best.label} ({best.accuracy:.2f} %, {_costs(best)})"
+    if not known:
+        return f"none within {asked}: no entry has these figures."
+    nearest = min(known, key=lambda one: _excess(one, limits))
+    return (
+        f"none within {asked}; nearest: {nearest.label} ({nearest.accuracy:.2f} %, "
+        f"{_costs(nearest)}), at {_excess(nearest, limits):.3g} times a limit"
+    )
+
+
+def _figure(one: Means, name: str) -> float | None:
+    return getattr(one, LIMITS[name].figure)
+
+
+def _excess(one: Means, limits: Mapping[str, float]) -> float:
+    """Return the largest share of a limit that an entry takes."""
+    return max((_figure(one, name) or 0.0) / value for name, value in limits.items())
+
+
+def _costs(one: Means) -> str:
+    named = {name: _figure(one, name) for name in LIMITS}
+    return ", ".join(LIMITS[name].text(value) for name, value in named.items() if value is not None)

@@ -1,0 +1,76 @@
+"""The folder of a comparison: whose it is, and what in it may be used again."""
+
+from pathlib import Path
+from typing import Any
+
+from spikeloom.base.errors import ConfigError, DataError, SpikeloomError
+from spikeloom.train import checkpoint, runs
+from spikeloom.train.entries import Job, stored_recipe
+from spikeloom.train.failure import TRACEBACK
+from spikeloom.train.plan import Plan
+from spikeloom.train.recipe import Recipe
+
+
+def finished(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """Return the record of a finished run of this recipe, None where there is none."""
+    try:
+        return runs.stored_result(folder, recipe)
+    except SpikeloomError:
+        return None  # damaged from outside: trained again
+
+
+def check_unchanged(plan: Plan, job: Job) -> None:
+    """Refuse a folder trained with another recipe; tuned values of a final run may be any.
+
+    Raises:
+        ConfigError: naming the entry and what changed.
+    """
+    if not (job.folder / "recipe.json").exists():
+        return
+    stored, expected = stored_recipe(job.folder), job.recipe
+    if stored is not None and job.final and plan.tune is not None:
+        values = plan.tune.settings[0]
+        stored, expected = job.with_values(stored, values), job.with_values(expected, values)
+    if stored == expected:
+        return
+    came = "one that cannot be read"
+    if stored is not None:
+        came = job.changes(stored) or "one with another name or source"
+    raise ConfigError(
+        f"'{job.row.label}': expected the recipe that {job.folder} was trained with, got "
+        f"{came}; change it back, choose another folder with --out or pass --force to train every "
+        "entry anew."
+    )
+
+
+def check_tuning(plan: Plan, out: Path) -> None:
+    """Refuse results made with another tuning budget, and files that are not ours.
+
+    Raises:
+        ConfigError: saying which.
+    """
+    path = out / "results.json"
+    if not path.exists():
+        return
+    try:
+        results = checkpoint.read_json(path)
+    except DataError:
+        results = {}
+    if "entries" not in results:
+        raise ConfigError(
+            f"{path}: expected results of a comparison, found something else; choose another "
+            "folder with --out or pass --force to replace it."
+        )
+    tune = plan.tune.model_dump(mode="json") if plan.tune is not None else None
+    if results.get("tune") != tune:
+        raise ConfigError(
+            f"{plan.name}: expected the [tune] table that {out} was made with, got another; change "
+            "it back, choose another folder with --out or pass --force to train every entry anew."
+        )
+
+
+def clear(folder: Path) -> None:
+    """Remove a run's files and nothing else."""
+    for name in (*runs.FILES, TRACEBACK):
+        if (folder / name).exists():
+            checkpoint.remove(folder / name)

@@ -1,0 +1,238 @@
+"""What a comparison is to run: files and options of the command line, read into a plan."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.train.differences import Block, Difference, block_of, differences
+from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
+from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
+from spikeloom.train.tuning import Tune
+
+
+class Entry(Strict):
+    """One row: a label, and what it changes in the base, by dotted path.
+
+    Args:
+        label: name of the row.
+        recipe: a recipe file in the place of the base, relative to the comparison's file.
+        set: values by dotted path.
+        control: whether it stands below as a control.
+    """
+
+    label: Annotated[str, Field(min_length=1)]
+    recipe: Annotated[str, Field(min_length=1)] | None = None
+    set: dict[str, Any] = {}
+    control: bool = False
+
+
+class Comparison(Strict):
+    """A comparison file.
+
+    Args:
+        name: of the folder.
+        seeds: every entry runs with each.
+        base: a recipe without its name; needed by entries that name no recipe.
+        entries: rows; the first is the one the others are measured against.
+        tune: trials every row may make beforehand.
+    """
+
+    name: Name
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0, 1, 2)
+    base: dict[str, Any] | None = None
+    entries: Annotated[tuple[Entry, ...], Field(min_length=1, strict=False)]
+    tune: Tune | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry, ready to run."""
+
+    label: str
+    recipe: Recipe
+    control: bool = False
+
+    @property
+    def slug(self) -> str:
+        """The label as a folder name."""
+        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-") or "entry"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rows and seeds of a comparison.
+
+    Args:
+        name: of the comparison.
+        rows: at least one.
+        seeds: every row runs with each.
+        tune: trials of every row; None tunes nothing.
+        alone: whether it stands for one recipe file, which follows others in seeds and tuning.
+
+    Raises:
+        ConfigError: labels that would share a folder, a seed twice, several data sets, or a
+            tuning seed among those reported.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    tune: Tune | None = None
+    alone: bool = False
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for row in self.rows:
+            if row.slug in seen:
+                raise ConfigError(
+                    f"{self.name}: expected labels that differ in letters or digits, got "
+                    f"'{seen[row.slug]}' and '{row.label}'; rename one."
+                )
+            seen[row.slug] = row.label
+            if row.recipe.data.name != self.rows[0].recipe.data.name:
+                raise ConfigError(
+                    f"{self.name}: expected data '{self.rows[0].recipe.data.name}' in every row, "
+                    f"got '{row.recipe.data.name}' in '{row.label}'; compare on one data set."
+                )
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(
+                f"{self.name}: expected seeds that differ, got {list(self.seeds)}; drop one."
+            )
+        if self.tune is not None and self.tune.seed in self.seeds:
+            raise ConfigError(
+                f"{self.name}: tune.seed: expected a seed that is not reported, got "
+                f"{self.tune.seed} with seeds {list(self.seeds)}; change it."
+            )
+        for row, number in ((row, number) for row in self.rows for number in range(self.trials)):
+            assert self.tune is not None
+            self.tune.trial(row.recipe, number, f"{self.name}: tune, '{row.label}'")
+
+    @property
+    def trials(self) -> int:
+        """Tuning trials of each row."""
+        return len(self.tune.settings) if self.tune is not None else 0
+
+    @property
+    def first(self) -> Row:
+        """The row the others are measured against: the first that is no control."""
+        return next((row for row in self.rows if not row.control), self.rows[0])
+
+    def differences(self, row: Row) -> list[Difference]:
+        """Return in what a row differs from the first, tuned values left out."""
+        tuned = self.tune.values if self.tune is not None else ()
+        return differences(row.recipe, self.first.recipe, tuned)
+
+    def block(self, row: Row) -> Block:
+        """Return where a row stands; "common" is earned by differing in the rule alone."""
+        return "control" if row.control else block_of(self.differences(row))
+
+
+def read_comparison(path: Path) -> Plan:
+    """Read a comparison file, or a recipe as a comparison of one.
+
+    Raises:
+        ConfigError: with the path of the key.
+    """
+    table = read_toml(path)
+    where = str(path)
+    if not table.keys() & {"entries", "base"}:
+        recipe = build_recipe(table, where)
+        return Plan(recipe.name, (Row(recipe.name, recipe),), (recipe.seed,), alone=True)
+    comparison = build_model(Comparison, table, where)
+    rows = tuple(
+        _read_row(comparison, entry, path, f"{where}: entries.{number} ('{entry.label}')")
+        for number, entry in enumerate(comparison.entries)
+    )
+    with placed(where):
+        return Plan(comparison.name, rows, comparison.seeds, comparison.tune)
+
+
+def _read_row(comparison: Comparison, entry: Entry, path: Path, place: str) -> Row:
+    if entry.recipe is not None:
+        with placed(f"{place}: recipe"):
+            base = read_toml(path.parent / entry.recipe)
+    elif comparison.base is not None:
+        base = comparison.base
+    else:
+        raise ConfigError(
+            f"{place}: expected a recipe file or a base, got neither; add recipe = '...' or [base]."
+        )
+    changed: dict[str, Any] = base | {"name": comparison.name}
+    for key, value in entry.set.items():
+        changed = override(changed, key, value, place)
+    return Row(entry.label, build_recipe(changed, place), entry.control)
+
+
+def merge(plans: Sequence[Plan], seeds: tuple[int, ...] | None = None) -> Plan:
+    """Put several plans into one; the first row of the first is the one all are measured against.
+
+    A row that stands in several files with the same label and recipe counts once. Single recipes
+    take the seeds and the tuning of the comparisons beside them.
+
+    Args:
+        plans: one or more.
+        seeds: in the place of the files' seeds.
+
+    Raises:
+        ConfigError: files that differ in seeds or tuning, or that do not fit into one plan.
+    """
+    leading = [plan for plan in plans if not plan.alone] or list(plans)
+    if seeds is None and len({plan.seeds for plan in leading}) > 1:
+        came = ", ".join(str(list(plan.seeds)) for plan in leading)
+        raise ConfigError(f"compare: expected files with the same seeds, got {came}; pass --seeds.")
+    if any(plan.tune != leading[0].tune for plan in leading):
+        raise ConfigError(
+            "compare: expected files with the same [tune], since every row has the same budget, "
+            "got different ones; make them equal."
+        )
+    rows: list[Row] = []
+    for row in (row for plan in plans for row in plan.rows):
+        twin = next((one for one in rows if one.label == row.label), None)
+        if twin is None or differences(row.recipe, twin.recipe):
+            rows.append(row)
+    return replace(
+        leading[0], name=plans[0].name, rows=tuple(rows), seeds=seeds or leading[0].seeds
+    )
+
+
+def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: str) -> Plan:
+    """Plan one entry per rule.
+
+    Args:
+        base: a recipe without its name.
+        rules: by comma; options follow a colon, as in ``ann,sltt:k_steps=2``.
+        seeds: every rule runs with each.
+        name: of the comparison.
+
+    Raises:
+        ConfigError: a rule or option that does not exist, or a rule twice.
+    """
+    texts = [text.strip() for text in re.split(r",(?![^\[]*\])", rules)]
+    if not all(texts):
+        raise ConfigError(
+            f"--rules: expected names by comma, got '{rules}' with an empty one; drop a comma."
+        )
+    rows = []
+    for text in texts:
+        where = f"--rules {text}"
+        changed = override(base | {"name": name}, "stages.0.rule", _rule_choice(text), where)
+        rows.append(Row(text, build_recipe(changed, where)))
+    return Plan(name, tuple(rows), seeds)
+
+
+def _rule_choice(text: str) -> dict[str, Any]:
+    name, _, options = text.partition(":")
+    choice: dict[str, Any] = {"name": name}
+    for option in filter(None, options.split(":")):
+        key, _, value = option.partition("=")
+        if not key or not value:
+            raise ConfigError(
+                f"--rules {text}: expected options as name:key=value, got '{option}'; fix it."
+            )
+        choice[key] = parse_value(value)
+    return choice

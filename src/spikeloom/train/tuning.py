@@ -1,0 +1,113 @@
+"""Tuning: the same trials for every row of a comparison, judged on the validation part."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from spikeloom.train.differences import setting
+from spikeloom.train.recipe import Recipe, Seed, build_recipe
+from spikeloom.train.tables import Strict, override
+
+Values = Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]
+
+
+class Tune(Strict):
+    """What every row may try before it is run with the reported seeds.
+
+    Args:
+        seed: of all trials; never one of the reported seeds.
+        epochs: of the last stage in a trial; None as in the recipe.
+        values: candidates by dotted path; their full product is tried.
+    """
+
+    seed: Seed = 1000
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    values: Annotated[dict[str, Values], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _values_differ(self) -> "Tune":
+        for path, values in self.values.items():
+            if any(value in values[:row] for row, value in enumerate(values)):
+                raise ValueError(f"values.{path}: expected values that differ, got {list(values)}.")
+        return self
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """One table of path and value for every trial, the last path changing fastest."""
+        return [dict(zip(self.values, row, strict=True)) for row in product(*self.values.values())]
+
+    def trial(self, recipe: Recipe, number: int, where: str = "tune") -> Recipe:
+        """Return the recipe of a trial.
+
+        Raises:
+            ConfigError: the recipe has no place for a value.
+        """
+        changes = dict(self.settings[number])
+        if self.epochs is not None:
+            changes[f"stages.{len(recipe.stages) - 1}.epochs"] = self.epochs
+        return changed(recipe, changes, where).with_seed(self.seed)
+
+    def record(self, trials: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+        """Put together what is stored: every trial that ended, and the choice once all have.
+
+        Args:
+            trials: by number; each with val_accuracy and val_loss, or with an error.
+        """
+        settings = self.settings
+        best = choose([trials.get(row) for row in range(len(settings))])
+        chosen = None if best is None else settings[best]
+        return {
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "trials": [
+                {
+                    "set": settings[row],
+                    "val_accuracy": trials[row].get("val_accuracy"),
+                    "val_loss": trials[row].get("val_loss"),
+                    "error": trials[row].get("error"),
+                }
+                for row in sorted(trials)
+            ],
+            "chosen": chosen,
+            "texts": [setting(*one) for one in (chosen or {}).items()],
+            "edge": self.edge(chosen) if chosen else [],
+        }
+
+    def edge(self, chosen: Mapping[str, Any]) -> list[str]:
+        """Return the paths whose chosen number is the least or greatest of several candidates."""
+        return [
+            path
+            for path, values in self.values.items()
+            if len(values) > 1
+            and all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+            and chosen[path] in (min(values), max(values))
+        ]
+
+
+def choose(trials: Sequence[Mapping[str, Any] | None]) -> int | None:
+    """Return the trial of the best validation accuracy, None before the last one has ended.
+
+    Ties go to the lower validation loss, then to the first; failed trials are never chosen.
+    """
+    if any(one is None for one in trials):
+        return None
+    good = [
+        (-one["val_accuracy"], one["val_loss"], row)
+        for row, one in enumerate(trials)
+        if one is not None and one.get("error") is None
+    ]
+    return min(good)[2] if good else None
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
+    """Return a recipe with values replaced by dotted path.
+
+    Raises:
+        ConfigError: with the path of the key.
+    """
+    table = recipe.model_dump(mode="json")
+    for path, value in changes.items():
+        table = override(table, path, value, where)
+    return build_recipe(table, where)

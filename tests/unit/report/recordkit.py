@@ -1,0 +1,40 @@
+"""Records made by hand, with round numbers."""
+
+
+def run(accuracy=0.9, *, spiking=True, net="snn", data="digits", **changes):
+    """A record with round numbers; the ReLU net of every spec is called "ann"."""
+    costs = {
+        "parameters": 12_345,
+        "spikes": {"mean": 250.0},
+        "ac": {"mean": 4_000.0},
+        "mac": {"mean": 60_000.0},
+        "energy": {
+            "paper_int32": {"net": 2e6, "ann": 9e6},
+            "strict_fp32": {"net": 4e6, "ann": 20e6},
+        },
+        "training": {"forward_macs": 100.0, "backward_macs": 200.0, "peak_bytes": 5_550_000},
+    }
+    record = {
+        "test_accuracy": accuracy,
+        "train_seconds": 6.0,
+        "net": net if spiking else "ann",
+        "ann_net": "ann",
+        "data": data,
+        "steps": 4 if spiking else 1,
+        "facts": {"spiking": spiking},
+        "costs": costs,
+    }
+    for path, value in changes.items():
+        target, keys = record, path.split("__")
+        for key in keys[:-1]:
+            target = target[key]
+        target[keys[-1]] = value
+    return record
+
+
+def entry(label, *runs, control=False, **others):
+    """An entry of the older format; `others` are keys of the present one."""
+    return {"label": label, "control": control, "runs": list(runs)} | others
+
+
+ANN = run(spiking=False, train_seconds=2.0, costs__energy__strict_fp32={"net": 10e6, "ann": 20e6})

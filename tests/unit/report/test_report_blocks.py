@@ -1,0 +1,120 @@
+"""A comparison as lines: blocks, differences, failures, the fixed ANN."""
+
+from recordkit import ANN, entry, run
+
+from spikeloom.report.blocks import TITLES, comparison_lines, differs, fixed_ann, in_blocks
+from spikeloom.report.table import NOTE
+
+RULE = ["stages.0.rule = sltt", "stages.0.rule.k_steps = 2"]
+
+
+def results(*entries, **others):
+    return {"format": 2, "name": "x", "seeds": [0], "first": "ANN", "entries": [*entries]} | others
+
+
+def texts(*entries, **others):
+    return [line.text for line in comparison_lines(results(*entries), **others)]
+
+
+class TestBlocks:
+    ENTRIES = (
+        entry("ANN", ANN, block="common", differences=[]),
+        entry("own", run(), block="native", differences=["stages.0.steps = 9"]),
+        entry("frozen", run(), control=True, block="control", differences=[]),
+        entry("SLTT", run(), block="common", differences=RULE),
+    )
+
+    def test_rows_stand_in_their_block_in_order(self):
+        labels = [text.split("  ")[0].removesuffix(" °") for text in texts(*self.ENTRIES)[:9]]
+        assert labels[2:] == [
+            TITLES["common"],
+            "ANN",
+            "SLTT",
+            TITLES["native"],
+            "own",
+            TITLES["control"],
+            "frozen",
+        ]
+
+    def test_the_older_format_knows_controls_only(self):
+        old = [entry("c", run(), control=True), entry("a", run())]
+        assert [one["label"] for one in in_blocks(old)] == ["a", "c"]
+        lines = comparison_lines({"format": 1, "name": "x", "seeds": [0], "entries": old})
+        assert lines[-1].text == NOTE and not any("differs" in line.text for line in lines)
+
+    def test_every_row_says_what_differs(self):
+        shown = texts(*self.ENTRIES)
+        start = shown.index("differs from 'ANN' in")
+        assert shown[start + 1 : start + 3] == [
+            "  SLTT  rule = sltt, rule.k_steps = 2",
+            "  own   steps = 9",
+        ]
+
+    def test_narrow_terminals_are_told_what_is_left_out(self):
+        shown = texts(*self.ENTRIES, width=100)
+        told = next(text for text in shown if text.startswith("left out at 100 columns: AC, MAC"))
+        assert told.endswith("results.json has them all")
+        assert not any(text.startswith("left out") for text in texts(*self.ENTRIES))
+        assert all(len(text) <= 100 for text in shown[:9])
+
+
+class TestTuned:
+    def entry(self, edge):
+        tuning = {"texts": ["stages.0.optimizer.lr = 0.003"], "trials": [{}] * 3, "edge": edge}
+        return entry("x", run(), differences=RULE[:1], tuning=tuning)
+
+    def test_apart_from_the_differences(self):
+        text = "rule = sltt; tuned: optimizer.lr = 0.003 (best of 3 trials)"
+        assert differs(self.entry([])) == text
+
+    def test_at_the_edge(self):
+        assert differs(self.entry(["stages.0.optimizer.lr"])).endswith(
+            "(best of 3 trials; best at the edge of the grid)"
+        )
+
+    def test_without_a_choice(self):
+        unfinished = {"texts": [], "trials": [{}], "edge": [], "chosen": None}
+        assert differs(entry("x", tuning=unfinished)) == ""
+
+
+class TestProblems:
+    def test_failed_and_refused_rows_have_a_kind_and_a_reason(self):
+        why = {"error": "1 of 2 runs failed: nan", "errors": [{"seed": 1, "error": "nan"}]}
+        lines = comparison_lines(
+            results(entry("a", run()), entry("b", run(), **why), entry("c", refusal="max pool"))
+        )
+        kinds = [(line.kind, line.text) for line in lines if line.kind in ("failed", "refused")]
+        assert [kind for kind, _ in kinds] == ["failed", "refused"] * 2
+        assert kinds[2][1] == "failed: b: 1 of 2 runs failed: nan"
+        assert kinds[3][1] == "refused: c: max pool"
+
+    def test_nothing_ran(self):
+        lines = comparison_lines(results(entry("c", refusal="no"), entry("later")))
+        assert [line.text.split()[0] for line in lines if line.text][2:5] == [
+            "common:",
+            "c",
+            "refused:",
+        ]
+
+
+class TestFixedAnn:
+    def test_the_first_ann_of_the_table(self):
+        dear = run(spiking=False, costs__energy__strict_fp32={"net": 99e6, "ann": 20e6})
+        table = [entry("c", dear, control=True), entry("x", run()), entry("ANN", ANN)]
+        assert fixed_ann([*table, entry("ANN 2", dear)]) == (
+            "fixed ANN: ReLU net ann (measured, 'ANN'): 10.000 uJ strict (fp32), 2.000 "
+            "uJ paper (int32) per inference"
+        )
+
+    def test_without_one_all_pairs_of_the_first_net(self):
+        assert fixed_ann([entry("x", run()), entry("y", run(ann_net="other"))]) == (
+            "fixed ANN: ReLU net ann (not in the table: all pairs, run once): 20.000 uJ "
+            "strict (fp32), 9.000 uJ paper (int32) per inference"
+        )
+
+    def test_its_text_is_short(self):
+        long = run(spiking=False, net="snn") | {"net": '{default = {unit = {name = "relu"}}} c4 f9'}
+        assert fixed_ann([entry("ANN", long)]).startswith("fixed ANN: ReLU net c4 f9 (measured")
+
+    def test_before_anything_ran(self):
+        assert fixed_ann([entry("x", refusal="no")]) is None

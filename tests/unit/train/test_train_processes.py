@@ -1,0 +1,194 @@
+"""Several processes: the same weights as one, and a clean end when one of them is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from two_processes import CASES, trained
+
+from spikeloom.base.errors import ConfigError, NumericalError, ShapeError
+from spikeloom.train import checkpoint
+from spikeloom.train.processes import Team
+
+HERE = Path(__file__).parent
+LONG = """
+name = "long"
+net = "c4 P f10"
+data = { name = "digits", train_size = 300 }
+device = "cpu"
+devices = 2
+[[stages]]
+rule = "sltt"
+steps = 2
+epochs = 60
+batch = 20
+"""
+
+
+def environment() -> dict[str, str]:
+    paths = [str(HERE), *filter(None, sys.path)]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def in_two(tmp_path_factory):
+    """All cases, trained in two processes by one command."""
+    out = tmp_path_factory.mktemp("two")
+    words = [sys.executable, str(HERE / "two_processes.py"), str(out)]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_equal_those_of_one_process(in_two, name):
+    """float64: to 1e-12 over 200 commits; float32: one commit to 1e-6."""
+    number = list(CASES).index(name)
+    bound = 1e-12 if name.startswith("64") else 1e-6
+    weights, state = trained(name, None)
+    start = trained_from_nothing(name)
+    for rank in (0, 1):
+        other = checkpoint.read_weights(in_two / f"{number}.{rank}")
+        assert other.keys() == weights.keys()
+        for key, tensor in weights.items():
+            gap = (tensor.double() - other[key].double()).abs().max().item()
+            assert gap <= bound * max(1.0, tensor.double().abs().max().item()), (key, gap)
+    assert any(not torch.equal(start[key], weights[key]) for key in weights)
+    curve = [json.loads(line) for line in (in_two / f"{number}.curve").read_text().splitlines()]
+    for one, other in zip(state.curve, curve, strict=True):
+        assert one["accuracy"] == other["accuracy"]
+        assert one["val_accuracy"] == other["val_accuracy"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4 if bound > 1e-9 else 1e-9)
+
+
+def trained_from_nothing(name: str) -> dict[str, torch.Tensor]:
+    from trainkit import recipe, tiny
+
+    from spikeloom.train.setup import set_up
+
+    return set_up(recipe(CASES[name]), tiny()).modules().state_dict()
+
+
+class Alone:
+    global_rank, world_size, device = 0, 1, torch.device("cpu")
+
+
+class TestTeamOfOne:
+    team = Team(Alone())  # pyright: ignore[reportArgumentType]
+
+    def test_takes_everything(self):
+        index = torch.arange(5)
+        assert self.team.share(index) is index and self.team.first
+        assert self.team.sum(1, 2.5) == [1, 2.5] and self.team.any(True, False) == [True, False]
+        assert self.team.gather({"a": 1}) == [{"a": 1}]
+
+    def test_raises_its_own_errors(self):
+        self.team.agree(None)
+        with pytest.raises(NumericalError, match="^here$"):
+            self.team.agree(NumericalError("here"))
+
+
+class TestTooMany:
+    def bench(self, changes, size):
+        from trainkit import recipe, tiny
+
+        from spikeloom.train import setup
+
+        fabric = setup.make_fabric(recipe(changes), processes=1)
+        type(fabric).world_size = property(lambda _: size)
+        try:
+            return setup.set_up(recipe(changes), tiny(), fabric=fabric)
+        finally:
+            del type(fabric).world_size
+
+    def test_for_the_smallest_batch(self):
+        with pytest.raises(ConfigError, match="at most 1 processes for batches of 1, got 2"):
+            self.bench({"stages.0.batch": 1}, 2)
+
+    def test_for_the_norm(self):
+        with pytest.raises((ConfigError, ShapeError), match="devices: expected"):
+            self.bench({"stages.0.batch": 3, "net": 'c4{norm = "batch_step"} P f3'}, 4)
+
+
+class TestWorkers:
+    @pytest.fixture
+    def start(self, tmp_path):
+        (tmp_path / "long.toml").write_text(LONG)
+        started = []
+
+        def run(*words, wait=True):
+            command = [sys.executable, "-m", "spikeloom", "train", *words]
+            process = subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env=environment(),
+                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            started.append(process)
+            if wait:
+                deadline = time.monotonic() + 120
+                while not (tmp_path / "x" / "state.safetensors").exists():
+                    assert process.poll() is None and time.monotonic() < deadline
+                    time.sleep(0.05)
+            return process
+
+        yield run
+        for process in started:
+            process.kill()
+
+    def test_a_killed_worker_ends_the_run_and_it_resumes(self, start, tmp_path):
+        main = start("long.toml", "--out", "x")
+        (worker,) = children(main.pid)
+        os.kill(worker, signal.SIGKILL)
+        out, err = main.communicate(timeout=60)
+        assert main.returncode == 2, err
+        assert err.count("\n") == 1 and err.startswith("error: processes: expected all of them")
+        assert "go on with --resume" in err and "Traceback" not in out
+        assert not (tmp_path / "x" / "result.json").exists()
+        again = start("--resume", "x", wait=False)
+        out, err = again.communicate(timeout=200)
+        assert again.returncode == 0 and not err, err
+        record = checkpoint.read_json(tmp_path / "x" / "result.json")
+        assert record["processes"] == 2 and record["epochs"] == 60
+        whole = start("long.toml", "--out", "y", wait=False)
+        whole.communicate(timeout=200)
+        one, other = (tmp_path / name / "weights.safetensors" for name in "xy")
+        assert one.read_bytes() == other.read_bytes()
+
+    def test_a_killed_first_process_leaves_no_worker_behind(self, start):
+        main = start("long.toml", "--out", "x")
+        (worker,) = children(main.pid)
+        main.kill()
+        deadline = time.monotonic() + 60
+        while alive(worker):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def test_an_interrupt_saves_once_for_all(self, start, tmp_path):
+        main = start("long.toml", "--out", "x")
+        main.send_signal(signal.SIGTERM)
+        _, err = main.communicate(timeout=60)
+        assert main.returncode == 130
+        assert err.strip().endswith("go on with: spikeloom train --resume x")
+        assert (tmp_path / "x" / "state.safetensors").exists()
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -1,0 +1,81 @@
+"""Run as a script: train every case in two processes and store what came out."""
+
+import sys
+from pathlib import Path
+
+import torch
+from lightning.fabric import Fabric
+from trainkit import recipe, tiny
+
+from spikeloom.rules.base import RULES
+from spikeloom.train import checkpoint
+from spikeloom.train.loop_stage import StageLoop
+from spikeloom.train.progress import SILENT
+from spikeloom.train.runs import RunFolder
+from spikeloom.train.setup import set_up
+from spikeloom.train.state import State
+
+COMMITS = {"plain": 200}
+ODD = 15
+"""Samples in a batch: shares of 8 and 7."""
+
+_NETS = {
+    "plain": {},
+    "batch norm": {"net": 'c4{norm = "batch_step"} P f3'},
+    "noisy": {"net": "c4{dropout = 0.3} P f3", "encoder": "poisson", "head": "stochmax"},
+    "clipped": {"net": '[c1{norm = "weight"}]x2 P f3', "stages.0.clip": 0.05},
+}
+_RULES = [*RULES.names(), {"name": "ottt", "update": "online"}, {"name": "sltt", "k_steps": 2}]
+
+
+def cases(precision: str, *, once: bool) -> dict[str, dict]:
+    """Every rule that is linear in the batch, with every net it can train."""
+    found = {}
+    for rule in _RULES:
+        name = rule if isinstance(rule, str) else rule["name"]
+        if not RULES.find(name).facts.linear_in_batch:
+            continue
+        for net, changes in _NETS.items():
+            updates = 3 if "update" in rule and not isinstance(rule, str) else 1
+            commits = COMMITS.get(net, 30)
+            found[f"{precision} {rule} {net}"] = changes | {
+                "precision": precision,
+                "stages.0.rule": rule,
+                "stages.0.steps": 3,
+                "stages.0.batch": 45 if once else ODD,
+                "stages.0.epochs": 1 if once else -(-commits // (3 * updates)),
+                "stages.0.optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+            }
+    found[f"{precision} bptt batch_all"] = found[f"{precision} bptt plain"] | {
+        "net": 'c4{norm = "batch_all"} P f3'
+    }
+    return found
+
+
+CASES = cases("64-true", once=False) | cases("32-true", once=True)
+
+
+def trained(name: str, fabric: Fabric | None) -> tuple[dict[str, torch.Tensor], State]:
+    """Train a case; return weights and state."""
+    bench = set_up(recipe(CASES[name]), tiny(), fabric=fabric)
+    state = State()
+    StageLoop(bench, RunFolder(None), state, SILENT, lambda: False).run()
+    return bench.modules().state_dict(), state
+
+
+def main(out: Path) -> None:
+    torch.set_num_threads(1)
+    common = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
+    fabric = Fabric(precision="64-true", **common)
+    fabric.launch()
+    fabrics = {"64-true": fabric, "32-true": Fabric(precision="32-true", **common)}
+    fabrics["32-true"]._launched = True
+    for number, name in enumerate(CASES):
+        weights, state = trained(name, fabrics[name.split()[0]])
+        checkpoint.write_weights(out / f"{number}.{fabric.global_rank}", weights)
+        if fabric.global_rank == 0:
+            checkpoint.write_lines(out / f"{number}.curve", state.curve)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
