@@ -14,8 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spikeloom.base.errors import SpikeloomError
-from spikeloom.cli.main import _TOO_BIG
+from spikeloom.base.errors import SpikeloomError, too_big
 
 FORM = re.compile(
     r"^.+: .*\b(expected|unknown|must|peak|mean)\b.*(, got|, found|, but|known:|').*\.$"
@@ -62,9 +61,10 @@ def refusal(call: Callable[[], object]) -> str | None:
         assert FORM.match(line), f"not `where: expected .., got ..; ..`: {line!r}"
         return line
     except (MemoryError, RuntimeError, TypeError) as error:
-        if not (isinstance(error, MemoryError) or _TOO_BIG.search(str(error))):
+        line = too_big(error)
+        if line is None:
             raise
-        return "memory"
+        return line
     return None
 
 

@@ -1,12 +1,13 @@
 """Damaged data files: loaded, or refused in one line.
 
-A kind of file is added to `LOADERS` with what writes an intact one.
+A kind of file is added to `LOADERS` with what writes intact ones and what reads them.
 """
 
 import gzip
 import io
 import struct
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from safetensors.torch import save
 
 from spikeloom.data import Splits
 from spikeloom.data.idx import load_idx
+from spikeloom.data.images import load_images
 from spikeloom.data.tensors import load_tensors
 
 GENERATOR = np.random.default_rng(0)
@@ -61,23 +63,49 @@ def npz(parts: Mapping[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
+def png(value: int) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def parquet_files() -> dict[str, bytes]:
+    import pyarrow
+    import pyarrow.parquet
+
+    files = {}
+    for part, count in (("train", 24), ("test", 8)):
+        columns = {"image": [png(row) for row in range(count)], "label": np.arange(count) % 2}
+        file = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.table(columns), file)
+        files[f"set/{part}.parquet"] = file.getvalue()
+    return files
+
+
 @dataclass(frozen=True)
 class Loader:
-    """Files below a root, and what reads them."""
+    """What makes files below a root, and what reads them."""
 
-    files: Mapping[str, bytes]
+    files: Callable[[], dict[str, bytes]]
     load: Callable[[Path], Splits]
 
 
 LOADERS: Mapping[str, Loader] = {
-    "idx": Loader(idx_files(False), lambda root: load_idx("mnist", root, validation=10)),
+    "idx": Loader(lambda: idx_files(False), lambda root: load_idx("mnist", root, validation=10)),
     "idx.gz": Loader(
-        idx_files(True), lambda root: load_idx("mnist", root, validation=10, normalise=True)
+        lambda: idx_files(True), lambda root: load_idx("mnist", root, validation=10, normalise=True)
     ),
-    "npz": Loader({"a.npz": npz(arrays())}, lambda root: load_tensors(root, path="a.npz")),
+    "npz": Loader(lambda: {"a.npz": npz(arrays())}, lambda root: load_tensors(root, path="a.npz")),
     "safetensors": Loader(
-        {"a.safetensors": save({key: torch.from_numpy(one) for key, one in arrays().items()})},
+        lambda: {"a.safetensors": save({k: torch.from_numpy(v) for k, v in arrays().items()})},
         lambda root: load_tensors(root, path="a.safetensors", normalise=True),
+    ),
+    "parquet": Loader(parquet_files, lambda root: load_images(root, path="set")),
+    "folders": Loader(
+        lambda: {f"set/{name}/{row}.png": png(row) for name in "ab" for row in range(12)},
+        lambda root: load_images(root, path="set"),
     ),
 }
 
@@ -89,26 +117,52 @@ def use(splits: Splits) -> None:
         assert torch.isfinite(x).all() and 0 <= int(y.min()) <= int(y.max()) < splits.classes
 
 
-def check(loader: Loader, root: Path, changed: Mapping[str, bytes | None]) -> str | None:
-    for name, content in {**loader.files, **changed}.items():
-        (root / name).parent.mkdir(exist_ok=True)
+def check(loader: Loader, root: Path, files: Mapping[str, bytes | None]) -> str | None:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         put(root / name, content)
     return refusal_without_a_trace(root, lambda: use(loader.load(root)))
 
 
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory) -> Path:
+    """A folder for decoded pictures that is this test's own."""
+    folder = tmp_path_factory.mktemp("decoded")
+    monkeypatch.setenv("SPIKELOOM_CACHE", str(folder))
+    return folder
+
+
+@st.composite
+def broken(draw: st.DrawFn, files: Mapping[str, bytes]) -> dict[str, bytes | None]:
+    """All files, one of them damaged."""
+    name = draw(st.sampled_from(sorted(files)))
+    return {**files, name: draw(damaged(files[name], tuple(files.values())))}
+
+
 @pytest.mark.parametrize("name", LOADERS)
-@cases(few=25, many=2500)
+@cases(few=20, many=1500)
 def test_damaged_files(name, examples, tmp_path):
     loader = LOADERS[name]
-    assert check(loader, tmp_path, {}) is None
+    files = loader.files()
+    assert check(loader, tmp_path, files) is None
+    sweep(broken(files), lambda changed: check(loader, tmp_path, changed), examples)
 
-    @st.composite
-    def broken(draw: st.DrawFn) -> dict[str, bytes | None]:
-        file = draw(st.sampled_from(sorted(loader.files)))
-        return {file: draw(damaged(loader.files[file], tuple(loader.files.values())))}
 
-    sweep(broken(), lambda changed: check(loader, tmp_path, changed), examples)
-    assert len(contents(tmp_path)) <= len(loader.files)
+@cases(few=20, many=1500)
+def test_damaged_cache(examples, tmp_path, cache):
+    """What lies decoded on disk may go wrong too; it is decoded again then, or refused."""
+    loader = LOADERS["parquet"]
+    assert check(loader, tmp_path, loader.files()) is None
+    whole = contents(cache)
+    assert any(name.endswith("pixels.npy") for name in whole)
+
+    def again(files: Mapping[str, bytes | None]) -> None:
+        for name, content in files.items():
+            (cache / name).parent.mkdir(parents=True, exist_ok=True)
+            put(cache / name, content)
+        check(loader, tmp_path, {})
+
+    sweep(broken(whole), again, examples)
 
 
 TYPES = ["f2", "f4", "f8", ">f4", "i1", "i8", "u1", "u2", "u8", "?", "c8", "S3", "U2", "M8[s]", "O"]
@@ -154,3 +208,23 @@ def odd_name(draw: st.DrawFn, parts: dict[str, np.ndarray], name: str) -> None:
 def test_odd_arrays(examples, tmp_path):
     loader = LOADERS["npz"]
     sweep(odd_arrays(), lambda parts: check(loader, tmp_path, {"a.npz": npz(parts)}), examples)
+
+
+@cases(few=20, many=2000)
+def test_damaged_arrays_in_a_whole_archive(examples, tmp_path):
+    """The checksums of the archive are right; the arrays inside are not."""
+    parts = {}
+    for name, array in arrays().items():
+        file = io.BytesIO()
+        np.save(file, array)
+        parts[f"{name}.npy"] = file.getvalue()
+
+    def packed(inside: Mapping[str, bytes | None]) -> None:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in inside.items():
+                if content is not None:
+                    archive.writestr(name, content)
+        check(LOADERS["npz"], tmp_path, {"a.npz": file.getvalue()})
+
+    sweep(broken(parts), packed, examples)

@@ -153,7 +153,7 @@ def step(net: SpikingNet) -> None:
         net(torch.rand(shape, generator=torch.Generator().manual_seed(0)))
 
 
-@cases(few=60, many=8000)
+@cases(few=60, many=4000)
 @pytest.mark.parametrize("source", [sentences, soup, damaged()], ids=["grammar", "soup", "presets"])
 def test_net_texts(source, examples):
     sweep(source, check, examples)

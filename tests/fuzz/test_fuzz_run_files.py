@@ -13,8 +13,7 @@ from fuzzing import cases, sweep
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import Stopped
-from spikeloom.report.table import entry_rows, to_text
-from spikeloom.train import checkpoint, runs
+from spikeloom.train import runs
 from spikeloom.train.loop import train
 from spikeloom.train.recipe import build_recipe
 
@@ -47,12 +46,6 @@ def begin(folder: Path) -> None:
     train(RECIPE, folder, final=False)
 
 
-def table(folder: Path) -> None:
-    """As the table at the end of `spikeloom train`."""
-    record = checkpoint.read_json(folder / runs.RESULT)
-    to_text(entry_rows([{"label": "x", "control": False, "runs": [record]}]))
-
-
 READERS: Mapping[str, Callable[[Path], None]] = {
     "resume": resume,
     "resume with recipe": resume_with_recipe,
@@ -75,7 +68,7 @@ def stored(tmp_path_factory) -> dict[str, dict[str, bytes]]:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", ["finished", "stopped"])
-@cases(few=12, many=900)
+@cases(few=5, many=400)
 def test_run_files(stored, kind, reader, examples, tmp_path):
     files = stored[kind]
     folder = tmp_path / "run"
@@ -94,3 +87,21 @@ def test_run_files(stored, kind, reader, examples, tmp_path):
         refusal_without_a_trace(folder, lambda: READERS[reader](folder))
 
     sweep(broken(), check, examples)
+
+
+@pytest.mark.parametrize("reader", ["resume with recipe", "begin"])
+def test_a_finished_run_without_its_recipe_is_not_replaced(stored, reader, tmp_path):
+    files = {name: part for name, part in stored["finished"].items() if name != runs.RECIPE}
+    for name, content in files.items():
+        put(tmp_path / name, content)
+    line = refusal_without_a_trace(tmp_path, lambda: READERS[reader](tmp_path))
+    assert line is not None and "of a run without its recipe.json" in line
+
+
+def test_a_damaged_environment_stops_no_run(stored, tmp_path):
+    for name, content in stored["stopped"].items():
+        put(tmp_path / name, b"{" if name == runs.ENVIRONMENT else content)
+    outcome = train(RECIPE, tmp_path, resume=True, final=False)
+    assert outcome.record["warnings"][-1] == (
+        "resumed with other versions perhaps, environment.json being damaged: bits may differ."
+    )
