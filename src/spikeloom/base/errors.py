@@ -7,9 +7,36 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 2000
+"""Characters of a message; what a user gave may be longer than anybody reads."""
+
+LONGEST_WORD = 300
+"""Characters without a blank, likewise."""
+
 
 class SpikeloomError(ValueError):
-    """Root of all errors caused by input; the command line turns it into one line and exit 2."""
+    r"""Root of all errors caused by input; the command line turns it into one line and exit 2.
+
+    Messages quote what came. Line breaks and control characters in it are shown as escapes, and
+    the middle of very long words and messages is left out.
+
+    Example:
+        >>> print(SpikeloomError("net: got 'a\nb'; fix it."))
+        net: got 'a\nb'; fix it.
+    """
+
+    def __init__(self, message: object) -> None:
+        signs = (
+            sign if sign.isprintable() else sign.encode("unicode_escape").decode()
+            for sign in str(message)
+        )
+        words = (_shortened(word, LONGEST_WORD) for word in "".join(signs).split(" "))
+        super().__init__(_shortened(" ".join(words), LONGEST))
+
+
+def _shortened(text: str, most: int) -> str:
+    """Leave out the middle of a text that is longer than `most`."""
+    return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-most // 2 :]}"
 
 
 class ConfigError(SpikeloomError):

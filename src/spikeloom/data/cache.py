@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ LARGE = 160 * 160
 """Pixels of a picture from which decoding in threads pays; smaller ones wait for each other."""
 
 LOG = logging.getLogger(__name__)
+
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, TokenError)
+"""What json and numpy raise on files that are not what was written."""
 
 Sink = Callable[[np.ndarray], None]
 
@@ -205,7 +209,15 @@ def _open(folder: Path) -> Decoded | None:
         if whole:
             return Decoded(torch.from_numpy(x), torch.from_numpy(y), tuple(about["names"]))
         reason = "other content than was written"
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        TokenError,
+    ) as error:
         reason = str(error)
     LOG.warning("%s: expected decoded pictures, got '%s'; decoding again.", folder, reason)
     return None

@@ -3,6 +3,7 @@
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -165,6 +166,7 @@ def _read_npz(file: Path) -> dict[str, Tensor]:
         RuntimeError,
         TypeError,
         AttributeError,
+        TokenError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

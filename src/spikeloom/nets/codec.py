@@ -6,6 +6,7 @@ a ``name``; a unit may also be given by its name alone.
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -133,13 +134,20 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return value
     if dataclasses.is_dataclass(hint) or hint in _FAMILIES:
         return from_table(typing.cast("type[Any]", hint), value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, where)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(
             f"{where}: expected {hint.__name__}, got {value!r}; change the value's type."
         )
     return value
+
+
+def _finite(value: float, where: str) -> float:
+    """Return a number as a float that is one."""
+    if not abs(value) <= sys.float_info.max:  # false for NaN; a whole number may be too large
+        raise ConfigError(f"{where}: expected a finite number, got {value!r}; change it.")
+    return float(value)
 
 
 def from_options(

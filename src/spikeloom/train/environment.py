@@ -35,7 +35,8 @@ def _version(name: str) -> str | None:
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> str:
     """Name what differs between two environments, e.g. "threads (2, now 1)"; empty for nothing."""
-    packages = [record.get("packages", {}) for record in (one, other)]
+    packages = [record.get("packages") for record in (one, other)]
+    packages = [named if isinstance(named, dict) else {} for named in packages]
     old, new = (
         {key: value for key, value in record.items() if key != "packages"} | named
         for record, named in zip((one, other), packages, strict=True)

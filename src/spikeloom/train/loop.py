@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spikeloom.base.errors import DataError
 from spikeloom.data import Splits, load_data
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.environment import difference, environment
@@ -176,7 +177,10 @@ def _open(
     here = environment(bench.fabric)
     if not fresh:
         if folder.has(runs.ENVIRONMENT):
-            changed = difference(checkpoint.read_json(folder / runs.ENVIRONMENT), here)
+            try:
+                changed = difference(checkpoint.read_json(folder / runs.ENVIRONMENT), here)
+            except DataError:  # no reason to lose a run
+                changed = f"versions perhaps, {runs.ENVIRONMENT} being damaged"
             if changed:
                 state.warnings.append(f"resumed with other {changed}: bits may differ.")
                 progress.warn(state.warnings[-1])

@@ -22,6 +22,9 @@ SAMPLES = "samples.json"
 
 FILES = (RECIPE, ENVIRONMENT, INPUTS, METRICS, STATE, WEIGHTS, RESULT, SAMPLES)
 
+WORTH = (METRICS, STATE, WEIGHTS, RESULT)
+"""What nobody would want to lose, also where the recipe beside it is gone."""
+
 
 class RunFolder(AbstractContextManager["RunFolder"]):
     """Where a run writes; without a path, and in all processes but the first, nowhere.
@@ -117,6 +120,12 @@ def claim(path: Path, recipe: Recipe, *, overwrite: bool, resume: bool) -> None:
         ConfigError: it holds a run, or to resume, one of another recipe.
     """
     if not (path / RECIPE).exists():
+        left = [name for name in WORTH if (path / name).exists()]
+        if left and not overwrite and not (resume and STATE in left):
+            raise ConfigError(
+                f"{path}: expected a new run folder, found {', '.join(left)} of a run without its "
+                f"{RECIPE}; choose another with --out or pass --force to replace it."
+            )
         return
     if resume:
         stored = stored_recipe(path)

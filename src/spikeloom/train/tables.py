@@ -133,13 +133,17 @@ def override(table: Mapping[str, Any], path: str, value: Any, where: str) -> dic
 
 def build_model(kind: type[Model], table: Mapping[str, Any], where: str) -> Model:
     """Validate a table; the first problem becomes one ConfigError with the key's path."""
-    for path, number in _floats(table):
-        if not math.isfinite(number):
-            raise ConfigError(f"{where}: {path}: expected a finite number, got {number}; fix it.")
     try:
+        for path, number in _floats(table):
+            if not math.isfinite(number):
+                raise ConfigError(
+                    f"{where}: {path}: expected a finite number, got {number}; fix it."
+                )
         return kind.model_validate(dict(table))
     except ValidationError as error:
         raise _worded(error, where) from None
+    except RecursionError:
+        raise _too_deep(where) from None
 
 
 @contextmanager
@@ -149,6 +153,14 @@ def placed(where: str) -> Iterator[None]:
         yield
     except SpikeloomError as error:
         raise type(error)(f"{where}: {error}") from None
+    except RecursionError:
+        raise _too_deep(where) from None
+
+
+def _too_deep(where: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: expected tables a few levels deep, got hundreds of levels; flatten them."
+    )
 
 
 def _worded(error: ValidationError, where: str) -> ConfigError:

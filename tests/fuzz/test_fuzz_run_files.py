@@ -1,0 +1,107 @@
+"""Damaged run folders: read, or refused in one line; nothing else in them is touched.
+
+A reader of run folders is added to `READERS`; a file they hold is found by itself.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from damage import contents, damaged, put, refusal_without_a_trace
+from fuzzing import cases, sweep
+from hypothesis import strategies as st
+
+from spikeloom.base.errors import Stopped
+from spikeloom.train import runs
+from spikeloom.train.loop import train
+from spikeloom.train.recipe import build_recipe
+
+RECIPE = build_recipe(
+    {
+        "name": "tiny",
+        "net": 'c2 P [c2{norm = "batch_step"}]x2 P f10',
+        "data": {"name": "digits", "train_size": 30},
+        "stages": [
+            {"rule": "ann", "epochs": 1, "batch": 15},
+            {"rule": "bptt", "steps": 2, "epochs": 2, "batch": 15, "select": "best"},
+        ],
+    },
+    "fuzz",
+)
+
+
+def resume(folder: Path) -> None:
+    """As `spikeloom train --resume folder`."""
+    train(runs.stored_recipe(folder), folder, resume=True, final=False)
+
+
+def resume_with_recipe(folder: Path) -> None:
+    """As `spikeloom train recipe.toml --resume folder`."""
+    train(RECIPE, folder, resume=True, final=False)
+
+
+def begin(folder: Path) -> None:
+    """As `spikeloom train recipe.toml --out folder`."""
+    train(RECIPE, folder, final=False)
+
+
+READERS: Mapping[str, Callable[[Path], None]] = {
+    "resume": resume,
+    "resume with recipe": resume_with_recipe,
+    "begin": begin,
+}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> dict[str, dict[str, bytes]]:
+    """The files of a finished run, and of one that was stopped in its second stage."""
+    finished = tmp_path_factory.mktemp("finished")
+    train(RECIPE, finished)
+    stopped = tmp_path_factory.mktemp("stopped")
+    asked = iter([False] * 7 + [True])
+    with pytest.raises(Stopped):
+        train(RECIPE, stopped, stop=lambda: next(asked))
+    assert runs.STATE in contents(stopped) and runs.RESULT in contents(finished)
+    return {"finished": contents(finished), "stopped": contents(stopped)}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", ["finished", "stopped"])
+@cases(few=5, many=400)
+def test_run_files(stored, kind, reader, examples, tmp_path):
+    files = stored[kind]
+    folder = tmp_path / "run"
+
+    @st.composite
+    def broken(draw: st.DrawFn) -> tuple[str, bytes | None]:
+        name = draw(st.sampled_from(sorted(files)))
+        return name, draw(damaged(files[name], tuple(files.values())))
+
+    def check(case: tuple[str, bytes | None]) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        put(folder / case[0], case[1])
+        refusal_without_a_trace(folder, lambda: READERS[reader](folder))
+
+    sweep(broken(), check, examples)
+
+
+@pytest.mark.parametrize("reader", ["resume with recipe", "begin"])
+def test_a_finished_run_without_its_recipe_is_not_replaced(stored, reader, tmp_path):
+    files = {name: part for name, part in stored["finished"].items() if name != runs.RECIPE}
+    for name, content in files.items():
+        put(tmp_path / name, content)
+    line = refusal_without_a_trace(tmp_path, lambda: READERS[reader](tmp_path))
+    assert line is not None and "of a run without its recipe.json" in line
+
+
+def test_a_damaged_environment_stops_no_run(stored, tmp_path):
+    for name, content in stored["stopped"].items():
+        put(tmp_path / name, b"{" if name == runs.ENVIRONMENT else content)
+    outcome = train(RECIPE, tmp_path, resume=True, final=False)
+    assert outcome.record["warnings"][-1] == (
+        "resumed with other versions perhaps, environment.json being damaged: bits may differ."
+    )
