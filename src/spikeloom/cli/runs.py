@@ -1,7 +1,7 @@
 """What the commands on finished runs share."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.cli.progress import watcher
 
 if TYPE_CHECKING:
     from spikeloom.train.progress import Progress
@@ -26,9 +27,7 @@ def plain_console() -> Console:
 
 def watching() -> "AbstractContextManager[Progress]":
     """Show the progress of what runs inside the block."""
-    from spikeloom.train.progress import SILENT
-
-    return nullcontext(SILENT)
+    return watcher(console=plain_console())
 
 
 def headline(bench: "Workbench", where: Path, remark: str = "") -> str:

@@ -182,7 +182,7 @@ def _costs(
         joules(one.energy_paper),
         ratio(paper_ann, one.energy_paper) if spiking else "-",
         joules(one.energy),
-        _strictratio(entry, anns, one.energy) if spiking else "-",
+        _strict_ratio(entry, anns, one.energy) if spiking else "-",
         f"{count(forward)} + {count(backward)}",
         f"{one.memory:.1f}",
         f"{one.seconds:.1f}",
@@ -190,7 +190,7 @@ def _costs(
     )
 
 
-def _strictratio(entry: Record, anns: dict[tuple[str, str], Record], strict: float) -> str:
+def _strict_ratio(entry: Record, anns: dict[tuple[str, str], Record], strict: float) -> str:
     """Return EE against the measured ANN of the same net, else against all its pairs (*)."""
     ann = anns.get(_of(entry["runs"][0], "ann_net"))
     if ann is not None:
@@ -200,6 +200,7 @@ def _strictratio(entry: Record, anns: dict[tuple[str, str], Record], strict: flo
 
 
 def ratio(ann: float, net: float) -> str:
+    """Write how many times the net's energy the ANN takes."""
     return f"{ann / net:.2f}" if net else "inf (dead)"
 
 
