@@ -254,8 +254,8 @@ _FIGURES = {
         "",
         "",
         "One test image on its way through the net. Probabilities are the softmax of the logits "
-        "from the first t steps. Rasters show some neurons of each layer; potentials are those "
-        "just before firing, the dashed line is the threshold.",
+        "from the first t steps. Rasters show some of the more active neurons of each layer; "
+        "potentials are those just before firing, the dashed line is the threshold.",
     ),
 }
 
