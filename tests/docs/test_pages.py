@@ -90,7 +90,7 @@ def test_the_table_of_refusals_is_read():
 
 
 def test_figures_of_the_choice_stand_in_the_results():
-    (results,) = (DOCS.parent / "benchmarks" / "results").glob("2026-11-22_*.md")
+    (results,) = (DOCS.parent / "benchmarks" / "results").glob("2026-11-22_2-core-cpu.md")
     raw, page = results.read_text("utf-8"), CHOICE.read_text("utf-8")
     accuracies = re.findall(r"\d\d\.\d\d ± \d\.\d\d", page)
     assert len(accuracies) == 16

@@ -77,7 +77,10 @@ def predict(
                 faults.append(str(error))
             progress.advance(1)
         progress.close()
-    names = [f"{number} {label}" for number, label in enumerate(inputs.labels)]
+    names = [
+        label if label == str(number) else f"{number} {label}"
+        for number, label in enumerate(inputs.labels)
+    ]
     show = _Show(names or [str(number) for number in range(inputs.classes)], top)
     if rows:
         console.print(headline(bench, folder, run_remark(folder)) + "\n")

@@ -21,6 +21,9 @@ HEADINGS = (
     "uJ strict",
 )
 
+PJ = 1e6
+"""Picojoules, as the record has them, in a microjoule."""
+
 LAYER_NOTE = (
     "Per inference. rate is spikes per neuron and step; AC and MAC are exact counts by operand; "
     "ANN MAC are all pairs of the ReLU net of the same spec, run once. Energy is a model, not a "
@@ -50,8 +53,8 @@ def layer_rows(costs: Record) -> list[tuple[str, ...]]:
                 count(row["ac"]),
                 count(row["mac"]),
                 count(_ann_macs(row)),
-                joules(energy["paper_int32"]),
-                joules(energy["strict_fp32"]),
+                joules(energy["paper_int32"] / PJ),
+                joules(energy["strict_fp32"] / PJ),
             )
         )
     rows.append(_total(costs))
@@ -65,7 +68,7 @@ def summary_rows(costs: Record, *, spiking: bool) -> list[tuple[str, ...]]:
 
     def price(name: str) -> tuple[str, str, str]:
         net, ann = energy[name]["net"], energy[name]["ann"]
-        return joules(net), f"EE {ratio(ann, net)}" if spiking else "", joules(ann)
+        return joules(net / PJ), f"EE {ratio(ann, net)}" if spiking else "", joules(ann / PJ)
 
     rows.append(("parameters", count(costs["parameters"]), "", count(costs["parameters"])))
     if spiking:
@@ -79,7 +82,9 @@ def summary_rows(costs: Record, *, spiking: bool) -> list[tuple[str, ...]]:
     rows.append(("uJ paper", *price("paper_int32")))
     rows.append(("uJ strict", *price("strict_fp32")))
     reach = energy["memory_aware_int32"]
-    rows.append(("uJ with memory", joules(reach["lower"]), f"to {joules(reach['upper'])}", "-"))
+    rows.append(
+        ("uJ with memory", joules(reach["lower"] / PJ), f"to {joules(reach['upper'] / PJ)}", "-")
+    )
     return rows
 
 
@@ -106,8 +111,8 @@ def _total(costs: Record) -> tuple[str, ...]:
         count(costs["ac"]["mean"]),
         count(costs["mac"]["mean"]),
         count(sum(map(_ann_macs, layers))),
-        joules(energy["paper_int32"]["net"]),
-        joules(energy["strict_fp32"]["net"]),
+        joules(energy["paper_int32"]["net"] / PJ),
+        joules(energy["strict_fp32"]["net"] / PJ),
     )
 
 

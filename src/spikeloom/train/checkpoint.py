@@ -108,23 +108,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         extra = json.loads(content[8:end]).get("__metadata__", {})
     except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
         raise _damaged(path, "a safetensors file", error) from None
-    check_format(path, extra.get("format"))
+    check_format(path, extra.get("format", 1))
     return tensors, extra
 
 
 def check_format(path: Path, version: object) -> None:
-    """Refuse what a newer library wrote.
+    """Refuse what a newer library wrote; older files are read.
 
     Raises:
-        DataError: the version is newer than this library's, or no number.
+        DataError: the version is newer than this library's, or none.
     """
-    if version is None:
-        return
-    text = str(version)
-    if not text.isdecimal() or int(text) > FORMAT:
+    if isinstance(version, str) and version.isascii() and version.isdigit():
+        version = int(version)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise DataError(f"{path}: expected a format of 1 or more, got {version!r}; copy it again.")
+    if version > FORMAT:
         raise DataError(
-            f"{path}: expected a run of format {FORMAT} or older, got '{text[:20]}'; update "
-            "spikeloom to open it."
+            f"{path}: expected format {FORMAT} at most, got {version} from a newer spikeloom; "
+            "update spikeloom to open it."
         )
 
 
@@ -140,7 +141,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise _damaged(path, "a JSON record", error) from None
     if not isinstance(record, dict):
         raise _damaged(path, "a JSON record", f"a {type(record).__name__}")
-    check_format(path, record.get("format"))
+    if "format" in record:
+        check_format(path, record["format"])
     return record
 
 

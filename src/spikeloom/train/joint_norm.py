@@ -50,6 +50,7 @@ class JointNorm(nn.Module):
         super().__init__()
         self.weight, self.bias = norm.weight, norm.bias
         self.eps, self.momentum = norm.eps, norm.momentum
+        self.joint = True  # one process that measures something by itself says no
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
 
@@ -69,10 +70,10 @@ class JointNorm(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         local = x.numel() // x.shape[1]
         sums = torch.cat([x.sum(axes), x.new_tensor([local])])
-        total = _apply(sums, len(x))
-        count = float(total[-1])
+        total = self._add_up(sums, len(x))
+        count = float(total[-1].detach())
         mean = total[:-1] / count
-        var = _apply((x - mean.view(view)).square().sum(axes), len(x)) / count
+        var = self._add_up((x - mean.view(view)).square().sum(axes), len(x)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             rate = self.momentum
@@ -81,6 +82,13 @@ class JointNorm(nn.Module):
             self.running_mean.lerp_(mean.to(self.running_mean), rate)
             self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), rate)
         return mean, var
+
+    def _add_up(self, x: Tensor, samples: int) -> Tensor:
+        if not self.joint:
+            return x
+        total = _WeightedSum.apply(x, samples)
+        assert isinstance(total, Tensor)
+        return total
 
 
 def join_norms(net: SpikingNet) -> None:
@@ -92,9 +100,3 @@ def join_norms(net: SpikingNet) -> None:
                 site.norm = joint[name]  # pyright: ignore[reportAttributeAccessIssue]
     for name, norm in joint.items():
         net.plan.norms[name] = norm
-
-
-def _apply(x: Tensor, samples: int) -> Tensor:
-    total = _WeightedSum.apply(x, samples)
-    assert isinstance(total, Tensor)
-    return total

@@ -261,19 +261,8 @@ def _read_record(path: Path, *, versioned: bool = True) -> dict[str, Any]:
         )
     record = checkpoint.read_json(path)
     if versioned:
-        _check_format(path, record.get("format"))
+        checkpoint.check_format(path, record.get("format"))
     return record
-
-
-def _check_format(path: Path, version: object) -> None:
-    """Refuse a file of a newer library; older ones are read."""
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise DataError(f"{path}: expected a format of 1 or more, got {version!r}; copy it again.")
-    if version > checkpoint.FORMAT:
-        raise DataError(
-            f"{path}: expected format {checkpoint.FORMAT} at most, got {version} from a newer "
-            "spikeloom; update spikeloom to open it."
-        )
 
 
 def _check_size(recipe: Recipe, path: Path) -> None:
@@ -305,8 +294,7 @@ def _load(bench: Workbench, path: Path) -> None:
     modules = bench.modules()
     expected = modules.state_dict()
     with _safetensors(path) as file:
-        version = (file.metadata() or {}).get("format", "1")
-        _check_format(path, int(version) if version.isascii() and version.isdigit() else version)
+        checkpoint.check_format(path, (file.metadata() or {}).get("format", 1))
         shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         _compare(path, {name: list(one.shape) for name, one in expected.items()}, shapes)
         stored = {name: file.get_tensor(name) for name in expected}

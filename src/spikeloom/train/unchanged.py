@@ -5,20 +5,27 @@ from contextlib import contextmanager
 
 import torch
 
+from spikeloom.train.joint_norm import JointNorm
 from spikeloom.train.learn import learn
 from spikeloom.train.setup import Workbench, snapshot
 
 
 @contextmanager
 def unchanged(bench: Workbench) -> Iterator[None]:
-    """Put weights, buffers, modes, gradients and the rule's memory back afterwards."""
+    """Put weights, buffers, modes, gradients and the rule's memory back afterwards.
+
+    What is measured concerns this process alone: norms do not wait for the others.
+    """
     modules, rule = bench.modules(), bench.rule
     weights = snapshot(modules)
     memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
     modes = [(one, one.training) for one in modules.modules()]
     grads = [(one, one.grad) for one in (*modules.parameters(), *rule.parameters())]
+    joint = [one for one in modules.modules() if isinstance(one, JointNorm)]
     for one, _ in grads:
         one.grad = None
+    for one in joint:
+        one.joint = False
     try:
         yield
     finally:
@@ -26,6 +33,8 @@ def unchanged(bench: Workbench) -> Iterator[None]:
         rule.load_state_dict(memory)
         for one, mode in modes:
             one.training = mode
+        for one in joint:
+            one.joint = True
         for one, grad in grads:
             one.grad = grad
 

@@ -94,9 +94,11 @@ class TestTrain:
         folder = tmp_path / "runs" / "tiny" / "seed0"
         record = checkpoint.read_json(folder / "result.json")
         lines = done.out.splitlines()
-        assert re.match(r"epoch   1  loss \d+\.\d{4}  train \d+\.\d\d %  val \d", lines[0])
-        assert lines[1].startswith("entry") and lines[3].startswith("bptt")
-        assert f"{100 * record['test_accuracy']:.2f}" in lines[3]
+        assert re.match(r"training memory: about \d+ KB per batch of 20 \(T = 2\), ", lines[0])
+        assert re.match(r"epoch   1  loss \d+\.\d{4}  train \d+\.\d\d %  val \d", lines[1])
+        assert re.match(r"training memory: \d+\.\d MB measured, .\d+\.\d % of the pred", lines[2])
+        assert lines[3].startswith("entry") and lines[5].startswith("bptt")
+        assert f"{100 * record['test_accuracy']:.2f}" in lines[5]
         assert lines[-1] == "run folder: runs/tiny/seed0"
 
     def test_options_override_the_recipe(self, call, tmp_path):

@@ -3,8 +3,16 @@
 import pytest
 from recordkit import ANN, entry, run
 
-from spikeloom.report.table import FRONT, HEADINGS, entry_rows, fitted, joules, to_markdown, to_text
-from spikeloom.report.table import _count as count
+from spikeloom.report.table import (
+    FRONT,
+    HEADINGS,
+    count,
+    entry_rows,
+    fitted,
+    joules,
+    to_markdown,
+    to_text,
+)
 
 
 def rows(*entries):

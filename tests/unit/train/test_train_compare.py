@@ -10,7 +10,7 @@ from trainkit import tiny, without_times
 from spikeloom.base.errors import ConfigError, DataError, NumericalError, ShapeError, Stopped
 from spikeloom.data import DATA, DataInfo
 from spikeloom.report.table import HEADINGS, entry_rows
-from spikeloom.train import checkpoint, compare, loop
+from spikeloom.train import checkpoint, compare, loop_stage
 from spikeloom.train.compare import run_comparison
 from spikeloom.train.loop import train
 from spikeloom.train.plan import Plan, read_comparison
@@ -41,7 +41,7 @@ class Told(Progress):
     def warn(self, text):
         self.warnings.append(text)
 
-    def phase(self, name, total, unit="images"):
+    def phase(self, name, total, unit="images", *, done=0):
         self.phases.append(name)
 
     def close(self):
@@ -129,13 +129,13 @@ class TestRunning:
 
 class TestFailures:
     def test_the_others_go_on(self, tmp_path, monkeypatch):
-        def fails(one, *others):
+        def fails(one, batch, commit, **options):
             if one.rule.facts.memory == "constant" and one.recipe.seed == 1:
                 raise NumericalError("training: expected a finite loss, got nan; x.")
-            return epoch(one, *others)
+            return learn(one, batch, commit, **options)
 
-        epoch = loop._epoch
-        monkeypatch.setattr(loop, "_epoch", fails)
+        learn = loop_stage.learn
+        monkeypatch.setattr(loop_stage, "learn", fails)
         told = Told()
         results = run_comparison(two((0, 1, 2)), tmp_path, progress=told)
         good, bad = results["entries"]
@@ -146,7 +146,7 @@ class TestFailures:
         assert bad["error"] == f"1 of 3 runs failed: {why}"
         assert told.warnings == [f"SLTT, seed 1 failed: {why}"]
         assert "(1 of 3 failed)" in entry_rows(results["entries"])[2][1]
-        monkeypatch.setattr(loop, "_epoch", epoch)
+        monkeypatch.setattr(loop_stage, "learn", learn)
         again = run_comparison(two((0, 1, 2)), tmp_path)
         assert again["entries"][1]["error"] is None and len(again["entries"][1]["runs"]) == 3
 
@@ -254,7 +254,7 @@ class TestGoingOn:
     def test_one_comparison_at_a_time(self, fake, tmp_path):
         with (
             FileLock(tmp_path / ".lock"),
-            pytest.raises(ConfigError, match="another comparison at work in it; wait for it"),
+            pytest.raises(ConfigError, match="found one in use; wait for it"),
         ):
             run_comparison(two(), tmp_path)
         assert not (tmp_path / "results.json").exists()

@@ -15,12 +15,15 @@ from spikeloom.train.commit import Commit
 from spikeloom.train.evaluate import Score, evaluate
 from spikeloom.train.learn import learn
 from spikeloom.train.loop import train
+from spikeloom.train.over_time import score_over_time
 from spikeloom.train.progress import Progress
 from spikeloom.train.recipe import build_recipe
 from spikeloom.train.setup import set_up, snapshot
 
 FILES = {
     ".lock",
+    "inputs.json",
+    "samples.json",
     "recipe.json",
     "environment.json",
     "metrics.jsonl",
@@ -55,7 +58,8 @@ class TestFolder:
         assert evaluate(fresh, fresh.splits.test, "test").loss != record["test_loss"]
         fresh.modules().load_state_dict(checkpoint.read_weights(tmp_path / "weights.safetensors"))
         score = evaluate(fresh, fresh.splits.test, "test")
-        assert score == Score(record["test_accuracy"], record["test_loss"], 30)
+        assert score.accuracy == record["test_accuracy"] == record["accuracy_by_step"][-1]
+        assert score.loss == pytest.approx(record["test_loss"], rel=1e-6)
 
     def test_is_not_replaced_unasked(self, tmp_path):
         run(out=tmp_path)
@@ -88,6 +92,7 @@ class TestFolder:
             ".lock",
             "recipe.json",
             "environment.json",
+            "inputs.json",
         }
 
 
@@ -123,8 +128,13 @@ class TestParts:
             parts.append(part)
             return evaluate(bench, samples, part, **options)
 
+        def tested(bench, samples, part, **options):
+            assert samples is bench.splits.test
+            parts.append(part)
+            return score_over_time(bench, samples, part, **options)
+
         monkeypatch.setattr(loop_stage, "evaluate", counted)
-        monkeypatch.setattr(record, "evaluate", counted)
+        monkeypatch.setattr(record, "score_over_time", tested)
         run({"stages.0.epochs": 3, "stages.0.select": "best"})
         assert parts == ["validation"] * 3 + ["test"]
 
@@ -145,14 +155,15 @@ class TestParts:
         seen = []
 
         def scripted(bench, samples, part, **_):
-            if part == "test":
-                seen.append(snapshot(bench.modules()))
-                return Score(0.1, 1.0, 30)
             seen.append(snapshot(bench.modules()))
             return Score([0.2, 0.9, 0.9, 0.5][len(seen) - 1], 1.0, 15)
 
+        def tested(bench, samples, part, **options):
+            seen.append(snapshot(bench.modules()))
+            return score_over_time(bench, samples, part, **options)
+
         monkeypatch.setattr(loop_stage, "evaluate", scripted)
-        monkeypatch.setattr(record, "evaluate", scripted)
+        monkeypatch.setattr(record, "score_over_time", tested)
         outcome = run({"stages.0.select": select, "stages.0.epochs": 4}, tmp_path)
         assert len(seen) == 5 and same(seen[4], seen[kept])
         assert not same(seen[0], seen[1]) and not same(seen[1], seen[3])
@@ -244,7 +255,8 @@ def test_the_curve_tells_every_epoch():
     rates = [0.5, 0.4267766952966369, 0.25, 0.07322330470336319]
     assert [entry["lr"] for entry in told] == pytest.approx(rates)
     names = "stage rule epoch lr loss accuracy seconds val_loss val_accuracy"
-    assert set(told[0]) == set(names.split())
+    assert set(told[0]) == {*names.split(), "health"}
+    assert all(set(entry) == set(names.split()) for entry in told[1:])
     assert outcome.record["train_seconds"] == sum(entry["seconds"] for entry in told)
 
 

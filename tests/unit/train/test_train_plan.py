@@ -129,7 +129,7 @@ class TestWholeRecipes:
         path = self.file(tmp_path, "label = 'own'\nrecipe = 'sub/o.toml'\nset = {'net' = 'c2 f3'}")
         plan = read_comparison(path)
         own = plan.rows[1].recipe
-        assert (own.stage.rule.name, own.stage.epochs, own.net.text) == ("ann", 9, "c2 f3")
+        assert (own.last.rule.name, own.last.epochs, own.net.text) == ("ann", 9, "c2 f3")
         assert own.name == plan.name == "two" and plan.seeds == (3, 1)
         assert [plan.block(one) for one in plan.rows] == ["common", "native"]
         assert [one.text for one in plan.differences(plan.rows[1])][:2] == [

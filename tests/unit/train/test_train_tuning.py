@@ -45,9 +45,9 @@ class TestTune:
 
     def test_a_trial_is_the_recipe_with_its_values(self):
         trial = self.TUNE.trial(row("x").recipe, 3)
-        assert (trial.stage.optimizer.lr, trial.stage.batch) == (0.2, 20)
-        assert (trial.seed, trial.stage.epochs) == (1000, 1)
-        assert Tune(values={LR: [0.1]}).trial(row("x").recipe, 0).stage.epochs == 2
+        assert (trial.last.optimizer.lr, trial.last.batch) == (0.2, 20)
+        assert (trial.seed, trial.last.epochs) == (1000, 1)
+        assert Tune(values={LR: [0.1]}).trial(row("x").recipe, 0).last.epochs == 2
 
     def test_the_record(self):
         trials = dict(enumerate(scored(*[(0.1, 1.0)] * 5, (0.9, 1.0))))
