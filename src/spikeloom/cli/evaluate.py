@@ -12,6 +12,7 @@ from spikeloom.cli.runs import (
     bar,
     beside,
     check_device,
+    class_names,
     headline,
     plain_console,
     print_note,
@@ -204,8 +205,7 @@ def _by_class(record: Record, at: int | None) -> str:
 
 
 def _names(record: Record) -> list[str]:
-    labels = record["classes"] or [""] * len(record["confusion"])
-    return [f"{number} {label}".strip() for number, label in enumerate(labels)]
+    return class_names(record["classes"] or [""] * len(record["confusion"]))
 
 
 def _wrong(counts: list[int], label: int) -> str:

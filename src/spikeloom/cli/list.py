@@ -31,12 +31,21 @@ def list_names(
     if what not in tables:
         raise unknown_name("list", "family", what, tables)
     headings, rows = tables[what]()
+    notes = _missing() if what == "data" else []
     columns = (Column(heading, overflow="fold") for heading in headings)
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(soft_wrap=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    console.print(table)
+    for note in notes:
+        console.print(note, soft_wrap=True, markup=False)
 
+
+FILE_WIDTH = 1000
+"""Columns where there is no terminal to fold for."""
 
 Rows = tuple[list[str], list[tuple[str, ...]]]
 
@@ -90,17 +99,32 @@ def _surrogates() -> Rows:
 
 
 def _data() -> Rows:
-    from spikeloom.data import DATA, data_root
+    from spikeloom.data import DATA
+    from spikeloom.data.base import data_root
 
     root = data_root()
     rows = []
     for name in DATA.names():
         info = DATA.find(name)
         shape = "x".join(map(str, info.shape)) if info.shape else "any"
-        state = info.state(root)
-        there = state if state in ("ready", "decoded") else f"{state}; {info.source}"
-        rows.append((name, shape, str(info.classes or "any"), info.about, there))
-    return ["data", "sample", "classes", "what it is", f"in {root}"], rows
+        state = info.state(root).partition(":")[0]
+        rows.append((name, shape, str(info.classes or "any"), state, info.about))
+    return ["data", "sample", "classes", "state", "what it is"], rows
+
+
+def _missing() -> list[str]:
+    """Say for each set that is not there what is missing and where to get it."""
+    from spikeloom.data import DATA
+    from spikeloom.data.base import data_root
+
+    root = data_root()
+    lines = [f"\n$SPIKELOOM_DATA is {root}"]
+    for name in DATA.names():
+        info = DATA.find(name)
+        state, _, what = info.state(root).partition(": ")
+        if state == "missing":
+            lines.append(f"{name}: missing {what}; {info.source}")
+    return lines
 
 
 def _recipes() -> Rows:

@@ -14,6 +14,7 @@ from spikeloom.cli.runs import (
     bar,
     beside,
     check_device,
+    class_names,
     headline,
     plain_console,
     run_remark,
@@ -77,11 +78,7 @@ def predict(
                 faults.append(str(error))
             progress.advance(1)
         progress.close()
-    names = [
-        label if label == str(number) else f"{number} {label}"
-        for number, label in enumerate(inputs.labels)
-    ]
-    show = _Show(names or [str(number) for number in range(inputs.classes)], top)
+    show = _Show(class_names(inputs.labels or [""] * inputs.classes), top)
     if rows:
         console.print(headline(bench, folder, run_remark(folder)) + "\n")
         console.print(show.table(rows))

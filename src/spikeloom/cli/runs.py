@@ -77,6 +77,14 @@ def write_result(path: Path | None, record: dict[str, Any], console: Console) ->
     console.print(f"written: {path}")
 
 
+def class_names(labels: Sequence[str]) -> list[str]:
+    """Return number and name of each class, the number alone where the name says no more."""
+    return [
+        f"{number} {label}" if label and label != str(number) else str(number)
+        for number, label in enumerate(labels)
+    ]
+
+
 def print_note(console: Console, text: str) -> None:
     """Print a paragraph, wrapped at the terminal's width."""
     console.print(text, soft_wrap=False)

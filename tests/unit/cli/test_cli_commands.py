@@ -44,14 +44,19 @@ class TestList:
     def test_names_every_member(self, call, family, names):
         done = call("list", family)
         assert done.code == 0 and not done.err
-        assert tuple(line.split()[0] for line in done.out.splitlines()[1:]) == names
+        table = done.out.split("\n\n")[0]
+        assert tuple(line.split()[0] for line in table.splitlines()[1:]) == names
 
     def test_data_says_what_is_there_and_how_to_get_the_rest(self, call, monkeypatch, tmp_path):
         monkeypatch.setenv("SPIKELOOM_DATA", str(tmp_path))
-        lines = {line.split()[0]: line for line in call("list", "data").out.splitlines()}
-        assert f"in {tmp_path}" in lines["data"] and lines["digits"].strip().endswith("ready")
-        assert "missing: train.parquet, test.parquet in cifar10/; put both" in lines["cifar10"]
-        assert "give path; a folder" in lines["images"]
+        table, notes = call("list", "data").out.split("\n\n")
+        states = {line.split()[0]: line.split()[3] for line in table.splitlines()[1:]}
+        assert states["digits"] == "ready" and states["cifar10"] == "missing"
+        notes = notes.splitlines()
+        assert notes[0] == f"$SPIKELOOM_DATA is {tmp_path}"
+        start = "cifar10: missing train.parquet, test.parquet in cifar10/; put both"
+        assert any(line.startswith(start) for line in notes)
+        assert not any(line.startswith("digits") for line in notes)
 
     def test_recipes_below_the_current_folder(self, call, tmp_path):
         assert call("list", "recipes").out.splitlines()[1:] == []
