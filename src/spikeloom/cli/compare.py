@@ -49,6 +49,7 @@ def compare(
     where a run failed.
     """
     from spikeloom.report.blocks import comparison_lines
+    from spikeloom.report.page import write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
 
@@ -75,7 +76,8 @@ def compare(
         console.print(line.text, style=_STYLES.get(line.kind), soft_wrap=whole)
     if limits:
         console.print(pick(results["entries"], limits), style="bold")
-    console.print(f"written: {folder / 'results.json'}")
+    page = write_page([folder], folder / "report.html")
+    console.print(f"written: {folder / 'results.json'}, {page}")
     entries = results["entries"]
     if any(entry["error"] for entry in entries) or not any(entry["runs"] for entry in entries):
         raise typer.Exit(1)

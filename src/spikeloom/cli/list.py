@@ -1,18 +1,20 @@
 """``spikeloom list``: what there is, from the registries, with facts."""
 
+import tomllib
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from spikeloom.base.errors import unknown_name
 
 
 def list_names(
     what: Annotated[
-        str, typer.Argument(help="rules, nets, heads, encoders, units, surrogates or data.")
+        str, typer.Argument(help="rules, nets, heads, encoders, units, surrogates, data, recipes.")
     ] = "rules",
 ) -> None:
     """List what can be named in a recipe."""
@@ -24,11 +26,13 @@ def list_names(
         "units": _units,
         "surrogates": _surrogates,
         "data": _data,
+        "recipes": _recipes,
     }
     if what not in tables:
         raise unknown_name("list", "family", what, tables)
     headings, rows = tables[what]()
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    columns = (Column(heading, overflow="fold") for heading in headings)
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(escape, row))
     Console(soft_wrap=False).print(table)
@@ -86,14 +90,58 @@ def _surrogates() -> Rows:
 
 
 def _data() -> Rows:
-    from spikeloom.data import DATA
+    from spikeloom.data import DATA, data_root
 
+    root = data_root()
     rows = []
     for name in DATA.names():
         info = DATA.find(name)
         shape = "x".join(map(str, info.shape)) if info.shape else "any"
-        rows.append((name, shape, str(info.classes or "any"), info.about))
-    return ["data", "sample", "classes", "what it is"], rows
+        state = info.state(root)
+        there = state if state in ("ready", "decoded") else f"{state}; {info.source}"
+        rows.append((name, shape, str(info.classes or "any"), info.about, there))
+    return ["data", "sample", "classes", "what it is", f"in {root}"], rows
+
+
+def _recipes() -> Rows:
+    rows = [_recipe(path) for path in sorted(Path("recipes").rglob("*.toml"))]
+    return ["recipe", "name", "data", "net", "rules", "paper"], rows
+
+
+def _recipe(path: Path) -> tuple[str, ...]:
+    """Read the facts of a recipe or comparison; a file that says less shows less."""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return str(path), "", "", "", "", f"cannot be read: {error}"
+    base = _table(table.get("base")) or table
+    rules = [_name(_table(stage).get("rule")) for stage in _list(base.get("stages"))]
+    for entry in _list(table.get("entries")):
+        changes = _table(_table(entry).get("set"))
+        rules += [_name(value) for key, value in changes.items() if key.endswith(".rule")]
+    net, paper = base.get("net"), _table(base.get("paper") or table.get("paper"))
+    text = _table(net).get("text") or _table(net).get("preset") or net
+    return (
+        str(path),
+        str(table.get("name", "")),
+        _name(base.get("data")),
+        text if isinstance(text, str) else "",
+        ", ".join(dict.fromkeys(filter(None, rules))),
+        str(paper.get("title", "")),
+    )
+
+
+def _name(value: object) -> str:
+    """Return the name of a thing given by name, or by a table with its options."""
+    return str(_table(value).get("name", "")) or (value if isinstance(value, str) else "")
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _about(registry: Any) -> list[tuple[str, ...]]:

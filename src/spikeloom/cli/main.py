@@ -9,8 +9,12 @@ import typer
 from spikeloom.base.errors import SpikeloomError, Stopped, too_big
 from spikeloom.cli.check import check
 from spikeloom.cli.compare import compare
+from spikeloom.cli.evaluate import evaluate
 from spikeloom.cli.list import list_names
 from spikeloom.cli.new import new
+from spikeloom.cli.predict import predict
+from spikeloom.cli.profile import profile
+from spikeloom.cli.report import report
 from spikeloom.cli.train import train
 
 app = typer.Typer(
@@ -22,8 +26,12 @@ app = typer.Typer(
 app.command("list")(list_names)
 app.command("train")(train)
 app.command("compare")(compare)
+app.command("report")(report)
 app.add_typer(new, name="new")
 app.add_typer(check, name="check")
+app.command("evaluate")(evaluate)
+app.command("profile")(profile)
+app.command("predict")(predict)
 
 
 def _show_version(wanted: bool) -> None:

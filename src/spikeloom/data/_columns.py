@@ -90,6 +90,8 @@ def class_numbers(
             f"{parts[0][0]}: expected {classes} classes, the schema names {len(names)}; "
             "fetch it again, or read it as data = { name = 'images', path = ... }."
         )
+    if not any(len(column) for _, column in parts):
+        raise DataError(f"{parts[0][0]}: expected rows, got none; fetch it again.")
     known = classes if classes is not None else len(names) or None
     for where, column in parts:
         if column.null_count:

@@ -1,6 +1,7 @@
 """How a folder of pictures is laid out: its parts, its classes."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,8 +16,9 @@ PARTS = {
 }
 SHELVES = ("", "data", "plain_text")
 """Subfolders in which copies of a hub's repository keep their parquet files."""
-ENDINGS = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm"),
 )
 WORDS = "words.txt"
 VAL_LABELS = "val_annotations.txt"
@@ -47,6 +49,7 @@ def find_parts(
     def parquet(part: str, files: Sequence[Path]) -> Source:
         return ParquetSource(f"{name}-{part}", tuple(files), columns, classes)
 
+    path = path.absolute()
     if path.is_file():
         return {"train": parquet("train", [path])}
     for shelf in SHELVES:
@@ -100,18 +103,20 @@ def _filled(folder: Path) -> bool:
 
 def _class_folders(folder: Path) -> list[Path]:
     """Return the folders of classes, numbers in their order, other names alphabetically."""
-    found = [
-        Path(one.path)
-        for one in os.scandir(folder)
-        if not one.name.startswith((".", "__")) and Path(one.path).is_dir()
-    ]
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{folder}: expected a folder of pictures, got '{error.strerror}'; check its rights."
+        ) from error
+    found = [one for one in inside if not one.name.startswith((".", "__")) and one.is_dir()]
     numbers = all(one.name.isdecimal() for one in found)
     return sorted(found, key=lambda one: (int(one.name), "") if numbers else (0, one.name))
 
 
 def _folder_source(name: str, folder: Path, top: Path) -> FolderSource:
     """Read a folder with one folder per class."""
-    files: list[Path] = []
+    files: list[str] = []
     y: list[int] = []
     classes = _class_folders(folder)
     if not classes:
@@ -148,21 +153,21 @@ def _listed_source(name: str, folder: Path, top: Path) -> FolderSource:
     number = {name: k for k, name in enumerate(names)}
     return FolderSource(
         name,
-        tuple(folder / "images" / fields[0] for fields in rows),
+        tuple(f"{folder}/images/{fields[0]}" for fields in rows),
         tuple(number[fields[1]] for fields in rows),
         tuple(map(words, names)),
     )
 
 
-def _picture_files(folder: Path) -> list[Path]:
+def _picture_files(folder: Path) -> list[str]:
     """Return the pictures in and below a folder; links to folders are not followed."""
-    found: list[Path] = []
+    found: list[str] = []
     for here, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith((".", "__")))
         found += [
-            Path(here, name)
+            f"{here}/{name}"
             for name in sorted(names)
-            if os.path.splitext(name)[1].lower() in ENDINGS and not name.startswith(".")  # noqa: PTH122
+            if name.lower().endswith(ENDINGS) and not name.startswith(".")
         ]
     return found
 
@@ -174,7 +179,9 @@ def _words(top: Path) -> Callable[[str], str]:
         for line in _lines(top / WORDS):
             code, _, text = line.partition("\t")
             words[code] = text.split(",")[0].strip() or code
-    return lambda code: words.get(code, code)
+    count = Counter(words.values())
+    clear = {code: f"{one} ({code})" if count[one] > 1 else one for code, one in words.items()}
+    return lambda code: clear.get(code, code)  # e.g. two cranes, one a bird
 
 
 def _lines(file: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -161,3 +162,13 @@ def check_size(where: str, size: object, most: int) -> None:
         raise ConfigError(
             f"{where}: expected 1 to {most} samples, got {size!r}; the training data holds no more."
         )
+
+
+def check_text(where: str, value: object) -> None:
+    """Refuse an option that is no text, or an empty one.
+
+    Raises:
+        ConfigError: value is neither text, path nor None.
+    """
+    if value is not None and (value == "" or not isinstance(value, str | Path)):
+        raise ConfigError(f"{where}: expected text, got {value!r}; set a name or path.")

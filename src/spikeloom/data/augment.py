@@ -87,47 +87,39 @@ class Augment:
             ShapeError: as at `check`.
         """
         self.check(tuple(x.shape[1:]))
-        height, width = x.shape[2:]
+        batch, channels, height, width = x.shape
         draws = rng.stream_for("augment").numbers(5).to(x.device)  # [B, 5], always all of them
         down, right, mirror, row, column = draws.unbind(1)
-        if self.crop:
-            span = 2 * self.crop + 1
-            x = _crop(x, self.crop, (down * span).long(), (right * span).long())
+        span, wide = 2 * self.crop + 1, width + 2 * self.crop
+        source = F.pad(x, (self.crop,) * 4).flatten(2)  # [B, C, padded H * W]
+        # Every change is a choice of places in the source, so one gather makes them all.
+        rows = _whole(down, span)[:, None] + torch.arange(height, device=x.device)  # [B, H]
+        columns = torch.arange(width, device=x.device).expand(batch, -1)  # [B, W]
         if self.flip:
-            x = torch.where(_wide(mirror < 0.5), x.flip(3), x)
+            columns = torch.where(mirror[:, None] < 0.5, columns.flip(1), columns)
+        columns = columns + _whole(right, span)[:, None]
+        place = (rows * wide)[:, :, None] + columns[:, None, :]  # [B, H, W]
         if self.cutout:
-            rows = _covered((row * height).long(), self.cutout, height)  # [B, H]
-            columns = _covered((column * width).long(), self.cutout, width)  # [B, W]
-            square = rows[:, None, :, None] & columns[:, None, None, :]
-            x = torch.where(square, (scaling or Scaling()).stored_zero(x), x)
-        return x
+            zero = (scaling or Scaling()).stored_zero(x).expand(batch, channels, 1, 1)
+            down_covered = _covered(_whole(row, height), self.cutout, height)  # [B, side]
+            right_covered = _covered(_whole(column, width), self.cutout, width)
+            square = down_covered[:, :, None] * width + right_covered[:, None, :]
+            place.view(batch, -1).scatter_(1, square.flatten(1), source.shape[2])
+            source = torch.cat([source, zero.flatten(2)], 2)
+        index = place.view(batch, 1, -1).expand(-1, channels, -1)
+        return source.gather(2, index).view(x.shape)
 
 
-def _crop(x: Tensor, pad: int, down: Tensor, right: Tensor) -> Tensor:
-    """Take a window of the old size out of the padded pictures, shifted per picture.
-
-    Shape:
-        x and result: [B, C, H, W]; down, right: [B], in 0..2 pad.
-    """
-    batch, channels, height, width = x.shape
-    padded = F.pad(x, (pad, pad, pad, pad))
-    rows = down[:, None] + torch.arange(height, device=x.device)  # [B, H]
-    columns = right[:, None] + torch.arange(width, device=x.device)  # [B, W]
-    flat = rows[:, :, None] * padded.shape[3] + columns[:, None, :]  # [B, H, W]
-    index = flat.view(batch, 1, -1).expand(-1, channels, -1)
-    return padded.flatten(2).gather(2, index).view(x.shape)
+def _whole(draw: Tensor, count: int) -> Tensor:
+    """Make whole numbers in 0..count - 1 of draws from U[0, 1)."""
+    return (draw * count).long()
 
 
 def _covered(centre: Tensor, side: int, length: int) -> Tensor:
-    """Mark the pixels that a square of `side` around each centre covers along one axis.
+    """Return what a square covers along one axis; what hangs over counts for the border.
 
     Shape:
-        centre: [B]; result: [B, length], bool.
+        centre: [B], in 0..length - 1; result: [B, side], in 0..length - 1.
     """
-    offset = torch.arange(length, device=centre.device) - centre[:, None] + side // 2
-    return (offset >= 0) & (offset < side)
-
-
-def _wide(mask: Tensor) -> Tensor:
-    """Bring a mask [B] to [B, 1, 1, 1]."""
-    return mask.view(-1, 1, 1, 1)
+    offset = torch.arange(side, device=centre.device) - side // 2
+    return (centre[:, None] + offset).clamp(0, length - 1)

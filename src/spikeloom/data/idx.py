@@ -161,7 +161,7 @@ def _state(name: str, root: Path) -> str:
         for stem in STEMS
         if not ((folder / f"{stem}.gz").exists() or (folder / stem).exists())
     ]
-    return f"missing: {', '.join(missing)} in {folder}" if missing else "ready"
+    return f"missing: {', '.join(missing)} in {folder.name}/" if missing else "ready"
 
 
 def _publish(name: str, about: str, source: str) -> None:

@@ -13,7 +13,7 @@ from spikeloom.data._columns import Columns
 from spikeloom.data._hub import HUB_NAME, Hub, hub_parts
 from spikeloom.data._layout import find_parts, has_pictures
 from spikeloom.data._sources import Source
-from spikeloom.data._split import hold_out, part_samples
+from spikeloom.data._split import check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, Watcher, data_root
 from spikeloom.data.cache import Decoded, decode_part, find_decoded
 from spikeloom.data.decode import Decoder
@@ -53,10 +53,10 @@ class Known:
         sources = find_parts(self.name, folder, columns, self.classes) if folder.is_dir() else {}
         test = sources.get("test") or sources.get("validation")
         if test is None:
-            missing = "train.parquet and test.parquet" if not sources else "test.parquet"
+            missing = "test.parquet" if sources else "train.parquet and test.parquet"
             raise DataError(
                 f"data.{self.name}: expected {missing} in {folder}, found none; "
-                f"{DATA.find(self.name).source}; or let $SPIKELOOM_DATA name the folder above."
+                f"{DATA.find(self.name).source}, or let $SPIKELOOM_DATA name the folder above."
             )
         return {"train": sources["train"], "test": test}
 
@@ -64,11 +64,11 @@ class Known:
         """Return what is there, from names and dates of files."""
         folder = self.folder(root)
         if not has_pictures(folder):
-            return f"missing: train.parquet, test.parquet in {folder}"
+            return f"missing: train.parquet, test.parquet in {folder.name}/"
         try:
             sources = self.sources(root, Columns(label=self.label)).values()
         except DataError as error:
-            return f"missing: {str(error).split(': ', 1)[-1]}"
+            return f"missing: {str(error).removeprefix(f'data.{self.name}: ').split(';')[0]}"
         whole = all(find_decoded(source, Decoder()) is not None for source in sources)
         return "decoded" if whole else "ready"
 
@@ -105,7 +105,7 @@ def load_known(
         ConfigError: sizes that the training files cannot fill.
         DataError: a file is missing, or a picture or label damaged; the message names file and row.
     """
-    check_text(known.name, "label", label)
+    check_text(f"data.{known.name}.label", label)
     sources = known.sources(root, Columns(label=label or known.label))
     frame = (known.side, known.side)
     parts = _decode_all(sources, Decoder(), frame, progress)
@@ -167,8 +167,9 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
             without pictures; the message names file and row.
     """
     where = "data.images"
-    for option, value in (("image", image), ("label", label), ("revision", revision)):
-        check_text("images", option, value)
+    named = {"path": path, "image": image, "label": label, "revision": revision}
+    for option, value in named.items():
+        check_text(f"{where}.{option}", value)
     decoder = Decoder(size, grey)
     columns = Columns(image, label)
     local = (root or data_root()) / Path(path).expanduser()
@@ -202,16 +203,6 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
         normalise=normalise,
     )
     return replace(splits, labels=names)
-
-
-def check_text(name: str, option: str, value: object) -> None:
-    """Refuse an option that is no text.
-
-    Raises:
-        ConfigError: value is neither text nor None.
-    """
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(f"data.{name}.{option}: expected text, got {value!r}; set a name.")
 
 
 def _decode_all(
@@ -304,7 +295,7 @@ _publish(
 _publish(
     Known("tiny_imagenet", ("tiny-imagenet", "tiny-imagenet-200"), 64, 200),
     "photographs 64x64, colour, 200 classes",
-    "unpack cs231n.stanford.edu/tiny-imagenet-200.zip there",
+    "unpack cs231n.stanford.edu/tiny-imagenet-200.zip beside that folder",
 )
 _publish(
     Known("tiny_imagenet_10", ("tiny-imagenet-10",), 64, 10),
@@ -317,7 +308,7 @@ DATA.register("images")(
         None,
         None,
         load_images,
-        source="path = a folder, a parquet file, or a hub name such as uoft-cs/cifar10",
+        source="a folder, a parquet file, or a hub name such as uoft-cs/cifar10",
         state=lambda root: "give path",
     )
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.data._split import hold_out, part_samples
+from spikeloom.data._split import check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples, data_root
 
 Pair = tuple[Tensor, Tensor]
@@ -100,6 +100,7 @@ def load_tensors(
             file has its own part.
         DataError: the file is missing or damaged, lacks or misspells a key, or as at `Splits`.
     """
+    check_text("data.tensors.path", path)
     file = (root or data_root()) / Path(path).expanduser()
     arrays = _read(file)
     unknown = sorted(set(arrays) - {*REQUIRED, *OPTIONAL})
@@ -193,7 +194,7 @@ DATA.register("tensors")(
         None,
         None,
         load_tensors,
-        source="path = a file with x_train, y_train, x_test, y_test",
+        source="a file with x_train, y_train, x_test, y_test",
         state=lambda root: "give path",
     )
 )

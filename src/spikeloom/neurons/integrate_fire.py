@@ -142,18 +142,8 @@ class IF:
         Raises:
             ShapeError: the state belongs to another shape.
         """
-        if state.v.shape != current.shape:
-            raise ShapeError(
-                f"neurons.{type(self).__name__}: expected a current shaped as the carried state, "
-                f"{tuple(state.v.shape)}, got {tuple(current.shape)}; start with a fresh state."
-            )
         v_th = theta.get("v_th", self.v_th)
-        alpha = theta.get("alpha", self.alpha)
-        i, drive = self._drive(state, current, alpha)
-        if state.s is None:
-            u = _leak(state.v, alpha, drive)
-        else:
-            u = self._reset(alpha * state.v, state.s, v_th) + drive
+        i, u = self._charge(state, current, theta)
         s = spike(
             u - self.fire_fraction * v_th, self.surrogate, v_th=v_th, strict=self.fires == ">"
         )
@@ -164,6 +154,33 @@ class IF:
         if self.order == "next_step":
             return s, SpikingState(u, s, i, wait)
         return s, SpikingState(self._reset(u, s, v_th), None, i, wait)
+
+    def charged(self, state: SpikingState, current: Tensor, theta: Theta) -> Tensor:
+        """Return the potential that `step` compares with the firing level, before any reset.
+
+        Shape:
+            current, result: [B, ...].
+
+        Raises:
+            ShapeError: the state belongs to another shape.
+        """
+        return self._charge(state, current, theta)[1]
+
+    def _charge(
+        self, state: SpikingState, current: Tensor, theta: Theta
+    ) -> tuple[Tensor | None, Tensor]:
+        """Return the new synaptic current (or None) and the potential before firing."""
+        if state.v.shape != current.shape:
+            raise ShapeError(
+                f"neurons.{type(self).__name__}: expected a current shaped as the carried state, "
+                f"{tuple(state.v.shape)}, got {tuple(current.shape)}; start with a fresh state."
+            )
+        alpha = theta.get("alpha", self.alpha)
+        i, drive = self._drive(state, current, alpha)
+        if state.s is None:
+            return i, _leak(state.v, alpha, drive)
+        v_th = theta.get("v_th", self.v_th)
+        return i, self._reset(alpha * state.v, state.s, v_th) + drive
 
     def _drive(
         self, state: SpikingState, current: Tensor, alpha: Tensor | float

@@ -175,15 +175,15 @@ def _costs(
     return (
         str(first["steps"]),
         "-" if one.latency is None else f"{one.latency:.3g}",
-        _count(first["costs"]["parameters"]),
-        "-" if one.spikes is None else _count(one.spikes),
-        _count(over(entry, lambda cost: cost["ac"]["mean"])),
-        _count(over(entry, lambda cost: cost["mac"]["mean"])),
+        count(first["costs"]["parameters"]),
+        "-" if one.spikes is None else count(one.spikes),
+        count(over(entry, lambda cost: cost["ac"]["mean"])),
+        count(over(entry, lambda cost: cost["mac"]["mean"])),
         joules(one.energy_paper),
-        _ratio(paper_ann, one.energy_paper) if spiking else "-",
+        ratio(paper_ann, one.energy_paper) if spiking else "-",
         joules(one.energy),
         _strict_ratio(entry, anns, one.energy) if spiking else "-",
-        f"{_count(forward)} + {_count(backward)}",
+        f"{count(forward)} + {count(backward)}",
         f"{one.memory:.1f}",
         f"{one.seconds:.1f}",
         f"{one.seconds / base:.1f}" if base and not entry["control"] else "-",
@@ -194,12 +194,13 @@ def _strict_ratio(entry: Record, anns: dict[tuple[str, str], Record], strict: fl
     """Return EE against the measured ANN of the same net, else against all its pairs (*)."""
     ann = anns.get(_of(entry["runs"][0], "ann_net"))
     if ann is not None:
-        return _ratio(means(ann).energy, strict)
+        return ratio(means(ann).energy, strict)
     other = over(entry, lambda cost: cost["energy"]["strict_fp32"]["ann"]) / 1e6
-    return _ratio(other, strict) + "*"
+    return ratio(other, strict) + "*"
 
 
-def _ratio(ann: float, net: float) -> str:
+def ratio(ann: float, net: float) -> str:
+    """Write how many times the net's energy the ANN takes."""
     return f"{ann / net:.2f}" if net else "inf (dead)"
 
 
@@ -208,7 +209,7 @@ def joules(value: float) -> str:
     return f"{value:.3f}" if value >= 1e-3 or value == 0 else f"{value:.2g}"
 
 
-def _count(value: float) -> str:
+def count(value: float) -> str:
     """Write a count with three digits or so: 0.25, 873, 12.3k, 4.56M."""
     for limit, scale, unit in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if value >= limit:

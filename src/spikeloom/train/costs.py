@@ -14,6 +14,7 @@ from spikeloom.meters.record import OperationRecord
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
 from spikeloom.meters.training import count_operations, peak_allocated
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
+from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.setup import Workbench, batches
 from spikeloom.train.unchanged import one_call, training_size, unchanged
 
@@ -24,15 +25,27 @@ METERED_SAMPLES = 1000
 """Test samples the meters watch; the standard errors in the record say whether that is enough."""
 
 
-def measure_costs(bench: Workbench) -> dict[str, Any]:
+def measure_costs(
+    bench: Workbench,
+    *,
+    samples: int = METERED_SAMPLES,
+    training: bool = True,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
     """Measure what inference and training cost, at the present weights.
 
     Joules are a model, not a measurement. The net is left as it was.
+
+    Args:
+        bench: what to measure.
+        samples: how many test samples the meters watch, at most.
+        training: measure one call of the rule too; else that part of the record is None.
+        progress: told of the samples metered.
     """
     with unchanged(bench):
-        operations, spikes = _metered(bench)
+        operations, spikes = _metered(bench, samples, progress)
         inference = _inference(bench)
-        training = _training(bench)
+        trained = _training(bench) if training else None
     return {
         "note": f"energies: {NOTE}, in pJ per inference",
         "parameters": sum(one.numel() for one in bench.inference_parameters()),
@@ -59,18 +72,21 @@ def measure_costs(bench: Workbench) -> dict[str, Any]:
         },
         "energy": _energies(operations),
         "inference": inference,
-        "training": training,
+        "training": trained,
         "layers": _layers(operations, spikes),
     }
 
 
-def _metered(bench: Workbench) -> tuple[OperationRecord, SpikeRecord]:
+def _metered(
+    bench: Workbench, samples: int, progress: Progress
+) -> tuple[OperationRecord, SpikeRecord]:
     """Run the first test samples under meters; the head's sites are shown to them too."""
     operations, spikes = OperationMeter(), SpikeMeter()
     net, head = bench.net, bench.head
     net.eval()
     head.eval()
-    count = min(METERED_SAMPLES, len(bench.splits.test))
+    count = min(samples, len(bench.splits.test))
+    progress.phase("costs", count)
     with torch.no_grad():
         for index in batches(count, EVALUATION_BATCH, None):
             batch = bench.batch(bench.splits.test, index, epoch=0, part="test")
@@ -80,6 +96,7 @@ def _metered(bench: Workbench) -> tuple[OperationRecord, SpikeRecord]:
                     with bench.fabric.autocast():
                         scores = site.synapse(head.reduced(features)).unsqueeze(0)
                     operations.see(site, features, scores, scores)
+            progress.advance(len(index))
     return operations.read(), spikes.read()
 
 
@@ -132,6 +149,14 @@ def _training(bench: Workbench) -> dict[str, Any]:
 def _layers(operations: OperationRecord, spikes: SpikeRecord) -> list[dict[str, Any]]:
     """Return one row per layer and pass."""
     rates = {site.name: site for site in spikes.sites}
+    priced = {
+        "paper_int32": paper_energy(operations, INT32),
+        "strict_fp32": strict_energy(operations, FP32),
+    }
+    energies = {
+        name: {layer.name: layer.ac + layer.mac for layer in energy.layers}
+        for name, energy in priced.items()
+    }
     rows = []
     for site in operations.sites:
         seen = rates.get(site.name)
@@ -152,6 +177,7 @@ def _layers(operations: OperationRecord, spikes: SpikeRecord) -> list[dict[str, 
                 "rate_per_step": seen.rate_per_step if seen else None,
                 "spikes": seen.spikes / seen.samples if seen else None,
                 **per,
+                "energy": {name: layers.get(site.name, 0.0) for name, layers in energies.items()},
             }
         )
     return rows

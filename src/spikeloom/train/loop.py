@@ -10,6 +10,7 @@ from spikeloom.data import Splits, load_data
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.environment import difference, environment
 from spikeloom.train.loop_stage import StageLoop
+from spikeloom.train.opening import describe_inputs
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.record import finish
@@ -187,6 +188,7 @@ def _open(
         return
     folder.remove(*runs.FILES)
     folder.write_json(runs.ENVIRONMENT, here)
+    folder.write_json(runs.INPUTS, describe_inputs(bench.splits))
     folder.write_json(runs.RECIPE, recipe.model_dump(mode="json"))
 
 

@@ -10,7 +10,8 @@ from spikeloom.rules.base import RULES
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.costs import measure_costs
 from spikeloom.train.environment import environment
-from spikeloom.train.evaluate import evaluate
+from spikeloom.train.over_time import score_over_time
+from spikeloom.train.probe import probe
 from spikeloom.train.progress import Progress
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.setup import Workbench
@@ -49,14 +50,14 @@ def finish(
 
     record = _trained(bench, state) | {"final": final}
     if final:
-        test = evaluate(bench, bench.splits.test, "test", watch=progress, poll=poll)
+        test = score_over_time(bench, bench.splits.test, "test", progress=_Polling(progress, poll))
         record |= {
-            "test_accuracy": test.accuracy,
-            "test_loss": test.loss,
+            "test_accuracy": test.accuracy[-1],
+            "test_loss": test.loss[-1],
             "test_samples": test.samples,
+            "accuracy_by_step": list(test.accuracy) if bench.rule.facts.spiking else None,
         }
-        progress.phase("costs", 0)
-        record["costs"] = measure_costs(bench)
+        record["costs"] = measure_costs(bench, progress=progress)
         training = record["costs"]["training"]
         training["predicted_bytes"] = state.predicted
         if state.predicted:
@@ -65,9 +66,23 @@ def finish(
                 f"training memory: {peak / 1e6:.1f} MB measured, {100 * off:+.1f} % of the "
                 "prediction"
             )
+        folder.write_json(runs.SAMPLES, probe(bench))
     folder.write_json(runs.RESULT, record)
     folder.remove(runs.STATE)  # what it holds beyond the result is of use to nobody
     return record
+
+
+class _Polling(Progress):
+    """Passes phases and advance on, and asks after each batch whether to stop."""
+
+    def __init__(self, inner: Progress, poll: Callable[[], None]) -> None:
+        self.phase = inner.phase
+        self.poll = poll
+        self._advance = inner.advance
+
+    def advance(self, count: int, **figures: float) -> None:
+        self.poll()
+        self._advance(count, **figures)
 
 
 def _trained(bench: Workbench, state: State) -> dict[str, Any]:

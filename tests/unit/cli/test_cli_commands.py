@@ -46,6 +46,32 @@ class TestList:
         assert done.code == 0 and not done.err
         assert tuple(line.split()[0] for line in done.out.splitlines()[1:]) == names
 
+    def test_data_says_what_is_there_and_how_to_get_the_rest(self, call, monkeypatch, tmp_path):
+        monkeypatch.setenv("SPIKELOOM_DATA", str(tmp_path))
+        lines = {line.split()[0]: line for line in call("list", "data").out.splitlines()}
+        assert f"in {tmp_path}" in lines["data"] and lines["digits"].strip().endswith("ready")
+        assert "missing: train.parquet, test.parquet in cifar10/; put both" in lines["cifar10"]
+        assert "give path; a folder" in lines["images"]
+
+    def test_recipes_below_the_current_folder(self, call, tmp_path):
+        assert call("list", "recipes").out.splitlines()[1:] == []
+        (tmp_path / "recipes" / "paper").mkdir(parents=True)
+        folder = tmp_path / "recipes"
+        (folder / "paper" / "a.toml").write_text(RECIPE + '[paper]\ntitle = "Of spikes"\n')
+        (folder / "b.toml").write_text(
+            'name = "two"\n[base]\nnet = { preset = "vgg" }\ndata = "digits"\n'
+            '[[base.stages]]\nrule = { name = "sltt", k_steps = 2 }\n'
+            '[[entries]]\nset = { "stages.0.rule" = "ottt" }\n[[entries]]\nset = 3\n'
+        )
+        (folder / "c.toml").write_text("name = ")
+        (folder / "d.toml").write_text("stages = 3\nentries = 4\nnet = 5\ndata = []\n")
+        lines = [line.split() for line in call("list", "recipes").out.splitlines()[1:]]
+        assert lines[0] == ["recipes/b.toml", "two", "digits", "vgg", "sltt,", "ottt"]
+        assert lines[1][:4] == ["recipes/c.toml", "cannot", "be", "read:"]
+        assert lines[2] == ["recipes/d.toml"]
+        tiny = ["recipes/paper/a.toml", "tiny", "digits", "c4", "P", "f10", "bptt", "Of", "spikes"]
+        assert lines[3] == tiny
+
     def test_rules_by_default(self, call):
         assert call("list").out == call("list", "rules").out
 

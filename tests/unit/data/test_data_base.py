@@ -44,6 +44,21 @@ class TestScaling:
         with pytest.raises(ShapeError, match=r"x must be \[B, 2, ...\], got \[5, 3\]; "):
             Scaling(mean=(0.0, 0.0), std=(1.0, 1.0)).apply(torch.zeros(5, 3), torch.float32)
 
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+    def test_leaves_what_it_scales_alone(self, dtype):
+        x = torch.ones(2, 1, dtype=dtype)
+        Scaling(255.0, (0.5,), (0.5,)).apply(x, torch.float64)
+        assert x.eq(1).all()
+
+    def test_stored_zero_is_what_becomes_zero(self):
+        scaling = Scaling(4.0, (0.5, 0.3), (0.1, 0.1))
+        assert scaling.stored_zero(torch.ones(1, 2, 3, 3)).flatten().tolist() == [
+            2.0,
+            1.2000000476837158,
+        ]
+        assert scaling.stored_zero(torch.ones(1, 2).byte()).tolist() == [2, 1]
+        assert Scaling(255.0).stored_zero(torch.ones(1, 2)).tolist() == [0.0, 0.0]
+
     @pytest.mark.parametrize("peak", [0.0, -1.0, math.nan, math.inf])
     def test_refuses_a_peak_that_cannot_divide(self, peak):
         with pytest.raises(DataError, match=r"^data.scaling: peak must be above 0, got "):
@@ -77,6 +92,43 @@ class TestSamples:
     def test_to_moves_and_keeps_the_scaling(self):
         samples = replace(part(), scaling=Scaling(peak=2.0)).to("meta")
         assert samples.x.is_meta and samples.y.is_meta and samples.scaling.peak == 2.0
+
+
+class TestRows:
+    """Samples that stand somewhere in a store they share."""
+
+    @pytest.fixture
+    def samples(self):
+        store = torch.arange(10, dtype=torch.uint8).view(5, 2)
+        return Samples(store, torch.tensor([0, 1, 0]), Scaling(2.0), torch.tensor([4, 0, 2]))
+
+    def test_raw_and_take_find_them(self, samples):
+        x, y = samples.raw(torch.tensor([0, 2]))
+        assert x.tolist() == [[8, 9], [4, 5]] and x.dtype == torch.uint8 and y.tolist() == [0, 0]
+        assert samples.take(torch.tensor([1]))[0].tolist() == [[0.0, 0.5]]
+        assert len(samples) == 3 and samples.x.tolist() == [[8, 9], [0, 1], [4, 5]]
+
+    def test_select_copies_numbers_only(self, samples):
+        some = samples.select(torch.tensor([2, 1])).select(torch.tensor([0]))
+        assert some.x.tolist() == [[4, 5]] and some.y.tolist() == [0]
+        assert some.store.data_ptr() == samples.store.data_ptr()
+
+    def test_to_leaves_the_rest_of_the_store_behind(self, samples):
+        moved = samples.to("cpu")
+        assert moved.rows is None and torch.equal(moved.store, samples.x)
+
+    def test_only_samples_of_the_part_are_checked(self):
+        store = torch.tensor([[math.nan], [1.0], [2.0]])
+        good = Samples(store, torch.tensor([0, 1]), rows=torch.tensor([1, 2]))
+        assert build(train=good, validation=good, test=good).shape == (1,)
+        bad = Samples(store, torch.tensor([0, 1]), rows=torch.tensor([1, 0]))
+        with pytest.raises(DataError, match=r"^data\.toy\.train: .* NaN or infinity at row 1; "):
+            build(train=bad, validation=good, test=good)
+
+    def test_labels_and_rows_go_together(self):
+        samples = Samples(torch.zeros(4, 2, 3), torch.zeros(3).long(), rows=torch.tensor([0, 1]))
+        with pytest.raises(DataError, match=r"^data\.toy\.test: expected one label per sample"):
+            build(test=samples)
 
 
 class TestSplits:
@@ -130,6 +182,11 @@ class TestSplits:
     def test_refuses_parts_prepared_differently(self, other):
         with pytest.raises(DataError, match=r"^data\.toy\.test: expected samples \[2, 3\] with "):
             build(test=other)
+
+    def test_names_of_classes(self):
+        assert build().labels == () and build(labels=("a", "b")).labels == ("a", "b")
+        with pytest.raises(DataError, match=r"^data\.toy: expected 2 names of classes, got 1; "):
+            build(labels=("a",))
 
     def test_refuses_one_class(self):
         with pytest.raises(DataError, match=r"^data\.toy: expected at least 2 classes, got 1; "):

@@ -99,6 +99,10 @@ class TestLayouts:
         ):
             load_known(known, tmp_path)
 
+    def test_classes_that_share_a_word_keep_their_codes(self, folder):
+        (folder / "words.txt").write_text("ape\tcrane, bird\nbee\tcrane, machine\ncat\tcat\n")
+        assert load(folder).labels == ("crane (ape)", "crane (bee)", "cat")
+
 
 class TestDamage:
     def test_nothing_there(self, tmp_path):

@@ -1,6 +1,8 @@
 """Parquet files: what is found in them, and what is refused by file and row."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -132,10 +134,14 @@ class TestReading:
         ):
             load(file, image="a")
 
-    @pytest.mark.parametrize("option", ["image", "label", "revision"])
+    def test_the_root_itself_is_no_path(self):
+        with pytest.raises(ConfigError, match=r"^data.images.path: expected text, got ''; "):
+            load_data("images", path="")
+
+    @pytest.mark.parametrize("option", ["path", "image", "label", "revision"])
     def test_names_are_text(self, file, option):
         with pytest.raises(ConfigError, match=rf"^data\.images\.{option}: expected text, got 3; "):
-            load(file, **{option: 3})
+            load_data("images", **({"path": str(file)} | {option: 3}))
 
 
 class TestDamage:
@@ -250,9 +256,7 @@ class TestDamage:
 
     def test_no_rows(self, file):
         write_parquet(file, [], [], names=NAMES)
-        with pytest.raises(
-            DataError, match=r"^data\.images\.train: expected pictures of all|got no"
-        ):
+        with pytest.raises(DataError, match=r"set\.parquet: expected rows, got none; "):
             load(file)
 
     def test_no_column_of_pictures(self, file):
@@ -280,3 +284,14 @@ def test_memory_is_shared_between_parts(tmp_path):
     assert x.dtype == torch.uint8 and torch.equal(x, splits.train.x[index])
     assert torch.equal(splits.train.take(index)[0], x.float() / 255)
     assert torch.equal(y, splits.train.y[index])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_store_stays_on_disk(tmp_path):
+    """Its memory is a mapping of the cache's file, after shuffling, splitting and normalising."""
+    splits = load(write_set(tmp_path / "a"), validation=10, normalise=True, train_size=20)
+    for _, part in splits.parts():
+        start = part.store.data_ptr()
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        ranges = [line.split()[0].split("-") for line in lines if line.endswith("pixels.npy")]
+        assert any(int(low, 16) <= start < int(high, 16) for low, high in ranges)

@@ -211,3 +211,8 @@ def test_refuses_a_bare_array_under_the_wrong_suffix(tmp_path):
         np.save(file, np.zeros(3))
     with pytest.raises(DataError, match=r"expected plain arrays"):
         load_data("tensors", tmp_path, path="my.npz")
+
+
+def test_refuses_a_path_that_is_no_text():
+    with pytest.raises(ConfigError, match=r"^data.tensors.path: expected text, got 3; "):
+        load_data("tensors", path=3)

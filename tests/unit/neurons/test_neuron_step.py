@@ -227,3 +227,17 @@ def test_without_leak_charge_is_conserved(unit, currents):
     outs, states = run(unit, currents)
     count = sum(s.item() for s in outs)
     assert states[-1].v.item() == sum(currents) - unit.v_th * count
+
+
+@settings(max_examples=150, deadline=None)
+@given(units(refractory=0), TRAIN)
+def test_charged_is_what_meets_the_level(unit, currents):
+    steps = [torch.tensor([c], dtype=torch.float64) for c in currents]
+    state = unit.init(steps[0])
+    level = unit.fire_fraction * unit.v_th
+    for current in steps:
+        u = unit.charged(state, current, {})
+        s, state = unit.step(state, current, {})
+        assert s.item() == float(u.item() > level if unit.fires == ">" else u.item() >= level)
+        if unit.order == "next_step" or not s.item():
+            assert torch.equal(state.v, u)

@@ -6,15 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric import Fabric
+from trainkit import recipe, tiny
 from two_processes import CASES, trained
 
-from spikeloom.base.errors import ConfigError, NumericalError, ShapeError
+from spikeloom.base.errors import ConfigError, NumericalError
+from spikeloom.rules.bptt import Bptt
 from spikeloom.train import checkpoint
 from spikeloom.train.processes import Team
+from spikeloom.train.setup import make_fabric, set_up
 
 HERE = Path(__file__).parent
 LONG = """
@@ -68,10 +73,6 @@ def test_weights_equal_those_of_one_process(in_two, name):
 
 
 def trained_from_nothing(name: str) -> dict[str, torch.Tensor]:
-    from trainkit import recipe, tiny
-
-    from spikeloom.train.setup import set_up
-
     return set_up(recipe(CASES[name]), tiny()).modules().state_dict()
 
 
@@ -95,25 +96,18 @@ class TestTeamOfOne:
 
 
 class TestTooMany:
-    def bench(self, changes, size):
-        from trainkit import recipe, tiny
+    @pytest.mark.parametrize(("batch", "size"), [(1, 2), (3, 4)])
+    def test_for_the_smallest_batch(self, monkeypatch, batch, size):
+        monkeypatch.setattr(Fabric, "world_size", property(lambda _: size))
+        one = recipe({"stages.0.batch": batch})
+        with pytest.raises(ConfigError, match=f"at most {batch} processes for batches of {batch}"):
+            set_up(one, tiny(), fabric=make_fabric(one, processes=1))
 
-        from spikeloom.train import setup
-
-        fabric = setup.make_fabric(recipe(changes), processes=1)
-        type(fabric).world_size = property(lambda _: size)
-        try:
-            return setup.set_up(recipe(changes), tiny(), fabric=fabric)
-        finally:
-            del type(fabric).world_size
-
-    def test_for_the_smallest_batch(self):
-        with pytest.raises(ConfigError, match="at most 1 processes for batches of 1, got 2"):
-            self.bench({"stages.0.batch": 1}, 2)
-
-    def test_for_the_norm(self):
-        with pytest.raises((ConfigError, ShapeError), match="devices: expected"):
-            self.bench({"stages.0.batch": 3, "net": 'c4{norm = "batch_step"} P f3'}, 4)
+    def test_for_a_rule_that_is_not_linear_in_the_batch(self, monkeypatch):
+        monkeypatch.setattr(Fabric, "world_size", property(lambda _: 2))
+        monkeypatch.setattr(Bptt, "facts", replace(Bptt.facts, linear_in_batch=False))
+        with pytest.raises(ConfigError, match="expected 1 process for rule 'bptt'"):
+            set_up(recipe(), tiny(), fabric=make_fabric(recipe(), processes=1))
 
 
 class TestWorkers:

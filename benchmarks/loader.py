@@ -1,0 +1,146 @@
+"""Is the loader ever the bottleneck? Its time per batch beside that of a training step.
+
+Usage: python benchmarks/loader.py [--rounds 40] [--batch 128] [--threads 1]
+
+CIFAR-10 from the cache of decoded pictures, in random order. Loading is gathering rows of the
+memory-mapped file, crop, flip and cutout, the move to the device, and scaling. Cold means that the
+operating system was asked to forget the file first. The consumers are small; the ReLU net is the
+hungriest a user can have. Loading and learning take turns in one process.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from spikeloom import load_data
+from spikeloom.base.seeding import SampleRng
+from spikeloom.data import Samples, Scaling
+from spikeloom.data.augment import Augment
+from spikeloom.data.cache import data_cache
+from spikeloom.meters.clock import time_interleaved
+from spikeloom.report.table import to_markdown
+from spikeloom.rules.ann import Ann
+from spikeloom.rules.bptt import Bptt
+from step_time import Step, Workload
+
+AUGMENT = Augment(crop=4, flip=True, cutout=8)
+MEAN, STD = (0.491, 0.482, 0.447), (0.245, 0.243, 0.260)  # given, so that nothing reads the file
+
+
+@dataclass
+class Loader:
+    """Hands out batches as a training loop would."""
+
+    samples: Samples
+    batch: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.order = torch.randperm(len(self.samples), generator=generator).split(self.batch)
+        self.turn = 0
+
+    def index(self) -> Tensor:
+        """Return the next batch's samples."""
+        self.turn = (self.turn + 1) % (len(self.order) - 1)
+        return self.order[self.turn]
+
+    def parts(self) -> dict[str, Callable[[], object]]:
+        """Return each part of the work alone, and the whole."""
+        rng = SampleRng(0, 0, self.index(), "train")
+        stored = self.samples.raw(rng.index)[0].to(self.device)
+        scaling = self.samples.scaling
+        return {
+            "gather": lambda: self.samples.raw(self.index()),
+            "draw": lambda: rng.stream_for("augment").numbers(5),
+            "augment (with draw)": lambda: AUGMENT.apply(stored, rng, scaling),
+            "scale": lambda: scaling.apply(stored, torch.float32),
+            "all": self,
+            "all but augment": lambda: self.samples.take(self.index()),
+        }
+
+    def __call__(self) -> Tensor:
+        """Load one batch."""
+        index = self.index()
+        x, _ = self.samples.raw(index)
+        rng = SampleRng(0, 0, index, "train")
+        x = AUGMENT.apply(x.to(self.device), rng, self.samples.scaling)
+        return self.samples.scaling.apply(x, torch.float32)
+
+
+def forget() -> None:
+    """Ask the operating system to drop the decoded pictures from its memory."""
+    for file in data_cache().glob("cifar10-*/pixels.npy"):
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def first_batches(batch: int, device: torch.device, count: int = 40) -> list[float]:
+    """Return the seconds of the first batches after `forget`."""
+    load_data("cifar10")  # decoded now at the latest
+    forget()
+    samples = load_data("cifar10").train
+    loader = Loader(Samples(samples.store, samples.y, SCALING, samples.rows), batch, device)
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        loader()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+SCALING = Scaling(255.0, MEAN, STD)
+
+
+def main() -> None:
+    """Print the parts of loading, then its share of a step."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(
+        f"torch {torch.__version__}, {device}, {args.threads} thread(s), CIFAR-10, batch "
+        f"{args.batch}, {args.rounds} rounds\n"
+    )
+    cold = first_batches(args.batch, device)
+    samples = load_data("cifar10").train
+    samples = Samples(samples.store, samples.y, SCALING, samples.rows)
+    samples.x.sum()  # warm from here on
+    loader = Loader(samples, args.batch, device)
+    times = time_interleaved(loader.parts(), args.rounds)
+    rows = [("loading a batch", "us", "images / s")]
+    rows += [
+        (name, f"{1e6 * one.median:.0f}", f"{args.batch / one.median:,.0f}")
+        for name, one in times.items()
+    ]
+    rows.append(("all, cold", f"{1e6 * median(cold):.0f}", f"{args.batch / median(cold):,.0f}"))
+    print(to_markdown(rows) + "\n")
+
+    steps = {}
+    for text in ("c16 P c32 P f10", "f400 f10", "f10"):
+        work = Workload(text, text, (3, 32, 32), 4, args.batch)
+        steps[f"`{text}`, ReLU"] = Step(work, Ann())
+        steps[f"`{text}`, BPTT, T = 4"] = Step(work, Bptt())
+    times = time_interleaved({"load": loader, **steps}, args.rounds)
+    load = times.pop("load").median
+    rows = [("training step", "ms", "images / s", "loading, % of both")]
+    for name, one in times.items():
+        share = load / (load + one.median)
+        speed = args.batch / one.median
+        rows.append((name, f"{1e3 * one.median:.2f}", f"{speed:,.0f}", f"{100 * share:.1f}"))
+    print(to_markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

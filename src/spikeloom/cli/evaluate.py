@@ -1,0 +1,215 @@
+"""``spikeloom evaluate``: a trained net on data, its accuracy after every number of steps."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.cli.runs import (
+    Device,
+    Json,
+    bar,
+    beside,
+    check_device,
+    headline,
+    plain_console,
+    print_note,
+    run_remark,
+    to_left,
+    watching,
+    write_result,
+)
+from spikeloom.cli.train import Set, changed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spikeloom.data import Splits
+    from spikeloom.train.over_time import OverTime
+
+PARTS = ("test", "validation", "train")
+
+MOST_ROWS = 12
+"""Numbers of steps shown where --steps asks for none in particular."""
+
+MOST_CLASSES = 16
+"""Classes up to which the whole confusion table is shown; beyond, the worst of them."""
+
+Record = dict[str, Any]
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    data: Annotated[str | None, typer.Option(help="Other data than the run's own.")] = None,
+    changes: Set = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Numbers of steps by comma, e.g. '1,2,4,8'.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    samples: Annotated[
+        int | None, typer.Option(help="Take this many, spread over the part.")
+    ] = None,
+    device: Device = None,
+    json: Json = None,
+) -> None:
+    """Evaluate a run: accuracy, loss and spikes after each number of steps, from one pass."""
+    check_device(device)
+    wanted = _parse_steps(steps)
+    if part not in PARTS:
+        raise ConfigError(f"--part: expected {', '.join(PARTS)}, got '{part}'; change it.")
+    if samples is not None and samples < 1:
+        raise ConfigError(f"--samples: expected 1 or more, got {samples}; change it.")
+    import torch
+
+    from spikeloom.train.opening import find_run, open_run
+    from spikeloom.train.over_time import reads_early, score_over_time
+
+    folder = find_run(run)
+    console = plain_console()
+    bench = open_run(folder, splits=_other_data(folder, data, changes), device=device)
+    console.print(headline(bench, folder, run_remark(folder)))
+    chosen = getattr(bench.splits, part)
+    count = min(samples or len(chosen), len(chosen))
+    rows = torch.arange(count) * len(chosen) // count
+    with watching() as progress:
+        scores = score_over_time(bench, chosen, part, steps=wanted, rows=rows, progress=progress)
+    record = {
+        "run": str(folder),
+        "data": bench.splits.name,
+        "part": part,
+        "trained_steps": bench.steps,
+    } | _record(scores, bench.splits)
+    of = "" if count == len(chosen) else f" of {len(chosen)}"
+    console.print(f"{part} part of {bench.splits.name}, {count}{of} samples, one pass\n")
+    console.print(_over_time(record, all_rows=wanted is not None))
+    if reads_early(bench, chosen, part):
+        print_note(
+            console,
+            f"note: encoder '{bench.recipe.encoder.name}' makes its code for T = {bench.steps}; "
+            "the rows above read its first t steps, which is no run with T = t.",
+        )
+    at = scores.at if bench.rule.facts.spiking else None
+    console.print("\n" + _by_class(record, at))
+    write_result(json, record, console)
+
+
+def _parse_steps(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        steps = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        steps = ()
+    if not steps or min(steps) < 1 or len(set(steps)) != len(steps):
+        raise ConfigError(
+            f"--steps: expected different numbers of 1 or more by comma, got '{text}'; write e.g. "
+            "1,2,4,8."
+        )
+    return steps
+
+
+def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "Splits | None":
+    """Load the data that --data and --set ask for; None where they ask for nothing.
+
+    Raises:
+        ConfigError: a change of something else than the data.
+    """
+    from spikeloom.data import load_data
+    from spikeloom.train.opening import open_recipe
+
+    for change in changes or []:
+        if not change.startswith("data."):
+            raise ConfigError(
+                f"--set: expected a change of the data, e.g. data.path=x.npz, got '{change}'; a "
+                "trained net keeps the rest of its recipe."
+            )
+    if name is None and not changes:
+        return None
+    own = open_recipe(folder).data
+    choice = {"name": own.name} | own.options if name in (None, own.name) else {"name": name}
+    choice = changed({"data": choice}, changes)["data"]
+    return load_data(choice.pop("name"), **choice)
+
+
+def _record(scores: "OverTime", splits: "Splits") -> Record:
+    return {
+        "samples": scores.samples,
+        "steps": list(scores.steps),
+        "accuracy": list(scores.accuracy),
+        "loss": list(scores.loss),
+        "spikes": list(scores.spikes),
+        "at": scores.at,
+        "classes": list(splits.labels) or None,
+        "per_class": _per_class(scores.confusion),
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def _per_class(confusion: "Tensor") -> list[float | None]:
+    """Return the share of right answers of each label; None for a label without samples."""
+    counts = confusion.sum(1).tolist()
+    right = confusion.diagonal().tolist()
+    return [good / count if count else None for good, count in zip(right, counts, strict=True)]
+
+
+def _over_time(record: Record, *, all_rows: bool) -> str:
+    """Lay out accuracy, loss and spikes after each number of steps."""
+    from spikeloom.report.table import to_text
+
+    count = len(record["steps"])
+    places = range(count)
+    if not all_rows and count > MOST_ROWS:
+        places = sorted({round(row * (count - 1) / (MOST_ROWS - 1)) for row in range(MOST_ROWS)})
+    rows = [["t", "accuracy %", "loss", "spikes"]]
+    bars = [""]
+    for row in places:
+        t, share = record["steps"][row], record["accuracy"][row]
+        spikes = f"{record['spikes'][row]:,.0f}" if record["spikes"][-1] else "-"
+        rows.append([str(t), f"{100 * share:.2f}", f"{record['loss'][row]:.4f}", spikes])
+        mark = "  the run's T" if t == record["trained_steps"] and count > 1 else ""
+        bars.append("  " + bar(share) + mark)
+    return beside(to_text(to_left(rows, (0,))), bars)
+
+
+def _by_class(record: Record, at: int | None) -> str:
+    """Lay out how often each class was recognised, and what it was taken for."""
+    from spikeloom.report.table import to_text
+
+    confusion, shares = record["confusion"], record["per_class"]
+    names = _names(record)
+    whole = len(names) <= MOST_CLASSES
+    when = "" if at is None else f" after {at} step{'s' if at > 1 else ''}"
+    heads = [str(one) for one in range(len(names))] if whole else ["taken for"]
+    rows = [["label", "samples", "right %", *heads]]
+    order = range(len(names))
+    if not whole:
+        order = sorted(order, key=lambda one: 2.0 if shares[one] is None else shares[one])
+        order = order[:MOST_CLASSES]
+    for label in order:
+        counts = confusion[label]
+        share = shares[label]
+        cells = [str(one) if one else "." for one in counts] if whole else [_wrong(counts, label)]
+        rows.append(
+            [
+                names[label],
+                str(sum(counts)),
+                "-" if share is None else f"{100 * share:.2f}",
+                *cells,
+            ]
+        )
+    title = f"answers{when}, one row per label"
+    title += ", one column per answer" if whole else f", the {MOST_CLASSES} worst of {len(names)}"
+    return f"{title}\n{to_text(to_left(rows, () if whole else (3,)))}"
+
+
+def _names(record: Record) -> list[str]:
+    labels = record["classes"] or [""] * len(record["confusion"])
+    return [f"{number} {label}".strip() for number, label in enumerate(labels)]
+
+
+def _wrong(counts: list[int], label: int) -> str:
+    """Name the three most frequent wrong answers."""
+    wrong = [one for one in range(len(counts)) if one != label and counts[one]]
+    wrong.sort(key=lambda one: -counts[one])
+    return ", ".join(f"{one} ({counts[one]})" for one in wrong[:3]) or "-"

@@ -1,0 +1,205 @@
+"""``spikeloom predict``: a user's own files through a trained net, the answer forming over t."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spikeloom.base.errors import ConfigError, DataError, SpikeloomError
+from spikeloom.cli.runs import (
+    Device,
+    Json,
+    bar,
+    beside,
+    check_device,
+    headline,
+    plain_console,
+    run_remark,
+    to_left,
+    watching,
+    write_result,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spikeloom.train.files import Given
+    from spikeloom.train.opening import Inputs
+    from spikeloom.train.setup import Workbench
+
+MOST_ROWS = 40
+"""Samples of one file that are printed; all are in the JSON."""
+
+LEFT = ("answer", "next", "over t", "final")
+"""Columns of text."""
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+Record = dict[str, Any]
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="Images, or arrays in .npy or .npz.")
+    ],
+    top: Annotated[int, typer.Option(help="How many answers to name.")] = 3,
+    over_time: Annotated[bool, typer.Option(help="Print the answer after every step.")] = False,
+    invert: Annotated[
+        bool, typer.Option(help="Turn light into dark, e.g. black ink on white paper.")
+    ] = False,
+    device: Device = None,
+    json: Json = None,
+) -> None:
+    """Predict the class of files with a trained net.
+
+    Files that cannot be read are named; the others are predicted, and the exit code is 1.
+    """
+    check_device(device)
+    if top < 1:
+        raise ConfigError(f"--top: expected 1 or more, got {top}; change it.")
+    from spikeloom.train.opening import find_run, open_inputs, open_run
+
+    folder = find_run(run)
+    console = plain_console()
+    bench = open_run(folder, data=False, device=device)
+    inputs = open_inputs(folder, bench.recipe)
+    rows: list[Record] = []
+    faults: list[str] = []
+    with watching() as progress:
+        progress.phase("predict", len(files), "files")
+        for path in files:
+            try:
+                rows += _predicted(bench, inputs, path, invert=invert)
+            except SpikeloomError as error:
+                faults.append(str(error))
+            progress.advance(1)
+        progress.close()
+    names = [f"{number} {label}" for number, label in enumerate(inputs.labels)]
+    show = _Show(names or [str(number) for number in range(inputs.classes)], top)
+    if rows:
+        console.print(headline(bench, folder, run_remark(folder)) + "\n")
+        console.print(show.table(rows))
+        if over_time:
+            console.print("\n" + show.course(rows))
+    for fault in faults[:-1] if not rows else faults:
+        typer.secho(f"error: {' '.join(fault.split())}", fg="red", err=True)
+    if rows:
+        labels = list(inputs.labels) or None
+        write_result(json, {"run": str(folder), "classes": labels, "predictions": rows}, console)
+    if faults and not rows:
+        raise DataError(faults[-1])
+    if faults:
+        raise typer.Exit(1)
+
+
+def _predicted(
+    bench: "Workbench", inputs: "Inputs", path: Path, *, invert: bool
+) -> Iterator[Record]:
+    """Return one record per sample of a file."""
+    from spikeloom.train.files import read_file
+    from spikeloom.train.over_time import predict_over_time
+
+    given = read_file(path, inputs, invert=invert)
+    probabilities, spikes = predict_over_time(bench, given.samples)
+    return (
+        _sample(given, row, probabilities[row], spikes[row]) for row in range(len(probabilities))
+    )
+
+
+def _sample(given: "Given", row: int, probabilities: "Tensor", spikes: "Tensor") -> Record:
+    from spikeloom.train.over_time import settled
+
+    tops = probabilities.argmax(1).tolist()
+    return {
+        "file": str(given.path),
+        "row": None if given.single else row,
+        "notes": list(given.notes),
+        "answer": tops[-1],
+        "probability": float(probabilities[-1, tops[-1]]),
+        "final_from": settled(tops) + 1,
+        "answers": tops,
+        "probabilities": probabilities.tolist(),
+        "spikes": spikes.tolist(),
+    }
+
+
+@dataclass(frozen=True)
+class _Show:
+    """How answers are printed.
+
+    Args:
+        names: of the classes.
+        top: how many answers are named.
+    """
+
+    names: list[str]
+    top: int
+
+    def table(self, rows: list[Record]) -> str:
+        """Lay out one line per sample."""
+        from spikeloom.report.table import to_text
+
+        timed = len(rows[0]["answers"]) > 1
+        cells = [self._head(timed)]
+        shown: dict[str, int] = {}
+        lines: dict[str, str] = {}
+        for row in rows:
+            shown[row["file"]] = shown.get(row["file"], 0) + 1
+            if shown[row["file"]] <= MOST_ROWS:
+                cells.append(self._line(row, timed))
+            for note in row["notes"]:
+                lines[f"{row['file']}: {note}"] = ""
+        text = to_text(to_left(cells, [cells[0].index(one) for one in LEFT if one in cells[0]]))
+        hidden = [
+            f"{file}: {count - MOST_ROWS} more samples, see --json"
+            for file, count in shown.items()
+            if count > MOST_ROWS
+        ]
+        return "\n".join([text, *([""] if lines or hidden else []), *hidden, *lines])
+
+    def course(self, rows: list[Record]) -> str:
+        """Lay out the answer after every step, one block per sample."""
+        from spikeloom.report.table import to_text
+
+        blocks = []
+        for row in rows[:MOST_ROWS]:
+            cells, bars = [("t", "answer", "%", "spikes")], [""]
+            for t, answer in enumerate(row["answers"]):
+                share = row["probabilities"][t][answer]
+                spikes = f"{row['spikes'][t]:,}"
+                cells.append((str(t + 1), self.names[answer], f"{100 * share:.1f}", spikes))
+                bars.append("  " + bar(share))
+            blocks.append(f"{_label(row)}\n{beside(to_text(to_left(cells, (1,))), bars)}")
+        return "\n\n".join(blocks)
+
+    def _head(self, timed: bool) -> list[str]:
+        others = ["next"] if self.top > 1 else []
+        return ["file", "answer", "%", *others, *(["over t", "final"] if timed else []), "spikes"]
+
+    def _line(self, row: Record, timed: bool) -> list[str]:
+        last = row["probabilities"][-1]
+        order = sorted(range(len(last)), key=lambda one: -last[one])
+        order.remove(row["answer"])
+        line = [_label(row), self.names[row["answer"]], f"{100 * row['probability']:.1f}"]
+        if self.top > 1:
+            others = order[: self.top - 1]
+            line.append(", ".join(f"{self.names[one]} {100 * last[one]:.1f}" for one in others))
+        if timed:
+            line += [self._forming(row), f"from t = {row['final_from']}"]
+        return [*line, f"{row['spikes'][-1]:,}" if row["spikes"][-1] else "-"]
+
+    def _forming(self, row: Record) -> str:
+        """Draw the probability of each step's answer, and name the answers as they change."""
+        answers = row["answers"]
+        shares = [row["probabilities"][t][answer] for t, answer in enumerate(answers)]
+        sparks = "".join(SPARKS[min(7, int(share * 8))] for share in shares)
+        turns = [one for t, one in enumerate(answers) if t == 0 or answers[t - 1] != one]
+        path = " → ".join(map(str, turns[-3:]))
+        return f"{sparks} {'… → ' if len(turns) > 3 else ''}{path}"
+
+
+def _label(row: Record) -> str:
+    return row["file"] if row["row"] is None else f"{row['file']}[{row['row']}]"

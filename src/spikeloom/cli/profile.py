@@ -1,0 +1,95 @@
+"""``spikeloom profile``: what one net costs, layer by layer and pass by pass."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.cli.runs import (
+    Device,
+    Json,
+    check_device,
+    headline,
+    plain_console,
+    print_note,
+    run_remark,
+    to_left,
+    watching,
+    write_result,
+)
+
+if TYPE_CHECKING:
+    from spikeloom.train.progress import Progress
+    from spikeloom.train.setup import Workbench
+
+UNTRAINED = "; untrained weights: rates are those of the initial net"
+
+
+def profile(
+    what: Annotated[Path, typer.Argument(metavar="RUN|RECIPE", help="Run folder or recipe file.")],
+    samples: Annotated[int, typer.Option(help="Test samples the meters watch.")] = 1000,
+    device: Device = None,
+    json: Json = None,
+) -> None:
+    """Count parameters, spikes, operations and energy of a net, per layer and pass."""
+    check_device(device)
+    if samples < 1:
+        raise ConfigError(f"--samples: expected 1 or more, got {samples}; change it.")
+    from spikeloom.report.layers import LAYER_NOTE, layer_rows, summary_rows, training_line
+    from spikeloom.report.table import to_text
+    from spikeloom.train.opening import find_run
+
+    console = plain_console()
+    trained = what.is_dir() or not what.exists()
+    folder = find_run(what) if trained else what
+    bench = _open(folder, trained=trained, device=device)
+    remark = run_remark(folder) if trained else UNTRAINED
+    console.print(headline(bench, folder, remark))
+    with watching() as progress:
+        costs, refusal = _measure(bench, samples, progress)
+        progress.close()
+    spiking = bench.rule.facts.spiking
+    console.print(f"means over {costs['metered_samples']} test samples, ± standard error\n")
+    console.print(to_text(to_left(summary_rows(costs, spiking=spiking), (2,))))
+    console.print()
+    console.print(to_text(to_left(layer_rows(costs), (1, 2))))
+    console.print()
+    console.print(training_line(costs) if not refusal else f"training refused: {refusal}")
+    print_note(console, LAYER_NOTE)
+    record = {
+        "name": bench.recipe.name,
+        "trained": trained,
+        "data": bench.splits.name,
+        "rule": bench.stage.rule.name,
+        "steps": bench.steps,
+        "costs": costs,
+    }
+    write_result(json, record, console)
+
+
+def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":
+    """Open a run, or build the net of a recipe."""
+    from spikeloom.train.opening import open_run
+    from spikeloom.train.recipe import read_recipe
+    from spikeloom.train.setup import set_up
+
+    if trained:
+        return open_run(path, device=device)
+    recipe = read_recipe(path)
+    if device is not None:
+        recipe = recipe.model_copy(update={"device": device})
+    return set_up(recipe, prepared=False)
+
+
+def _measure(bench: "Workbench", samples: int, progress: "Progress") -> tuple[dict[str, Any], str]:
+    """Return the cost record, and why the rule refuses the net where it does."""
+    from spikeloom.train.costs import measure_costs
+    from spikeloom.train.setup import prepare
+
+    try:
+        prepare(bench)
+        return measure_costs(bench, samples=samples, progress=progress), ""
+    except UnsupportedNet as error:
+        costs = measure_costs(bench, samples=samples, training=False, progress=progress)
+        return costs, str(error)

@@ -1,0 +1,307 @@
+"""What the figures show, as plain numbers; the page's script only draws them."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean, median, stdev
+from typing import Any
+
+from spikeloom.report.entries import Entry, Record
+from spikeloom.report.pick import pareto
+
+DIGITS = 5
+"""Significant digits of what is drawn."""
+
+SAMPLE_BUDGET = 6_000_000
+"""Characters that all sample traces together may take in the page."""
+
+_TELLS = 6
+"""Decimals of a percentage that can tell two means apart; beyond is rounding."""
+
+_CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One cost that accuracy is held against.
+
+    Args:
+        key: its name in the page.
+        letter: its mark in the table; empty for costs without a column of fronts.
+        title: with the unit.
+        read: takes it from a run's record; None where that lacks it.
+        spiking: whether only spiking nets have it.
+    """
+
+    key: str
+    letter: str
+    title: str
+    read: Callable[[Record], float | None]
+    spiking: bool = False
+
+
+def _latency(run: Record) -> float | None:
+    inference = run["costs"].get("inference")
+    return None if inference is None else inference["ms_per_sample"]
+
+
+COSTS = (
+    Cost(
+        "strict",
+        "E",
+        "energy, strict (µJ per inference)",
+        lambda run: run["costs"]["energy"]["strict_fp32"]["net"] / 1e6,
+    ),
+    Cost(
+        "memory",
+        "M",
+        "training memory (MB, peak of one batch)",
+        lambda run: run["costs"]["training"]["peak_bytes"] / 1e6,
+    ),
+    Cost("seconds", "t", "training time (s)", lambda run: run["train_seconds"]),
+    Cost(
+        "paper",
+        "",
+        "energy, paper (µJ per inference)",
+        lambda run: run["costs"]["energy"]["paper_int32"]["net"] / 1e6,
+    ),
+    Cost("spikes", "", "spikes per inference", lambda run: run["costs"]["spikes"]["mean"], True),
+    Cost("latency", "", "latency (ms per image)", _latency),
+)
+
+
+def accuracies(entry: Entry) -> list[float]:
+    """Return the test accuracy of every finished run, in percent."""
+    return [100 * run["test_accuracy"] for run in entry.runs]
+
+
+def cost_of(entry: Entry, cost: Cost) -> float | None:
+    """Return the mean over the runs; None where the entry has no such cost."""
+    if not entry.runs or (cost.spiking and not entry.spiking):
+        return None
+    values = [value for run in entry.runs if (value := cost.read(run)) is not None]
+    return mean(values) if len(values) == len(entry.runs) else None
+
+
+def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
+    """Return the Pareto fronts of accuracy against a cost, one per data set.
+
+    An entry is on the front if no other on the same data is at least as accurate and at least as
+    cheap, and better in one of the two. Controls and entries with failed runs take no part.
+
+    Returns:
+        For each data set the numbers of the entries, from the cheapest.
+    """
+    fields: dict[str, list[int]] = {}
+    prices: dict[int, float] = {}
+    for number, entry in enumerate(entries):
+        price = cost_of(entry, cost)
+        if price is not None and entry.competes:
+            prices[number] = price
+            fields.setdefault(entry.data, []).append(number)
+    fronts = []
+    for field in fields.values():
+        places = [(round(mean(accuracies(entries[one])), _TELLS), prices[one]) for one in field]
+        kept = [field[place] for place in pareto(places)]
+        fronts.append(sorted(kept, key=lambda one: (prices[one], one)))
+    return fronts
+
+
+def figure_data(entries: Sequence[Entry]) -> Record:
+    """Return everything the page's script draws, ready for JSON."""
+    shared = _shared_samples(entries)
+    data = {
+        "entries": [
+            {
+                "label": entry.label,
+                "control": entry.control,
+                "rival": not entry.control and entry.error is None,
+                "state": entry.state,
+                "spiking": entry.spiking,
+                "data": entry.data,
+                "drawn": entry.drawn,
+                "words": _words(entry),
+            }
+            for entry in entries
+        ],
+        "curves": [_curve(entry) for entry in entries],
+        "points": [_point(entry) for entry in entries],
+        "floor": _floor(entries),
+        "costs": [
+            {"key": cost.key, "title": cost.title, "fronts": front(entries, cost)}
+            for cost in COSTS
+            if any(cost_of(entry, cost) is not None for entry in entries)
+        ],
+        "rates": _rates(entries),
+        "steps": [_steps(entry) for entry in entries],
+    }
+    return _rounded(data) | {
+        "samples": [
+            None if entry.samples is None else _samples(entry.samples, shared) for entry in entries
+        ]
+    }
+
+
+def _words(entry: Entry) -> str:
+    """Return what the filter looks for."""
+    run = entry.runs[0] if entry.runs else {}
+    parts = (entry.label, entry.state, entry.data, entry.block, run.get("rule"), run.get("net"))
+    control = "control" if entry.control else ""
+    return " ".join(part for part in (*parts, control) if part)
+
+
+def _band(rows: Sequence[Sequence[float]]) -> Record:
+    """Return mean, smallest and largest at every place; rows may differ in length."""
+    columns = [
+        [row[place] for row in rows if place < len(row)] for place in range(max(map(len, rows)))
+    ]
+    return {
+        "mean": [mean(column) for column in columns],
+        "low": [min(column) for column in columns],
+        "high": [max(column) for column in columns],
+    }
+
+
+def _curve(entry: Entry) -> Record | None:
+    """Return an entry's epochs as bands over its seeds."""
+    unfinished = [list(one.curve) for one in entry.unfinished]
+    curves = [curve for curve in [*(run["curve"] for run in entry.runs), *unfinished] if curve]
+    if not curves:
+        return None
+    bands = {
+        key: _band([[epoch[key] for epoch in curve] for curve in curves])
+        for key in _CURVES
+        if all(key in epoch and epoch[key] is not None for curve in curves for epoch in curve)
+    }
+    longest = max(curves, key=len)
+    seconds = []
+    for curve in curves:
+        total = 0.0
+        seconds.append([total := total + epoch.get("seconds", 0.0) for epoch in curve])
+    stages = [
+        [place, epoch.get("rule", "")]
+        for place, epoch in enumerate(longest)
+        if place == 0 or epoch.get("stage", 0) != longest[place - 1].get("stage", 0)
+    ]
+    return bands | {
+        "seconds": _band(seconds)["mean"],
+        "seeds": len(curves),
+        "stages": stages if len(stages) > 1 else [],
+        "planned": max((one.planned for one in entry.unfinished), default=0),
+    }
+
+
+def _point(entry: Entry) -> Record | None:
+    """Return an entry's accuracy with its costs."""
+    if not entry.runs:
+        return None
+    values = accuracies(entry)
+    return {
+        "accuracy": mean(values),
+        "spread": stdev(values) if len(values) > 1 else 0.0,
+        "seeds": len(values),
+        **{cost.key: cost_of(entry, cost) for cost in COSTS},
+    }
+
+
+def _floor(entries: Sequence[Entry]) -> float:
+    """Return where the axis of accuracy begins, so that one bad entry does not flatten the rest.
+
+    Whatever lies below is named under the figure.
+    """
+    rivals = [one for one in entries if one.competes]
+    values = [mean(accuracies(one)) for one in rivals or entries if one.runs]
+    if not values:
+        return 0.0
+    best = max(values)
+    least = best - 3 * (best - median(values)) - 3
+    spread = max((stdev(rows) for one in rivals if len(rows := accuracies(one)) > 1), default=0.0)
+    low = min(value for value in values if value >= least) - spread
+    return max(0.0, low - 0.1 * (best - low) - 0.2)
+
+
+def _rates(entries: Sequence[Entry]) -> Record:
+    """Return firing rates per entry, layer and pass, with what is wrong with a layer."""
+    sites: dict[str, str] = {}
+    rows = []
+    for number, entry in enumerate(entries):
+        if not entry.spiking:
+            continue
+        verdicts = _verdicts(entry)
+        cells = {}
+        for layer in _spiking_layers(entry.runs[0]):
+            name = layer["site"]
+            sites.setdefault(name, layer.get("kind", ""))
+            rates = [
+                one["rate_per_step"]
+                for run in entry.runs
+                for one in _spiking_layers(run)
+                if one["site"] == name
+            ]
+            cells[name] = {
+                "rate": mean(rates),
+                "low": min(rates),
+                "high": max(rates),
+                "neurons": layer.get("neurons", 0),
+                "verdict": "dead" if max(rates) == 0 else verdicts.get(name, ""),
+            }
+        if cells:
+            rows.append({"entry": number, "cells": cells})
+    ordered = sorted(sites, key=_site_order)
+    return {"sites": [{"name": name, "kind": sites[name]} for name in ordered], "rows": rows}
+
+
+def _spiking_layers(run: Record) -> list[Record]:
+    layers = run["costs"].get("layers", [])
+    return [layer for layer in layers if layer.get("rate_per_step") is not None]
+
+
+def _verdicts(entry: Entry) -> dict[str, str]:
+    """Return the last word on each site's health; a bad one of any seed stands."""
+    verdicts: dict[str, str] = {}
+    for run in entry.runs:
+        latest: dict[str, str] = {}
+        for epoch in run["curve"]:
+            for site in epoch.get("health") or []:
+                latest[site["site"]] = site["verdict"]
+        verdicts |= {site: verdict for site, verdict in latest.items() if verdict != "ok"}
+    return verdicts
+
+
+def _site_order(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Order "2.0.1" before "10.0.0", and names without numbers last."""
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in name.split("."))
+
+
+def _steps(entry: Entry) -> Record | None:
+    """Return test accuracy in percent after 1..T steps of one pass."""
+    rows = [run["accuracy_by_step"] for run in entry.runs if run.get("accuracy_by_step")]
+    if not rows:
+        return None
+    return _band([[100 * value for value in row] for row in rows])
+
+
+def _shared_samples(entries: Sequence[Entry]) -> int:
+    """Return how many samples of every entry fit into the budget; one always does."""
+    first = [one.samples["samples"][:1] for one in entries if one.samples is not None]
+    size = sum(len(json.dumps(_rounded(samples))) for samples in first)
+    return max(1, SAMPLE_BUDGET // max(size, 1))
+
+
+def _samples(record: Record, most: int) -> Record:
+    return {
+        "steps": record["steps"],
+        "classes": record.get("classes"),
+        "samples": _rounded(record["samples"][:most]),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Round every number to the digits that can be seen."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(part) for part in value]
+    return value

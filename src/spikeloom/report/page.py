@@ -1,0 +1,283 @@
+"""The page: one HTML file that needs neither network nor server."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from spikeloom.report import sections
+from spikeloom.report.entries import Entry, Record
+from spikeloom.report.figures import figure_data
+from spikeloom.report.records import read_entries
+from spikeloom.report.scores import score_table
+from spikeloom.report.table import FRONT, NOTE
+from spikeloom.train import checkpoint
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading; one without content is left out."""
+
+    name: str
+    title: str
+    html: str
+    short: str = ""
+
+    def __str__(self) -> str:
+        if not self.html:
+            return ""
+        return f'<section id="{self.name}"><h2>{self.title}</h2>{self.html}</section>'
+
+    def link(self) -> str:
+        """Return its place in the bar."""
+        return f'<a href="#{self.name}">{self.short or self.title}</a>'
+
+
+def write_page(folders: Sequence[Path], out: Path) -> Path:
+    """Read run and comparison folders and write their report.
+
+    Args:
+        folders: run folders, comparison folders, or folders of either.
+        out: the HTML file; replaced whole or not at all.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: a folder without records, or a file that cannot be written.
+        DataError: a record that is damaged, foreign, or of a newer format.
+    """
+    return write_entries(read_entries(folders), out)
+
+
+def write_entries(entries: Sequence[Entry], out: Path) -> Path:
+    """Write the report of entries that are already read."""
+    checkpoint.write_bytes(out, render(entries).encode())
+    return out
+
+
+def render(entries: Sequence[Entry]) -> str:
+    """Return the page as text.
+
+    Every text of a record is escaped. A policy inside the page lets nothing be loaded, and nothing
+    run but its own scripts, by their hashes.
+    """
+    drawn = figure_data(entries)
+    scripts = {"table": _asset("table.js"), "plotly": _plotly(), "charts": _asset("charts.js")}
+    above = [
+        Section("warnings", "Warnings", _warnings(entries)),
+        Section("scores", "Scores", _scores(entries)),
+    ]
+    figures = _figures(drawn)
+    below = [
+        Section("settings", "Settings", sections.settings(entries)),
+        Section("environment", "Environment", sections.environment(entries)),
+        Section("sources", "Sources", sections.sources(entries)),
+        Section("reading", "How to read this", _READING.format(note=_note()), "Reading"),
+    ]
+    links = [part.link() for part in (*above, *figures, *below) if part.html]
+    return Template(_asset("page.html")).substitute(
+        policy=_policy(scripts.values()),
+        title=escape(sections.title_of(entries)),
+        style=_asset("page.css"),
+        lede=sections.lede(entries),
+        nets=sections.nets(entries),
+        links="".join(links),
+        above="".join(map(str, above)),
+        figures="".join(map(str, figures)),
+        entries=_legend(entries),
+        below="".join(map(str, below)),
+        alone="hidden" if len(entries) == 1 else "",
+        data=embed(drawn),
+        **scripts,
+    )
+
+
+def embed(data: Record) -> str:
+    """Write JSON that cannot close the script element around it."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _scores(entries: Sequence[Entry]) -> str:
+    groups = "".join(
+        f'<label><input type="checkbox" checked data-group="{group}">{group}</label>'
+        for group in ("network", "inference cost", "training cost")
+    )
+    key = _KEY if sum(bool(entry.runs) for entry in entries) > 1 else ""
+    return (
+        f'<div class="tools script" role="group" aria-label="columns shown">{groups}</div>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="table of scores">'
+        f"{score_table(entries)}</div>{key}"
+    )
+
+
+def _warnings(entries: Sequence[Entry]) -> str:
+    lines = sections.warnings(entries)
+    return f'<ul class="warnings">{lines}</ul>' if lines else ""
+
+
+def _figures(drawn: Record) -> list[Section]:
+    """Return the sections of figures for which there is something to draw."""
+    there = {
+        "curves": any(drawn["curves"]),
+        "tradeoffs": sum(point is not None for point in drawn["points"]) > 1,
+        "rates": bool(drawn["rates"]["rows"]),
+        "steps": any(drawn["steps"]),
+        "samples": any(one and one["samples"] for one in drawn["samples"]),
+    }
+    return [
+        Section(name, title, f'{tools}{_plots(name, drawn)}<p class="fine">{text}</p>', short)
+        for name, (title, short, tools, text) in _FIGURES.items()
+        if there[name]
+    ]
+
+
+def _plots(name: str, drawn: Record) -> str:
+    """Return the places of a section's plots; the script fills those that come into view."""
+    if name == "curves":
+        charts = ["loss", "accuracy"]
+    elif name == "tradeoffs":
+        charts = [f"cost:{cost['key']}" for cost in drawn["costs"]]
+    elif name == "samples":
+        return _SAMPLES
+    else:
+        charts = [name]
+    places = "".join(f'<div class="plot" data-chart="{escape(chart)}"></div>' for chart in charts)
+    return f'<div class="plots {name}">{places}</div><p class="fine" data-note="{name}"></p>'
+
+
+def _legend(entries: Sequence[Entry]) -> str:
+    """List the entries once, with the mark each has in every figure."""
+    return "".join(
+        f'<li><button type="button" data-e="{number}" aria-pressed="false">'
+        f'<i class="swatch" data-e="{number}"></i><span>{escape(entry.label)}</span></button></li>'
+        for number, entry in enumerate(entries)
+        if entry.drawn
+    )
+
+
+def _note() -> str:
+    """Return the table's note; what the terminal marks with a sign has a letter here."""
+    return escape(NOTE).replace("uJ", "µJ").replace(FRONT.strip(), "Front E:")
+
+
+def _policy(scripts: Iterable[str]) -> str:
+    """Return a content security policy: own scripts by hash, own styles, nothing from outside."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'"
+        for one in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _asset(name: str) -> str:
+    return files("spikeloom.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    """Return plotly's script, as an HTML parser hands it on."""
+    from plotly.offline import get_plotlyjs
+
+    script = get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n")
+    assert "</script" not in script.lower()
+    return script
+
+
+_KEY = (
+    '<p class="fine">Bold: best of its column, controls and failed entries apart. Front: no other '
+    "entry is both more accurate and cheaper in <abbr>E</abbr> strict energy, <abbr>M</abbr> "
+    "training memory, <abbr>t</abbr> training time.</p>"
+)
+
+
+def _choice(name: str, *options: str) -> str:
+    """Return a row of buttons of which one is pressed, the first to begin with."""
+    buttons = "".join(
+        f'<button type="button" data-choice="{name}" data-value="{option}" '
+        f'aria-pressed="{"false" if number else "true"}">{option}</button>'
+        for number, option in enumerate(options)
+    )
+    return f'<span class="choice" role="group">{buttons}</span>'
+
+
+_FIGURES = {
+    "curves": (
+        "Learning curves",
+        "Curves",
+        '<div class="tools script">'
+        + _choice("part", "validation", "training")
+        + _choice("along", "epochs", "seconds")
+        + _choice("scale", "linear loss", "log loss")
+        + "</div>",
+        "Lines are means over seeds, bands reach from the lowest to the highest seed. Axes fit "
+        "what follows the first epochs; double-click to see everything, controls included. "
+        "Seconds are training alone, without validation.",
+    ),
+    "tradeoffs": (
+        "Accuracy against cost",
+        "Costs",
+        "",
+        "Test accuracy; bars are one standard deviation over seeds. The stepped line is the front: "
+        "no entry is above and left of it. Controls (hollow) and entries with failed runs take "
+        "no part. Energies are a model, "
+        "not a measurement.",
+    ),
+    "rates": (
+        "Firing rates",
+        "Rates",
+        "",
+        "Spikes per neuron and step on test images, mean over seeds. Sites are named "
+        "block.layer.pass; a repeated block has one column per pass. ✕ dead: hardly "
+        "a neuron fires, in the first epoch or at the end. ▲ saturated: many fire at every step. "
+        "Nets without spikes are left out.",
+    ),
+    "steps": (
+        "Accuracy against T",
+        "Steps",
+        "",
+        "Test accuracy of the prediction from the first t steps of one pass at full T; the net was "
+        "not trained for fewer steps. Dashed: nets without time.",
+    ),
+    "samples": (
+        "Samples",
+        "",
+        "",
+        "One test image on its way through the net. Probabilities are the softmax of the logits "
+        "from the first t steps. Rasters show some of the more active neurons of each layer; "
+        "potentials are those just before firing, the dashed line is the threshold.",
+    ),
+}
+
+_SAMPLES = (
+    '<div class="tools script"><label>entry <select id="sample-entry"></select></label>'
+    '<div id="thumbs" class="thumbs" role="group" aria-label="samples"></div></div>'
+    '<div class="sample"><div class="picture"><canvas id="picture" width="8" height="8" '
+    'role="img"></canvas><p id="verdict"></p></div><div class="plot" data-chart="forming"></div>'
+    '</div><div class="plot" data-chart="traces"></div>'
+)
+
+_READING = (
+    "<p>{note}</p>"
+    "<p>Accuracy comes from a test part that chose nothing: weights are selected on the "
+    "validation part, and the test part is used once. ± is the standard deviation over seeds; "
+    "one seed has none. Controls show what the task gives away: what stays within reach of a "
+    "control has learned little. A difference smaller than the spread over seeds is no "
+    "difference.</p>"
+    "<p>The front joins the entries that no other beats in accuracy and cost at once, by means "
+    "over seeds; entries closer than their spread may trade places. Ratios (EE) hold against the "
+    "ReLU net of the same spec, not against the best net of another kind.</p>"
+    "<p>Click a heading to sort, a name beside the figures to bring it forward. The filter takes "
+    "words that a label, rule or net contains. The page loads nothing: it can be mailed "
+    "and archived.</p>"
+)

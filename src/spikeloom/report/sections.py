@@ -1,0 +1,274 @@
+"""The written parts of the page: lede, warnings, settings, environment, sources."""
+
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from spikeloom.report.diagram import draw_net
+from spikeloom.report.entries import Entry
+from spikeloom.report.scores import highlights, unfinished_text
+from spikeloom.report.settings import compare_settings, environments
+
+_NETS_SHOWN = 3
+_NAMED, _LABELS = 4, 8
+"""How many names, how many labels a list gives before it counts the rest."""
+
+_SHORT = 28
+"""Characters of a setting that stays on one line."""
+
+_DOI = re.compile(r"(?:doi:\s*|https?://(?:dx\.)?doi\.org/)?(10\.\d{4,9}/[^\s\"'<>]+)", re.I)
+_ARXIV = re.compile(
+    r"(?:arxiv:\s*|https?://arxiv\.org/abs/)([\w.-]+/\d{7}|\d{4}\.\d{4,5})(?:v\d+)?", re.I
+)
+
+
+def title_of(entries: Sequence[Entry]) -> str:
+    """Return what the page is called."""
+    names = dict.fromkeys(one.origin or _named(one) for one in entries)
+    return _listed(names)
+
+
+def lede(entries: Sequence[Entry]) -> str:
+    """Say in a sentence what was compared on what, and in tiles what came out."""
+    rules = dict.fromkeys(_rules(run) for one in entries for run in one.runs)
+    data = dict.fromkeys(one.data for one in entries if one.data)
+    tests = {run.get("test_samples") for one in entries for run in one.runs} - {None}
+    controls = sum(one.control for one in entries)
+    runs = sum(len(one.runs) for one in entries)
+    parts = [_many(len(entries), "entry", "entries")] if len(entries) > 1 else ["A net"]
+    parts[0] += f" ({_many(controls, 'control')} among them)" if controls else ""
+    if rules:
+        parts.append(f"trained by {escape(_listed(rules))}")
+    if data:
+        parts.append(f"on <b>{escape(_listed(data))}</b>")
+    parts.append(f"in {_many(runs, 'finished run')}")
+    sentence = " ".join(parts) + "."
+    if len(tests) == 1:
+        who = "It" if runs == 1 else "Every run"
+        sentence += f" {who} was tested once, on {tests.pop():,} images no choice had seen."
+    found = highlights(entries)
+    tiles = "".join(
+        f"<div><dt>{escape(title)}</dt><dd><b>{escape(word)}</b><span>{escape(beside)}</span></dd>"
+        "</div>"
+        for title, word, beside in found
+    )
+    note = "Costs: the least within one percentage point of the highest accuracy."
+    compared = any(beside for _, _, beside in found)
+    return (
+        f'<p class="lede">{sentence}</p>'
+        + (f'<dl class="tiles">{tiles}</dl>' if tiles else "")
+        + (f'<p class="fine">{note}</p>' if compared else "")
+    )
+
+
+def _rules(run: dict) -> str:
+    """Name the rules of a run's stages, in order."""
+    stages = [stage["rule"] for stage in run.get("stages", [])]
+    return " → ".join(stages) if len(stages) > 1 else run["rule"]
+
+
+def nets(entries: Sequence[Entry]) -> str:
+    """Draw each network once, with the entries that train it.
+
+    A net and its ReLU twin are drawn as one, the spiking of the two.
+    """
+    drawn: dict[str, tuple[str, bool]] = {}
+    users: dict[str, list[str]] = {}
+    for entry in entries:
+        twins = {run["ann_net"]: run["net"] for run in entry.runs}
+        for twin, net in twins.items():
+            users.setdefault(twin, []).append(entry.label)
+            if twin not in drawn or (entry.spiking and not drawn[twin][1]):
+                drawn[twin] = (net, entry.spiking)
+    shown = [
+        f'<div class="netrow">{draw_net(net)}'
+        f'<p class="fine">{escape(_labelled(users[twin]))}</p></div>'
+        for twin, (net, _) in drawn.items()
+    ]
+    rest = shown[_NETS_SHOWN:]
+    folded = f"<details><summary>{len(rest)} more</summary>{''.join(rest)}</details>"
+    return "".join(shown[:_NETS_SHOWN]) + (folded if rest else "")
+
+
+def warnings(entries: Sequence[Entry]) -> str:
+    """List what went wrong or did not finish; empty where nothing did."""
+    lines: list[tuple[str, str, str]] = []
+    for entry in entries:
+        if entry.refusal is not None:
+            lines.append(("refused", entry.label, entry.refusal))
+        if entry.error is not None:
+            lines.append(("failed", entry.label, entry.error))
+        lines += [("unfinished", entry.label, text) for text in unfinished_text(entry)]
+        said: dict[str, list[int]] = {}
+        for run in entry.runs:
+            for text in _run_warnings(run):
+                said.setdefault(text, []).append(run["seed"])
+        for text, seeds in said.items():
+            where = f" ({len(seeds)} of {len(entry.runs)} seeds)" if len(entry.runs) > 1 else ""
+            lines.append(("warning", entry.label, text + where))
+    return "".join(
+        f'<li class="{kind}"><b>{kind}</b> <span>{escape(label)}</span> {escape(text)}</li>'
+        for kind, label, text in lines
+    )
+
+
+def _run_warnings(run: dict) -> list[str]:
+    """Return a run's warnings; those of its layers where it recorded no text."""
+    if "warnings" in run:
+        return run["warnings"]
+    return [
+        f"layer {site['site']} is {site['verdict']}."
+        for epoch in run["curve"][:1]
+        for site in epoch.get("health") or []
+        if site["verdict"] != "ok"
+    ]
+
+
+def settings(entries: Sequence[Entry]) -> str:
+    """Tabulate the settings that differ, and fold those that do not."""
+    found = compare_settings(entries)
+    if all(row is None for row in found.rows):
+        return "<p>The records hold no settings.</p>"
+    html = ""
+    if found.differing:
+        head = "".join(f'<th scope="col">{_breakable(path)}</th>' for path in found.differing)
+        body = "".join(
+            f'<tr data-e="{number}"><th scope="row" class="label">'
+            f'<i class="swatch" data-e="{number}"></i><span>{escape(entry.label)}</span></th>'
+            + "".join(map(_cell, row))
+            + "</tr>"
+            for number, (entry, row) in enumerate(zip(entries, found.rows, strict=True))
+            if row is not None
+        )
+        html += (
+            '<div class="scroll" tabindex="0" role="region" aria-label="settings that differ">'
+            f'<table class="settings"><thead><tr><th scope="col" class="label">entry</th>{head}'
+            f"</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+    if found.shared:
+        count = _many(len(found.shared), "setting")
+        title = f"{count} {'shared by all' if found.differing else 'of the recipe'}"
+        fold = "" if found.differing else " open"
+        html += f"<details{fold}><summary>{title}</summary>{_pairs(found.shared)}</details>"
+    return html
+
+
+def environment(entries: Sequence[Entry]) -> str:
+    """Tabulate what the runs ran on; empty where no record says."""
+    found = environments(entries)
+    pairs = {}
+    for key, values in found.items():
+        texts = [
+            value if len(values) == 1 else f"{value} ({_many(count, 'run')})"
+            for value, count in values.items()
+        ]
+        pairs[key] = ", ".join(texts)
+    return _pairs(pairs) if pairs else ""
+
+
+def sources(entries: Sequence[Entry]) -> str:
+    """List the publications behind the methods, with the entries that use each, and BibTeX."""
+    found: dict[str, tuple[dict, list[str]]] = {}
+    for entry in entries:
+        for run in entry.runs[:1]:
+            plain = [{"text": run["source"]}] if run.get("source") else []
+            for source in run.get("sources") or plain:
+                text = source.get("text") or _citation(source)
+                found.setdefault(text, (source, []))[1].append(entry.label)
+    if not found:
+        return ""
+    items = "".join(
+        f'<li>{_linked(text)} <span class="fine">{escape(_labelled(labels))}</span></li>'
+        for text, (_, labels) in found.items()
+    )
+    taken: set[str] = set()
+    books = [_bibtex(one, taken) for one, _ in found.values() if "title" in one]
+    bibtex = (
+        "<details><summary>BibTeX</summary>"
+        '<button type="button" class="copy" data-copy="bibtex">copy</button>'
+        f'<pre id="bibtex">{escape(chr(10).join(books))}</pre></details>'
+        if books
+        else ""
+    )
+    return f'<ol class="sources">{items}</ol>{bibtex}'
+
+
+def _citation(source: dict) -> str:
+    year = f" ({source['year']})" if source.get("year") else ""
+    parts = [f"{source['authors']}{year}", source["title"], source.get("venue", ""), _where(source)]
+    return ". ".join(part for part in parts if part)
+
+
+def _where(source: dict) -> str:
+    return source.get("where") or source.get("link") or ""
+
+
+def _linked(text: str) -> str:
+    """Escape a citation and link its DOI or arXiv number; nothing else becomes a link."""
+    for pattern, base in ((_DOI, "https://doi.org/"), (_ARXIV, "https://arxiv.org/abs/")):
+        match = pattern.search(text)
+        if match:
+            number = match[1].rstrip(".,;)")
+            link = f'<a href="{escape(base + number)}" rel="noreferrer">{escape(match[0])}</a>'
+            return escape(text[: match.start()]) + link + escape(text[match.end() :])
+    return escape(text)
+
+
+def _bibtex(source: dict, taken: set[str]) -> str:
+    """Write one entry; its key is the first author's name and the year."""
+    name = re.sub(r"[^a-z]", "", source["authors"].split()[0].lower()) if source["authors"] else ""
+    key = base = f"{name or 'source'}{source.get('year') or ''}"
+    while key in taken:
+        key = f"{base}{chr(ord('a') + len([one for one in taken if one.startswith(base)]))}"
+    taken.add(key)
+    fields = {
+        "author": source["authors"].replace(", ", " and ").replace(" & ", " and "),
+        "title": f"{{{source['title']}}}",
+        "journal": source.get("venue", ""),
+        "year": str(source.get("year") or ""),
+        "note": _where(source),
+    }
+    fields["author"] = fields["author"].replace(" et al.", " and others")
+    body = ",\n".join(f"  {field} = {{{value}}}" for field, value in fields.items() if value)
+    return f"@article{{{key},\n{body}\n}}"
+
+
+def _pairs(pairs: dict[str, str]) -> str:
+    rows = "".join(
+        f"<tr><th scope='row'>{_breakable(key)}</th><td>{escape(value)}</td></tr>"
+        for key, value in pairs.items()
+    )
+    return f'<table class="pairs"><tbody>{rows}</tbody></table>'
+
+
+def _cell(value: str) -> str:
+    short = ' class="short"' if len(value) <= _SHORT else ""
+    return f"<td{short}>{escape(value) or '–'}</td>"
+
+
+def _breakable(path: str) -> str:
+    """Let a dotted path break at its dots."""
+    return escape(path).replace(".", ".<wbr>")
+
+
+def _listed(names: Iterable[str], most: int = _NAMED, between: str = ", ") -> str:
+    """Name a few things and count the rest."""
+    found = list(names)
+    shown = between.join(found[:most])
+    rest = len(found) - most
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _labelled(labels: Iterable[str]) -> str:
+    """Name entries; labels may hold commas."""
+    return _listed(labels, _LABELS, "; ")
+
+
+def _many(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def _named(entry: Entry) -> str:
+    if entry.runs:
+        return entry.runs[0]["name"]
+    return entry.unfinished[0].name if entry.unfinished else entry.label

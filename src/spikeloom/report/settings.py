@@ -1,0 +1,74 @@
+"""Settings of the entries: what all share, and where they differ."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spikeloom.report.entries import Entry
+
+_NOT_COMPARED = ("name", "seed", "paper", "published")
+"""Parts of a recipe that change no result of an entry."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings by dotted path, as text.
+
+    Args:
+        shared: equal in every entry whose recipe is known.
+        differing: paths that are not equal everywhere.
+        rows: per entry, its value at each differing path; None without a recipe.
+    """
+
+    shared: dict[str, str]
+    differing: tuple[str, ...]
+    rows: tuple[tuple[str, ...] | None, ...]
+
+
+def compare_settings(entries: Sequence[Entry]) -> Settings:
+    """Split the settings of all entries into shared and differing ones."""
+    tables = [None if one.recipe is None else flatten(one.recipe) for one in entries]
+    known = [table for table in tables if table is not None]
+    paths = list(dict.fromkeys(path for table in known for path in table))
+    differing = tuple(path for path in paths if len({table.get(path) for table in known}) > 1)
+    return Settings(
+        {path: known[0][path] for path in paths if path not in differing},
+        differing,
+        tuple(
+            None if table is None else tuple(table.get(path, "") for path in differing)
+            for table in tables
+        ),
+    )
+
+
+def flatten(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Return a recipe's settings by dotted path; what is not set is left out."""
+    flat: dict[str, str] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, Mapping):
+            for key, part in value.items():
+                walk(part, f"{path}.{key}" if path else str(key))
+        elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+            for row, part in enumerate(value):
+                walk(part, f"{path}.{row}")
+        elif value is not None:
+            flat[path] = value if isinstance(value, str) else json.dumps(value)
+
+    walk({key: part for key, part in recipe.items() if key not in _NOT_COMPARED}, "")
+    return flat
+
+
+def environments(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
+    """Return, per key of the runs' environments, its values and how many runs have each."""
+    counts: dict[str, dict[str, int]] = {}
+    for entry in entries:
+        for run in entry.runs:
+            table = flatten(run.get("environment") or {})
+            if table and run.get("processes", 1) > 1:
+                table["processes"] = str(run["processes"])
+            for key, value in table.items():
+                values = counts.setdefault(key, {})
+                values[value] = values.get(value, 0) + 1
+    return counts

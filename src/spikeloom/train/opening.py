@@ -1,0 +1,355 @@
+"""Opening a run folder: net and head with the weights it kept, running nothing from its files."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.data import Samples, Scaling, Splits, load_data
+from spikeloom.train import checkpoint
+from spikeloom.train.recipe import Recipe, build_recipe
+from spikeloom.train.setup import Workbench, set_up
+from spikeloom.train.tables import Strict, build_model
+
+LARGEST_RECORD = 64 * 2**20
+"""Bytes of a JSON file that is still read; a record of thousands of epochs has a few million."""
+
+LARGEST_SAMPLE = 2**26
+"""Values of one sample that a run folder may ask for."""
+
+DEPTH = 3
+"""How many folders below the one named a run is looked for: comparison, entry, seed."""
+
+
+class StoredScaling(Strict):
+    """`Scaling` on disk."""
+
+    peak: Annotated[float, Field(gt=0)] = 1.0
+    mean: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    std: Annotated[tuple[float, ...], Field(strict=False)] = ()
+
+
+class Inputs(Strict):
+    """What a net was trained on, as far as a prediction needs it: the content of inputs.json.
+
+    Args:
+        format: version of the run folder.
+        data: name of the set.
+        in_shape: shape of one sample as stored.
+        classes: K.
+        labels: names of the classes; empty where unknown.
+        stored: whether samples are stored as bytes or as floats.
+        scaling: how stored values became network input.
+    """
+
+    format: int
+    data: str
+    in_shape: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1, max_length=8)
+    ]
+    classes: Annotated[int, Field(ge=2, le=10**6)]
+    labels: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    stored: Literal["uint8", "float"] = "float"
+    scaling: StoredScaling = StoredScaling()
+
+    def build_scaling(self) -> Scaling:
+        """Return the scaling as the data room knows it."""
+        return Scaling(self.scaling.peak, self.scaling.mean, self.scaling.std)
+
+    def stand_in(self) -> Splits:
+        """Return splits of the same kind that hold two black samples each."""
+        kind = torch.uint8 if self.stored == "uint8" else torch.float32
+        x = torch.zeros((1,) * (1 + len(self.in_shape)), dtype=kind).expand(2, *self.in_shape)
+        samples = Samples(x, torch.zeros(2, dtype=torch.int64), self.build_scaling())
+        return Splits(self.data, self.classes, samples, samples, samples, self.labels)
+
+
+def describe_inputs(splits: Splits) -> dict[str, Any]:
+    """Return the content of inputs.json: what lets a run be opened without its data."""
+    scaling = splits.scaling
+    return {
+        "format": checkpoint.FORMAT,
+        "data": splits.name,
+        "in_shape": list(splits.shape),
+        "classes": splits.classes,
+        "labels": list(splits.labels),
+        "stored": "float" if splits.train.x.is_floating_point() else "uint8",
+        "scaling": {
+            "peak": scaling.peak,
+            "mean": list(scaling.mean),
+            "std": list(scaling.std),
+        },
+    }
+
+
+def find_run(path: Path) -> Path:
+    """Return the run folder that a path names: itself, or the only one below it.
+
+    Raises:
+        DataError: there is none, or more than one; the message lists them.
+    """
+    if (path / "recipe.json").is_file():
+        return path
+    if not path.is_dir():
+        came = "a file" if path.exists() else "none"
+        raise DataError(f"{path}: expected a run folder, got {came}; name the folder.")
+    runs = sorted(_runs_below(path))
+    if len(runs) == 1:
+        return runs[0]
+    if not runs:
+        raise DataError(
+            f"{path}: expected a run folder, found no recipe.json there or below; name the folder "
+            "that `spikeloom train` wrote."
+        )
+    shown = ", ".join(str(one) for one in runs[:6])
+    more = f" and {len(runs) - 6} more" if len(runs) > 6 else ""
+    raise DataError(f"{path}: expected one run, found {len(runs)}: {shown}{more}; name one.")
+
+
+def open_record(folder: Path) -> dict[str, Any]:
+    """Read result.json.
+
+    Raises:
+        DataError: the run is not finished, or the file is damaged or of a newer library.
+    """
+    path = folder / "result.json"
+    if not path.exists():
+        raise DataError(
+            f"{path}: expected the record of a finished run, found none; finish the run first."
+        )
+    return _read_record(path)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a folder has ended."""
+    return (folder / "result.json").is_file()
+
+
+def open_recipe(folder: Path) -> Recipe:
+    """Read and check recipe.json.
+
+    Raises:
+        DataError: the file is missing, damaged, or of a newer library.
+        ConfigError: a value in it is not known here, with its path.
+    """
+    for name in ("result.json", "inputs.json"):  # a newer recipe may have keys unknown here
+        if (folder / name).exists():
+            _read_record(folder / name)
+    path = folder / "recipe.json"
+    table = _read_record(path, versioned=False)
+    try:
+        return build_recipe(table, str(path))
+    except RecursionError:
+        raise DataError(
+            f"{path}: expected a recipe, got one nested too deep; copy it again."
+        ) from None
+
+
+def open_inputs(folder: Path, recipe: Recipe | None = None) -> Inputs:
+    """Return what the run was trained on, from inputs.json or else from the data itself.
+
+    Raises:
+        DataError: neither is there, or the file is damaged.
+    """
+    path = folder / "inputs.json"
+    if not path.exists():
+        recipe = recipe or open_recipe(folder)
+        splits = load_data(recipe.data.name, **recipe.data.options)
+        return Inputs.model_validate(describe_inputs(splits))
+    try:
+        inputs = build_model(Inputs, _read_record(path), str(path))
+        inputs.build_scaling()
+    except ConfigError as error:
+        raise DataError(str(error)) from None
+    if prod(inputs.in_shape) > LARGEST_SAMPLE:
+        raise DataError(
+            f"{path}: expected samples of {LARGEST_SAMPLE} values at most, got "
+            f"{list(inputs.in_shape)}; copy the run again."
+        )
+    return inputs
+
+
+def fit_data(splits: Splits, inputs: Inputs) -> Splits:
+    """Return data as a trained net takes it: of its shape and classes, normalised as in training.
+
+    The peak stays the data's own, since it says what its stored values mean.
+
+    Raises:
+        DataError: samples of another shape or another number of classes.
+    """
+    if splits.shape != inputs.in_shape or splits.classes != inputs.classes:
+        raise DataError(
+            f"data '{splits.name}': expected samples {list(inputs.in_shape)} of {inputs.classes} "
+            f"classes, as the net was trained on ('{inputs.data}'), got {list(splits.shape)} of "
+            f"{splits.classes}; choose other data."
+        )
+    trained = inputs.build_scaling()
+    scaling = replace(splits.scaling, mean=trained.mean, std=trained.std)
+    if scaling == splits.scaling:
+        return splits
+    parts = {name: replace(part, scaling=scaling) for name, part in splits.parts()}
+    return replace(splits, **parts)
+
+
+def open_run(
+    folder: Path, *, splits: Splits | None = None, data: bool = True, device: str | None = None
+) -> Workbench:
+    """Open a run: everything its recipe names, with the weights it kept.
+
+    Nothing in the folder is executed: JSON is validated as a recipe, weights are safetensors.
+
+    Args:
+        folder: of the run, finished or not.
+        splits: data to work on in the place of the recipe's; see `fit_data`.
+        data: read the recipe's data; False puts black samples in its place where the run's
+            inputs.json says what they look like, so that a run opens without its data.
+        device: "auto", "cpu" or "cuda"; None for the recipe's, or whatever there is instead of
+            a CUDA device.
+
+    Raises:
+        DataError: a file is missing, damaged or of a newer library, or weights and net differ.
+        ConfigError: the recipe names something that is not known here.
+    """
+    folder = find_run(folder)
+    recipe = open_recipe(folder)
+    weights = folder / "weights.safetensors"
+    if not weights.is_file():
+        raise DataError(
+            f"{weights}: expected the weights of a run, found none; train for an epoch first."
+        )
+    _check_size(recipe, weights)
+    if device is None:
+        device = "auto" if recipe.device == "cuda" else recipe.device
+    recipe = recipe.model_copy(update={"device": device})
+    if splits is not None or (folder / "inputs.json").exists():
+        inputs = open_inputs(folder, recipe)
+        if splits is None and data:
+            splits = load_data(recipe.data.name, **recipe.data.options)
+        splits = inputs.stand_in() if splits is None else fit_data(splits, inputs)
+    bench = set_up(recipe, splits, prepared=False)
+    _load(bench, weights)
+    return bench
+
+
+def _runs_below(path: Path) -> Iterator[Path]:
+    """Yield run folders below a folder; links are not followed."""
+    for root, folders, files in os.walk(path):
+        here = Path(root)
+        if "recipe.json" in files:
+            yield here
+            folders.clear()
+        elif len(here.relative_to(path).parts) >= DEPTH:
+            folders.clear()
+
+
+def _read_record(path: Path, *, versioned: bool = True) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: expected a JSON record, found none; copy the run again.")
+    size = path.stat().st_size
+    if size > LARGEST_RECORD:
+        raise DataError(
+            f"{path}: expected a record of {LARGEST_RECORD} bytes at most, got {size}; copy the "
+            "run again."
+        )
+    record = checkpoint.read_json(path)
+    if versioned:
+        _check_format(path, record.get("format"))
+    return record
+
+
+def _check_format(path: Path, version: object) -> None:
+    """Refuse a file of a newer library; older ones are read."""
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise DataError(f"{path}: expected a format of 1 or more, got {version!r}; copy it again.")
+    if version > checkpoint.FORMAT:
+        raise DataError(
+            f"{path}: expected format {checkpoint.FORMAT} at most, got {version} from a newer "
+            "spikeloom; update spikeloom to open it."
+        )
+
+
+def _check_size(recipe: Recipe, path: Path) -> None:
+    """Refuse a net that the file cannot fill, before memory is taken for it.
+
+    Counted are channels times width times window of each layer, which is at most what it has.
+    """
+    least, channels = 0, 1
+    spec = recipe.net.spec()
+    layers = [layer for block in spec.blocks for layer in block.layers]
+    for layer in (*layers, *([spec.readout] if spec.readout else [])):
+        if layer.weighted:
+            least += channels * layer.out * layer.kernel_size**2
+            channels = layer.out
+    size = path.stat().st_size
+    if 4 * least > size:
+        raise DataError(
+            f"{path}: expected weights of the recipe's net, {4 * least} bytes or more, got a file "
+            f"of {size}; copy the run again."
+        )
+
+
+def _load(bench: Workbench, path: Path) -> None:
+    """Copy the stored weights into net and head; names, shapes and types must agree.
+
+    Raises:
+        DataError: they do not, or a weight is not finite; the message names it.
+    """
+    modules = bench.modules()
+    expected = modules.state_dict()
+    with _safetensors(path) as file:
+        version = (file.metadata() or {}).get("format", "1")
+        _check_format(path, int(version) if version.isascii() and version.isdigit() else version)
+        shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        _compare(path, {name: list(one.shape) for name, one in expected.items()}, shapes)
+        stored = {name: file.get_tensor(name) for name in expected}
+    for name, tensor in stored.items():
+        _check_weight(path, name, tensor, expected[name])
+    modules.load_state_dict(stored)
+
+
+def _compare(path: Path, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    todo = "weights and recipe are of different runs; copy the run again."
+    for name, shape in expected.items():
+        if name not in found:
+            raise DataError(f"{path}: expected a weight '{name}' {shape}, found none; {todo}")
+        if found[name] != shape:
+            raise DataError(f"{path}: expected '{name}' as {shape}, got {found[name]}; {todo}")
+    for name in found:
+        if name not in expected:
+            raise DataError(f"{path}: expected no weight '{name[:80]}', got one; {todo}")
+
+
+def _check_weight(path: Path, name: str, tensor: Tensor, like: Tensor) -> None:
+    if tensor.dtype != like.dtype:
+        raise DataError(
+            f"{path}: expected '{name}' in {like.dtype}, got {tensor.dtype}; copy the run again."
+        )
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise DataError(
+            f"{path}: expected finite weights, got one that is not in '{name}'; train again."
+        )
+
+
+@contextmanager
+def _safetensors(path: Path) -> Iterator[Any]:
+    """Map a safetensors file into memory; only its header is read before tensors are asked for."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except DataError:
+        raise
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        came = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path}: expected a safetensors file, got '{came}'; train again."
+        ) from None

@@ -1,0 +1,106 @@
+"""profile, from the command line: the record of the run, layer by layer."""
+
+from pathlib import Path
+
+import pytest
+from clikit import RECIPE, command
+from runkit import make_run
+
+from spikeloom.train import checkpoint
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "snn", net="c4 P [c4]x2 f10")
+    make_run(folder / "ann", stages__0__rule="ann")
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path, runs):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    for one in runs.iterdir():
+        (tmp_path / one.name).symlink_to(one)
+    (tmp_path / "r.toml").write_text(RECIPE)
+    return lambda *words: command(monkeypatch, capsys, *words)
+
+
+def without_clock(costs):
+    """A cost record but for what an allocator's start and a clock decide."""
+    return {key: part for key, part in costs.items() if key not in ("training", "inference")}
+
+
+def test_a_run_costs_what_its_record_says(call):
+    done = call("profile", "snn", "--json", "p.json")
+    assert done.code == 0, done.err
+    record = checkpoint.read_json(Path("p.json"))
+    kept = checkpoint.read_json(Path("snn/result.json"))["costs"]
+    assert record["trained"] and without_clock(record["costs"]) == without_clock(kept)
+    assert record["costs"]["training"]["forward_macs"] == kept["training"]["forward_macs"]
+    lines = done.out.splitlines()
+    assert lines[0] == "snn: bptt, T = 2, digits" and lines[1] == "net c4 P [c4]x2 f10"
+    assert max(map(len, lines)) <= 100
+    passes = [line.split()[:3] for line in lines if line.startswith("2.0")]
+    assert passes == [["2.0", "1", "conv"], ["2.0", "2", "conv"]]
+    assert any(line.startswith("training: ") for line in lines)
+    assert "Energy is a model, not a measurement" in " ".join(lines)
+
+
+def test_layers_sum_to_the_energies(call):
+    call("profile", "snn", "--json", "p.json", "--samples", "40")
+    costs = checkpoint.read_json(Path("p.json"))["costs"]
+    assert costs["metered_samples"] == 40
+    for name in ("paper_int32", "strict_fp32"):
+        total = sum(row["energy"][name] for row in costs["layers"])
+        assert total == pytest.approx(costs["energy"][name]["net"])
+
+
+def test_an_untrained_net_says_so(call):
+    done = call("profile", "r.toml", "--samples", "20", "--json", "p.json")
+    assert done.code == 0, done.err
+    assert done.out.startswith(
+        "r.toml: bptt, T = 2, digits; untrained weights: rates are those of the initial net\n"
+    )
+    assert not checkpoint.read_json(Path("p.json"))["trained"]
+
+
+def test_an_ann(call):
+    done = call("profile", "ann", "--samples", "20")
+    assert done.code == 0, done.err
+    assert "spikes  " not in done.out.split("layer")[0] and "EE " not in done.out.split("layer")[0]
+
+
+@pytest.mark.parametrize("net", ["c4 M c4 f10", 'c4{norm = "batch_all"} P f10'])
+def test_a_rule_that_refuses_the_net_costs_inference_alone(call, tmp_path, net):
+    text = RECIPE.replace('"c4 P f10"', f"'{net}'")
+    text = text.replace('rule = "bptt"', 'rule = "ottt"')
+    (tmp_path / "n.toml").write_text(text)
+    done = call("profile", "n.toml", "--samples", "20", "--json", "p.json")
+    assert done.code == 0, done.err
+    assert "training refused: " in done.out
+    assert checkpoint.read_json(Path("p.json"))["costs"]["training"] is None
+
+
+WRONG = [
+    (["no.toml"], "no.toml: expected a run folder"),
+    (["."], "expected one run, found 2: ann, snn; name one"),
+    (["bad.toml"], "expected TOML"),
+    (["two.toml"], "got a comparison with entries"),
+    (["r.toml", "--samples", "0"], "--samples: expected 1 or more, got 0"),
+    (["r.toml", "--device", "tpu"], "--device: expected auto, cpu or cuda"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG)
+def test_mistakes(call, tmp_path, words, message):
+    (tmp_path / "bad.toml").write_text("= 3")
+    (tmp_path / "two.toml").write_text("[base]\n[[entries]]\n")
+    if words == ["."]:
+        for name in ("ann", "snn"):
+            target = (tmp_path / name).resolve()
+            (tmp_path / name).unlink()
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "recipe.json").write_bytes((target / "recipe.json").read_bytes())
+    call("profile", *words).refused(message)

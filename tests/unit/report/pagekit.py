@@ -1,0 +1,53 @@
+"""Reading the page as text, without a browser."""
+
+import re
+from html.parser import HTMLParser
+
+from spikeloom.report.entries import Entry
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
+
+
+def entry(label, *runs, **changes):
+    recipe = runs[0].get("recipe") if runs else None
+    return Entry(label, runs=tuple(runs), **({"recipe": recipe} | changes))
+
+
+class Reader(HTMLParser):
+    """Collects tags, their attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.words, self.scripts, self.inside = [], [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag if tag in ("script", "style") else ""
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            self.scripts[-1] += data
+        elif not self.inside:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag, **wanted):
+        wanted = {key.rstrip("_"): value for key, value in wanted.items()}
+        return [
+            attrs for name, attrs in self.tags if name == tag and wanted.items() <= attrs.items()
+        ]
+
+
+def rows(html):
+    """Cells of every row that has a label, as text."""
+    found = re.findall(r'<tr class="[^"]*" data-e="\d+">.*?</tr>', html, re.S)
+    return [[Reader(cell).text for cell in re.split("</t[hd]>", row)[:-1]] for row in found]

@@ -1,0 +1,110 @@
+"""Costs for the terminal, from a record made by hand."""
+
+import pytest
+
+from spikeloom.report.layers import HEADINGS, layer_rows, summary_rows, training_line
+from spikeloom.report.table import to_text
+
+
+def layer(site, *, rate: float | None = None, unit="spiking", neurons=16, ac=0.0, mac=0.0, pairs=0):
+    return {
+        "site": site,
+        "kind": "conv",
+        "unit": unit,
+        "neurons": neurons,
+        "rate_per_step": rate,
+        "spikes": None if rate is None else rate * neurons * 4,
+        "ac": ac,
+        "mac": mac,
+        "pairs": pairs,
+        "energy": {"paper_int32": 1e4 * ac, "strict_fp32": 1e6 * mac},
+    }
+
+
+COSTS = {
+    "parameters": 12_345,
+    "metered_samples": 30,
+    "spikes": {"mean": 24.0, "error": 0.5},
+    "rate_per_step": 0.125,
+    "ac": {"mean": 60.0, "error": 12.3},
+    "mac": {"mean": 4.0, "error": None},
+    "energy": {
+        "paper_int32": {"net": 2e6, "ann": 9e6},
+        "strict_fp32": {"net": 4e6, "ann": 20e6},
+        "memory_aware_int32": {"lower": 5e6, "upper": 6e6},
+    },
+    "training": {"batch": 8, "peak_bytes": 5_550_000, "forward_macs": 1e5, "backward_macs": 2e5},
+    "layers": [
+        layer("0.0.0", rate=0.25, ac=10.0, pairs=100),
+        layer("1.0.0", rate=0.125, ac=20.0, pairs=300),
+        layer("1.0.1", rate=0.0, ac=30.0, pairs=300),
+        layer("feedback0.0.0", unit="none", pairs=7777),
+        layer("readout", unit="none", mac=4.0, pairs=20),
+    ],
+}
+
+
+def by_heading():
+    head, *body = layer_rows(COSTS)
+    assert head == HEADINGS
+    return [dict(zip(head, row, strict=True)) for row in body]
+
+
+def test_a_row_per_layer_and_pass():
+    rows = by_heading()
+    assert [(row["layer"], row["pass"]) for row in rows] == [
+        ("0.0", ""),
+        ("1.0", "1"),
+        ("1.0", "2"),
+        ("feedback0.0", ""),
+        ("readout", ""),
+        ("total", ""),
+    ]
+    assert [row["rate"] for row in rows] == ["0.250", "0.125", "0.000", "-", "-", "0.125"]
+    assert [row["spikes"] for row in rows] == ["16", "8", "0", "-", "-", "24"]
+    assert [row["uJ paper"] for row in rows][:3] == ["0.100", "0.200", "0.300"]
+    assert rows[4]["uJ strict"] == "4.000"
+
+
+def test_totals_are_the_sums():
+    total = by_heading()[-1]
+    assert (total["neurons"], total["AC"], total["MAC"]) == ("48", "60", "4")
+    assert (total["uJ paper"], total["uJ strict"]) == ("2.000", "4.000")
+
+
+def test_the_ann_has_no_feedback():
+    assert by_heading()[3]["ANN MAC"] == "0"
+    assert by_heading()[-1]["ANN MAC"] == "720"
+    assert dict((row[0], row[3]) for row in summary_rows(COSTS, spiking=True))["MAC"] == "720"
+
+
+def test_summary():
+    rows = {row[0]: row[1:] for row in summary_rows(COSTS, spiking=True)}
+    assert rows["parameters"] == ("12.3k", "", "12.3k")
+    assert rows["spiking neurons"] == ("48", "", "-")
+    assert rows["spikes"] == ("24", "± 0.5", "-")
+    assert rows["AC"] == ("60", "± 12", "0")
+    assert rows["MAC"] == ("4", "", "720")
+    assert rows["uJ paper"] == ("2.000", "EE 4.50", "9.000")
+    assert rows["uJ strict"] == ("4.000", "EE 5.00", "20.000")
+    assert rows["uJ with memory"] == ("5.000", "to 6.000", "-")
+
+
+def test_an_ann_has_neither_spikes_nor_efficiency():
+    layers = [row | {"rate_per_step": None, "spikes": None} for row in COSTS["layers"]]
+    costs = COSTS | {"layers": layers}
+    rows = {row[0]: row[1:] for row in summary_rows(costs, spiking=False)}
+    assert "spikes" not in rows and rows["uJ paper"] == ("2.000", "", "9.000")
+    assert layer_rows(costs)[-1][:6] == ("total", "", "", "-", "-", "-")
+
+
+def test_training():
+    assert training_line(COSTS) == (
+        "training: 5.5 MB at the peak of a batch of 8; operations per sample 100k forward, "
+        "200k backward"
+    )
+
+
+@pytest.mark.parametrize("rows", [layer_rows(COSTS), summary_rows(COSTS, spiking=True)])
+def test_fits_a_terminal(rows):
+    assert max(map(len, to_text(rows).splitlines())) <= 100

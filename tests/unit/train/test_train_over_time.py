@@ -1,0 +1,219 @@
+"""Answers over time: one pass says what separate runs of 1, 2, ... T steps say."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from trainkit import bench, recipe, tiny
+
+from spikeloom.base.errors import ConfigError, NumericalError, ShapeError
+from spikeloom.data import splits_from_tensors
+from spikeloom.train.costs import measure_costs
+from spikeloom.train.evaluate import evaluate, predict
+from spikeloom.train.over_time import (
+    answers,
+    begins_alike,
+    predict_over_time,
+    reads_early,
+    score_over_time,
+    settled,
+)
+from spikeloom.train.probe import accuracy_by_step
+from spikeloom.train.progress import Progress
+from spikeloom.train.setup import set_up
+
+NETS = {
+    "plain": {"net": "c4 P f8 f3"},
+    "backres": {"net": "c4 P [c4]x2 f8 f3"},
+    "norm": {"net": 'c4{norm = "batch_step", dropout = 0.2} P f3'},
+    "hybrid": {"net": 'c4{unit = "relu"} P f8 f3'},
+    "tail": {"net": 'c4 P f8{unit = "relu"} f3'},
+    "feedback": {
+        "net": '{feedback = [{source = 1, target = 0, layers = "f8{unit = \\"none\\"}"}]} f8 f6 f3'
+    },
+    "filtered": {"net": "{input_psp = {decay = 0.5, scale = 0.5}} c4 P f3"},
+    "topk": {"net": '[c2]x2{fit = "topk"} f3'},
+    "stochmax": {"net": "c4 f3", "head": "stochmax"},
+    "count": {"net": "c4 f3", "head": {"name": "softmax", "reduce": "count"}},
+    "membrane": {"net": "c4 f3", "head": {"name": "softmax", "reduce": "membrane"}},
+    "weighted": {"net": "c4 f3", "head": {"name": "softmax", "reduce": "weighted"}},
+    "last": {"net": "c4 f3", "head": {"name": "softmax", "reduce": "last"}},
+    "tail, count": {
+        "net": 'c4 P f8{unit = "relu"} f3',
+        "head": {"name": "softmax", "reduce": "count"},
+    },
+}
+
+
+def active(changes, splits=None):
+    """A bench in float64 whose layers all fire."""
+    torch.manual_seed(0)
+    one = bench({"precision": "64-true", "stages.0.steps": 5} | changes, splits)
+    with torch.no_grad():
+        for site in one.net.sites:
+            if site.spec.weighted:
+                site.synapse.weight.abs_().mul_(1.5)
+    return one
+
+
+class TestOnePass:
+    @pytest.mark.parametrize("encoder", ["constant", "poisson"])
+    @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+    def test_row_t_is_a_run_of_t_steps(self, net, encoder):
+        one = active(net | {"encoder": encoder})
+        index = torch.arange(12)
+        test = one.splits.test
+        given = answers(one, one.batch(test, index, epoch=0, part="test"), range(1, 6))
+        for t in range(1, 6):
+            short = replace(one, steps=t)
+            batch = short.batch(test, index, epoch=0, part="test")
+            with torch.no_grad():
+                _, logits = predict(short, batch)
+            assert torch.allclose(given.logits[t - 1], logits, rtol=0, atol=1e-6), t
+            assert torch.equal(given.spikes[t - 1], answers(short, batch, [t]).spikes[0])
+        assert (given.spikes.diff(dim=0) >= 0).all() and given.spikes[-1].min() > 0
+
+    @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+    def test_the_last_row_is_what_evaluate_says(self, net):
+        one = active(net)
+        score = evaluate(one, one.splits.test, "test")
+        rows = score_over_time(one, one.splits.test, "test")
+        assert rows.steps == (1, 2, 3, 4, 5) and rows.at == 5
+        assert rows.accuracy[-1] == score.accuracy
+        assert rows.loss[-1] == pytest.approx(score.loss, rel=1e-5)
+        assert rows.confusion.sum() == rows.samples == len(one.splits.test)
+        assert rows.confusion.diagonal().sum() / rows.samples == pytest.approx(score.accuracy)
+
+    def test_longer_than_the_run(self):
+        one = active({"net": "c4 P f3", "encoder": "poisson"})
+        rows = score_over_time(one, one.splits.test, "test", steps=(9, 2))
+        longer = evaluate(replace(one, steps=9), one.splits.test, "test")
+        assert rows.steps == (2, 9) and rows.at == 2
+        assert rows.accuracy[1] == longer.accuracy
+
+    def test_rows_of_a_part(self):
+        one = active({})
+        picked = torch.tensor([3, 11, 17])
+        rows = score_over_time(one, one.splits.test, "test", rows=picked)
+        with torch.no_grad():
+            batch = one.batch(one.splits.test, picked, epoch=0, part="test")
+            hits = predict(one, batch)[1].argmax(1) == batch.target
+        assert rows.samples == 3
+        assert rows.accuracy[-1] == pytest.approx(hits.double().mean().item())
+
+    def test_a_net_without_time(self):
+        one = active({"stages.0.rule": "ann"})
+        assert accuracy_by_step(one, one.splits.test, "test") is None
+        rows = score_over_time(one, one.splits.test, "test")
+        assert rows.steps == (1,) and rows.spikes == (0.0,)
+        with pytest.raises(ConfigError, match="expected none for a net without time"):
+            score_over_time(one, one.splits.test, "test", steps=(1, 2))
+
+    def test_accuracy_by_step(self):
+        one = active({})
+        rows = score_over_time(one, one.splits.test, "test", steps=(2, 4))
+        assert accuracy_by_step(one, one.splits.test, "test", (2, 4)) == list(rows.accuracy)
+        assert len(accuracy_by_step(one, one.splits.test, "test") or ()) == 5
+
+    def test_modes_do_not_matter(self):
+        one = active(NETS["norm"])
+        one.net.train()
+        first = score_over_time(one, one.splits.test, "test")
+        assert first.loss == score_over_time(one, one.splits.test, "test").loss
+
+    def test_weights_that_overflow_are_named(self):
+        one = bench()
+        with torch.no_grad():
+            one.head.site.synapse.weight.fill_(float("nan"))
+        with pytest.raises(NumericalError, match="test: expected a finite loss"):
+            score_over_time(one, one.splits.test, "test")
+
+
+class Heard(Progress):
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.said = []
+
+    def phase(self, name, total, unit="images"):
+        self.said.append((name, total))
+
+    def advance(self, count, **figures):
+        self.said.append(count)
+
+    def close(self):
+        self.said.append("close")
+
+
+def test_progress_is_told():
+    one, heard = bench(), Heard()
+    score_over_time(one, one.splits.test, "test", progress=heard)
+    assert heard.said == [("test", 30), 30, "close"]
+    heard = Heard()
+    measure_costs(one, samples=12, training=False, progress=heard)
+    assert heard.said == [("costs", 12), 12]
+
+
+def test_costs_without_training():
+    record = measure_costs(bench(), samples=5, training=False)
+    assert record["training"] is None and record["metered_samples"] == 5
+
+
+class TestCodes:
+    def test_constant_and_poisson_begin_alike_latency_does_not(self):
+        found = {
+            name: begins_alike(bench({"encoder": name}), tiny().test, "test", 2, 5)
+            for name in ("constant", "poisson", "latency")
+        }
+        assert found == {"constant": True, "poisson": True, "latency": False}
+
+    def test_latency_is_read_early_but_never_longer(self):
+        one = active({"encoder": "latency"})
+        test = one.splits.test
+        assert reads_early(one, test, "test")
+        rows = score_over_time(one, test, "test", steps=(2, 5))
+        assert rows.accuracy[1] == evaluate(one, test, "test").accuracy
+        with pytest.raises(ConfigError, match="5 at most, .* 'latency' changes with T, got 6"):
+            score_over_time(one, test, "test", steps=(6,))
+
+    def test_frames_end_where_the_data_end(self):
+        x = torch.rand(60, 4, 6)
+        splits = splits_from_tensors(x, torch.arange(60) % 3, test=20)
+        one = set_up(recipe({"net": "f6 f3", "encoder": "frames", "stages.0.steps": 4}), splits)
+        assert not reads_early(one, splits.test, "test")
+        assert len(accuracy_by_step(one, splits.test, "test") or ()) == 4
+        with pytest.raises(ShapeError, match="must have 6 steps, got 4"):
+            score_over_time(one, splits.test, "test", steps=(6,))
+
+    def test_one_step_is_never_early(self):
+        assert not reads_early(bench({"encoder": "latency", "stages.0.steps": 1}), tiny().test, "t")
+
+    @pytest.mark.parametrize("steps", [(), (0,), (-1, 2)])
+    def test_impossible_steps(self, steps):
+        with pytest.raises(ConfigError, match="steps: expected numbers of 1 or more"):
+            score_over_time(bench(), tiny().test, "test", steps=steps)
+
+
+class TestPredict:
+    @pytest.mark.parametrize("encoder", ["constant", "poisson"])
+    def test_a_sample_alone_and_in_company(self, encoder):
+        one = active({"encoder": encoder})
+        test = one.splits.test
+        many, spikes = predict_over_time(one, test)
+        assert many.shape == (30, 5, 3) and spikes.shape == (30, 5)
+        assert torch.allclose(many.sum(2), torch.ones(30, 5))
+        first, count = predict_over_time(one, replace(test, x=test.x[:1], y=test.y[:1]))
+        assert torch.allclose(first[0], many[0], atol=1e-6) and torch.equal(count[0], spikes[0])
+
+    def test_labels_do_not_matter(self):
+        one = active({})
+        blank = replace(one.splits.test, y=torch.zeros(30, dtype=torch.int64))
+        first, second = predict_over_time(one, blank), predict_over_time(one, one.splits.test)
+        assert torch.equal(first[0], second[0])
+
+
+@pytest.mark.parametrize(
+    ("tops", "row"), [([3], 0), ([3, 3, 3], 0), ([3, 8, 3], 2), ([8, 3, 3], 1), ([3, 3, 8], 2)]
+)
+def test_settled(tops, row):
+    assert settled(tops) == row
