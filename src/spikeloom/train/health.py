@@ -65,7 +65,7 @@ def predict_memory(bench: Workbench) -> int:
 
 
 def memory_line(predicted: int, bench: Workbench) -> str:
-    """Say what a batch will take, e.g. before the first epoch."""
+    """Say what a batch will take, or a process's share of it; e.g. before the first epoch."""
     weights = _bytes(bench.modules().state_dict().values())
     return (
         f"training memory: about {_size(predicted)} per batch of {training_size(bench)} "
