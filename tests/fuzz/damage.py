@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 @st.composite
 def damaged(draw: st.DrawFn, content: bytes, others: tuple[bytes, ...] = ()) -> bytes | None:
     """Draw a damaged version of a file's content; None for a file that is gone."""
-    ways = ["flip", "flip", "cut", "cut", "empty", "gone", "double", "insert", "other", "inside"]
+    ways = [
+        "flip",
+        "flip",
+        "cut",
+        "cut",
+        "empty",
+        "gone",
+        "double",
+        "insert",
+        "other",
+        "inside",
+        "inside",
+    ]
     at = draw(st.integers(0, max(0, len(content) - 1)) | st.integers(0, min(200, len(content))))
     match draw(st.sampled_from(ways)):
         case "flip":

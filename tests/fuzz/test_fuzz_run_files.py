@@ -13,8 +13,12 @@ from fuzzing import cases, sweep
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import Stopped
+from spikeloom.report.page import render
+from spikeloom.report.records import read_entries
 from spikeloom.train import runs
+from spikeloom.train.evaluate import evaluate
 from spikeloom.train.loop import train
+from spikeloom.train.opening import open_record, open_run
 from spikeloom.train.recipe import build_recipe
 
 RECIPE = build_recipe(
@@ -46,10 +50,29 @@ def begin(folder: Path) -> None:
     train(RECIPE, folder, final=False)
 
 
+def reopen(folder: Path) -> None:
+    """As `spikeloom evaluate folder`."""
+    bench = open_run(folder)
+    evaluate(bench, bench.splits.test, "test")
+
+
+def record(folder: Path) -> None:
+    """As `spikeloom profile folder`."""
+    open_record(folder)
+
+
+def report(folder: Path) -> None:
+    """As `spikeloom report folder`, without the file."""
+    render(read_entries([folder]))
+
+
 READERS: Mapping[str, Callable[[Path], None]] = {
     "resume": resume,
     "resume with recipe": resume_with_recipe,
     "begin": begin,
+    "open": reopen,
+    "record": record,
+    "report": report,
 }
 
 

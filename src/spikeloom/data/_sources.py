@@ -192,7 +192,7 @@ def _reading(file: Path) -> Iterator["pyarrow.parquet.ParquetFile"]:
             yield parquet
     except FileNotFoundError:
         raise DataError(f"{file}: expected a parquet file, found none; put it there.") from None
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(
             f"{file}: expected a whole parquet file, got '{reason}'; fetch it again."

@@ -17,7 +17,7 @@ from spikeloom.meters.base import watch
 from spikeloom.meters.firing import FiringMeter
 from spikeloom.meters.training import allocations, highest, peak_allocated
 from spikeloom.rules.base import RULES
-from spikeloom.train.setup import Workbench, batches, make_optimizer
+from spikeloom.train.setup import Workbench, batches
 from spikeloom.train.unchanged import one_call, training_size, unchanged
 
 PROBES = (4, 8)
@@ -65,7 +65,7 @@ def predict_memory(bench: Workbench) -> int:
 
 
 def memory_line(predicted: int, bench: Workbench) -> str:
-    """Say what a batch will take, e.g. before the first epoch."""
+    """Say what a batch will take, or a process's share of it; e.g. before the first epoch."""
     weights = _bytes(bench.modules().state_dict().values())
     return (
         f"training memory: about {_size(predicted)} per batch of {training_size(bench)} "
@@ -196,14 +196,8 @@ def _named(one: dict[str, Any], health: list[dict[str, Any]]) -> str:
 
 
 def _optimizer_bytes(bench: Workbench) -> int:
-    """Return what the optimizer will keep, read off one step on a parameter of two values."""
-    probe = torch.nn.Parameter(torch.zeros(2))
-    probe.grad = torch.zeros(2)
-    optimizer = make_optimizer(bench.stage.optimizer, [probe])
-    optimizer.step()
-    kept = [one for one in optimizer.state[probe].values() if isinstance(one, torch.Tensor)]
-    copies = sum(one.shape == probe.shape for one in kept)
-    return copies * _bytes(one for _, one in bench.parameters())
+    """Return what the optimizer will keep."""
+    return bench.stage.optimizer.copies * _bytes(one for _, one in bench.parameters())
 
 
 def _bytes(tensors: Any) -> int:

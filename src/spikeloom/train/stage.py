@@ -57,6 +57,11 @@ class Optimizer(Strict):
             raise ValueError("expected betas with the Adam family only, got sgd; use momentum.")
         return self
 
+    @property
+    def copies(self) -> int:
+        """Number of tensors it keeps of every parameter's size."""
+        return int(self.momentum > 0) if self.name == "sgd" else 2
+
 
 class Schedule(Strict):
     r"""Learning rate over a stage of E epochs, as a factor of the optimizer's.

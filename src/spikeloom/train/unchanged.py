@@ -40,8 +40,8 @@ def unchanged(bench: Workbench) -> Iterator[None]:
 
 
 def training_size(bench: Workbench) -> int:
-    """Return the samples of a batch of the stage, as far as the training part has them."""
-    return min(bench.stage.batch, len(bench.splits.train))
+    """Return the samples of a process's share of a batch, as far as the training part has them."""
+    return -(-min(bench.stage.batch, len(bench.splits.train)) // bench.team.size)
 
 
 def one_call(bench: Workbench, size: int) -> tuple[Callable[[], None], int]:

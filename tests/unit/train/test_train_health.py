@@ -14,7 +14,7 @@ from spikeloom.train.health import (
     predict_memory,
 )
 from spikeloom.train.loop import train
-from spikeloom.train.setup import set_up, snapshot
+from spikeloom.train.setup import make_optimizer, set_up, snapshot
 
 RULES = ["bptt", "sltt", "ottt", {"name": "ottt", "update": "online"}, "ann"]
 NETS = {
@@ -90,12 +90,25 @@ class TestMemoryLine:
 
     @pytest.mark.parametrize(
         ("optimizer", "copies"),
-        [("adamw", 3), ("adam", 3), ("sgd", 1), ({"name": "sgd", "momentum": 0.9}, 2)],
+        [
+            ("adamw", 3),
+            ("adam", 3),
+            ("radam", 3),
+            ("sgd", 1),
+            ({"name": "sgd", "momentum": 0.9}, 2),
+        ],
     )
     def test_the_optimizers_state_counts(self, optimizer, copies):
         one = bench({"stages.0.optimizer": optimizer, "net": "f30 f3"})
         weights = 4 * ((16 + 1) * 30 + (30 + 1) * 3)
         assert memory_line(0, one).endswith(f"state {copies * weights / 1e3:.0f} KB")
+        live = make_optimizer(one.stage.optimizer, [part for _, part in one.parameters()])
+        for _, part in one.parameters():
+            part.grad = torch.ones_like(part)
+        live.step()
+        kept = [value for state in live.state.values() for value in state.values()]
+        size = sum(4 * value.numel() for value in kept if torch.is_tensor(value) and value.dim())
+        assert size == (copies - 1) * weights
 
     @pytest.mark.parametrize(
         ("count", "text"),
