@@ -5,7 +5,9 @@ there is no state of a sampler, augmentation or schedule. Torch's own generator 
 of users that draw from it.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,12 +88,22 @@ def save_state(
     position = asdict(state)
     del position["best"]
     extra = {
-        "tensors": str(len(tensors)),
+        "digest": _digest(tensors),
         "recipe": fingerprint(bench.recipe),
         "state": json.dumps(position, allow_nan=False),
         "optimizer": json.dumps(scalars),
     }
     checkpoint.write_weights(path, tensors, extra)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a checksum of names and values, so that no damaged value is taken for a good one."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        values = tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8)
+        found.update(name.encode())
+        found.update(values.numpy().data)
+    return found.hexdigest()
 
 
 class Stored:
@@ -112,8 +124,8 @@ class Stored:
                 f"{path}: expected the state of the recipe beside it, got one of another recipe; "
                 "train again with --force."
             )
-        if extra.get("tensors") != str(len(self.tensors)):
-            raise self._damaged(f"{len(self.tensors)} tensors")
+        if extra.get("digest") != _digest(self.tensors):
+            raise self._damaged("other values than were written")
         try:
             self.state = State(**json.loads(extra["state"]), best=self._part("best"))
             self.scalars: dict[str, dict[str, Any]] = json.loads(extra["optimizer"])

@@ -588,6 +588,7 @@
     document.getElementById("verdict").textContent =
       `Test image ${sample.index}. Label: ${className(own, sample.label)}. ` +
       `Predicted: ${className(own, sample.prediction)}${right ? "." : ", wrong."}`;
+    document.querySelector('.plot[data-chart="traces"]').hidden = !sample.layers.length;
     redraw(["forming", "traces"]);
   }
 
@@ -596,6 +597,9 @@
     data.samples.forEach((own, e) => {
       if (own?.samples.length) chooser.append(new Option(data.entries[e].label, e));
     });
+    // a net without spikes has a picture and an answer, but nothing to trace
+    const spiking = data.samples.findIndex((own) => own?.samples[0]?.layers.length);
+    if (spiking >= 0) chooser.value = spiking;
     view.entry = Number(chooser.value);
     chooser.addEventListener("change", () => {
       view.entry = Number(chooser.value);
