@@ -7,7 +7,7 @@ TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 .PHONY: demo test test-slow test-gpu test-all lint format bench-fashion bench-mnist bench-stochmax clean
 
 demo: .venv/ready
-	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo --force
+	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo
 
 test: .venv/ready
 	$(BIN)/python -m pytest

@@ -52,6 +52,7 @@ def comparison_lines(results: Record, width: int | None = None) -> list[Line]:
             Line(f"left out at {width} columns: {', '.join(left_out)}; results.json has them all")
         )
     lines += [Line(""), *_differences(results, entries)]
+    lines += _placement(entries)
     lines += problems(entries)
     if reference := fixed_ann(entries):
         lines.append(Line(reference))
@@ -114,6 +115,23 @@ def fixed_ann(entries: Sequence[Record]) -> str | None:
         f"fixed ANN: ReLU net {net} ({how}): {joules(strict)} uJ strict (fp32), {joules(paper)} "
         "uJ paper (int32) per inference"
     )
+
+
+def _placement(entries: Sequence[Record]) -> list[Line]:
+    """Say where the rows of the common block place their loss, unless all do alike."""
+    places: dict[str, list[str]] = {}
+    for entry in entries:
+        place = entry["runs"][0].get("loss_at") if entry["runs"] else None
+        if place is not None and block_of(entry) == "common":
+            places.setdefault(place, []).append(entry["label"])
+    if len(places) < 2:
+        return []
+    return [
+        Line(
+            f"not equal between rules: loss at every step in {', '.join(places['step'])}; once at "
+            f"the end in {', '.join(places['end'])}"
+        )
+    ]
 
 
 def _differences(results: Record, entries: Sequence[Record]) -> list[Line]:

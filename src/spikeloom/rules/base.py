@@ -118,6 +118,11 @@ class LearningRule:
             UnsupportedNet: it cannot; the message says why and what to change.
         """
 
+    @property
+    def loss_at(self) -> Literal["end", "step"]:
+        """Where the loss stands: on the features reduced over T, or at every step."""
+        return "step"
+
     def commits(self, steps: int) -> int:
         """Return how many updates `learn` makes for a batch of `steps` time steps."""
         return 1

@@ -72,6 +72,11 @@ class Bptt(LearningRule):
                 f"rules.bptt.loss: expected end or step, got {self.loss!r}; change it."
             )
 
+    @property
+    def loss_at(self) -> Literal["end", "step"]:
+        """As the option says."""
+        return self.loss
+
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse a loss at every step where features exist at the end only."""
         if self.loss == "step":

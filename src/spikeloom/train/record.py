@@ -100,6 +100,7 @@ def _trained(bench: Workbench, state: State) -> dict[str, Any]:
         "rule": stage.rule.name,
         "rule_options": stage.rule.options,
         "steps": bench.steps,
+        "loss_at": bench.rule.loss_at if bench.steps > 1 else None,
         "epochs": len(state.curve),
         "stages": state.stages,
         "val_accuracy": state.kept["val_accuracy"],

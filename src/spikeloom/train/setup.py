@@ -231,10 +231,12 @@ def make_fabric(recipe: Recipe, *, processes: int | None = None) -> "Fabric":
     there = torch.cuda.device_count()
     if recipe.device == "cuda" and not there:
         raise ConfigError("device: expected a CUDA device for 'cuda', got none; use 'cpu'.")
-    if count > 1 and there and recipe.device != "cpu" and count > there and not _launched():
+    cuda = there > 0 and recipe.device != "cpu"
+    most = there if cuda else max(2, os.cpu_count() or 1)  # two show what several do, anywhere
+    if count > most and not _launched():
         raise ConfigError(
-            f"devices: expected at most the {there} CUDA devices of this machine, got {count}; "
-            "use fewer, or torchrun for several machines."
+            f"devices: expected at most the {most} {'CUDA devices' if cuda else 'processes'} this "
+            f"machine has room for, got {count}; use fewer, or torchrun for several machines."
         )
     from lightning.fabric import Fabric
 

@@ -96,6 +96,11 @@ class TestTeamOfOne:
 
 
 class TestTooMany:
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="counts processes on the CPU")
+    def test_for_the_machine(self):
+        with pytest.raises(ConfigError, match="devices: expected at most the .* got 1000; use few"):
+            make_fabric(recipe({"devices": 1000}))
+
     @pytest.mark.parametrize(("batch", "size"), [(1, 2), (3, 4)])
     def test_for_the_smallest_batch(self, monkeypatch, batch, size):
         monkeypatch.setattr(Fabric, "world_size", property(lambda _: size))
