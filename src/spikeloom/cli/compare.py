@@ -67,8 +67,9 @@ def compare(
         try:
             results = run_comparison(plan, folder, progress=progress, overwrite=force, stop=stop)
         except (KeyboardInterrupt, Stopped):
+            again = "the same command" + (" without --force" if force else "")
             raise Stopped(
-                f"stopped; finished runs are in {folder}, the same command goes on from there."
+                f"stopped; finished runs are in {folder}, {again} goes on from there."
             ) from None
     width = console.width if console.is_terminal else None
     for line in comparison_lines(results, width):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.stopping import stoppable
+from spikeloom.cli.stopping import speaks, stoppable
 
 if TYPE_CHECKING:
     from spikeloom.train.recipe import Recipe
@@ -69,6 +69,11 @@ def train(
         )
     else:
         checked = stored_recipe(resume)
+        if devices not in (None, checked.devices):
+            raise ConfigError(
+                f"train: expected {checked.devices} as --devices, with which the run began, got "
+                f"{devices}; leave it out, or start as many processes."
+            )
     folder = resume or out or Path("runs") / checked.name / f"seed{checked.seed}"
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     curves = [TensorBoardProgress(folder)] if tensorboard else []
@@ -81,7 +86,7 @@ def train(
             resume=resume is not None,
             stop=stop,
         )
-    if outcome.bench is not None and not outcome.bench.team.first:
+    if not speaks():
         return
     if outcome.bench is None:
         console.print("nothing left to do: the run is finished.")

@@ -71,6 +71,15 @@ class TestRefusals:
         for change in (["--set", "seed=3"], ["--seed", "3"], ["--precision", "64-true"]):
             call("train", "--resume", "x", *change).refused("a run goes on as it began")
 
+    def test_resume_with_other_processes(self, call, monkeypatch):
+        call("train", "r.toml", "--out", "x")
+        call("train", "--resume", "x", "--devices", "2").refused("expected 1 as --devices")
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        call("train", "--resume", "x").refused("with which the run began, got 2")
+        done = call("train", "r.toml", "--devices", "1")
+        done.refused("one process for each that torchrun started, 2, got 1")
+
     def test_resume_of_nothing(self, call, tmp_path):
         call("train", "--resume", "x").refused("x: expected the folder of a run, found no recipe")
         assert not (tmp_path / "x").exists()
