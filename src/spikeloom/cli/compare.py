@@ -49,6 +49,7 @@ def compare(
     where a run failed.
     """
     from spikeloom.report.blocks import comparison_lines
+    from spikeloom.report.formats import Comparison, check
     from spikeloom.report.page import write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
@@ -71,6 +72,7 @@ def compare(
             raise Stopped(
                 f"stopped; finished runs are in {folder}, {again} goes on from there."
             ) from None
+    check(Comparison, results, folder / "results.json")  # runs of earlier calls may be damaged
     width = console.width if console.is_terminal else None
     for line in comparison_lines(results, width):
         whole = width is None or line.kind not in _WRAPPED or len(line.text) <= width

@@ -43,10 +43,11 @@ def train(
     tensorboard: Annotated[bool, typer.Option(help="Write curves for TensorBoard.")] = False,
 ) -> None:
     """Train a recipe; write its run folder and print what came out."""
+    from spikeloom.report.formats import Run, check
     from spikeloom.report.table import entry_rows, to_text
     from spikeloom.train.loop import train as run
     from spikeloom.train.progress import all_of
-    from spikeloom.train.runs import stored_recipe
+    from spikeloom.train.runs import RESULT, stored_recipe
     from spikeloom.train.tensorboard import TensorBoardProgress
 
     if resume is not None and (out is not None or force):
@@ -89,9 +90,11 @@ def train(
     if not speaks():
         return
     if outcome.bench is None:
+        check(Run, outcome.record, folder / RESULT)
         console.print("nothing left to do: the run is finished.")
-    label = " + ".join(stage["rule"] for stage in outcome.record["stages"])
-    entry = {"label": label, "control": False, "runs": [outcome.record]}
+    record = outcome.record
+    stages = [stage["rule"] for stage in record.get("stages", [])]  # older records have none
+    entry = {"label": " + ".join(stages) or record["rule"], "control": False, "runs": [record]}
     console.print(to_text(entry_rows([entry])))
     console.print(f"run folder: {folder}")
 

@@ -237,6 +237,12 @@ def make_fabric(recipe: Recipe, *, processes: int | None = None) -> "Fabric":
             f"devices: expected at most the {there} CUDA devices of this machine, got {count}; "
             "use fewer, or torchrun for several machines."
         )
+    cores = max(2, os.cpu_count() or 1)
+    if count > cores and not (there and recipe.device != "cpu") and not _launched():
+        raise ConfigError(
+            f"devices: expected at most the {cores} processor cores of this machine, got {count}; "
+            "use fewer, or torchrun for several machines."
+        )
     if _launched() and count != int(os.environ["WORLD_SIZE"]):
         raise ConfigError(
             f"devices: expected one process for each that torchrun started, "

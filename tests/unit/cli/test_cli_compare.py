@@ -118,6 +118,13 @@ class TestRunning:
         assert again.out.splitlines() == first.out.splitlines()[2:]
         assert (tmp_path / "x" / "results.json").read_bytes() == before
 
+    def test_a_record_that_is_none(self, call, tmp_path):
+        call("compare", *SMALL_NET, *RULES)
+        path = tmp_path / "x" / "ann" / "seed0" / "result.json"
+        path.write_text('{"format": 2, "seed": 0, "val_accuracy": 1.0, "val_loss": 0.0}')
+        done = call("compare", *SMALL_NET, *RULES)
+        done.refused("x/results.json: expected a comparison of spikeloom")
+
     def test_a_changed_entry_needs_force(self, call, tmp_path):
         assert call("compare", *SMALL_NET, *RULES).code == 0
         changed = [*SMALL_NET, "--set", "stages.0.epochs=2", *RULES]

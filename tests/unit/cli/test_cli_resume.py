@@ -96,6 +96,16 @@ class TestRefusals:
         assert again.out.splitlines()[0] == "nothing left to do: the run is finished."
         assert again.out.splitlines()[1:] == first.out.splitlines()[3:]
 
+    def test_more_processes_than_cores(self, call):
+        done = call("train", "r.toml", "--device", "cpu", "--devices", "1000", "--out", "x")
+        done.refused("processor cores of this machine, got 1000; use fewer")
+
+    def test_a_record_that_is_none(self, call, tmp_path):
+        call("train", "r.toml", "--out", "x")
+        for content in ("{}", '{"format": 2, "seed": 0}'):
+            (tmp_path / "x" / "result.json").write_text(content)
+            call("train", "--resume", "x").refused("x/result.json: expected a run of spikeloom")
+
     def test_a_recipe_in_the_folder_that_is_damaged(self, call, tmp_path):
         call("train", "r.toml", "--out", "x")
         (tmp_path / "x" / "recipe.json").write_text("{")
