@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from spikeloom.base.errors import ConfigError, Stopped
+from spikeloom.cli.console import plain_console
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.stopping import stoppable
 from spikeloom.cli.train import Set, changed
@@ -62,7 +62,7 @@ def compare(
             raise ConfigError(f"{option}: expected a number above 0, got {value}; change it.")
     plan = _plan(recipes, {"net": net, "data": data, "rules": rules}, changes, seeds)
     folder = out or Path("runs") / plan.name
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = plain_console()
     shown = watcher(quiet=quiet, verbose=verbose, epochs=verbose, console=console)
     with stoppable() as stop, shown as progress:
         try:

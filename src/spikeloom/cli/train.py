@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.cli.console import plain_console
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.stopping import speaks, stoppable
 
@@ -76,7 +76,7 @@ def train(
                 f"{devices}; leave it out, or start as many processes."
             )
     folder = resume or out or Path("runs") / checked.name / f"seed{checked.seed}"
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = plain_console()
     curves = [TensorBoardProgress(folder)] if tensorboard else []
     with stoppable() as stop, watcher(quiet=quiet, verbose=verbose, console=console) as shown:
         outcome = run(
