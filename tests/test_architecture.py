@@ -1,6 +1,7 @@
 """The house rules that can be read from the source: who imports whom, sizes, names of rules."""
 
 import ast
+import importlib
 import statistics
 import subprocess
 import sys
@@ -223,15 +224,15 @@ SCRIPT = """
 import sys, time
 import torch
 start = time.process_time()
-import {module}
+{statement}
 print(time.process_time() - start, *(name for name in {heavy} if name in sys.modules))
 """
 
 
-def import_cost(module: str) -> tuple[float, set[str]]:
+def import_cost(statement: str) -> tuple[float, set[str]]:
     """Return processor time beyond torch's own import, and the heavy libraries that came along."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(module=module, heavy=sorted(HEAVY))],
+        [sys.executable, "-c", SCRIPT.format(statement=statement, heavy=sorted(HEAVY))],
         capture_output=True,
         text=True,
         check=True,
@@ -243,14 +244,29 @@ def import_cost(module: str) -> tuple[float, set[str]]:
 
 def test_import_is_quick():
     """Median of three: processor time, since a busy machine must not fail the test."""
-    costs = [import_cost("spikeloom") for _ in range(3)]
-    assert not costs[0][1], f"import spikeloom loads {costs[0][1]}"
+    costs = [import_cost("from spikeloom import *") for _ in range(3)]
+    assert not costs[0][1], f"spikeloom's names load {costs[0][1]}"
     assert statistics.median(spent for spent, _ in costs) < IMPORT_BUDGET, costs
 
 
 def test_the_command_line_starts_without_heavy_libraries():
-    _, loaded = import_cost("spikeloom.cli.main")
+    _, loaded = import_cost("import spikeloom.cli.main")
     assert not loaded, f"import them where they are used: {loaded}"
+
+
+def test_the_command_line_and_the_package_start_without_torch():
+    script = "import sys, spikeloom.cli.main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["spikeloom", "spikeloom.train"])
+def test_public_names_are_found_where_they_live(name):
+    package = importlib.import_module(name)
+    for one in package.__all__:
+        assert getattr(package, one).__name__ == one
+        assert getattr(package, one).__module__.startswith(name)
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'nothing'"):
+        _ = package.nothing
 
 
 @pytest.mark.parametrize(

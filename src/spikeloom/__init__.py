@@ -1,22 +1,29 @@
 """One spiking neural network, every way to train it, one honest table."""
 
-from spikeloom.base.types import Batch
-from spikeloom.data import load_data
-from spikeloom.heads.softmax import Softmax
-from spikeloom.heads.stochmax import Stochmax
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.spec import BlockSpec, FeedbackSpec, LayerSpec, NetSpec
-from spikeloom.neurons.integrate_fire import IF
-from spikeloom.neurons.leaky import LIF
-from spikeloom.neurons.module import Neuron
-from spikeloom.neurons.relu import Relu
+from typing import TYPE_CHECKING
+
+from spikeloom.base.lazy import lazily
+
+if TYPE_CHECKING:
+    from spikeloom.base.types import Batch
+    from spikeloom.data.augment import Augment
+    from spikeloom.data.base import load_data
+    from spikeloom.heads.softmax import Softmax
+    from spikeloom.heads.stochmax import Stochmax
+    from spikeloom.nets.grammar import parse
+    from spikeloom.nets.net import SpikingNet
+    from spikeloom.nets.spec import BlockSpec, FeedbackSpec, LayerSpec, NetSpec
+    from spikeloom.neurons.integrate_fire import IF
+    from spikeloom.neurons.leaky import LIF
+    from spikeloom.neurons.module import Neuron
+    from spikeloom.neurons.relu import Relu
 
 __version__ = "0.1.0"
 
 __all__ = [
     "IF",
     "LIF",
+    "Augment",
     "Batch",
     "BlockSpec",
     "FeedbackSpec",
@@ -30,3 +37,28 @@ __all__ = [
     "load_data",
     "parse",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "IF": "neurons.integrate_fire",
+        "LIF": "neurons.leaky",
+        "Augment": "data.augment",
+        "Batch": "base.types",
+        "BlockSpec": "nets.spec",
+        "FeedbackSpec": "nets.spec",
+        "LayerSpec": "nets.spec",
+        "NetSpec": "nets.spec",
+        "Neuron": "neurons.module",
+        "Relu": "neurons.relu",
+        "Softmax": "heads.softmax",
+        "SpikingNet": "nets.net",
+        "Stochmax": "heads.stochmax",
+        "load_data": "data",
+        "parse": "nets.grammar",
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

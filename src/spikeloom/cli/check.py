@@ -4,8 +4,9 @@ from collections import Counter
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
+
+from spikeloom.cli.console import plain_console
 
 check = typer.Typer(no_args_is_help=True, help="Check your own parts against the common battery.")
 
@@ -28,7 +29,7 @@ def check_rule(
     from spikeloom.check.find import find_cases
     from spikeloom.check.gradients import describe
 
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = plain_console()
     counts: Counter[str] = Counter()
     for case in find_cases(what):
         console.print(f"{case.name}: {case}", style="bold")

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from spikeloom.base.errors import ConfigError, Stopped
+from spikeloom.cli.console import plain_console
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.stopping import stoppable
 from spikeloom.cli.train import Set, changed
@@ -49,6 +49,7 @@ def compare(
     where a run failed.
     """
     from spikeloom.report.blocks import comparison_lines
+    from spikeloom.report.formats import Comparison, check
     from spikeloom.report.page import write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
@@ -61,15 +62,17 @@ def compare(
             raise ConfigError(f"{option}: expected a number above 0, got {value}; change it.")
     plan = _plan(recipes, {"net": net, "data": data, "rules": rules}, changes, seeds)
     folder = out or Path("runs") / plan.name
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = plain_console()
     shown = watcher(quiet=quiet, verbose=verbose, epochs=verbose, console=console)
     with stoppable() as stop, shown as progress:
         try:
             results = run_comparison(plan, folder, progress=progress, overwrite=force, stop=stop)
         except (KeyboardInterrupt, Stopped):
+            again = "the same command" + (" without --force" if force else "")
             raise Stopped(
-                f"stopped; finished runs are in {folder}, the same command goes on from there."
+                f"stopped; finished runs are in {folder}, {again} goes on from there."
             ) from None
+    check(Comparison, results, folder / "results.json")  # runs of earlier calls may be damaged
     width = console.width if console.is_terminal else None
     for line in comparison_lines(results, width):
         whole = width is None or line.kind not in _WRAPPED or len(line.text) <= width

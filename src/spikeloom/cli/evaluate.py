@@ -6,19 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.cli.console import bar, beside, plain_console, print_note, to_left
+from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import (
     Device,
     Json,
-    bar,
-    beside,
     check_device,
     class_names,
     headline,
-    plain_console,
-    print_note,
     run_remark,
-    to_left,
-    watching,
     write_result,
 )
 from spikeloom.cli.train import Set, changed
@@ -73,7 +69,7 @@ def evaluate(
     chosen = getattr(bench.splits, part)
     count = min(samples or len(chosen), len(chosen))
     rows = torch.arange(count) * len(chosen) // count
-    with watching() as progress:
+    with watcher() as progress:
         scores = score_over_time(bench, chosen, part, steps=wanted, rows=rows, progress=progress)
     record = {
         "run": str(folder),

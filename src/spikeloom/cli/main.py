@@ -1,6 +1,5 @@
 """The command `spikeloom`."""
 
-import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -15,6 +14,7 @@ from spikeloom.cli.new import new
 from spikeloom.cli.predict import predict
 from spikeloom.cli.profile import profile
 from spikeloom.cli.report import report
+from spikeloom.cli.stopping import speaks
 from spikeloom.cli.train import train
 
 app = typer.Typer(
@@ -56,7 +56,8 @@ def main() -> None:
     try:
         app()
     except Stopped as stopped:
-        typer.echo(str(stopped), err=True)
+        if speaks():
+            typer.echo(str(stopped), err=True)
         sys.exit(130)
     except SpikeloomError as error:
         _stop(str(error))
@@ -66,12 +67,12 @@ def main() -> None:
             raise
         _stop(message)
     except SystemExit as end:
-        if end.code == 130:  # typer's for an interrupt
+        if end.code == 130 and speaks():  # typer's for an interrupt
             typer.echo("stopped at once; go on with --resume and the run folder.", err=True)
         raise
 
 
 def _stop(message: str) -> NoReturn:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
+    if speaks():
         typer.secho(f"error: {' '.join(message.split())}", fg="red", err=True)
     sys.exit(2)

@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeloom.base.errors import ConfigError, DataError, SpikeloomError
+from spikeloom.cli.console import bar, beside, plain_console, to_left
+from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import (
     Device,
     Json,
-    bar,
-    beside,
     check_device,
     class_names,
     headline,
-    plain_console,
     run_remark,
-    to_left,
-    watching,
     write_result,
 )
 
@@ -69,7 +66,7 @@ def predict(
     inputs = open_inputs(folder, bench.recipe)
     rows: list[Record] = []
     faults: list[str] = []
-    with watching() as progress:
+    with watcher() as progress:
         progress.phase("predict", len(files), "files")
         for path in files:
             try:

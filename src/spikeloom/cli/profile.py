@@ -6,18 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeloom.base.errors import ConfigError, UnsupportedNet
-from spikeloom.cli.runs import (
-    Device,
-    Json,
-    check_device,
-    headline,
-    plain_console,
-    print_note,
-    run_remark,
-    to_left,
-    watching,
-    write_result,
-)
+from spikeloom.cli.console import plain_console, print_note, to_left
+from spikeloom.cli.progress import watcher
+from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 
 if TYPE_CHECKING:
     from spikeloom.train.progress import Progress
@@ -46,7 +37,7 @@ def profile(
     bench = _open(folder, trained=trained, device=device)
     remark = run_remark(folder) if trained else UNTRAINED
     console.print(headline(bench, folder, remark))
-    with watching() as progress:
+    with watcher() as progress:
         costs, refusal = _measure(bench, samples, progress)
         progress.close()
     spiking = bench.rule.facts.spiking

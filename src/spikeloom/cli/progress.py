@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from spikeloom.cli.console import plain_console
 from spikeloom.train.progress import SILENT, Progress
 
 Clock = Callable[[], float]
@@ -52,7 +53,7 @@ def watcher(
     if quiet:
         yield SILENT
         return
-    console = console or Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = console or plain_console()
     kind = _Terminal if console.is_terminal and not console.is_dumb_terminal else _Lines
     progress = kind(console, verbose=verbose, epochs=epochs, clock=clock)
     try:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from spikeloom.cli.console import plain_console
 
 
 def report(
@@ -21,7 +22,7 @@ def report(
 
     entries = read_entries(runs)
     path = write_entries(entries, out or runs[0] / "report.html")
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = plain_console()
     rows = entry_rows([entry.record() for entry in entries])
     if len(rows) > 1:
         rows, left_out = fitted(rows, console.width if console.is_terminal else None)

@@ -1,11 +1,17 @@
 """Ctrl-C and SIGTERM: the first asks to stop, the second stops at once."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
+
+
+def speaks() -> bool:
+    """Whether this process talks to the user: the first one of those that share a run does."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 @contextmanager
@@ -21,7 +27,8 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        typer.echo("\nstopping after this batch; press again to stop at once.", err=True)
+        if speaks():
+            typer.echo("\nstopping after this batch; press again to stop at once.", err=True)
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, ask) for number in numbers]

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.cli.console import plain_console
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.stopping import stoppable
+from spikeloom.cli.stopping import speaks, stoppable
 
 if TYPE_CHECKING:
     from spikeloom.train.recipe import Recipe
@@ -43,10 +43,11 @@ def train(
     tensorboard: Annotated[bool, typer.Option(help="Write curves for TensorBoard.")] = False,
 ) -> None:
     """Train a recipe; write its run folder and print what came out."""
+    from spikeloom.report.formats import Run, check
     from spikeloom.report.table import entry_rows, to_text
     from spikeloom.train.loop import train as run
     from spikeloom.train.progress import all_of
-    from spikeloom.train.runs import stored_recipe
+    from spikeloom.train.runs import RESULT, stored_recipe
     from spikeloom.train.tensorboard import TensorBoardProgress
 
     if resume is not None and (out is not None or force):
@@ -69,8 +70,13 @@ def train(
         )
     else:
         checked = stored_recipe(resume)
+        if devices not in (None, checked.devices):
+            raise ConfigError(
+                f"train: expected {checked.devices} as --devices, with which the run began, got "
+                f"{devices}; leave it out, or start as many processes."
+            )
     folder = resume or out or Path("runs") / checked.name / f"seed{checked.seed}"
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = plain_console()
     curves = [TensorBoardProgress(folder)] if tensorboard else []
     with stoppable() as stop, watcher(quiet=quiet, verbose=verbose, console=console) as shown:
         outcome = run(
@@ -81,12 +87,14 @@ def train(
             resume=resume is not None,
             stop=stop,
         )
-    if outcome.bench is not None and not outcome.bench.team.first:
+    if not speaks():
         return
     if outcome.bench is None:
+        check(Run, outcome.record, folder / RESULT)
         console.print("nothing left to do: the run is finished.")
-    label = " + ".join(stage["rule"] for stage in outcome.record["stages"])
-    entry = {"label": label, "control": False, "runs": [outcome.record]}
+    record = outcome.record
+    stages = [stage["rule"] for stage in record.get("stages", [])]  # older records have none
+    entry = {"label": " + ".join(stages) or record["rule"], "control": False, "runs": [record]}
     console.print(to_text(entry_rows([entry])))
     console.print(f"run folder: {folder}")
 

@@ -71,13 +71,18 @@ def block_of(entry: Record) -> str:
 
 def differs(entry: Record) -> str:
     """Write in what an entry differs from the first, and what was tuned; empty where nothing is."""
-    parts = [", ".join(entry.get("differences", ()))]
-    tuning = entry.get("tuning") or {}
-    if tuning.get("texts"):
-        edge = "; best at the edge of the grid" if tuning["edge"] else ""
-        count = len(tuning["trials"])
-        parts.append(f"tuned: {', '.join(tuning['texts'])} (best of {count} trials{edge})")
+    parts = [", ".join(entry.get("differences") or ()), tuned(entry)]
     return "; ".join(filter(None, parts)).replace("stages.0.", "")
+
+
+def tuned(entry: Record) -> str:
+    """Write what an entry's trials chose; empty where nothing was tuned."""
+    tuning = entry.get("tuning") or {}
+    if not tuning.get("texts"):
+        return ""
+    edge = "; best at the edge of the grid" if tuning.get("edge") else ""
+    count = len(tuning.get("trials", ()))
+    return f"tuned: {', '.join(tuning['texts'])} (best of {count} trials{edge})"
 
 
 def problems(entries: Sequence[Record]) -> list[Line]:

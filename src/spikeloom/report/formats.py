@@ -171,7 +171,7 @@ class Tuning(Part):
     """What was chosen on the validation part."""
 
     texts: list[str] = []
-    edge: bool = False
+    edge: list[str] = []
     trials: list[Any] | dict[str, Any] = []
 
 

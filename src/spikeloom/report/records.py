@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.report.blocks import tuned
 from spikeloom.report.entries import Entry, Record, Unfinished, merge, name_apart
 from spikeloom.report.formats import Comparison, Epoch, Run, Samples, check
 from spikeloom.train import checkpoint
@@ -138,15 +139,9 @@ def _slug(row: Record) -> str:
 def _differences(row: Record) -> tuple[str, ...] | None:
     """Return in what an entry differs from the first, and what was tuned."""
     found = row.get("differences")
-    tuning = row.get("tuning") or {}
-    if found is None and not tuning:
+    if found is None and not row.get("tuning"):
         return None
-    tuned = ()
-    if tuning.get("texts"):
-        edge = ", at the edge of the grid" if tuning.get("edge") else ""
-        trials = len(tuning.get("trials", ()))
-        tuned = (f"tuned: {', '.join(tuning['texts'])} (best of {trials} trials{edge})",)
-    return (*(found or ()), *tuned)
+    return (*(found or ()), *filter(None, [tuned(row)]))
 
 
 def _unfinished(folder: Path, recipe: Record) -> Unfinished:

@@ -15,6 +15,10 @@ FORMAT = 2
 """Version of the run folder; a newer library opens older runs or says what to do."""
 
 
+class NewerFormat(DataError):
+    """A file was written by a newer library: it is whole, and not ours to replace."""
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file's content atomically.
 
@@ -116,14 +120,15 @@ def check_format(path: Path, version: object) -> None:
     """Refuse what a newer library wrote; older files are read.
 
     Raises:
-        DataError: the version is newer than this library's, or none.
+        NewerFormat: the version is newer than this library's.
+        DataError: it is none.
     """
     if isinstance(version, str) and version.isascii() and version.isdigit():
         version = int(version)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DataError(f"{path}: expected a format of 1 or more, got {version!r}; copy it again.")
     if version > FORMAT:
-        raise DataError(
+        raise NewerFormat(
             f"{path}: expected format {FORMAT} at most, got {version} from a newer spikeloom; "
             "update spikeloom to open it."
         )

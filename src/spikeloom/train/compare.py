@@ -10,7 +10,7 @@ import torch
 
 from spikeloom.base.errors import ConfigError, DataError, Stopped, UnsupportedNet, too_big
 from spikeloom.data import Splits
-from spikeloom.train import checkpoint
+from spikeloom.train import checkpoint, runs
 from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span, stored_recipe
 from spikeloom.train.failure import reason
 from spikeloom.train.folder import check_tuning, check_unchanged, clear, finished
@@ -123,8 +123,9 @@ class _Runner:
         return self.entries[job.row.slug].has(job)
 
     def _train(self, entry: EntryState, job: Job, recipe: Recipe, title: str) -> None:
-        if stored_recipe(job.folder) not in (None, recipe):
-            clear(job.folder)  # the tuned values are others, after a trial that failed before
+        other = stored_recipe(job.folder) not in (None, recipe)  # a trial that failed before counts
+        if other or (job.folder / runs.RESULT).exists():  # or a record damaged from outside
+            clear(job.folder)
         watched = _Titled(self.progress, title)
         start = time.perf_counter()
         try:
@@ -207,14 +208,15 @@ class _Data:
 
 
 def _refusal(row: Row, data: _Data) -> str | None:
-    """Build a row; return why its rule refuses its net, None where it does not."""
+    """Build all stages of a row; return why a rule refuses its net, None where none does."""
     with placed(f"'{row.label}'"):
         try:
-            bench = set_up(row.recipe, data.of(row), prepared=False)
-            try:
-                prepare(bench)
-            except UnsupportedNet as error:
-                return str(error)
+            for number in range(len(row.recipe.stages)):
+                bench = set_up(row.recipe, data.of(row), stage=number, prepared=False)
+                try:
+                    prepare(bench)
+                except UnsupportedNet as error:
+                    return str(error)
         except (MemoryError, RuntimeError, TypeError) as error:
             message = too_big(error)
             if message is None:

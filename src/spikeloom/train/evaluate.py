@@ -69,7 +69,7 @@ def evaluate(
     for whole in batches(len(samples), EVALUATION_BATCH, None):
         poll()
         index = team.share(whole)
-        if len(index):
+        if len(index) and fault is None:  # the others are waited for at every poll
             batch = bench.batch(samples, index, epoch=0, part=part)
             _, logits = predict(bench, batch)
             hits += int((logits.argmax(1) == batch.target).sum())
@@ -78,7 +78,6 @@ def evaluate(
                 check_loss(bench, batch, part, loss)
             except NumericalError as error:
                 fault = error
-                break
             total += loss
             seen += len(index)
         watch.advance(len(whole), accuracy=hits / max(1, seen))

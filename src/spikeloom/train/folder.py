@@ -10,13 +10,26 @@ from spikeloom.train.failure import TRACEBACK
 from spikeloom.train.plan import Plan
 from spikeloom.train.recipe import Recipe
 
+NEEDED = ("seed", "val_accuracy", "val_loss")
+"""What a comparison reads in the record of a run."""
+
 
 def finished(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
-    """Return the record of a finished run of this recipe, None where there is none."""
+    """Return the record of a finished run of this recipe, None where there is none.
+
+    One that was damaged from outside counts for nothing, so that the run is trained again.
+
+    Raises:
+        NewerFormat: a newer library wrote it.
+    """
     try:
-        return runs.stored_result(folder, recipe)
+        record = runs.stored_result(folder, recipe)
+    except checkpoint.NewerFormat:
+        raise
     except SpikeloomError:
-        return None  # damaged from outside: trained again
+        return None
+    whole = record is not None and all(key in record for key in NEEDED)
+    return record if whole else None
 
 
 def check_unchanged(plan: Plan, job: Job) -> None:

@@ -75,6 +75,7 @@ def train(
     """
     fabric = make_fabric(recipe)
     first = fabric.global_rank == 0
+    shown = progress if first else SILENT
     with RunFolder(out if first else None) as folder:
         if folder.path is not None:
             runs.claim(folder.path, recipe, overwrite=overwrite, resume=resume)
@@ -83,14 +84,14 @@ def train(
             if done is not None and (done.get("final", True) or not final):
                 return Outcome(done, None)
         _launch(fabric)
-        splits = load(recipe, progress) if splits is None else splits
+        splits = load(recipe, shown) if splits is None else splits
         return _run(
             recipe,
             folder,
             _found(out, recipe) if resume else None,
             fabric=fabric,
             splits=splits,
-            progress=progress if first else SILENT,
+            progress=shown,
             final=final,
             stop=stop,
         )

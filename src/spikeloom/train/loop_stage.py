@@ -66,7 +66,7 @@ class StageLoop:
             NumericalError: a value stopped being finite.
             Stopped: the run was asked to stop, and saved.
         """
-        if self.state.epoch == self.state.batch == 0:
+        if self.state.predicted is None:
             self._predict()
         while (reason := self._over()) is None:
             self.epoch()
@@ -213,7 +213,7 @@ class StageLoop:
         )
         state.stage, state.epoch, state.batch, state.best = state.stage + 1, 0, 0, {}
         if state.stage < len(bench.recipe.stages):
-            state.kept = None
+            state.kept = state.predicted = None
         self.folder.write_tensors(runs.WEIGHTS, bench.modules().state_dict())
 
     def _set_rate(self, number: int, count: int) -> float:

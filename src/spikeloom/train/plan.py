@@ -75,8 +75,8 @@ class Plan:
         alone: whether it stands for one recipe file, which follows others in seeds and tuning.
 
     Raises:
-        ConfigError: labels that would share a folder, a seed twice, several data sets, or a
-            tuning seed among those reported.
+        ConfigError: labels that would share a folder, a seed twice, several data sets or
+            processes, or a tuning seed among those reported.
     """
 
     name: str
@@ -98,6 +98,12 @@ class Plan:
                 raise ConfigError(
                     f"{self.name}: expected data '{self.rows[0].recipe.data.name}' in every row, "
                     f"got '{row.recipe.data.name}' in '{row.label}'; compare on one data set."
+                )
+            if row.recipe.devices > 1:
+                raise ConfigError(
+                    f"{self.name}: expected devices = 1 in every row, since a comparison is one "
+                    f"process, got {row.recipe.devices} in '{row.label}'; leave it out, or train "
+                    "that recipe by itself."
                 )
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(

@@ -53,11 +53,6 @@ class Team:
         self.size: int = fabric.world_size
         self.device: torch.device = fabric.device
 
-    @property
-    def first(self) -> bool:
-        """Whether this process writes files and talks."""
-        return self.rank == 0
-
     def share(self, index: Tensor) -> Tensor:
         """Return this process's part of a batch's rows; parts are alike within one sample."""
         return torch.tensor_split(index, self.size)[self.rank] if self.size > 1 else index

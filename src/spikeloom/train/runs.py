@@ -156,8 +156,6 @@ def locked(path: Path) -> Iterator[None]:
 
     with checkpoint.writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        for left in path.glob(".*.tmp"):  # of writers that were killed
-            left.unlink(missing_ok=True)
     lock = FileLock(path / ".lock", timeout=0)
     with checkpoint.writing(path):
         try:
@@ -168,6 +166,9 @@ def locked(path: Path) -> Iterator[None]:
                 "it or choose another with --out."
             ) from None
     try:
+        with checkpoint.writing(path):
+            for left in path.glob(".*.tmp"):  # of writers that were killed; nobody else is here now
+                left.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

@@ -225,7 +225,8 @@ def make_fabric(recipe: Recipe, *, processes: int | None = None) -> "Fabric":
         processes: instead of the recipe's.
 
     Raises:
-        ConfigError: the device does not exist here, or not as often.
+        ConfigError: the device does not exist here, or not as often, or torchrun started another
+            number of processes.
     """
     count = recipe.devices if processes is None else processes
     there = torch.cuda.device_count()
@@ -234,9 +235,15 @@ def make_fabric(recipe: Recipe, *, processes: int | None = None) -> "Fabric":
     cuda = there > 0 and recipe.device != "cpu"
     most = there if cuda else max(2, os.cpu_count() or 1)  # two show what several do, anywhere
     if count > most and not _launched():
+        what = "CUDA devices" if cuda else "processor cores"
         raise ConfigError(
-            f"devices: expected at most the {most} {'CUDA devices' if cuda else 'processes'} this "
-            f"machine has room for, got {count}; use fewer, or torchrun for several machines."
+            f"devices: expected at most the {most} {what} of this machine, got {count}; use fewer, "
+            "or torchrun for several machines."
+        )
+    if _launched() and count != int(os.environ["WORLD_SIZE"]):
+        raise ConfigError(
+            f"devices: expected one process for each that torchrun started, "
+            f"{os.environ['WORLD_SIZE']}, got {count}; start without torchrun, or as many."
         )
     from lightning.fabric import Fabric
 

@@ -8,7 +8,7 @@ of users that draw from it.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class State:
         kept: metrics of the epoch whose weights are kept in the present stage.
         stages: what became of the stages done.
         warnings: lines worth reading, kept for the record.
-        predicted: bytes that learning from one batch of the present stage was said to take.
+        predicted: bytes that learning from one batch of the present stage was said to take; None
+            before that was asked.
     """
 
     stage: int = 0
@@ -85,8 +86,7 @@ def save_state(
     tensors["generator.cpu"] = torch.get_rng_state()
     if bench.fabric.device.type == "cuda":
         tensors["generator.cuda"] = torch.cuda.get_rng_state(bench.fabric.device)
-    position = asdict(state)
-    del position["best"]
+    position = {one.name: getattr(state, one.name) for one in fields(state) if one.name != "best"}
     extra = {
         "digest": _digest(tensors),
         "recipe": fingerprint(bench.recipe),
@@ -111,9 +111,11 @@ class Stored:
 
     Args:
         path: of the file.
+        recipe: of the run.
 
     Raises:
-        DataError: it is damaged, or of another format or recipe.
+        ConfigError: it is the state of another recipe.
+        DataError: it is damaged, or of a newer format.
     """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from spikeloom.base.errors import ConfigError
 from spikeloom.train.differences import setting
 from spikeloom.train.recipe import Recipe, Seed, build_recipe
 from spikeloom.train.tables import Strict, override
@@ -27,8 +28,10 @@ class Tune(Strict):
     values: Annotated[dict[str, Values], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _values_differ(self) -> "Tune":
+    def _values_fit(self) -> "Tune":
         for path, values in self.values.items():
+            if path in ("name", "seed"):
+                raise ValueError(f"values.{path}: expected a setting, got a run's own; drop it.")
             if any(value in values[:row] for row, value in enumerate(values)):
                 raise ValueError(f"values.{path}: expected values that differ, got {list(values)}.")
         return self
@@ -42,11 +45,17 @@ class Tune(Strict):
         """Return the recipe of a trial.
 
         Raises:
-            ConfigError: the recipe has no place for a value.
+            ConfigError: the recipe has no place for a value, or trials have epochs of their own.
         """
         changes = dict(self.settings[number])
         if self.epochs is not None:
-            changes[f"stages.{len(recipe.stages) - 1}.epochs"] = self.epochs
+            last = f"stages.{len(recipe.stages) - 1}.epochs"
+            if last in changes:
+                raise ConfigError(
+                    f"{where}: expected either tune.epochs or candidates for {last}, got both; "
+                    "drop one."
+                )
+            changes[last] = self.epochs
         return changed(recipe, changes, where).with_seed(self.seed)
 
     def record(self, trials: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,15 @@ SMALL = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--set", "
 SMALL_NET = ["--net", "c4 P f10", "--data", "digits", *SMALL]
 RULES = ["--rules", "ann,bptt", "--seeds", "0", "--out", "x"]
 
+TUNED = """
+name = "tuned"
+seeds = [0]
+[[entries]]
+label = "BPTT"
+[tune]
+values = { "stages.0.batch" = [10, 20] }
+"""
+
 
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
@@ -92,6 +101,15 @@ class TestRunning:
             ("tiny", "native"),
         ]
 
+    def test_tuned(self, call, tmp_path):
+        base = RECIPE.replace('name = "tiny"', "[base]").replace("[[stages]]", "[[base.stages]]")
+        (tmp_path / "c.toml").write_text(TUNED + base)
+        done = call("compare", "c.toml", "--out", "x")
+        assert done.code == 0, done.err
+        assert "tuned: batch = " in done.out and "best at the edge of the grid" in done.out
+        page = (tmp_path / "x" / "report.html").read_text()
+        assert "best of 2 trials; best at the edge of the grid" in page
+
     def test_again_reads_what_is_finished(self, call, tmp_path):
         first = call("compare", *SMALL_NET, *RULES)
         before = (tmp_path / "x" / "results.json").read_bytes()
@@ -99,6 +117,13 @@ class TestRunning:
         assert again.code == 0 and "[1/2]" not in again.out
         assert again.out.splitlines() == first.out.splitlines()[2:]
         assert (tmp_path / "x" / "results.json").read_bytes() == before
+
+    def test_a_record_that_is_none(self, call, tmp_path):
+        call("compare", *SMALL_NET, *RULES)
+        path = tmp_path / "x" / "ann" / "seed0" / "result.json"
+        path.write_text('{"format": 2, "seed": 0, "val_accuracy": 1.0, "val_loss": 0.0}')
+        done = call("compare", *SMALL_NET, *RULES)
+        done.refused("x/results.json: expected a comparison of spikeloom")
 
     def test_a_changed_entry_needs_force(self, call, tmp_path):
         assert call("compare", *SMALL_NET, *RULES).code == 0
@@ -177,3 +202,8 @@ class TestStopping:
         again = call("compare", *SMALL_NET, *RULES)
         assert again.code == 0 and again.out.startswith("[2/2] bptt, seed 0")
         assert checkpoint.read_json(tmp_path / "x" / "bptt" / "seed0" / "result.json")
+
+    def test_force_must_not_be_given_again(self, call, fault):
+        fault["bptt"] = raising(Stopped("enough"))
+        done = call("compare", *SMALL_NET, *RULES, "--force")
+        assert done.err.endswith("the same command without --force goes on from there.\n")

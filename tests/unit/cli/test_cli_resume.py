@@ -71,6 +71,15 @@ class TestRefusals:
         for change in (["--set", "seed=3"], ["--seed", "3"], ["--precision", "64-true"]):
             call("train", "--resume", "x", *change).refused("a run goes on as it began")
 
+    def test_resume_with_other_processes(self, call, monkeypatch):
+        call("train", "r.toml", "--out", "x")
+        call("train", "--resume", "x", "--devices", "2").refused("expected 1 as --devices")
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        call("train", "--resume", "x").refused("with which the run began, got 2")
+        done = call("train", "r.toml", "--devices", "1")
+        done.refused("one process for each that torchrun started, 2, got 1")
+
     def test_resume_of_nothing(self, call, tmp_path):
         call("train", "--resume", "x").refused("x: expected the folder of a run, found no recipe")
         assert not (tmp_path / "x").exists()
@@ -86,6 +95,16 @@ class TestRefusals:
         assert again.code == 0
         assert again.out.splitlines()[0] == "nothing left to do: the run is finished."
         assert again.out.splitlines()[1:] == first.out.splitlines()[3:]
+
+    def test_more_processes_than_cores(self, call):
+        done = call("train", "r.toml", "--device", "cpu", "--devices", "1000", "--out", "x")
+        done.refused("processor cores of this machine, got 1000; use fewer")
+
+    def test_a_record_that_is_none(self, call, tmp_path):
+        call("train", "r.toml", "--out", "x")
+        for content in ("{}", '{"format": 2, "seed": 0}'):
+            (tmp_path / "x" / "result.json").write_text(content)
+            call("train", "--resume", "x").refused("x/result.json: expected a run of spikeloom")
 
     def test_a_recipe_in_the_folder_that_is_damaged(self, call, tmp_path):
         call("train", "r.toml", "--out", "x")

@@ -101,12 +101,12 @@ class TestComparisons:
         assert found[0].samples["steps"] == 4 and found[1].samples is None
 
     def test_what_was_tuned_is_a_difference(self, tmp_path):
-        tuning = {"texts": ["optimizer.lr = 0.01"], "edge": True, "trials": [{}, {}]}
+        tuning = {"texts": ["optimizer.lr = 0.01"], "edge": ["optimizer.lr"], "trials": [{}, {}]}
         one = kit.entry("a", kit.run(), differences=["rule sltt"], tuning=tuning)
         kit.write_comparison(tmp_path, [one])
         assert read_entries([tmp_path])[0].differences == (
             "rule sltt",
-            "tuned: optimizer.lr = 0.01 (best of 2 trials, at the edge of the grid)",
+            "tuned: optimizer.lr = 0.01 (best of 2 trials; best at the edge of the grid)",
         )
 
     def test_runs_still_going_on(self, tmp_path):

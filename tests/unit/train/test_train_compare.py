@@ -104,6 +104,13 @@ class TestRunning:
         assert not (tmp_path / "ottt").exists()
         assert entry_rows(results["entries"])[2][:3] == ("ottt", "refused", "-")
 
+    def test_a_refusal_of_any_stage(self, fake, tmp_path):
+        stages = [{"rule": "ottt", "epochs": 1}, {"rule": "bptt", "epochs": 1}]
+        rows = (row("fine"), row("two stages", {"net": "c4 M c4 f3", "stages": stages}))
+        results = run_comparison(Plan("x", rows, (0,)), tmp_path)
+        assert results["entries"][1]["refusal"].startswith("rules.ottt: expected a linear path")
+        assert fake.calls == ["fine/seed0"]
+
     def test_data_is_read_once_for_each_setting(self, tmp_path, loads):
         rows = (
             row("a"),
@@ -208,11 +215,21 @@ class TestGoingOn:
         results = checkpoint.read_json(tmp_path / "results.json")
         assert [len(entry["runs"]) for entry in results["entries"]] == [1, 2]
 
-    def test_a_damaged_result_is_trained_again(self, fake, tmp_path):
+    @pytest.mark.parametrize("content", ["{", "{}", "[]", ""])
+    def test_a_damaged_result_is_trained_again(self, tmp_path, content):
+        before = run_comparison(two((0,)), tmp_path)["entries"][0]["runs"][0]
+        (tmp_path / "bptt" / "seed0" / "result.json").write_text(content)
+        (entry, _) = run_comparison(two((0,)), tmp_path)["entries"]
+        assert entry["error"] is None
+        assert without_times(entry["runs"][0]) == without_times(before)
+
+    def test_a_newer_result_is_kept(self, fake, tmp_path):
         run_comparison(two(), tmp_path)
-        (tmp_path / "bptt" / "seed0" / "result.json").write_text("{")
-        run_comparison(two(), tmp_path)
-        assert fake.calls[4:] == ["bptt/seed0"]
+        path = tmp_path / "bptt" / "seed0" / "result.json"
+        path.write_text('{"format": 99}')
+        with pytest.raises(DataError, match="got 99 from a newer spikeloom; update spikeloom"):
+            run_comparison(two(), tmp_path)
+        assert path.read_text() == '{"format": 99}'
 
     def test_a_changed_entry_stops_before_anything_runs(self, fake, tmp_path):
         run_comparison(two((0,)), tmp_path)

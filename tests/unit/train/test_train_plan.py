@@ -58,6 +58,11 @@ class TestReading:
                 (HEAD + ENTRIES).replace("[3, 1]", "[3, 3]"),
                 "expected seeds that differ, got [3, 3]",
             ),
+            (
+                (HEAD + ENTRIES).replace('data = "tiny"', 'data = "tiny"\ndevices = 2'),
+                "expected devices = 1 in every row, since a comparison is one process, got 2 in "
+                "'ANN'; leave it out",
+            ),
             ((HEAD + ENTRIES).replace("[3, 1]", "[]"), "seeds: expected a list of 1 or more"),
             ((HEAD + ENTRIES).replace("[3, 1]", "[-1]"), "seeds.0: expected 0 or more, got -1"),
             ((HEAD + ENTRIES).replace("[3, 1]", "['a']"), "seeds.0: expected a whole number"),

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.fabric import Fabric
-from trainkit import recipe, tiny
+from trainkit import bench, recipe, tiny
 from two_processes import CASES, trained
 
 from spikeloom.base.errors import ConfigError, NumericalError
 from spikeloom.rules.bptt import Bptt
-from spikeloom.train import checkpoint
+from spikeloom.train import checkpoint, evaluate
 from spikeloom.train.processes import Team
 from spikeloom.train.setup import make_fabric, set_up
 
@@ -85,7 +85,7 @@ class TestTeamOfOne:
 
     def test_takes_everything(self):
         index = torch.arange(5)
-        assert self.team.share(index) is index and self.team.first
+        assert self.team.share(index) is index
         assert self.team.sum(1, 2.5) == [1, 2.5] and self.team.any(True, False) == [True, False]
         assert self.team.gather({"a": 1}) == [{"a": 1}]
 
@@ -93,6 +93,20 @@ class TestTeamOfOne:
         self.team.agree(None)
         with pytest.raises(NumericalError, match="^here$"):
             self.team.agree(NumericalError("here"))
+
+
+def test_a_fault_in_an_evaluation_keeps_all_in_step(monkeypatch):
+    """The others ask at every batch whether to stop; who fails must go on asking with them."""
+
+    def fails(*_):
+        raise NumericalError("here")
+
+    monkeypatch.setattr(evaluate, "check_loss", fails)
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 10)
+    one, polls = bench(), []
+    with pytest.raises(NumericalError, match="^here$"):
+        evaluate.evaluate(one, one.splits.test, "test", poll=lambda: polls.append(1))
+    assert len(polls) == 3
 
 
 class TestTooMany:
@@ -175,7 +189,7 @@ class TestWorkers:
         main = start("long.toml", "--out", "x")
         main.send_signal(signal.SIGTERM)
         _, err = main.communicate(timeout=60)
-        assert main.returncode == 130
+        assert main.returncode == 130 and err.count("stopped") == 1
         assert err.strip().endswith("go on with: spikeloom train --resume x")
         assert (tmp_path / "x" / "state.safetensors").exists()
 

@@ -194,6 +194,14 @@ class TestStop:
         assert lives > 15
         assert_same_end(tmp_path, whole["two stages"])
 
+    def test_before_the_first_batch(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(loop_stage, "memory_warning", lambda *_: "too much.")
+        with pytest.raises(Stopped):
+            run({}, tmp_path, stop=lambda: True)
+        record = run({}, tmp_path, resume=True).record
+        assert record["warnings"] == ["too much."]
+        assert record["costs"]["training"]["predicted_bytes"] > 0
+
     def test_without_a_folder(self):
         with pytest.raises(Stopped, match=r"stopped in epoch 1 after batch 0\.$"):
             run({}, stop=lambda: True)
@@ -315,9 +323,14 @@ class TestDamage:
         assert_same_end(tmp_path, whole["sgd"])
 
     def test_two_runs_in_one_folder(self, tmp_path):
-        with runs.locked(tmp_path), pytest.raises(ConfigError, match="found one in use"):
-            run({}, tmp_path)
+        half = tmp_path / f".{runs.STATE}.1.tmp"  # the other one is just writing
+        with runs.locked(tmp_path):
+            half.touch()
+            with pytest.raises(ConfigError, match="found one in use"):
+                run({}, tmp_path)
+            assert half.exists()
         run({}, tmp_path)
+        assert not half.exists()
 
     def test_a_value_that_blows_up_keeps_the_state(self, tmp_path, monkeypatch):
         calls = iter(range(99))

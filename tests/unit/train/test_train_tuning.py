@@ -67,6 +67,11 @@ class TestTune:
         assert record["chosen"] is None and record["edge"] == record["texts"] == []
         assert record["trials"][0]["error"] == "nan"
 
+    def test_epochs_of_trials_and_as_candidates(self):
+        both = Tune(epochs=1, values={"stages.0.epochs": [1, 2]})
+        with pytest.raises(ConfigError, match="either tune.epochs or candidates for stages.0"):
+            Plan("x", two().rows, (0,), both)
+
     @pytest.mark.parametrize(
         ("values", "chosen", "edge"),
         [
@@ -108,6 +113,7 @@ class TestReading:
                 "values = { 'stages.0.optimizer.lrr' = [1.0] }",
                 "tune, 'a': stages.0.optimizer.lrr: unknown key 'lrr'; did you mean 'lr'?",
             ),
+            ("values = { seed = [1, 2] }", "values.seed: expected a setting, got a run's own"),
             (f"values = {{ '{LR}' = [0.1, -0.1] }}", f"tune, 'a': {LR}: expected a number above 0"),
         ],
     )
