@@ -1,5 +1,6 @@
 """What the commands on finished runs share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
