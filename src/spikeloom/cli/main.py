@@ -68,7 +68,10 @@ def main() -> None:
         _stop(message)
     except SystemExit as end:
         if end.code == 130 and speaks():  # typer's for an interrupt
-            typer.echo("stopped at once; go on with --resume and the run folder.", err=True)
+            typer.echo(
+                "stopped at once; what is saved goes on with `train --resume` or the same `compare`.",
+                err=True,
+            )
         raise
 
 

@@ -13,7 +13,7 @@ from spikeloom.data import Splits
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span, stored_recipe
 from spikeloom.train.failure import reason
-from spikeloom.train.folder import check_tuning, check_unchanged, clear, finished
+from spikeloom.train.folder import check_tuning, check_unchanged, clear, finished, resumable
 from spikeloom.train.loop import load, never, train
 from spikeloom.train.plan import Plan, Row
 from spikeloom.train.progress import SILENT, Progress
@@ -124,7 +124,8 @@ class _Runner:
 
     def _train(self, entry: EntryState, job: Job, recipe: Recipe, title: str) -> None:
         other = stored_recipe(job.folder) not in (None, recipe)  # a trial that failed before counts
-        if other or (job.folder / runs.RESULT).exists():  # or a record damaged from outside
+        record = (job.folder / runs.RESULT).exists()  # one damaged from outside
+        if other or record or not resumable(job.folder, recipe):
             clear(job.folder)
         watched = _Titled(self.progress, title)
         start = time.perf_counter()

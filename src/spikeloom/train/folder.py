@@ -9,6 +9,7 @@ from spikeloom.train.entries import Job, stored_recipe
 from spikeloom.train.failure import TRACEBACK
 from spikeloom.train.plan import Plan
 from spikeloom.train.recipe import Recipe
+from spikeloom.train.state import Stored
 
 NEEDED = ("seed", "val_accuracy", "val_loss")
 """What a comparison reads in the record of a run."""
@@ -30,6 +31,22 @@ def finished(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
         return None
     whole = record is not None and all(key in record for key in NEEDED)
     return record if whole else None
+
+
+def resumable(folder: Path, recipe: Recipe) -> bool:
+    """Return whether a run can go on: its state is whole, or there is none yet.
+
+    Raises:
+        NewerFormat: a newer library wrote it.
+    """
+    try:
+        if (folder / runs.STATE).exists():
+            Stored(folder / runs.STATE, recipe)
+    except checkpoint.NewerFormat:
+        raise
+    except SpikeloomError:
+        return False
+    return True
 
 
 def check_unchanged(plan: Plan, job: Job) -> None:

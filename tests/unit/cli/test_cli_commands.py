@@ -136,7 +136,10 @@ class TestTrain:
         monkeypatch.setattr(loop_stage.StageLoop, "epoch", interrupted)
         done = call("train", "r.toml")
         assert done.code == 130
-        assert done.err.strip() == "stopped at once; go on with --resume and the run folder."
+        assert (
+            done.err.strip()
+            == "stopped at once; what is saved goes on with `train --resume` or the same `compare`."
+        )
 
     def test_a_bug_of_ours_is_not_dressed_up(self, call, monkeypatch):
         for error in (RuntimeError("surprise"), TypeError("surprise"), ValueError("surprise")):

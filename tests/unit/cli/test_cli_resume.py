@@ -56,7 +56,10 @@ def test_the_second_signal_stops_at_once(call, monkeypatch):
     monkeypatch.setattr(loop_stage, "learn", twice)
     done = call("train", "r.toml")
     assert done.code == 130
-    assert done.err.splitlines()[-1] == "stopped at once; go on with --resume and the run folder."
+    assert (
+        done.err.splitlines()[-1]
+        == "stopped at once; what is saved goes on with `train --resume` or the same `compare`."
+    )
 
 
 class TestRefusals:

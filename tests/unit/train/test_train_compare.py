@@ -223,6 +223,16 @@ class TestGoingOn:
         assert entry["error"] is None
         assert without_times(entry["runs"][0]) == without_times(before)
 
+    @pytest.mark.parametrize("content", [b"", b"garbage"])
+    def test_a_damaged_state_begins_anew(self, tmp_path, content):
+        folder = tmp_path / "bptt" / "seed0"
+        before = run_comparison(two((0,)), tmp_path)["entries"][0]["runs"][0]
+        (folder / "result.json").unlink()
+        (folder / "state.safetensors").write_bytes(content)
+        (entry, _) = run_comparison(two((0,)), tmp_path)["entries"]
+        assert entry["error"] is None
+        assert without_times(entry["runs"][0]) == without_times(before)
+
     def test_a_newer_result_is_kept(self, fake, tmp_path):
         run_comparison(two(), tmp_path)
         path = tmp_path / "bptt" / "seed0" / "result.json"
