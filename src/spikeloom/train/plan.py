@@ -172,7 +172,7 @@ def _read_row(comparison: Comparison, entry: Entry, path: Path, place: str) -> R
     for key, value in entry.set.items():
         if key == "seed":
             raise ConfigError(
-                f"{place}: expected settings of the row, got a seed; set seeds for all rows instead."
+                f"{place}: expected settings of the row, got a seed; set seeds for all of them."
             )
         changed = override(changed, key, value, place)
     return Row(entry.label, build_recipe(changed, place), entry.control)

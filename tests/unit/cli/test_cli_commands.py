@@ -138,7 +138,7 @@ class TestTrain:
         assert done.code == 130
         assert (
             done.err.strip()
-            == "stopped at once; what is saved goes on with `train --resume` or the same `compare`."
+            == "stopped at once; `train --resume` and the same `compare` go on from what is saved."
         )
 
     def test_a_bug_of_ours_is_not_dressed_up(self, call, monkeypatch):
