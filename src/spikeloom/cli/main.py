@@ -69,7 +69,7 @@ def main() -> None:
     except SystemExit as end:
         if end.code == 130 and speaks():  # typer's for an interrupt
             typer.echo(
-                "stopped at once; `train --resume` and the same `compare` go on from what is saved.",
+                "stopped at once; `train --resume` or the same `compare` goes on from there.",
                 err=True,
             )
         raise

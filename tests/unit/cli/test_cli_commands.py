@@ -138,7 +138,7 @@ class TestTrain:
         assert done.code == 130
         assert (
             done.err.strip()
-            == "stopped at once; `train --resume` and the same `compare` go on from what is saved."
+            == "stopped at once; `train --resume` or the same `compare` goes on from there."
         )
 
     def test_a_bug_of_ours_is_not_dressed_up(self, call, monkeypatch):

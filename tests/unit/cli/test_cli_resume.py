@@ -58,7 +58,7 @@ def test_the_second_signal_stops_at_once(call, monkeypatch):
     assert done.code == 130
     assert (
         done.err.splitlines()[-1]
-        == "stopped at once; `train --resume` and the same `compare` go on from what is saved."
+        == "stopped at once; `train --resume` or the same `compare` goes on from there."
     )
 
 
