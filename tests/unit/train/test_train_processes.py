@@ -31,7 +31,7 @@ devices = 2
 [[stages]]
 rule = "sltt"
 steps = 2
-epochs = 60
+epochs = 30
 batch = 20
 """
 
@@ -170,7 +170,7 @@ class TestWorkers:
         out, err = again.communicate(timeout=200)
         assert again.returncode == 0 and not err, err
         record = checkpoint.read_json(tmp_path / "x" / "result.json")
-        assert record["processes"] == 2 and record["epochs"] == 60
+        assert record["processes"] == 2 and record["epochs"] == 30
         whole = start("long.toml", "--out", "y", wait=False)
         whole.communicate(timeout=200)
         one, other = (tmp_path / name / "weights.safetensors" for name in "xy")
