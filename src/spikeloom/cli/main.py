@@ -1,5 +1,6 @@
 """The command `spikeloom`."""
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -56,9 +57,7 @@ def main() -> None:
     try:
         app()
     except Stopped as stopped:
-        if speaks():
-            typer.echo(str(stopped), err=True)
-        sys.exit(130)
+        _leave(str(stopped), 130)
     except SpikeloomError as error:
         _stop(str(error))
     except (MemoryError, RuntimeError, TypeError) as error:
@@ -76,6 +75,20 @@ def main() -> None:
 
 
 def _stop(message: str) -> NoReturn:
-    if speaks():
-        typer.secho(f"error: {' '.join(message.split())}", fg="red", err=True)
-    sys.exit(2)
+    _leave(typer.style(f"error: {' '.join(message.split())}", fg="red"), 2)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    """Say the last word and end with a code.
+
+    Of several processes the first one speaks and ends at once; the others end quietly, for any
+    code of theirs looks like a crash to whoever watches them, and has the first one killed.
+    """
+    if not speaks():
+        sys.exit(0)
+    typer.echo(message, err=True)
+    if "WORLD_SIZE" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
