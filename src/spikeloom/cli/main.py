@@ -87,7 +87,8 @@ def _leave(message: str, code: int) -> NoReturn:
     if not speaks():
         sys.exit(0)
     typer.echo(message, err=True)
-    if "WORLD_SIZE" in os.environ:
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
