@@ -81,12 +81,14 @@ def _stop(message: str) -> NoReturn:
 def _leave(message: str, code: int) -> NoReturn:
     """Say the last word and end with a code.
 
-    Of several processes the first one speaks and ends at once; the others end quietly, for any
-    code of theirs looks like a crash to whoever watches them, and has the first one killed.
+    Of several processes the first one speaks; the others end quietly, for any code of theirs looks
+    like a crash to whoever watches them, and has the first one killed. Joined processes end at
+    once: an interpreter that tidies up first may meet threads of the connection still at work.
     """
-    if not speaks():
-        sys.exit(0)
-    typer.echo(message, err=True)
+    if speaks():
+        typer.echo(message, err=True)
+    else:
+        code = 0
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_initialized():
         sys.stdout.flush()
