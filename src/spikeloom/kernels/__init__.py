@@ -1,0 +1,1 @@
+"""Compiled loops behind the reference equations; absent compilers are no error."""
