@@ -94,6 +94,25 @@ class Plan(nn.Module):
             self._edge(edge, number, blocks) for number, edge in enumerate(spec.feedback)
         )
         self.out_shape = signal.shape
+        self._find_pools(spec)
+
+    def _find_pools(self, spec: NetSpec) -> None:
+        """Note which average pools can be computed together with the units before them."""
+        fed = {edge.source for edge in spec.feedback}
+        alone = {number for number, block in enumerate(spec.blocks) if block.join == "none"}
+        for block in self.blocks:
+            if block.number not in alone:
+                continue
+            for one in block.passes:
+                for site in one.sites:
+                    before = site.source
+                    first = site is one.sites[0]
+                    crosses = block.number == spec.tail or block.number - 1 in fed
+                    if before is None or (first and crosses) or not site.plain_pool:
+                        continue
+                    owner = int(before.name.split(".")[0])
+                    if owner in alone and before.unit is not None and before.unit.stateful:
+                        before.pool = site
 
     @property
     def sites(self) -> tuple[Site, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.seeding import Rng
 from spikeloom.nets.build import Plan
+from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.init import initialise
 from spikeloom.nets.ops import PLAIN, Ops
@@ -37,6 +39,7 @@ class SpikingNet(nn.Module):
         spec: the network, or its text.
         in_shape: one sample's shape, (C, H, W) or (D,).
         seed: of the initial weights (see `nets.init`).
+        execution: how it is computed; the attribute may be changed at any time.
 
     Raises:
         ConfigError, ShapeError, UnsupportedNet: an impossible net, named by layer.
@@ -47,8 +50,16 @@ class SpikingNet(nn.Module):
         torch.Size([4, 2, 16])
     """
 
-    def __init__(self, spec: NetSpec | str, in_shape: Shape, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        spec: NetSpec | str,
+        in_shape: Shape,
+        *,
+        seed: int = 0,
+        execution: Execution | None = None,
+    ) -> None:
         super().__init__()
+        self.execution = Execution() if execution is None else execution
         self.spec = parse(spec) if isinstance(spec, str) else spec
         self.in_shape = tuple(in_shape)
         if len(self.in_shape) not in (1, 3) or min(self.in_shape) < 1:
@@ -122,9 +133,7 @@ class SpikingNet(nn.Module):
         """
         self._check(x.unsqueeze(0), in_time=True)
         before = NetState() if state is None else state
-        walk = StepWalk(
-            self.plan, ops, rng, self._observers, self.training, before=before, held=held
-        )
+        walk = StepWalk(*self._walking(ops, rng), before=before, held=held)
         if self.spec.input_psp is not None:
             x = walk.filter_input(x, self.spec.input_psp.decay, self.spec.input_psp.scale)
         walk.feed()
@@ -147,9 +156,7 @@ class SpikingNet(nn.Module):
             x: [B, \*in_shape].
         """
         self._check(x.unsqueeze(0), in_time=True)
-        walk = StepWalk(
-            self.plan, ops, rng, self._observers, self.training, before=NetState(), holding=steps
-        )
+        walk = StepWalk(*self._walking(ops, rng), before=NetState(), holding=steps)
         return Held() if self.spec.input_psp is not None else walk.hold_prefix(x)
 
     def run_by_time(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
@@ -191,7 +198,7 @@ class SpikingNet(nn.Module):
                 "net.run_by_layer: expected a net without feedback, got "
                 f"{len(self.spec.feedback)} feedback edge(s); use run_by_time."
             )
-        walk = TrainWalk(self.plan, ops, rng, self._observers, self.training)
+        walk = TrainWalk(*self._walking(ops, rng))
         psp = self.spec.input_psp
         if psp is not None:
             xs = low_pass(xs, psp.decay, psp.scale)
@@ -206,7 +213,7 @@ class SpikingNet(nn.Module):
         """
         if self.spec.tail is None:
             return h.flatten(2)
-        walk = TrainWalk(self.plan, ops, rng, self._observers, self.training)
+        walk = TrainWalk(*self._walking(ops, rng))
         out = walk.blocks(h.mean(0, keepdim=True), self.spec.tail, len(self.plan.blocks))
         return out.flatten(2).expand(h.shape[0], -1, -1)
 
@@ -230,7 +237,7 @@ class SpikingNet(nn.Module):
             x: [B, \*in_shape]; result: [B, D].
         """
         self._check(x.unsqueeze(0), in_time=False)
-        walk = RateWalk(self.plan, ops, rng, self._observers, self.training)
+        walk = RateWalk(*self._walking(ops, rng))
         for number, rate in (fed or {}).items():
             edge = self.plan.edges[number]
             target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
@@ -255,6 +262,9 @@ class SpikingNet(nn.Module):
         for site in self.sites:
             if site.neuron is not None:
                 site.neuron.project()
+
+    def _walking(self, ops: Ops, rng: Rng | None) -> tuple[Any, ...]:
+        return self.plan, ops, rng, self._observers, self.training, self.execution
 
     @property
     def _end(self) -> int:

@@ -31,6 +31,8 @@ class Ops:
         emit: what becomes of a site's spikes before gain and low-pass.
         sequence: a whole train of one site's currents to its outputs, with its own backward;
             None runs the unit step by step. Used in layer order only.
+        sees_pools: whether `synapse` has something to do at sites without weights; where it has
+            not, average pools may be computed together with the units before them.
 
     Shape:
         synapse: [N, \*in_shape] -> [N, \*out_shape], N = B in time order, T * B in layer order;
@@ -41,6 +43,13 @@ class Ops:
     carry: Callable[[Site, State], State] = keep
     emit: Callable[[Site, Tensor], Tensor] = keep
     sequence: Callable[[Site, Tensor], Tensor] | None = None
+    sees_pools: bool = True
+
+    @property
+    def joins_pools(self) -> bool:
+        """Whether an average pool may be computed together with the unit before it."""
+        plain = self.synapse is plain_synapse or not self.sees_pools
+        return plain and self.emit is keep and self.sequence is None
 
 
 PLAIN = Ops()

@@ -43,6 +43,8 @@ class Site:
     """The input is the network's own, pooled at most."""
     static_input: bool = False
     """Under a constant input the current is the same at every step."""
+    pool: "Site | None" = field(default=None, repr=False)
+    """An average pool without overlap that alone reads this site's spikes."""
     static: bool = False
     """Under a constant input the output is the same at every step."""
 
@@ -60,6 +62,15 @@ class Site:
                 return False
             site = site.source
         return True
+
+    @property
+    def plain_pool(self) -> bool:
+        """Whether this is an average pool without overlap and border, and nothing else."""
+        spec, size = self.spec, self.spec.kernel_size
+        whole = spec.kind == "avg_pool" and spec.step_size == size and not spec.pad_size
+        bare = self.norm is None and self.neuron is None and spec.psp is None
+        bare = bare and not spec.dropout and spec.gain == 1
+        return whole and bare and all(side % size == 0 for side in self.synapse.in_shape[1:])
 
     def amplitude(self) -> Tensor | float:
         """Size of an output as the next layer sees it: gain, times v_th where the spec says so."""

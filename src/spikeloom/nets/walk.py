@@ -13,11 +13,13 @@ from torch import Tensor
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import Rng, stream_for, uniform
 from spikeloom.nets.build import Block, Edge, Pass, Plan
+from spikeloom.nets.execution import Execution
 from spikeloom.nets.fit import fit_channels
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import Ops, keep
 from spikeloom.nets.site import Site
 from spikeloom.nets.state import Held, NetState, Observer
 from spikeloom.neurons.base import State, Theta
+from spikeloom.neurons.trains import run_train
 
 _NOTHING: Theta = {}
 
@@ -32,15 +34,18 @@ class Walk:
         rng: Rng | None,
         observers: tuple[Observer, ...],
         training: bool,
+        execution: Execution,
     ) -> None:
         self.plan = plan
         self.ops = ops
         self.rng = rng
         self.observers = observers
         self.training = training
+        self.execution = execution
         self.added: dict[str, Tensor] = {}
         self.outputs: dict[int, Tensor] = {}
         self._thetas: dict[str, Theta] = {}
+        self._pooled: set[str] = set()
         self._sources = {edge.spec.source for edge in plan.edges}
 
     def current(self, site: Site, x: Tensor) -> Tensor:
@@ -78,6 +83,8 @@ class Walk:
         # as early as it can run: what of it is constant is then held before the body stops that
         shortcut = self.path(one.shortcut, x) if joins and spec.tap == "input" else None
         for site in one.sites:
+            if site.name in self._pooled:
+                continue
             current = self.current(site, y)
             if spec.join == "before_unit" and site is one.sites[-1]:
                 assert shortcut is not None
@@ -91,6 +98,15 @@ class Walk:
             return y
         assert shortcut is not None
         return _meet(spec.join, y, shortcut)
+
+    def pool(self, site: Site) -> int:
+        """Return the side of the average pool to compute together with a unit; 1 for none."""
+        pool = site.pool
+        masked = self.training and site.spec.dropout
+        if pool is None or masked or site.spec.psp or self.observers or not self.ops.joins_pools:
+            return 1
+        self._pooled.add(pool.name)
+        return pool.spec.kernel_size
 
     def theta(self, site: Site) -> Theta:
         """Return the trained quantities of a site, read once per walk."""
@@ -199,11 +215,20 @@ class StepWalk(Walk):
         out = current
         if site.neuron is not None:
             unit = site.neuron.unit
-            state = self.before.units.get(name)
-            if unit.stateful and state is None:
-                state = unit.init(current)
-            out, state = unit.step(state, current, self.theta(site))
-            self.units[name] = self.ops.carry(site, state)
+            if unit.stateful:
+                kernels, state = self.execution.kernels, self.before.units.get(name)
+                outs, state = run_train(
+                    unit,
+                    current.unsqueeze(0),
+                    self.theta(site),
+                    state,
+                    kernels=kernels,
+                    pool=self.pool(site),
+                )
+                out = outs.squeeze(0)
+                self.units[name] = self.ops.carry(site, state)
+            else:
+                out = unit.step(None, current, self.theta(site))[0]
             out = self.ops.emit(site, out)
         if self.observers:
             reused = name in self.held.currents and self.before.t > 0
@@ -286,14 +311,16 @@ class TrainWalk(Walk):
             return unit.step(None, currents, self.theta(site))[0]
         if self.ops.sequence is not None:
             return self.ops.sequence(site, currents)
-        state = unit.init(currents[0])
-        theta = self.theta(site)
-        outs = []
-        for current in currents.unbind(0):
-            out, state = unit.step(state, current, theta)
+        theta, kernels = self.theta(site), self.execution.kernels
+        if self.ops.carry is keep:
+            pool = self.pool(site)
+            return run_train(unit, currents, theta, kernels=kernels, pool=pool, final=False)[0]
+        state, outs = None, []
+        for current in currents.split(1):
+            out, state = run_train(unit, current, theta, state, kernels=kernels)
             state = self.ops.carry(site, state)
             outs.append(out)
-        return torch.stack(outs)
+        return torch.cat(outs)
 
     def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
         """Fit channels step by step, since "topk" chooses at the first active step."""

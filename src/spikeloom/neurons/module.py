@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.neurons.base import State, Theta, Unit
+from spikeloom.neurons.trains import run_train
 
 
 class Neuron(nn.Module):
@@ -80,13 +81,7 @@ class Neuron(nn.Module):
         theta = self.theta()
         if not self.unit.stateful:
             return self.unit.step(None, currents, theta)
-        if state is None:
-            state = self.unit.init(currents[0])
-        outputs = []
-        for current in currents.unbind(0):
-            out, state = self.unit.step(state, current, theta)
-            outputs.append(out)
-        return torch.stack(outputs), state
+        return run_train(self.unit, currents, theta, state)
 
     def forward(self, currents: Tensor) -> Tensor:
         """Map a train of currents to the train of outputs, from rest."""

@@ -1,0 +1,118 @@
+"""How one step of a train lies in memory, seen by kernels as a flat row of elements."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shape and strides of one step; the elements fill their memory without gaps.
+
+    Rows last or channels last make no difference to what is done per element.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def of(cls, train: Tensor) -> "Layout":
+        """Return the layout of a train's steps: its own where it is dense, else row by row."""
+        shape, strides = tuple(train.shape[1:]), tuple(train.stride()[1:])
+        own = cls(shape, _cleaned(shape, strides))
+        if own._dense():
+            return own
+        return cls(shape, _by_rows(shape))
+
+    @property
+    def count(self) -> int:
+        """Number of elements of a step."""
+        total = 1
+        for size in self.shape:
+            total *= size
+        return total
+
+    def rows(self) -> tuple[int, int]:
+        """Return width and neighbours per row of images [B, C, H, W]: channels if they lie last.
+
+        Layouts of images are one of two (see `pooled`): channels last, or rows last.
+        """
+        return self.shape[-1], self.shape[-3] if self._channels_last() else 1
+
+    def pooled(self, side: int) -> "Layout":
+        """Return the layout behind a pool without overlap, channels where they were."""
+        if side == 1:
+            return self
+        *front, height, width = self.shape
+        shape = (*front, height // side, width // side)
+        order = _by_channels if self._channels_last() else _by_rows
+        return Layout(shape, order(shape))
+
+    def images(self) -> "Layout":
+        """Return this layout, or row by row where it is neither channels last nor rows last."""
+        known = self._channels_last() or self.strides == _by_rows(self.shape)
+        return self if known else Layout(self.shape, _by_rows(self.shape))
+
+    def empty(self, dtype: torch.dtype, device: torch.device, steps: int | None = None) -> Tensor:
+        """Return a fresh step, or a fresh train of `steps`."""
+        if steps is None:
+            return torch.empty_strided(self.shape, self.strides, dtype=dtype, device=device)
+        return torch.empty_strided(
+            (steps, *self.shape), (self.count, *self.strides), dtype=dtype, device=device
+        )
+
+    def array(self, x: Tensor, *, train: bool = False) -> Any:
+        """View a step as an array [elements], or a train as [T, elements].
+
+        What lies otherwise is copied. bfloat16 is seen as its bits.
+
+        Shape:
+            x: [T, ...] or anything that broadcasts to a step.
+        """
+        x = x.detach()
+        steps = x.shape[0] if train else None
+        if train:
+            apart = x.shape[0] == 1 or x.stride(0) == self.count
+            fits = apart and _cleaned(self.shape, tuple(x.stride()[1:])) == self.strides
+        else:
+            fits = x.shape == self.shape and _cleaned(self.shape, x.stride()) == self.strides
+        if not fits:
+            x = self.empty(x.dtype, x.device, steps).copy_(x)
+        size = (self.count,) if steps is None else (steps, self.count)
+        flat = x.as_strided(size, (1,) if steps is None else (self.count, 1))
+        return (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
+
+    def _channels_last(self) -> bool:
+        images = len(self.shape) >= 3 and self.shape[-3] > 1
+        return images and self.strides == _by_channels(self.shape)
+
+    def _dense(self) -> bool:
+        expected = 1
+        for stride, size in sorted(zip(self.strides, self.shape, strict=True)):
+            if size != 1 and stride != expected:
+                return False
+            expected *= size
+        return True
+
+
+def _by_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, total = [], 1
+    for size in reversed(shape):
+        strides.append(total)
+        total *= size
+    return _cleaned(shape, tuple(reversed(strides)))
+
+
+def _by_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    *front, channels, height, width = shape
+    *outer, row, column, one = _by_rows((*front, height, width, channels))
+    return (*outer, one, row, column)
+
+
+def _cleaned(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Give axes of one element, whose stride means nothing, the stride 0."""
+    return tuple(
+        0 if size == 1 else stride for size, stride in zip(shape, strides, strict=True)
+    )

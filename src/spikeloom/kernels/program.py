@@ -1,0 +1,210 @@
+"""A step as a program: the reference equation, traced, forward and backward.
+
+Nothing is derived by hand. The step runs once on four elements while its operations are noted, and
+once more under autograd for its backward pass; both are elementwise programs that any compiler
+can put into a loop.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+_ELEMENTS = 4
+
+Step = Callable[[Tensor, list[Tensor], list[Tensor]], list[Tensor]]
+"""Takes current, thetas and states; returns the output and the new states."""
+
+
+class Unsupported(Exception):  # noqa: N818 - a signal: run the reference
+    """A step that is no elementwise program of known operations."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """The name of a value inside a program."""
+
+    name: str
+    kind: str = "float"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One elementwise operation.
+
+    Args:
+        result: name of what it gives.
+        name: of the operation, as torch calls it.
+        args: names of values, or numbers.
+        options: further ones by name.
+        kind: "float" or "bool".
+    """
+
+    result: str
+    name: str
+    args: tuple[Any, ...]
+    options: tuple[tuple[str, Any], ...]
+    kind: str
+
+    def reads(self) -> set[str]:
+        """Return the names of the values it reads."""
+        values = (*self.args, *(value for _, value in self.options))
+        return {value.name for value in values if isinstance(value, Value)}
+
+
+@dataclass(frozen=True)
+class Program:
+    """Operations in order, between named inputs and outputs.
+
+    Outputs are values, or None where nothing reaches them (a gradient that is zero).
+    """
+
+    inputs: tuple[Value, ...]
+    operations: tuple[Operation, ...]
+    outputs: tuple[Value | None, ...]
+
+    def reads(self) -> set[str]:
+        """Return the names of the values that some operation or output reads."""
+        names = {one.name for one in self.outputs if one is not None}
+        for operation in self.operations:
+            names |= operation.reads()
+        return names
+
+    def needed(self) -> "Program":
+        """Return the program without operations whose result nobody reads."""
+        needed = {one.name for one in self.outputs if one is not None}
+        kept: list[Operation] = []
+        for operation in reversed(self.operations):
+            if operation.result in needed:
+                kept.append(operation)
+                needed |= operation.reads()
+        return replace(self, operations=tuple(reversed(kept)))
+
+
+@dataclass(frozen=True)
+class StepPrograms:
+    """A step and its backward pass.
+
+    `forward`: current, thetas, states -> output, new states. `backward`: current, thetas, states,
+    gradient of the output, gradients of the new states -> gradients of current, thetas, states.
+    """
+
+    forward: Program
+    backward: Program
+    thetas: int
+    states: int
+
+
+def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> StepPrograms:
+    """Trace a step and its backward pass.
+
+    Args:
+        step: elementwise, without decisions of the program on values.
+        thetas: number of trained quantities.
+        states: number of state tensors.
+        dtype: type of the state; constants are rounded to it as torch rounds them.
+
+    Raises:
+        Unsupported: the step cannot be traced, or is not elementwise.
+    """
+
+    def example(count: int) -> list[Tensor]:
+        return [torch.full((_ELEMENTS,), 0.5, dtype=dtype) for _ in range(count)]
+
+    def forward(current: Tensor, theta: list[Tensor], state: list[Tensor]) -> list[Tensor]:
+        with torch.no_grad():
+            return step(current, theta, state)
+
+    def backward(
+        current: Tensor,
+        theta: list[Tensor],
+        state: list[Tensor],
+        grads: list[Tensor],
+    ) -> list[Tensor | None]:
+        with torch.enable_grad():
+            inputs = [one.detach().requires_grad_() for one in (current, *theta, *state)]
+            split = 1 + thetas
+            outputs = step(inputs[0], inputs[1:split], inputs[split:])
+            pairs = [
+                (out, grad) for out, grad in zip(outputs, grads, strict=True) if out.requires_grad
+            ]
+            if not pairs:
+                return [None] * len(inputs)
+            outs, given = [out for out, _ in pairs], [grad for _, grad in pairs]
+            return list(torch.autograd.grad(outs, inputs, given, allow_unused=True))
+
+    values = (torch.full((_ELEMENTS,), 0.5, dtype=dtype), example(thetas), example(states))
+    try:
+        with torch.autocast("cpu", enabled=False), torch.inference_mode(False):
+            ahead = make_fx(forward)(*values)
+            back = make_fx(backward)(*values, example(1 + states))
+    except Exception as error:  # whatever a step does that tracing does not know
+        raise Unsupported(f"{type(error).__name__}: {error}") from error
+    counts = 1 + thetas + states
+    return StepPrograms(
+        _program(ahead, counts), _program(back, counts + 1 + states), thetas, states
+    )
+
+
+_SAME = {"detach", "alias", "clone", "lift_fresh_copy", "view", "expand", "contiguous"}
+
+
+def _program(traced: fx.GraphModule, inputs: int) -> Program:
+    """Read a traced graph; in-place operations give new values, as the tracer follows them."""
+    known: dict[fx.Node, Value | None] = {}
+    operations: list[Operation] = []
+    traced.graph.eliminate_dead_code()
+    places: list[Value] = []
+    outputs: tuple[Value | None, ...] = ()
+    for node in traced.graph.nodes:
+        if node.op == "placeholder":
+            value = Value(f"x{len(places)}")
+            places.append(value)
+            known[node] = value
+        elif node.op == "output":
+            outputs = tuple(None if one is None else known[one] for one in _flat(node.args[0]))
+        elif node.op == "get_attr":
+            held = getattr(traced, str(node.target))
+            if not isinstance(held, Tensor) or held.numel() != 1:
+                raise Unsupported(f"constant tensor {node.target}")
+            value = Value(f"a{len(operations)}", _kind(held))
+            number = held.item()
+            operations.append(Operation(value.name, "full", (number,), (), value.kind))
+            known[node] = value
+        else:
+            name = str(node.target).split(".")[1].rstrip("_")
+            if name in _SAME:
+                known[node] = known[node.args[0]]
+                continue
+            kind = _kind(node.meta.get("val"))
+            value = Value(f"a{len(operations)}", kind)
+            args = tuple(_argument(known, arg) for arg in node.args)
+            options = tuple((key, _argument(known, arg)) for key, arg in node.kwargs.items())
+            operations.append(Operation(value.name, name, args, options, kind))
+            known[node] = value
+    if len(places) != inputs:
+        raise Unsupported("inputs that are no tensors")
+    return Program(tuple(places), tuple(operations), outputs).needed()
+
+
+def _flat(output: Any) -> Sequence[Any]:
+    return output if isinstance(output, list | tuple) else (output,)
+
+
+def _argument(known: dict[fx.Node, Value | None], arg: Any) -> Any:
+    return known[arg] if isinstance(arg, fx.Node) else arg
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        raise Unsupported(f"a result of type {type(value).__name__}")
+    if value.dtype == torch.bool:
+        return "bool"
+    if not value.dtype.is_floating_point:
+        raise Unsupported(f"values of type {value.dtype}")
+    if value.dim() not in (0, 1) or value.numel() not in (1, _ELEMENTS):
+        raise Unsupported(f"a result of shape {tuple(value.shape)}")
+    return "float"

@@ -1,0 +1,241 @@
+"""Scans: a step taken through time by one compiled kernel, forward and backward."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloom.kernels.jit import load_source, numba
+from spikeloom.kernels.layout import Layout
+from spikeloom.kernels.program import Step, StepPrograms, Unsupported, trace_step
+from spikeloom.kernels.source import Variant, kernel_source
+from spikeloom.kernels.threads import spread
+
+_IO = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+}
+_GRAIN = 1 << 15  # elements times steps that are worth a thread
+_SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
+
+
+class Scan:
+    r"""A step :math:`(o[t], v[t]) = f(c[t], v[t-1]; \theta)` over a whole train.
+
+    Gradients are those of autograd through the step, operation by operation; sums over T of
+    trained quantities are taken in another order.
+
+    Args:
+        step: elementwise.
+        thetas: number of trained quantities.
+        states: number of state tensors.
+
+    Raises:
+        Unsupported: no compiler, or a step that it cannot take.
+    """
+
+    def __init__(self, step: Step, thetas: int, states: int) -> None:
+        if numba() is None:
+            raise Unsupported("no compiler")
+        self.step, self.thetas, self.states = step, thetas, states
+        self._programs: dict[torch.dtype, StepPrograms] = {}
+        self._kernels: dict[Variant, Any] = {}
+
+    def run(
+        self,
+        currents: Tensor,
+        thetas: Sequence[Tensor],
+        states: Sequence[Tensor],
+        *,
+        steps: int,
+        pool: int = 1,
+        finals: bool = False,
+    ) -> tuple[Tensor, list[Tensor]]:
+        r"""Run the step over a train.
+
+        Args:
+            currents: one for each step, or a single one that stays.
+            thetas: trained quantities; they broadcast against a step's current.
+            states: before the first step.
+            steps: T.
+            pool: side of an average pool over the last two axes of the outputs, without overlap.
+            finals: whether the states after the last step are wanted.
+
+        Returns:
+            Outputs in the type of the currents, and the last states (empty without `finals`).
+
+        Shape:
+            currents: [T, B, ...] or [1, B, ...]; thetas: [...]; states, last states: [B, ...];
+            outputs: [T, B, ...], the last two axes divided by `pool`.
+
+        Raises:
+            Unsupported: a type that no kernel is written for, or a kernel that does not compile.
+        """
+        constant = currents.shape[0] == 1 and steps > 1
+        if currents.dtype not in _IO:
+            raise Unsupported(f"currents of type {currents.dtype}")
+        kernel = self._kernel(Variant(_IO[currents.dtype], constant, pool))
+        task = _Task(kernel, steps, pool, finals, len(thetas))
+        out, *last = _Train.apply(task, currents, *thetas, *states)  # pyright: ignore
+        return out, last
+
+    def _kernel(self, variant: Variant) -> Any:
+        if variant not in self._kernels:
+            try:
+                self._kernels[variant] = self._compiled(variant)
+            except Unsupported as error:
+                self._kernels[variant] = error
+        found = self._kernels[variant]
+        if isinstance(found, Unsupported):
+            raise found
+        return found
+
+    def _compiled(self, variant: Variant) -> Any:
+        dtype = getattr(torch, variant.state)
+        if dtype not in self._programs:
+            self._programs[dtype] = trace_step(self.step, self.thetas, self.states, dtype)
+        source = kernel_source(self._programs[dtype], variant)
+        try:
+            module = load_source(source)
+            self._try(module, variant)
+        except Exception as error:  # a compiler fails in ways of its own
+            raise Unsupported(f"{type(error).__name__}: {error}") from error
+        return module
+
+    def _try(self, module: Any, variant: Variant) -> None:
+        """Compile both functions on a train of one element group."""
+        count, rows = variant.pool**2, variant.pool
+        dtype = getattr(torch, variant.state)
+        train = torch.zeros((1, 1, rows, rows), dtype=getattr(torch, variant.io))
+        thetas = [torch.ones((), dtype=dtype) for _ in range(self.thetas)]
+        states = [torch.zeros((1, rows, rows), dtype=dtype) for _ in range(self.states)]
+        assert count == train.numel()
+        task = _Task(module, 1, variant.pool, True, self.thetas)
+        task.layout = Layout.of(train)
+        out, _ = task.forward(train, thetas, states)
+        task.backward(train, thetas, states, torch.ones_like(out), [None] * self.states, True)
+
+
+@dataclass
+class _Task:
+    """One run of a kernel: what does not change between its two passes."""
+
+    kernel: Any
+    steps: int
+    pool: int
+    finals: bool
+    thetas: int
+
+    def __post_init__(self) -> None:
+        self.layout: Layout
+
+    @cached_property
+    def block(self) -> int:
+        """Elements that a kernel takes at a time: whole rows of windows where it pools."""
+        wanted = min(1024, max(128, _SCRATCH // self.steps))
+        return -(-wanted // self.quantum) * self.quantum
+
+    @cached_property
+    def geometry(self) -> tuple[int, ...]:
+        return self.layout.rows() if self.pool > 1 else ()
+
+    @cached_property
+    def quantum(self) -> int:
+        if self.pool == 1:
+            return 1
+        width, inner = self.geometry
+        return self.pool * width * inner
+
+    def spread(self, call: Any) -> None:
+        unit = self.quantum
+        spread(
+            lambda lo, hi: call(*self.geometry, lo * unit, hi * unit, self.block),
+            self.layout.count // unit,
+            grain=max(1, _GRAIN // (self.steps * unit)),
+        )
+
+    def forward(
+        self, currents: Tensor, thetas: Sequence[Tensor], states: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        layout = self.layout
+        out = layout.pooled(self.pool).empty(currents.dtype, currents.device, self.steps)
+        last = [layout.empty(state.dtype, state.device) for state in states if self.finals]
+        arrays = [layout.array(currents, train=True), _array(out, self.steps)]
+        arrays += [layout.array(one) for one in (*thetas, *states)]
+        arrays += [layout.array(one) for one in last] or [_nothing(one) for one in states]
+        self.spread(lambda *rest: self.kernel.forward(*arrays, *rest))
+        return out, last
+
+    def backward(
+        self,
+        currents: Tensor,
+        thetas: Sequence[Tensor],
+        states: Sequence[Tensor],
+        grad: Tensor,
+        finals: Sequence[Tensor | None],
+        wants_states: bool,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        layout = self.layout
+        outs = layout.pooled(self.pool)
+        result = layout.empty(currents.dtype, currents.device, currents.shape[0])
+        theta_grads = [layout.empty(one.dtype, one.device) for one in thetas]
+        wanted = states if wants_states else ()
+        state_grads = [layout.empty(one.dtype, one.device) for one in wanted]
+        arrays = [layout.array(currents, train=True), outs.array(grad, train=True)]
+        arrays += [layout.array(result, train=True)]
+        arrays += [layout.array(one) for one in (*thetas, *states, *theta_grads)]
+        arrays += [layout.array(one) for one in state_grads] or [_nothing(one) for one in states]
+        arrays += [
+            _nothing(state) if one is None else layout.array(one)
+            for one, state in zip(finals, states, strict=True)
+        ]
+        self.spread(lambda *rest: self.kernel.backward(*arrays, *rest))
+        sums = [
+            one.sum_to_size(theta.shape) for one, theta in zip(theta_grads, thetas, strict=True)
+        ]
+        return result, sums, state_grads
+
+
+class _Train(torch.autograd.Function):
+    """Stores the currents, and nothing that grows with T besides."""
+
+    @staticmethod
+    def forward(  # noqa: D102 - torch's interface
+        ctx: Any, task: _Task, currents: Tensor, *rest: Tensor
+    ) -> tuple[Tensor, ...]:
+        layout = Layout.of(currents)
+        task.layout = layout if task.pool == 1 else layout.images()
+        thetas, states = rest[: task.thetas], rest[task.thetas :]
+        out, last = task.forward(currents, thetas, states)
+        ctx.task = task
+        ctx.save_for_backward(currents, *rest)
+        ctx.set_materialize_grads(False)
+        return out, *last
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor | None, *finals: Tensor | None) -> Any:  # noqa: D102
+        task: _Task = ctx.task
+        currents, *rest = ctx.saved_tensors
+        thetas, states = rest[: task.thetas], rest[task.thetas :]
+        if grad is None:
+            outs = task.layout.pooled(task.pool)
+            grad = outs.empty(currents.dtype, currents.device, task.steps).zero_()
+        wants = any(ctx.needs_input_grad[2 + task.thetas :])
+        result, theta_grads, state_grads = task.backward(
+            currents, thetas, states, grad, finals or [None] * len(states), wants
+        )
+        return None, result, *theta_grads, *(state_grads or [None] * len(states))
+
+
+def _array(train: Tensor, steps: int) -> Any:
+    """View a fresh train as [T, elements]."""
+    return Layout.of(train).array(train, train=True)
+
+
+def _nothing(like: Tensor) -> Any:
+    return like.new_empty(0).numpy()

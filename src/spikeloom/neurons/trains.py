@@ -1,0 +1,122 @@
+"""A unit over a train of currents: the reference loop, and one compiled kernel in its place."""
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikeloom.kernels.program import Unsupported
+from spikeloom.kernels.scan import Scan
+from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
+
+Kernels = Literal["auto", "compiled", "reference"]
+"""Which loop runs: the compiled one where it exists and is worth it, wherever it exists, never."""
+
+WORTH = 1 << 14
+"""Elements times steps below which a compiled loop saves less than its compilation takes."""
+
+
+def run_train(
+    unit: Unit,
+    currents: Tensor,
+    theta: Theta,
+    state: State = None,
+    *,
+    kernels: Kernels = "auto",
+    pool: int = 1,
+    final: bool = True,
+) -> tuple[Tensor, State]:
+    r"""Take a stateful unit through a train: :math:`(s[t], v[t]) = step(v[t-1], c[t])`.
+
+    Outputs have the type of the currents, the state is kept in float32 at least. A train that is
+    one tensor seen T times (an expanded view) is read once, and its gradient summed at once.
+
+    Args:
+        unit: the equation.
+        currents: its input.
+        theta: trained quantities.
+        state: before the first step; None starts clean.
+        kernels: which loop.
+        pool: side of an average pool behind the unit, without overlap.
+        final: whether the state after the last step is wanted; else the second result may be None.
+
+    Shape:
+        currents, outputs: [T, B, ...]; with `pool` the outputs' last two axes are that much
+        shorter.
+    """
+    steps = currents.shape[0]
+    scan = None
+    if kernels != "reference" and (kernels == "compiled" or currents.numel() >= WORTH):
+        scan = compiled(unit, currents)
+    if scan is not None:
+        once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
+        before = unit.init(currents[0]) if state is None else state
+        values = [theta[name] for name in unit.learn]
+        leaves = state_leaves(before)
+        try:
+            out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final)
+        except Unsupported:
+            pass
+        else:
+            after = iter(last)
+            return out, map_state(before, lambda _: next(after)) if final else None
+    return _reference(unit, currents, theta, state, pool)
+
+
+def _reference(
+    unit: Unit, currents: Tensor, theta: Theta, state: State, pool: int
+) -> tuple[Tensor, State]:
+    if state is None:
+        state = unit.init(currents[0])
+    outs = []
+    for current in currents.unbind(0):
+        out, state = unit.step(state, current, theta)
+        if current.dtype in LOW_PRECISION:
+            out = out.to(current.dtype)
+        outs.append(out if pool == 1 else F.avg_pool2d(out, pool))
+    return torch.stack(outs), state
+
+
+def compiled(unit: Unit, like: Tensor) -> Scan | None:
+    """Return the unit's compiled scan, or None where there is none for such currents."""
+    if like.device.type != "cpu" or torch.compiler.is_compiling() or _transformed():
+        return None
+    try:
+        return _scan(unit)
+    except TypeError:  # a unit without hash
+        return None
+
+
+def state_leaves(state: State) -> list[Tensor]:
+    """Return the tensors of a state, in order."""
+    leaves: list[Tensor] = []
+
+    def keep(leaf: Tensor) -> Tensor:
+        leaves.append(leaf)
+        return leaf
+
+    map_state(state, keep)
+    return leaves
+
+
+@lru_cache(maxsize=256)
+def _scan(unit: Unit) -> Scan | None:
+    form = unit.init(torch.zeros(1))
+
+    def step(current: Tensor, thetas: list[Tensor], states: list[Tensor]) -> list[Tensor]:
+        given = iter(states)
+        state = map_state(form, lambda _: next(given))
+        out, after = unit.step(state, current, dict(zip(unit.learn, thetas, strict=True)))
+        return [out, *state_leaves(after)]
+
+    try:
+        return Scan(step, len(unit.learn), len(state_leaves(form)))
+    except Unsupported:
+        return None
+
+
+def _transformed() -> bool:
+    """Whether a transform of torch.func is at work, which sees through no compiled code."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
