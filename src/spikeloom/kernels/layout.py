@@ -1,7 +1,6 @@
 """How one step of a train lies in memory, seen by kernels as a flat row of elements."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,26 +62,20 @@ class Layout:
             (steps, *self.shape), (self.count, *self.strides), dtype=dtype, device=device
         )
 
-    def array(self, x: Tensor, *, train: bool = False) -> Any:
-        """View a step as an array [elements], or a train as [T, elements].
-
-        What lies otherwise is copied. bfloat16 is seen as its bits.
+    def fitted(self, x: Tensor, *, train: bool = False) -> Tensor:
+        """Return a step or train as it lies in this layout, copied where it lies otherwise.
 
         Shape:
-            x: [T, ...] or anything that broadcasts to a step.
+            x: [T, ...], or anything that broadcasts to a step.
         """
-        x = x.detach()
-        steps = x.shape[0] if train else None
         if train:
             apart = x.shape[0] == 1 or x.stride(0) == self.count
-            fits = apart and _cleaned(self.shape, tuple(x.stride()[1:])) == self.strides
+            fits = apart and _cleaned(self.shape, x.stride()[1:]) == self.strides
         else:
             fits = x.shape == self.shape and _cleaned(self.shape, x.stride()) == self.strides
-        if not fits:
-            x = self.empty(x.dtype, x.device, steps).copy_(x)
-        size = (self.count,) if steps is None else (steps, self.count)
-        flat = x.as_strided(size, (1,) if steps is None else (self.count, 1))
-        return (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
+        if fits:
+            return x
+        return self.empty(x.dtype, x.device, x.shape[0] if train else None).copy_(x)
 
     def _channels_last(self) -> bool:
         images = len(self.shape) >= 3 and self.shape[-3] > 1

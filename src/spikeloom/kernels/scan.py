@@ -12,7 +12,7 @@ from spikeloom.kernels.jit import load_source, numba
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.program import Step, StepPrograms, Unsupported, trace_step
 from spikeloom.kernels.source import Variant, kernel_source
-from spikeloom.kernels.threads import spread
+from spikeloom.kernels.threads import run_body
 
 _IO = {
     torch.float32: "float32",
@@ -114,10 +114,10 @@ class Scan:
         thetas = [torch.ones((), dtype=dtype) for _ in range(self.thetas)]
         states = [torch.zeros((1, rows, rows), dtype=dtype) for _ in range(self.states)]
         assert count == train.numel()
-        task = _Task(module, 1, variant.pool, True, self.thetas)
+        task = _Task(module, 1, variant.pool, finals=True, thetas=self.thetas)
         task.layout = Layout.of(train)
         out, _ = task.forward(train, thetas, states)
-        task.backward(train, thetas, states, torch.ones_like(out), [None] * self.states, True)
+        task.backward(train, thetas, states, torch.ones_like(out), _none(states), True)
 
 
 @dataclass
@@ -150,13 +150,18 @@ class _Task:
         width, inner = self.geometry
         return self.pool * width * inner
 
-    def spread(self, call: Any) -> None:
-        unit = self.quantum
-        spread(
-            lambda lo, hi: call(*self.geometry, lo * unit, hi * unit, self.block),
-            self.layout.count // unit,
-            grain=max(1, _GRAIN // (self.steps * unit)),
-        )
+    def run(self, body: Any, trains: Sequence[Tensor], steps: Sequence[Tensor | None]) -> None:
+        """Run a body; a step that is not wanted is an array without elements."""
+        numbers = [self.block, *self.geometry]
+        for one in trains:
+            numbers += (one.data_ptr(), one.shape[0])
+        for one in steps:
+            numbers += (0, 0) if one is None else (one.data_ptr(), self.layout.count)
+        grain = max(1, _GRAIN // self.steps)
+        run_body(body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
+
+    def fitted(self, steps: Sequence[Tensor | None]) -> list[Tensor | None]:
+        return [None if one is None else self.layout.fitted(one) for one in steps]
 
     def forward(
         self, currents: Tensor, thetas: Sequence[Tensor], states: Sequence[Tensor]
@@ -164,10 +169,9 @@ class _Task:
         layout = self.layout
         out = layout.pooled(self.pool).empty(currents.dtype, currents.device, self.steps)
         last = [layout.empty(state.dtype, state.device) for state in states if self.finals]
-        arrays = [layout.array(currents, train=True), _array(out, self.steps)]
-        arrays += [layout.array(one) for one in (*thetas, *states)]
-        arrays += [layout.array(one) for one in last] or [_nothing(one) for one in states]
-        self.spread(lambda *rest: self.kernel.forward(*arrays, *rest))
+        given = self.fitted((*thetas, *states))
+        currents = layout.fitted(currents, train=True)
+        self.run(self.kernel.forward_body, (currents, out), (*given, *(last or _none(states))))
         return out, last
 
     def backward(
@@ -180,20 +184,15 @@ class _Task:
         wants_states: bool,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         layout = self.layout
-        outs = layout.pooled(self.pool)
         result = layout.empty(currents.dtype, currents.device, currents.shape[0])
+        currents = layout.fitted(currents, train=True)
+        grad = layout.pooled(self.pool).fitted(grad, train=True)
         theta_grads = [layout.empty(one.dtype, one.device) for one in thetas]
-        wanted = states if wants_states else ()
-        state_grads = [layout.empty(one.dtype, one.device) for one in wanted]
-        arrays = [layout.array(currents, train=True), outs.array(grad, train=True)]
-        arrays += [layout.array(result, train=True)]
-        arrays += [layout.array(one) for one in (*thetas, *states, *theta_grads)]
-        arrays += [layout.array(one) for one in state_grads] or [_nothing(one) for one in states]
-        arrays += [
-            _nothing(state) if one is None else layout.array(one)
-            for one, state in zip(finals, states, strict=True)
-        ]
-        self.spread(lambda *rest: self.kernel.backward(*arrays, *rest))
+        state_grads = [layout.empty(one.dtype, one.device) for one in states if wants_states]
+        given = self.fitted((*thetas, *states))
+        wanted = (*theta_grads, *(state_grads or _none(states)))
+        steps = (*given, *wanted, *self.fitted(finals))
+        self.run(self.kernel.backward_body, (currents, grad, result), steps)
         sums = [
             one.sum_to_size(theta.shape) for one, theta in zip(theta_grads, thetas, strict=True)
         ]
@@ -227,15 +226,10 @@ class _Train(torch.autograd.Function):
             grad = outs.empty(currents.dtype, currents.device, task.steps).zero_()
         wants = any(ctx.needs_input_grad[2 + task.thetas :])
         result, theta_grads, state_grads = task.backward(
-            currents, thetas, states, grad, finals or [None] * len(states), wants
+            currents, thetas, states, grad, finals or _none(states), wants
         )
-        return None, result, *theta_grads, *(state_grads or [None] * len(states))
+        return None, result, *theta_grads, *(state_grads or _none(states))
 
 
-def _array(train: Tensor, steps: int) -> Any:
-    """View a fresh train as [T, elements]."""
-    return Layout.of(train).array(train, train=True)
-
-
-def _nothing(like: Tensor) -> Any:
-    return like.new_empty(0).numpy()
+def _none(states: Sequence[Tensor]) -> list[None]:
+    return [None] * len(states)

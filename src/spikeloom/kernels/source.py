@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from spikeloom.kernels.emit import Emitter
 from spikeloom.kernels.program import Program, StepPrograms
+from spikeloom.kernels.threads import HEAD
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,48 @@ def kernel_source(programs: StepPrograms, variant: Variant) -> str:
         exp,
         "from spikeloom.kernels._scalar_numba import fma, narrow, wide",
         "from spikeloom.kernels.jit import OPTIONS",
+        "from spikeloom.kernels._team_numba import claim, pointer",
         f"F = np.{variant.state}",
+        f"IO = np.{'uint16' if variant.io == 'bfloat16' else variant.io}",
         *(f"{name} = F({text})" for name, text in emitter.constants.items()),
         "",
     ]
     return "\n".join([*head, *pooling, *ahead, "", *back, ""])
+
+
+def _body(name: str, arguments: list[str], variant: Variant) -> list[str]:
+    """Write the function that threads run: it reads addresses and claims pieces.
+
+    The numbers behind the head are steps, block and geometry, then for each array its address and
+    its rows (trains) or elements (steps).
+    """
+    plain = [one for one in arguments if one in ("width", "inner")]
+    arrays = [one for one in arguments if one not in (*plain, "lo", "hi", "block")]
+    lines = [
+        "",
+        "",
+        "@numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)",
+        f"def {name}_body(data):",
+        f"    m = numba.carray(data, {HEAD + 1 + len(plain) + 2 * len(arrays)}, dtype=np.int64)",
+        f"    count, pooled, block = m[3], m[3] // {variant.pool**2}, m[{HEAD}]",
+    ]
+    lines += [f"    {one} = m[{HEAD + 1 + k}]" for k, one in enumerate(plain)]
+    at = HEAD + 1 + len(plain)
+    for one in arrays:
+        train, io = one in _TRAINS, "IO" if one in _TRAINS else "F"
+        columns = "pooled" if one in ("out", "g") else "count"
+        shape = f"(m[{at + 1}], {columns})" if train else f"m[{at + 1}]"
+        lines.append(f"    {one} = numba.carray(pointer(m[{at}]), {shape}, dtype={io})")
+        at += 2
+    return [
+        *lines,
+        "    piece = claim(data)",
+        "    while piece < m[1]:",
+        "        lo = piece * m[2]",
+        "        hi = min(lo + m[2], count)",
+        f"        {name}({', '.join(arguments)})",
+        "        piece = claim(data)",
+    ]
 
 
 def _forward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> list[str]:
@@ -88,7 +126,7 @@ def _forward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> list
         *(["            pool(o, ot, b, n, width, inner)"] if pooled else []),
         *_when_given("fin", "v", rows),
     ]
-    return body
+    return [*body, *_body("forward", arguments, variant)]
 
 
 def _backward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> list[str]:
@@ -160,10 +198,12 @@ def _backward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> lis
         *_when_given("gin", "d", rows),
         *_loop(2, [f"gth{k}[b + i] = e{k}[i]" for k in columns]),
         *(_loop(2, [f"gc[0, b + i] = {_store('acc[i]', variant)}"]) if variant.constant else []),
+        *_body("backward", arguments, variant),
     ]
 
 
-_DECORATOR = ["@numba.njit(cache=True, **OPTIONS)"]
+_TRAINS = ("c", "out", "g", "gc")
+_DECORATOR = ["@numba.njit(**OPTIONS)"]
 _GEOMETRY = {False: [], True: ["width", "inner"]}
 """Rows of a pooled map: neurons per row, and neighbours in memory that are pooled alike (channels
 where they lie last, else 1). A block holds whole groups of as many rows as the window is high."""

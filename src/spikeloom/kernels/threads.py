@@ -1,40 +1,68 @@
-"""Kernels on several threads: plain threads, since compiled code needs no interpreter's lock.
+"""Kernels on several threads: torch's own, which have just finished a product and still wait.
 
-Numba's own threads are not used: beside torch's they wait on the same cores, and one of their
-layers ends the process when two threads of a program call at once.
+Any other pool would meet them on the same cores: OpenMP's threads spin for a while after their
+work, and a kernel that follows a matrix product on foreign threads runs at half its speed.
 """
 
+import ctypes
 import functools
 import os
-from collections.abc import Callable
+from array import array
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
-ALIGN = 64
-"""Shares begin at multiples of this many elements, so that no two write one cache line."""
+HEAD = 4
+"""Numbers before a body's own: the next piece, how many there are, elements in one and in all."""
+
+_PIECES = 4  # per thread, so that one that is held up does not hold up all
 
 
-def spread(call: Callable[[int, int], object], count: int, *, grain: int) -> None:
-    """Cut 0..count into one range per thread of torch's and call each, at the same time.
+def run_body(
+    body: Any, numbers: Sequence[int], count: int, *, grain: int, multiple: int = 1
+) -> None:
+    """Run a compiled body over 0..count, on as many of torch's threads as it is worth.
 
     Args:
-        call: takes (begin, end); ranges do not overlap.
+        body: a `numba.cfunc` of one pointer, to the four numbers of `HEAD` and `numbers`; it claims
+            pieces until none is left.
+        numbers: addresses and sizes, as the body reads them.
         count: number of elements.
         grain: fewer elements than this are not worth another thread.
+        multiple: pieces begin at multiples of this many elements.
     """
     workers = max(1, min(torch.get_num_threads(), count // max(1, grain)))
+    size = count
+    if workers > 1:
+        size = max(grain // 2, -(-count // (workers * _PIECES)))
+    size = -(-size // multiple) * multiple
+    data = array("q", (0, -(-count // size), size, count, *numbers))
+    address = data.buffer_info()[0]
+    gomp = _gomp() if workers > 1 else None
     if workers == 1:
-        call(0, count)
-        return
-    share = -(-count // workers)
-    share = -(-share // ALIGN) * ALIGN if count > ALIGN * workers else share
-    ends = [(lo, min(lo + share, count)) for lo in range(0, count, share)]
-    pool = _pool(torch.get_num_threads() - 1)
-    others = [pool.submit(call, lo, hi) for lo, hi in ends[1:]]
-    call(*ends[0])
-    for other in others:
-        other.result()
+        body.ctypes(address)
+    elif gomp is not None:
+        gomp.GOMP_parallel(body.address, address, workers, 0)
+    else:
+        others = [_pool(workers - 1).submit(body.ctypes, address) for _ in range(workers - 1)]
+        body.ctypes(address)
+        for other in others:
+            other.result()
+
+
+@functools.cache
+def _gomp() -> Any:
+    """Return GNU's OpenMP as torch has loaded it, or None where torch runs on something else."""
+    try:
+        library = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+        address, number = ctypes.c_void_p, ctypes.c_uint
+        library.GOMP_parallel.argtypes = [address, address, number, number]
+        library.GOMP_parallel.restype = None
+    except (OSError, AttributeError):
+        return None
+    return library
 
 
 @functools.cache
@@ -42,5 +70,5 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="spikeloom")
 
 
-# threads do not survive a fork
-os.register_at_fork(after_in_child=_pool.cache_clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
