@@ -21,6 +21,8 @@ _IO = {
 }
 _GRAIN = 1 << 15  # elements times steps that are worth a thread
 _SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
+_WIDEST = 1024
+_LINE = 64  # elements: whole cache lines and vectors
 
 
 class Scan:
@@ -136,27 +138,25 @@ class _Task:
     @cached_property
     def block(self) -> int:
         """Elements that a kernel takes at a time: whole rows of windows where it pools."""
-        wanted = min(1024, max(128, _SCRATCH // self.steps))
+        wanted = max(_LINE, min(_WIDEST, _SCRATCH // self.steps) // _LINE * _LINE)
         return -(-wanted // self.quantum) * self.quantum
 
     @cached_property
-    def geometry(self) -> tuple[int, ...]:
-        return self.layout.rows() if self.pool > 1 else ()
+    def geometry(self) -> tuple[int, int]:
+        return self.layout.rows() if self.pool > 1 else (0, 0)
 
     @cached_property
     def quantum(self) -> int:
+        """Pieces of work begin at multiples of this."""
         if self.pool == 1:
-            return 1
+            return _LINE
         width, inner = self.geometry
         return self.pool * width * inner
 
-    def run(self, body: Any, trains: Sequence[Tensor], steps: Sequence[Tensor | None]) -> None:
-        """Run a body; a step that is not wanted is an array without elements."""
-        numbers = [self.block, *self.geometry]
-        for one in trains:
-            numbers += (one.data_ptr(), one.shape[0])
-        for one in steps:
-            numbers += (0, 0) if one is None else (one.data_ptr(), self.layout.count)
+    def run(self, body: Any, *tensors: Tensor | None) -> None:
+        """Run a body; what is None is not wanted, or not given."""
+        numbers = [self.steps, self.block, *self.geometry]
+        numbers += [0 if one is None else one.data_ptr() for one in tensors]
         grain = max(1, _GRAIN // self.steps)
         run_body(body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
 
@@ -171,7 +171,7 @@ class _Task:
         last = [layout.empty(state.dtype, state.device) for state in states if self.finals]
         given = self.fitted((*thetas, *states))
         currents = layout.fitted(currents, train=True)
-        self.run(self.kernel.forward_body, (currents, out), (*given, *(last or _none(states))))
+        self.run(self.kernel.forward_body, currents, out, *given, *(last or _none(states)))
         return out, last
 
     def backward(
@@ -191,8 +191,8 @@ class _Task:
         state_grads = [layout.empty(one.dtype, one.device) for one in states if wants_states]
         given = self.fitted((*thetas, *states))
         wanted = (*theta_grads, *(state_grads or _none(states)))
-        steps = (*given, *wanted, *self.fitted(finals))
-        self.run(self.kernel.backward_body, (currents, grad, result), steps)
+        rest = (*given, *wanted, *self.fitted(finals))
+        self.run(self.kernel.backward_body, currents, grad, result, *rest)
         sums = [
             one.sum_to_size(theta.shape) for one, theta in zip(theta_grads, thetas, strict=True)
         ]

@@ -1,0 +1,79 @@
+"""The source of an average pool behind a kernel's outputs, and of its way back.
+
+A block holds whole groups of rows, as many as the window is high. `width` is the number of neurons
+in a row, `inner` the number of neighbours in memory that belong to different maps: the channels
+where they lie last, else 1.
+"""
+
+from collections.abc import Callable
+
+from spikeloom.kernels.emit import Emitter
+
+_TEMPLATE = """
+
+@numba.njit(**OPTIONS)
+def pool(o, out, n, width, inner):
+    row, columns = width * inner, width // {k}
+    for group in range(n // ({k} * row)):
+        base, to = group * {k} * row, group * columns * inner
+        if inner == 1:
+            for x in range(columns):
+                at = base + x * {k}
+                total = {zero}
+{tall}
+                put(out, to + x, {mean}, 0)
+        else:
+            for x in range(columns):
+                at, here = base + x * {k} * inner, to + x * inner
+                for i in range(inner):
+                    total = {zero}
+{deep}
+                    put(out, here + i, {mean}, 0)
+
+
+@numba.njit(**OPTIONS)
+def unpool(gs, g, n, width, inner):
+    row, columns = width * inner, width // {k}
+    for group in range(n // ({k} * row)):
+        base, to = group * {k} * row, group * columns * inner
+        for x in range(columns):
+            at, source = base + x * {k} * inner, to + x * inner
+            for i in range(inner):
+                share = {load} / {count}
+{back}
+"""
+
+
+def pooling_source(
+    side: int, load: Callable[[str], str], store: Callable[[str], str], emitter: Emitter
+) -> list[str]:
+    """Write `pool` and `unpool`; nothing for a side of 1.
+
+    Args:
+        side: of the window; windows do not overlap.
+        load: text of a number from memory.
+        store: text of a number to memory.
+        emitter: knows the constants.
+    """
+    if side == 1:
+        return []
+    cells = [(dy, dx) for dy in range(side) for dx in range(side)]
+    deep = [f"total += get(o, at + {dy} * row + {dx} * inner + i, 1)" for dy, dx in cells]
+    tall = [f"total += get(o, at + {dy} * row + {dx}, 1)" for dy, dx in cells]
+    back = [f"put(gs, at + {dy} * row + {dx} * inner + i, share, 1)" for dy, dx in cells]
+    count = emitter.constant(side**2)
+    text = _TEMPLATE.format(
+        k=side,
+        zero=emitter.constant(0),
+        count=count,
+        mean=store(f"total / {count}"),
+        load=load("get(g, source + i, 0)"),
+        tall=_indented(4, tall),
+        deep=_indented(5, deep),
+        back=_indented(4, back),
+    )
+    return text.rstrip().splitlines()
+
+
+def _indented(depth: int, lines: list[str]) -> str:
+    return "\n".join("    " * depth + line for line in lines)
