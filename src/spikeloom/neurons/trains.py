@@ -53,9 +53,10 @@ def run_train(
     if scan is not None:
         once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
         before = unit.init(currents[0]) if state is None else state
-        values = [theta[name] for name in unit.learn]
         leaves = state_leaves(before)
         try:
+            _check(scan, unit, currents, theta, leaves, pool)
+            values = [theta[name] for name in unit.learn]
             out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final)
         except Unsupported:
             pass
@@ -77,6 +78,24 @@ def _reference(
             out = out.to(current.dtype)
         outs.append(out if pool == 1 else F.avg_pool2d(out, pool))
     return torch.stack(outs), state
+
+
+def _check(
+    scan: Scan, unit: Unit, currents: Tensor, theta: Theta, leaves: list[Tensor], pool: int
+) -> None:
+    """Leave to the reference what it answers otherwise: by an error, or in another type."""
+    step = currents.shape[1:]
+    dtype = torch.float64 if currents.dtype == torch.float64 else torch.float32
+    try:
+        fits = torch.broadcast_shapes(step, *(one.shape for one in theta.values())) == step
+    except RuntimeError:
+        fits = False
+    fits &= set(theta) == set(unit.learn) and len(leaves) == scan.states
+    fits &= all(one.dtype == dtype for one in (*theta.values(), *leaves))
+    fits &= all(leaf.shape == step for leaf in leaves)
+    whole = len(step) > 2 and step[-1] % pool == 0 and step[-2] % pool == 0
+    if not fits or not currents.numel() or (pool > 1 and not whole):
+        raise Unsupported("quantities that belong to another train")
 
 
 def compiled(unit: Unit, like: Tensor) -> Scan | None:
@@ -103,7 +122,12 @@ def state_leaves(state: State) -> list[Tensor]:
 
 @lru_cache(maxsize=256)
 def _scan(unit: Unit) -> Scan | None:
-    form = unit.init(torch.zeros(1))
+    try:
+        form = unit.init(torch.zeros(1))
+    except Exception:  # a unit that asks for more than a single neuron
+        return None
+    if not _plain(form):
+        return None
 
     def step(current: Tensor, thetas: list[Tensor], states: list[Tensor]) -> list[Tensor]:
         given = iter(states)
@@ -115,6 +139,13 @@ def _scan(unit: Unit) -> Scan | None:
         return Scan(step, len(unit.learn), len(state_leaves(form)))
     except Unsupported:
         return None
+
+
+def _plain(state: State) -> bool:
+    """Whether all that a state carries are tensors, which a compiled loop can move on."""
+    if isinstance(state, tuple):
+        return all(_plain(part) for part in state)
+    return state is None or isinstance(state, Tensor)
 
 
 def _transformed() -> bool:
