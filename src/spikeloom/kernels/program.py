@@ -5,6 +5,7 @@ once more under autograd for its backward pass; both are elementwise programs th
 can put into a loop. Two shapes must give one program, else the step looks at more than values.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+_TRACING = threading.Lock()  # torch's tracer serves one thread at a time
 _SHAPES = ((4,), (2, 3, 2, 5))
 
 Step = Callable[[Tensor, list[Tensor], list[Tensor]], list[Tensor]]
@@ -141,7 +143,7 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
 
         values = (*example(1), example(thetas), example(states))
         try:
-            with torch.autocast("cpu", enabled=False), torch.inference_mode(False):
+            with _TRACING, torch.autocast("cpu", enabled=False), torch.inference_mode(False):
                 ahead = make_fx(forward)(*values)
                 back = make_fx(backward)(*values, example(1 + states))
         except Exception as error:  # whatever a step does that tracing does not know
