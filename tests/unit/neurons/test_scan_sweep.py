@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spikeloom.neurons.base import UNITS
+from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import SURROGATES
 
 pytestmark = [kit.needs_compiler, pytest.mark.slow]
@@ -35,7 +36,7 @@ def units(draw):
         "surrogate": SURROGATES.find(draw(st.sampled_from(SURROGATES.names())))(),
         "learn": tuple(name for name in kind.learnable if draw(st.booleans())),
     }
-    if "alpha" in kind.__dataclass_fields__:
+    if issubclass(kind, LIF):
         fields["alpha"] = draw(st.floats(0.05, 0.95))
         fields["scale_input"] = draw(st.booleans())
     return kind(**fields)

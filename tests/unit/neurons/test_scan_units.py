@@ -149,7 +149,9 @@ class TestUse:
         theta2 = {name: v.detach().requires_grad_() for name, v in theta.items()}
         _, state2 = kit.trains.run_train(self.unit, xs2, theta2, kernels="reference")
         expected = torch.autograd.grad(state2.v.square().sum(), [xs2, *theta2.values()])
-        assert all(kit.near(mine, theirs, 1e-5) for mine, theirs in zip(grads, expected))
+        assert all(
+            kit.near(mine, theirs, 1e-5) for mine, theirs in zip(grads, expected, strict=True)
+        )
 
     def test_only_some_inputs_want_a_gradient(self):
         theta = kit.theta_of(self.unit, torch.float32)

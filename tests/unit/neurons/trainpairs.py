@@ -19,7 +19,6 @@ from spikeloom.neurons.surrogate import (
     FastSigmoid,
     Rectangle,
     Sigmoid,
-    Triangle,
 )
 
 needs_compiler = pytest.mark.skipif(
