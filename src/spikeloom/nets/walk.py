@@ -224,6 +224,7 @@ class StepWalk(Walk):
                     state,
                     kernels=kernels,
                     pool=self.pool(site),
+                    local=self.ops.local,
                 )
                 out = outs.squeeze(0)
                 self.units[name] = self.ops.carry(site, state)

@@ -1,5 +1,6 @@
 """A unit over a train of currents: the reference loop, and one compiled kernel in its place."""
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Literal
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.kernels.program import Unsupported
-from spikeloom.kernels.scan import Scan
+from spikeloom.kernels.scan import Pivot, Scan
 from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
 
 Kernels = Literal["auto", "compiled", "reference"]
@@ -27,6 +28,7 @@ def run_train(
     kernels: Kernels = "auto",
     pool: int = 1,
     final: bool = True,
+    local: bool = False,
 ) -> tuple[Tensor, State]:
     r"""Take a stateful unit through a train: :math:`(s[t], v[t]) = step(v[t-1], c[t])`.
 
@@ -41,28 +43,47 @@ def run_train(
         kernels: which loop.
         pool: side of an average pool behind the unit, without overlap.
         final: whether the state after the last step is wanted; else the second result may be None.
+        local: one step alone, whose state passes no gradient on; it may come back as a `Pivot`,
+            which only a further call like this one can read.
 
     Shape:
         currents, outputs: [T, B, ...]; with `pool` the outputs' last two axes are that much
         shorter.
     """
-    steps = currents.shape[0]
     scan = None
     if kernels != "reference" and (kernels == "compiled" or currents.numel() >= WORTH):
         scan = compiled(unit, currents)
     if scan is not None:
-        once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
         before = unit.init(currents[0]) if state is None else state
-        values = [theta[name] for name in unit.learn]
-        leaves = state_leaves(before)
         try:
-            out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final)
+            return _compiled(scan, unit, currents, theta, before, pool, final, local)
         except Unsupported:
             pass
-        else:
-            after = iter(last)
-            return out, map_state(before, lambda _: next(after)) if final else None
     return _reference(unit, currents, theta, state, pool)
+
+
+def _compiled(
+    scan: Scan,
+    unit: Unit,
+    currents: Tensor,
+    theta: Theta,
+    before: State,
+    pool: int,
+    final: bool,
+    local: bool,
+) -> tuple[Tensor, State]:
+    values = [theta[name] for name in unit.learn]
+    if isinstance(before, Pivot):
+        return scan.run_step(currents, values, before, pool=pool)
+    leaves = state_leaves(before)
+    if local:
+        with suppress(Unsupported):
+            return scan.run_step(currents, values, leaves, pool=pool)
+    steps = currents.shape[0]
+    once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
+    out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final)
+    after = iter(last)
+    return out, map_state(before, lambda _: next(after)) if final else None
 
 
 def _reference(

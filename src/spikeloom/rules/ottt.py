@@ -137,7 +137,7 @@ class Ottt(LearningRule):
             net,
             batch,
             objective,
-            Ops(synapse=synapse, carry=cut, sees_pools=False),
+            Ops(synapse=synapse, carry=cut, sees_pools=False, local=True),
             active=range(batch.steps),
             after_step=commit if online else lambda: None,
             may_hold=not online and not self._grows(net),

@@ -106,7 +106,7 @@ class Sltt(LearningRule):
             net,
             batch,
             objective,
-            Ops(carry=cut),
+            Ops(carry=cut, local=True),
             active=self._chosen(batch),
             after_step=lambda: None,
             may_hold=True,

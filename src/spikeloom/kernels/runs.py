@@ -1,0 +1,191 @@
+"""Runs of a kernel on tensors, and the autograd functions around them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloom.kernels.layout import Layout
+from spikeloom.kernels.threads import run_body
+
+_GRAIN = 1 << 15  # elements times steps that are worth a thread
+_SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
+_WIDEST = 1024
+_LINE = 64  # elements: whole cache lines and vectors
+
+
+@dataclass
+class Run:
+    """A kernel on one layout: what does not change between its two passes."""
+
+    kernel: Any
+    layout: Layout
+    steps: int
+    pool: int
+
+    @cached_property
+    def outs(self) -> Layout:
+        """How an output lies in memory."""
+        return self.layout.pooled(self.pool)
+
+    @cached_property
+    def geometry(self) -> tuple[int, int]:
+        """Width and inner of the pool (`kernels.pooling`)."""
+        return self.layout.rows() if self.pool > 1 else (0, 0)
+
+    @cached_property
+    def quantum(self) -> int:
+        """Pieces of work begin at multiples of this: whole rows of windows where it pools."""
+        if self.pool == 1:
+            return _LINE
+        width, inner = self.geometry
+        return self.pool * width * inner
+
+    @cached_property
+    def block(self) -> int:
+        """Elements that a kernel takes at a time."""
+        wanted = max(_LINE, min(_WIDEST, _SCRATCH // self.steps) // _LINE * _LINE)
+        return -(-wanted // self.quantum) * self.quantum
+
+    def call(self, body: Any, *tensors: Tensor | None) -> None:
+        """Run a body; what is None is not wanted, or not given."""
+        numbers = [self.steps, self.block, *self.geometry]
+        numbers += [0 if one is None else one.data_ptr() for one in tensors]
+        grain = max(1, _GRAIN // self.steps)
+        run_body(body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
+
+    def fitted(self, steps: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return steps as they lie in the layout."""
+        return [None if one is None else self.layout.fitted(one) for one in steps]
+
+    def fresh(self, like: Sequence[Tensor]) -> list[Tensor]:
+        """Return new steps of the same types."""
+        return [self.layout.empty(one.dtype, one.device) for one in like]
+
+    def out_like(self, currents: Tensor) -> Tensor:
+        """Return a new train of outputs."""
+        return self.outs.empty(currents.dtype, currents.device, self.steps)
+
+    def forward(
+        self,
+        currents: Tensor,
+        thetas: Sequence[Tensor],
+        states: Sequence[Tensor],
+        finals: bool,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Run a train; see `Scan.run`."""
+        out = self.out_like(currents)
+        last = self.fresh(states) if finals else []
+        given = self.fitted((*thetas, *states))
+        currents = self.layout.fitted(currents, train=True)
+        self.call(self.kernel.forward_body, currents, out, *given, *(last or none(states)))
+        return out, last
+
+    def backward(
+        self,
+        currents: Tensor,
+        thetas: Sequence[Tensor],
+        states: Sequence[Tensor],
+        grad: Tensor,
+        finals: Sequence[Tensor | None],
+        wants_states: bool,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Return gradients of currents, thetas and first states."""
+        result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
+        currents = self.layout.fitted(currents, train=True)
+        grad = self.outs.fitted(grad, train=True)
+        theta_grads = self.fresh(thetas)
+        state_grads = self.fresh(states) if wants_states else []
+        given = self.fitted((*thetas, *states))
+        rest = (*given, *theta_grads, *(state_grads or none(states)), *self.fitted(finals))
+        self.call(self.kernel.backward_body, currents, grad, result, *rest)
+        return result, _summed(theta_grads, thetas), state_grads
+
+    def step(
+        self,
+        current: Tensor,
+        thetas: Sequence[Tensor],
+        states: Sequence[Tensor],
+        pivot: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run one step from states or from the last pivot; return output and pivot."""
+        out = self.out_like(current)
+        (new,) = self.fresh([pivot if pivot is not None else states[0]])
+        given = self.fitted((*thetas, *states))
+        current = self.layout.fitted(current, train=True)
+        self.call(self.kernel.forward_body, current, out, *given, *self.fitted([pivot]), new)
+        return out, new
+
+    def step_back(
+        self, pivot: Tensor, thetas: Sequence[Tensor], grad: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return gradients of one step's current and thetas."""
+        result = self.layout.empty(grad.dtype, grad.device, 1)
+        grad = self.outs.fitted(grad, train=True)
+        theta_grads = self.fresh(thetas)
+        given = self.fitted(thetas)
+        self.call(self.kernel.backward_body, grad, result, pivot, *given, *theta_grads)
+        return result, _summed(theta_grads, thetas)
+
+
+class TrainFunction(torch.autograd.Function):
+    """A train; it stores the currents, and nothing that grows with T besides."""
+
+    @staticmethod
+    def forward(  # noqa: D102 - torch's interface
+        ctx: Any, run: Run, thetas: int, finals: bool, currents: Tensor, *rest: Tensor
+    ) -> tuple[Tensor, ...]:
+        out, last = run.forward(currents, rest[:thetas], rest[thetas:], finals)
+        ctx.run, ctx.thetas = run, thetas
+        ctx.save_for_backward(currents, *rest)
+        ctx.set_materialize_grads(False)
+        return out, *last
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: D102
+        run: Run = ctx.run
+        grad, *finals = grads
+        currents, *rest = ctx.saved_tensors
+        thetas, states = rest[: ctx.thetas], rest[ctx.thetas :]
+        if grad is None:
+            grad = run.out_like(currents).zero_()
+        wants = any(ctx.needs_input_grad[4 + ctx.thetas :])
+        result, theta_grads, state_grads = run.backward(
+            currents, thetas, states, grad, finals or none(states), wants
+        )
+        return None, None, None, result, *theta_grads, *(state_grads or none(states))
+
+
+class StepFunction(torch.autograd.Function):
+    """One step whose state passes no gradient on; it stores the pivot that is the state."""
+
+    @staticmethod
+    def forward(  # noqa: D102 - torch's interface
+        ctx: Any, run: Run, thetas: int, current: Tensor, pivot: Tensor | None, *rest: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        out, new = run.step(current, rest[:thetas], rest[thetas:], pivot)
+        ctx.run = run
+        ctx.others = 1 + len(rest) - thetas
+        ctx.save_for_backward(new, *rest[:thetas])
+        ctx.mark_non_differentiable(new)
+        return out, new
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
+        pivot, *thetas = ctx.saved_tensors
+        result, sums = ctx.run.step_back(pivot, thetas, grads[0])
+        return None, None, result, None, *sums, *[None] * (ctx.others - 1)
+
+
+def none(states: Sequence[Tensor]) -> list[None]:
+    """Return a None for each state."""
+    return [None] * len(states)
+
+
+def _summed(grads: Sequence[Tensor], thetas: Sequence[Tensor]) -> list[Tensor]:
+    return [one.sum_to_size(theta.shape) for one, theta in zip(grads, thetas, strict=True)]
