@@ -9,7 +9,9 @@ from spikeloom.kernels.threads import HEAD
 
 TRAINS = ("c", "out", "g", "gc")
 """Arrays in the type of currents and outputs; all others are in that of the state."""
-OWN = ["lo", "hi", "count", "steps", "block", "width", "inner"]
+NUMBERS = ["steps", "block", "width", "inner", "stride"]
+"""Numbers every body reads behind its head; `stride` is that of a gradient's steps."""
+OWN = ["lo", "hi", "count", *NUMBERS]
 """What every function takes behind its arrays."""
 END = ["    work[0] = 0  # the scratch lives until here"]
 
@@ -114,8 +116,7 @@ def function(
 
 def body(name: str, arguments: list[str]) -> list[str]:
     """Write the function that threads run: it reads addresses and claims pieces."""
-    own = ["steps", "block", "width", "inner"]
-    numbers = [*own, *arguments]
+    numbers = [*NUMBERS, *arguments]
     return [
         "",
         "",

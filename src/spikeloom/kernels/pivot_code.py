@@ -33,14 +33,14 @@ def pivot_source(programs: PivotPrograms, variant: Variant) -> str:
 
 
 def _forward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> list[str]:
-    memory, pooled = Memory(), variant.pool > 1
+    memory, pooled = Memory(), variant.pool > 1  # old and new pivot may be one: one scope
     columns, rows = range(programs.thetas), range(programs.states)
     loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
     loads |= {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
     first = {f"x{1 + programs.thetas + k}": memory.get(f"in{k}", "b + i") for k in rows}
     into, pivots = written(programs.into, loads | first, emitter)
     after, states = written(
-        programs.after, loads | {PIVOT.name: memory.get("old", "b + i")}, emitter, "s_"
+        programs.after, loads | {PIVOT.name: memory.get("new", "b + i", "old")}, emitter, "s_"
     )
     names_of_states = dict(zip(first, present(states, emitter), strict=True))
     later, _ = written(programs.into, loads | names_of_states, emitter)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,20 @@ _GRAIN = 1 << 15  # elements times steps that are worth a thread
 _SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
 _WIDEST = 1024
 _LINE = 64  # elements: whole cache lines and vectors
+
+
+class Pivot(NamedTuple):
+    """A state as the one value it follows from, where no gradient passes from step to step.
+
+    The next step writes its own value in the same place.
+
+    Args:
+        value: [B, ...].
+        states: placeholders for the state's tensors.
+    """
+
+    value: Tensor
+    states: tuple[None, ...]
 
 
 @dataclass
@@ -50,9 +64,9 @@ class Run:
         wanted = max(_LINE, min(_WIDEST, _SCRATCH // self.steps) // _LINE * _LINE)
         return -(-wanted // self.quantum) * self.quantum
 
-    def call(self, body: Any, *tensors: Tensor | None) -> None:
-        """Run a body; what is None is not wanted, or not given."""
-        numbers = [self.steps, self.block, *self.geometry]
+    def call(self, body: Any, *tensors: Tensor | None, stride: int = 0) -> None:
+        """Run a body; what is None is not wanted, or not given; `stride` is the gradient's."""
+        numbers = [self.steps, self.block, *self.geometry, stride]
         numbers += [0 if one is None else one.data_ptr() for one in tensors]
         grain = max(1, _GRAIN // self.steps)
         run_body(body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
@@ -96,28 +110,32 @@ class Run:
         """Return gradients of currents, thetas and first states."""
         result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
         currents = self.layout.fitted(currents, train=True)
-        grad = self.outs.fitted(grad, train=True)
+        stays = grad.stride(0) == 0  # of a mean over T: one step says it all
+        grad = self.outs.fitted(grad[:1] if stays else grad, train=True)
         theta_grads = self.fresh(thetas)
         state_grads = self.fresh(states) if wants_states else []
         given = self.fitted((*thetas, *states))
         rest = (*given, *theta_grads, *(state_grads or none(states)), *self.fitted(finals))
-        self.call(self.kernel.backward_body, currents, grad, result, *rest)
+        stride = 0 if stays else self.outs.count
+        self.call(self.kernel.backward_body, currents, grad, result, *rest, stride=stride)
         return result, _summed(theta_grads, thetas), state_grads
 
     def step(
-        self,
-        current: Tensor,
-        thetas: Sequence[Tensor],
-        states: Sequence[Tensor],
-        pivot: Tensor | None,
+        self, current: Tensor, thetas: Sequence[Tensor], before: Sequence[Tensor] | Pivot
     ) -> tuple[Tensor, Tensor]:
-        """Run one step from states or from the last pivot; return output and pivot."""
+        """Run one step; return output and pivot, which takes the place of the last one."""
         out = self.out_like(current)
-        (new,) = self.fresh([pivot if pivot is not None else states[0]])
-        given = self.fitted((*thetas, *states))
         current = self.layout.fitted(current, train=True)
-        self.call(self.kernel.forward_body, current, out, *given, *self.fitted([pivot]), new)
-        return out, new
+        if isinstance(before, Pivot):
+            (value,) = self.fitted([before.value])
+            states, old = none(before.states), value
+        else:
+            (value,) = self.fresh(before[:1])
+            states, old = self.fitted(before), None
+        assert value is not None
+        given = self.fitted(thetas)
+        self.call(self.kernel.forward_body, current, out, *given, *states, old, value)
+        return out, value
 
     def step_back(
         self, pivot: Tensor, thetas: Sequence[Tensor], grad: Tensor
@@ -165,21 +183,20 @@ class StepFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
-        ctx: Any, run: Run, thetas: int, current: Tensor, pivot: Tensor | None, *rest: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        out, new = run.step(current, rest[:thetas], rest[thetas:], pivot)
+        ctx: Any, run: Run, before: Any, left: list[Tensor], current: Tensor, *thetas: Tensor
+    ) -> Tensor:
+        out, pivot = run.step(current, thetas, before)
+        left.append(pivot)
         ctx.run = run
-        ctx.others = 1 + len(rest) - thetas
-        ctx.save_for_backward(new, *rest[:thetas])
-        ctx.mark_non_differentiable(new)
-        return out, new
+        ctx.save_for_backward(pivot, *thetas)
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
         pivot, *thetas = ctx.saved_tensors
         result, sums = ctx.run.step_back(pivot, thetas, grads[0])
-        return None, None, result, None, *sums, *[None] * (ctx.others - 1)
+        return None, None, None, result, *sums
 
 
 def none(states: Sequence[Tensor]) -> list[None]:

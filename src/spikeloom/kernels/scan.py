@@ -1,7 +1,7 @@
 """Scans: a step taken through time by compiled kernels, forward and backward."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.pivot import find_pivot
 from spikeloom.kernels.pivot_code import pivot_source
 from spikeloom.kernels.program import Step, StepPrograms, Unsupported, trace_step
-from spikeloom.kernels.runs import Run, StepFunction, TrainFunction
+from spikeloom.kernels.runs import Pivot, Run, StepFunction, TrainFunction
 from spikeloom.kernels.train_code import kernel_source
 
 _IO = {
@@ -22,16 +22,6 @@ _IO = {
 }
 
 T = TypeVar("T")
-
-
-class Pivot(NamedTuple):
-    """A state as the one value it follows from, where no gradient passes from step to step.
-
-    Shape:
-        value: [B, ...].
-    """
-
-    value: Tensor
 
 
 class Scan:
@@ -107,7 +97,7 @@ class Scan:
         Args:
             current: of the step.
             thetas: trained quantities.
-            before: states of a first step, or what the last step left.
+            before: states of a first step, or what the last step left; it is used up.
             pool: as in `run`.
 
         Shape:
@@ -119,12 +109,11 @@ class Scan:
         variant = Variant(_io(current), pool=pool)
         kernel = self._once(("step", variant), lambda: self._step_kernel(variant))
         run = Run(kernel, _layout(current, pool), 1, pool)
-        given = isinstance(before, Pivot)
-        states = [before.value] * self.states if given else before  # not read behind a pivot
-        out, value = StepFunction.apply(  # pyright: ignore[reportGeneralTypeIssues]
-            run, self.thetas, current, before.value if given else None, *thetas, *states
+        left: list[Tensor] = []
+        out: Tensor = StepFunction.apply(  # pyright: ignore[reportAssignmentType]
+            run, before, left, current, *thetas
         )
-        return out, Pivot(value)
+        return out, Pivot(left[0], (None,) * self.states)
 
     def _once(self, key: Any, make: Callable[[], T]) -> T:
         """Make something once; what failed once fails again at once."""

@@ -27,8 +27,9 @@ def kernel_source(programs: StepPrograms, variant: Variant) -> str:
     """Write the module with `forward_body` and `backward_body` of one kernel.
 
     The numbers behind a body's head (`kernels.threads`) are T, elements of a block, width and
-    inner (`kernels.pooling`; 0 without a pool), then addresses: trains, thetas, states, results;
-    0 stands for what is not wanted or not given.
+    inner (`kernels.pooling`; 0 without a pool) and the stride of the gradient's steps (0 for one
+    that stays), then addresses: trains, thetas, states, results; 0 stands for what is not wanted
+    or not given.
 
     Raises:
         Unsupported: an operation is not known, or a state is no number.
@@ -104,7 +105,7 @@ def _backward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> lis
         "        for t in range(steps - 1, -1, -1):",
         *current_rows,
         *kept_rows,
-        f"            gt = train_at(g + (t * count + b) // {variant.pool**2} * TRAIN)",
+        f"            gt = train_at(g + (t * stride + b // {variant.pool**2}) * TRAIN)",
         f"            gct = train_at(gc + ({at} * count + b) * TRAIN)",
         *(["            unpool(gs, gt, n, width, inner)"] if pooled else []),
         *loop(

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.kernels.program import Unsupported
-from spikeloom.kernels.scan import Pivot, Scan
+from spikeloom.kernels.runs import Pivot
+from spikeloom.kernels.scan import Scan
 from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
 
 Kernels = Literal["auto", "compiled", "reference"]
