@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,8 +14,8 @@ from spikeloom.nets.ops import Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
 
-EngineName = Literal["dense", "auto", "events"]
-ENGINES: tuple[EngineName, ...] = ("dense", "auto", "events")
+ENGINES = ("dense", "auto", "events")
+"""By name: no engine; one that first waits until dense maps have cost something; one at once."""
 
 SUMMED = ("linear", "conv")
 """Kinds of layer that can be summed over events."""
@@ -28,7 +27,7 @@ SMALL = 50_000
 """Multiplications of a call below which all ways take as long as asking which is best."""
 
 LARGE = 200_000_000
-"""Multiplications up to which a batch is measured as it is; of larger ones a part stands for all."""
+"""Multiplications up to which a batch is measured whole; of larger ones a part stands for all."""
 
 ROUNDS = 5
 TRIED = (0.02, 0.2)
@@ -116,7 +115,7 @@ class EventEngine:
             raise ConfigError(f"events.limit: expected [0, 1], got {self.limit}; change it.")
 
     @classmethod
-    def of(cls, name: EngineName) -> "EventEngine | None":
+    def of(cls, name: str) -> "EventEngine | None":
         """Return the engine called `name`, None for "dense".
 
         Raises:
@@ -134,6 +133,11 @@ class EventEngine:
     def ops(self) -> Ops:
         """The seams to run a network or a head with."""
         return Ops(synapse=self.synapse)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether there is a compiler; without one all is dense."""
+        return events.kernels() is not None
 
     @property
     def shares(self) -> dict[str, float]:
@@ -237,17 +241,22 @@ def _sparse(synapse: Synapse, weight: Tensor) -> events.SparseMap:
 
 def _break_even(synapse: Synapse, ready: _Prepared, like: Tensor, rows: int) -> float:
     """Return the density at which the sparse map takes `SAFE` of the dense time."""
-    generator = torch.Generator().manual_seed(0)
     # amplitudes other than 1 cost more: they are tried where the input has some, or none yet
     ones = bool(((like == 0) | (like == 1)).all() and like.any())
-    calls: list[Callable[[], object]] = []
-    for share in TRIED:
-        draw = torch.rand((rows, *like.shape[1:]), generator=generator, dtype=like.dtype)
-        x = torch.where(draw < share, 1.0 if ones else 1 + draw, torch.zeros_like(draw))
-        if like.dim() == 4 and events.interleaved(like):
-            x = x.contiguous(memory_format=torch.channels_last)
-        calls.append(lambda x=x: ready.sparse(x, events.density(x)))
-    calls.append(lambda x=x: synapse.apply_map(x, ready.weight, synapse.bias))
+    draw = torch.rand(
+        (rows, *like.shape[1:]), generator=torch.Generator().manual_seed(0), dtype=like.dtype
+    )
+    if like.dim() == 4 and events.interleaved(like):
+        draw = draw.contiguous(memory_format=torch.channels_last)
+    few, many = (
+        torch.where(draw < share, 1.0 if ones else 1 + draw, torch.zeros_like(draw))
+        for share in TRIED
+    )
+    calls: list[Callable[[], object]] = [
+        lambda: ready.sparse(few, events.density(few)),
+        lambda: ready.sparse(many, events.density(many)),
+        lambda: synapse.apply_map(many, ready.weight, synapse.bias),
+    ]
     low, high, dense = _fastest(calls)
     slope = max((high - low) / (TRIED[1] - TRIED[0]), 1e-12)
     limit = TRIED[0] + (SAFE * dense - low) / slope
