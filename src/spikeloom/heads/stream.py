@@ -64,9 +64,8 @@ class Stream:
         ShapeError: the head reads another number of features than the net has.
 
     Example:
-        >>> from spikeloom.heads.softmax import Softmax
         >>> net = SpikingNet("c4 P f10", (1, 8, 8)).eval()
-        >>> stream = Stream(net, Head.of(net))
+        >>> stream = Stream(net, Head.of(net).eval())
         >>> state = stream.start()
         >>> for frame in torch.ones(3, 1, 8, 8):
         ...     logits, state = stream.step(frame, state)
