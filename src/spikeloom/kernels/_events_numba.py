@@ -1,15 +1,26 @@
 """Compiled loops of `kernels.events`: lists of active inputs, and sums of weight rows.
 
-Arrays are flat where two memory orders share one loop, so that each type is compiled once.
+Images are planar, [C, H, W] in memory, or interleaved, [H, W, C]. Numbers are read and written
+through pointers, so that the compiler knows what cannot overlap; a body is written once and
+compiled for both types.
 """
 
+# pyright: reportMissingImports=false
 from typing import Any
 
 import numba
+import numpy as np
 
+from spikeloom.kernels._memory_numba import claim, float32, float64, get, put
 from spikeloom.kernels.jit import OPTIONS
+from spikeloom.kernels.threads import HEAD
 
 jitted: Any = numba.njit(cache=True, **OPTIONS)
+body: Any = numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)
+
+LINEAR = 6
+CONV = 14
+"""Numbers that a body reads behind those of `HEAD`."""
 
 
 @jitted
@@ -25,101 +36,106 @@ def count_nonzero(x, run, runs, step):
 
 
 @jitted
-def _sum_rows(acc, rows, index, count):
-    """Add the rows of `index` to acc, eight at a time: acc is read and written less often."""
-    width = acc.shape[0]
+def _sum_rows(out, at, rows, width, index, count):
+    """Add rows, named by where they begin, to out[at:]; eight at a time, to read out less often."""
     k = 0
     while k + 8 <= count:
-        r0, r1, r2, r3 = rows[index[k]], rows[index[k + 1]], rows[index[k + 2]], rows[index[k + 3]]
-        r4, r5, r6, r7 = (
-            rows[index[k + 4]],
-            rows[index[k + 5]],
-            rows[index[k + 6]],
-            rows[index[k + 7]],
-        )
+        a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
+        e, f, g, h = index[k + 4], index[k + 5], index[k + 6], index[k + 7]
         for j in range(width):
-            acc[j] += ((r0[j] + r1[j]) + (r2[j] + r3[j])) + ((r4[j] + r5[j]) + (r6[j] + r7[j]))
+            low = (get(rows, a + j, 1) + get(rows, b + j, 1)) + (
+                get(rows, c + j, 1) + get(rows, d + j, 1)
+            )
+            high = (get(rows, e + j, 1) + get(rows, f + j, 1)) + (
+                get(rows, g + j, 1) + get(rows, h + j, 1)
+            )
+            put(out, at + j, get(out, at + j, 0) + (low + high), 0)
         k += 8
     if k + 4 <= count:
-        r0, r1, r2, r3 = rows[index[k]], rows[index[k + 1]], rows[index[k + 2]], rows[index[k + 3]]
+        a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
         for j in range(width):
-            acc[j] += (r0[j] + r1[j]) + (r2[j] + r3[j])
+            low = (get(rows, a + j, 1) + get(rows, b + j, 1)) + (
+                get(rows, c + j, 1) + get(rows, d + j, 1)
+            )
+            put(out, at + j, get(out, at + j, 0) + low, 0)
         k += 4
     while k < count:
-        r0 = rows[index[k]]
+        a = index[k]
         for j in range(width):
-            acc[j] += r0[j]
+            put(out, at + j, get(out, at + j, 0) + get(rows, a + j, 1), 0)
         k += 1
 
 
 @jitted
-def _sum_scaled_rows(acc, rows, index, value, count):
-    """Add value times row for each of `index` to acc."""
-    width = acc.shape[0]
+def _sum_scaled_rows(out, at, rows, width, index, value, count):
+    """Add value times row for each of `index` to out[at:]."""
     k = 0
     while k + 4 <= count:
-        r0, r1, r2, r3 = rows[index[k]], rows[index[k + 1]], rows[index[k + 2]], rows[index[k + 3]]
-        v0, v1, v2, v3 = value[k], value[k + 1], value[k + 2], value[k + 3]
+        a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
+        p, q, r, s = value[k], value[k + 1], value[k + 2], value[k + 3]
         for j in range(width):
-            acc[j] += (v0 * r0[j] + v1 * r1[j]) + (v2 * r2[j] + v3 * r3[j])
+            low = p * get(rows, a + j, 1) + q * get(rows, b + j, 1)
+            high = r * get(rows, c + j, 1) + s * get(rows, d + j, 1)
+            put(out, at + j, get(out, at + j, 0) + (low + high), 0)
         k += 4
     while k < count:
-        r0, v0 = rows[index[k]], value[k]
+        a, p = index[k], value[k]
         for j in range(width):
-            acc[j] += v0 * r0[j]
+            put(out, at + j, get(out, at + j, 0) + p * get(rows, a + j, 1), 0)
         k += 1
 
 
 @jitted
-def _collect(acc, rows, bias, index, value, count, spikes):
-    """Set acc to the bias and the sum of all events; without products where all of them are 1."""
-    for j in range(acc.shape[0]):
-        acc[j] = bias[j]
+def _collect(out, at, rows, bias, width, index, value, count, spikes):
+    """Set out[at:] to the bias and the sum of all events; no products where all of them are 1."""
+    for j in range(width):
+        put(out, at + j, get(bias, j, 1), 0)
     if spikes:
-        _sum_rows(acc, rows, index, count)
+        _sum_rows(out, at, rows, width, index, count)
     else:
-        _sum_scaled_rows(acc, rows, index, value, count)
+        _sum_scaled_rows(out, at, rows, width, index, value, count)
 
 
 @jitted
-def linear(x, rows, bias, out, index, value, begin, end):
-    """Fill out[begin:end] with bias + x rows.
-
-    x [N, D], rows [D, M], bias [M], out [N, M]; scratch: index and value [D + 1].
-    """
-    for n in range(begin, end):
-        row = x[n]
-        count = 0
-        for i in range(row.shape[0]):  # no branch: whether an input is active cannot be foreseen
-            index[count] = i
-            value[count] = row[i]
-            count += row[i] != 0
-        spikes = True
-        for k in range(count):
-            spikes &= value[k] == 1
-        _collect(out[n], rows, bias, index, value, count, spikes)
+def _linear(data, m, x, rows, bias, out, value):
+    """Take pieces of out [N, M] = bias + x [N, D] rows [D, M]."""
+    depth, width = m[HEAD + 4], m[HEAD + 5]
+    index = np.empty(depth + 1, np.int64)
+    piece = claim(data)
+    while piece < m[1]:
+        for n in range(piece * m[2], min((piece + 1) * m[2], m[3])):
+            count = 0
+            for i in range(depth):  # no branch: whether an input is active cannot be foreseen
+                v = get(x, n * depth + i, 2)
+                index[count] = i * width
+                value[count] = v
+                count += v != 0
+            spikes = True
+            for k in range(count):
+                spikes &= value[k] == 1
+            _collect(out, n * width, rows, bias, width, index, value, count, spikes)
+        piece = claim(data)
 
 
 @jitted
 def _list_planar(x, start, shape, lines, channels, values, counts):
-    """List the active channels of each position of image lines; x[start:] is [C, H, W].
+    """List the active channels of each place in lines of an image; x[start:] is [C, H, W].
 
     Returns whether all of them are 1.
     """
     depth, height, width = shape
     spikes = True
+    for place in range(lines[0] * width, lines[1] * width):
+        counts[place] = 0
     for c in range(depth):
-        for y in range(lines[0], lines[1]):
-            line = x[start + (c * height + y) * width : start + (c * height + y + 1) * width]
-            for at in range(width):
-                v = line[at]
-                if v != 0:
-                    place = y * width + at
-                    k = counts[place]
-                    channels[place, k] = c
-                    values[place, k] = v
-                    counts[place] = k + 1
-                    spikes &= v == 1
+        for place in range(lines[0] * width, lines[1] * width):
+            v = get(x, start + c * height * width + place, 2)
+            if v != 0:
+                k = counts[place]
+                channels[place * depth + k] = c
+                values[place * depth + k] = v
+                counts[place] = k + 1
+                spikes &= v == 1
     return spikes
 
 
@@ -129,80 +145,119 @@ def _list_interleaved(x, start, shape, lines, channels, values, counts):
     depth, _, width = shape
     spikes = True
     for place in range(lines[0] * width, lines[1] * width):
-        line = x[start + place * depth : start + (place + 1) * depth]
-        names, sizes = channels[place], values[place]
-        k = 0
+        base = place * depth
+        k = base
         for c in range(depth):
-            if line[c] != 0:
-                names[k] = c
-                sizes[k] = line[c]
+            v = get(x, start + base + c, 2)
+            if v != 0:
+                channels[k] = c
+                values[k] = v
                 k += 1
-        counts[place] = k
-        for e in range(k):
-            spikes &= sizes[e] == 1
+                spikes &= v == 1
+        counts[place] = k - base
     return spikes
 
 
 @jitted
-def conv(
-    x, rows, bias, out, in_shape, out_shape, window, last, scratch, begin, end
-):  # all numbers a thread needs, since nothing is shared
-    """Fill output lines begin..end-1 (image n, line oy is n * OH + oy) with a convolution.
+def _conv(data, m, x, rows, bias, out, line, values, value):
+    """Take pieces of a convolution; line oy of image n is element n * OH + oy.
 
-    x, out: flat, images [C, H, W], or [H, W, C] where `last`. rows [K * K * C, M] with the window's
-    lines first. window: (K, stride, padding). scratch: channels, values [H * W, C], counts [H * W],
-    index, value [K * K * C], acc [OW, M].
+    rows: [K * K * C, M], the window's lines first. line: [OW, M] for planar images.
     """
-    depth, height, width = in_shape
-    many, tall, wide = out_shape
-    side, stride, padding = window
-    channels, values, counts, index, value, acc = scratch
+    depth, height, width = shape = m[HEAD + 4], m[HEAD + 5], m[HEAD + 6]
+    many, tall, wide = m[HEAD + 7], m[HEAD + 8], m[HEAD + 9]
+    side, stride, padding, last = m[HEAD + 10], m[HEAD + 11], m[HEAD + 12], m[HEAD + 13]
+    channels = np.empty(height * width * depth, np.int32)
+    counts = np.empty(height * width, np.int64)
+    index = np.empty(side * side * depth + 1, np.int64)
     size = depth * height * width
-    at = begin
-    while at < end:
-        n = at // tall
-        first, stop = at - n * tall, min(tall, end - n * tall)
-        lines = (
-            max(0, first * stride - padding),
-            max(0, min(height, (stop - 1) * stride - padding + side)),
-        )
-        counts[:] = 0
-        if last:
-            spikes = _list_interleaved(x, n * size, in_shape, lines, channels, values, counts)
-        else:
-            spikes = _list_planar(x, n * size, in_shape, lines, channels, values, counts)
-        for oy in range(first, stop):
-            for ox in range(wide):
-                count = 0
-                for ky in range(side):
-                    y = oy * stride - padding + ky
-                    if y < 0 or y >= height:
-                        continue
-                    for kx in range(side):
-                        here = ox * stride - padding + kx
-                        if here < 0 or here >= width:
-                            continue
-                        place = y * width + here
-                        base = (ky * side + kx) * depth
-                        names, sizes = channels[place], values[place]
-                        for e in range(counts[place]):
-                            index[count] = base + names[e]
-                            value[count] = sizes[e]
-                            count += 1
-                _collect(acc[ox], rows, bias, index, value, count, spikes)
-            _store(acc, out, (n * tall + oy, oy, n), out_shape, last)
-        at = n * tall + stop
+    piece = claim(data)
+    while piece < m[1]:
+        at, end = piece * m[2], min((piece + 1) * m[2], m[3])
+        while at < end:
+            n = at // tall
+            first, stop = at - n * tall, min(tall, end - n * tall)
+            lines = (
+                max(0, first * stride - padding),
+                max(0, min(height, (stop - 1) * stride - padding + side)),
+            )
+            if last:
+                spikes = _list_interleaved(x, n * size, shape, lines, channels, values, counts)
+            else:
+                spikes = _list_planar(x, n * size, shape, lines, channels, values, counts)
+            for oy in range(first, stop):
+                for ox in range(wide):
+                    count = 0
+                    top, left = oy * stride - padding, ox * stride - padding
+                    for y in range(max(0, top), min(height, top + side)):
+                        for here in range(max(0, left), min(width, left + side)):
+                            place = y * width + here
+                            tap = ((y - top) * side + here - left) * depth
+                            for e in range(place * depth, place * depth + counts[place]):
+                                index[count] = (tap + channels[e]) * many
+                                value[count] = values[e]
+                                count += 1
+                    if last:
+                        to = ((n * tall + oy) * wide + ox) * many
+                        _collect(out, to, rows, bias, many, index, value, count, spikes)
+                    else:
+                        to = ox * many
+                        _collect(line, to, rows, bias, many, index, value, count, spikes)
+                if not last:
+                    _turn(line, out, n * many * tall * wide + oy * wide, (many, tall, wide))
+            at = n * tall + stop
+        piece = claim(data)
 
 
 @jitted
-def _store(acc, out, at, out_shape, last):
-    """Write one output line [OW, M] where it belongs."""
-    many, tall, wide = out_shape
-    line, oy, n = at
-    if last:
-        out[line * wide * many : (line + 1) * wide * many] = acc.ravel()
-        return
-    for m in range(many):
-        start = ((n * many + m) * tall + oy) * wide
+def _turn(line, out, start, shape):
+    """Write one line [OW, M] into planar images."""
+    many, tall, wide = shape
+    for j in range(many):
+        to = start + j * tall * wide
         for ox in range(wide):
-            out[start + ox] = acc[ox, m]
+            put(out, to + ox, get(line, ox * many + j, 1), 0)
+
+
+@body
+def linear32(data):
+    """Run `_linear` in float32."""
+    m = numba.carray(data, HEAD + LINEAR, dtype=np.int64)
+    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
+    value = np.empty(m[HEAD + 4] + 1, np.float32)
+    _linear(data, m, float32(x), float32(rows), float32(bias), float32(out), value)
+
+
+@body
+def linear64(data):
+    """Run `_linear` in float64."""
+    m = numba.carray(data, HEAD + LINEAR, dtype=np.int64)
+    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
+    value = np.empty(m[HEAD + 4] + 1, np.float64)
+    _linear(data, m, float64(x), float64(rows), float64(bias), float64(out), value)
+
+
+@body
+def conv32(data):
+    """Run `_conv` in float32."""
+    m = numba.carray(data, HEAD + CONV, dtype=np.int64)
+    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
+    values = np.empty(m[HEAD + 4] * m[HEAD + 5] * m[HEAD + 6], np.float32)
+    value = np.empty(m[HEAD + 10] * m[HEAD + 10] * m[HEAD + 4] + 1, np.float32)
+    room = np.empty(m[HEAD + 7] * m[HEAD + 9], np.float32)
+    line = float32(np.int64(room.ctypes.data))
+    _conv(data, m, float32(x), float32(rows), float32(bias), float32(out), line, values, value)
+    room[0] = 0  # it lives until here
+
+
+@body
+def conv64(data):
+    """Run `_conv` in float64."""
+    m = numba.carray(data, HEAD + CONV, dtype=np.int64)
+    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
+    values = np.empty(m[HEAD + 4] * m[HEAD + 5] * m[HEAD + 6], np.float64)
+    value = np.empty(m[HEAD + 10] * m[HEAD + 10] * m[HEAD + 4] + 1, np.float64)
+    room = np.empty(m[HEAD + 7] * m[HEAD + 9], np.float64)
+    line = float64(np.int64(room.ctypes.data))
+    _conv(data, m, float64(x), float64(rows), float64(bias), float64(out), line, values, value)
+    room[0] = 0  # it lives until here

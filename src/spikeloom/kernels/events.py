@@ -7,16 +7,13 @@ depend on the number of threads.
 """
 
 import importlib
-from collections.abc import Callable
-from functools import partial
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeloom.kernels.jit import numba
-from spikeloom.kernels.threads import spread
+from spikeloom.kernels.threads import run_body
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -24,8 +21,11 @@ RUN, RUNS = 32, 32
 """What tells the density of an input: so many runs of so many entries, each about one miss of the
 cache. At 5 % that is right to 0.7 %."""
 
-WORTH_A_THREAD = 2_000_000
-"""Sums that take about as long as waking another thread does, with some to spare."""
+WORTH_A_THREAD = 250_000
+"""Sums that take about as long as calling another thread does, with some to spare."""
+
+WHOLE_IMAGES = 8
+"""Images from which on threads share them whole; of fewer each is cut into as many pieces."""
 
 
 def kernels() -> ModuleType | None:
@@ -86,90 +86,49 @@ class SparseMap:
         loops = kernels()
         assert loops is not None, "no compiler: ask kernels() first"
         weight = weight.detach()
-        self._loops = loops
-        self._in_shape = in_shape
-        self._out_shape = out_shape
         many = weight.shape[0]
         order = (1, 0) if weight.dim() == 2 else (2, 3, 1, 0)
-        rows = weight.permute(order).reshape(-1, many).clone(memory_format=torch.contiguous_format)
-        self._rows = rows.numpy()
-        self._bias = (weight.new_zeros(many) if bias is None else bias.detach().clone()).numpy()
+        rows = weight.permute(order).reshape(-1, many)
+        self._rows = rows.clone(memory_format=torch.contiguous_format)
+        self._bias = weight.new_zeros(many) if bias is None else bias.detach().clone()
+        self._in_shape = in_shape
+        self._out_shape = out_shape
         self._window = (weight.shape[-1], stride, padding)
-        self._dtype = weight.dtype
-        self._spare: list[tuple[Any, ...]] = []
+        double = weight.dtype == torch.float64
+        if weight.dim() == 2:
+            self._body = loops.linear64 if double else loops.linear32
+        else:
+            self._body = loops.conv64 if double else loops.conv32
 
     def __call__(self, x: Tensor, share: float = 1.0) -> Tensor:
         """Apply the map; `share` of active inputs says how many threads are worth it."""
-        x = x.detach()
+        work = max(1.0, share * self._rows.numel())
         if len(self._in_shape) == 1:
-            return self._linear(x.flatten(1), share)
-        return self._conv(x, share)
-
-    def _linear(self, x: Tensor, share: float) -> Tensor:
-        out = x.new_empty(len(x), *self._out_shape)
-        call = partial(
-            self._loops.linear, x.contiguous().numpy(), self._rows, self._bias, out.numpy()
-        )
-        self._spread(call, len(x), share * self._rows.size, unpack=True)
-        return out
-
-    def _conv(self, x: Tensor, share: float) -> Tensor:
+            x = x.detach().flatten(1).contiguous()
+            out = x.new_empty(len(x), *self._out_shape)
+            self._run(x, out, (), work)
+            return out
         last = interleaved(x)
         kind = torch.channels_last if last else torch.contiguous_format
-        x = x.contiguous(memory_format=kind)
+        x = x.detach().contiguous(memory_format=kind)
         out = torch.empty((len(x), *self._out_shape), dtype=x.dtype, memory_format=kind)
-        call = partial(
-            self._loops.conv,
-            _flat(x, last),
-            self._rows,
-            self._bias,
-            _flat(out, last),
-            self._in_shape,
-            self._out_shape,
-            self._window,
-            last,
-        )
-        tall, wide = self._out_shape[1:]
-        self._spread(call, len(x) * tall, share * self._rows.size * wide)
+        self._run(x, out, (*self._window, int(last)), work * self._out_shape[2])
         return out
 
-    def _spread(
-        self, call: Callable[..., object], count: int, work: float, *, unpack: bool = False
-    ) -> None:
-        """Run a loop on threads, each with scratch space that is kept for the next call."""
-
-        def run(begin: int, end: int) -> None:
-            try:
-                scratch = self._spare.pop()
-            except IndexError:
-                scratch = self._scratch()
-            call(*(scratch if unpack else (scratch,)), begin, end)
-            self._spare.append(scratch)
-
-        spread(run, count, grain=max(1, round(WORTH_A_THREAD / max(work, 1.0))))
-
-    def _scratch(self) -> tuple[Any, ...]:
-        def make(*shape: int, dtype: torch.dtype) -> Any:
-            return torch.empty(shape, dtype=dtype).numpy()
-
-        taps = len(self._rows) + 1
-        lists = (make(taps, dtype=torch.uint32), make(taps, dtype=self._dtype))
-        if len(self._in_shape) == 1:
-            return lists
-        depth, height, width = self._in_shape
-        return (
-            make(height * width, depth, dtype=torch.uint32),
-            make(height * width, depth, dtype=self._dtype),
-            make(height * width, dtype=torch.int64),
-            *lists,
-            make(self._out_shape[2], self._out_shape[0], dtype=self._dtype),
+    def _run(self, x: Tensor, out: Tensor, window: tuple[int, ...], work: float) -> None:
+        """Run the body; `work` is what one element costs: a sample, or a line of an image."""
+        memory = (x.data_ptr(), self._rows.data_ptr(), self._bias.data_ptr(), out.data_ptr())
+        lines = self._out_shape[1] if window else 1
+        run_body(
+            self._body,
+            (*memory, *self._in_shape, *self._out_shape, *window),
+            len(x) * lines,
+            grain=max(1, round(WORTH_A_THREAD / work)),
+            # pieces of one image list the same inputs again where they meet
+            multiple=lines if len(x) >= WHOLE_IMAGES else max(1, lines // WHOLE_IMAGES),
         )
 
 
 def interleaved(x: Tensor) -> bool:
     """Whether images lie in memory with their channels last, and not otherwise as well."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _flat(x: Tensor, last: bool) -> Any:
-    return (x.permute(0, 2, 3, 1) if last else x).reshape(-1).numpy()

@@ -33,6 +33,9 @@ ROUNDS = 5
 TRIED = (0.02, 0.2)
 """Densities at which a sparse map is timed; between and beyond them its time is a line."""
 
+FAR, UNASKED = 2.0, 15
+"""An input so many times as dense as the limit spares the next calls the question."""
+
 HIGHEST = 0.5
 """No sparse map is used above this density, whatever was measured."""
 
@@ -49,12 +52,14 @@ class SiteUse:
         by_events: those that were summed over events.
         density: sum of the densities that were looked at.
         looked: number of these.
+        unasked: calls that still go by the last look, since the input was far too dense for events.
     """
 
     calls: int = 0
     by_events: int = 0
     density: float = 0.0
     looked: int = 0
+    unasked: int = 0
 
 
 @dataclass
@@ -132,7 +137,7 @@ class EventEngine:
     @property
     def ops(self) -> Ops:
         """The seams to run a network or a head with."""
-        return Ops(synapse=self.synapse)
+        return Ops(synapse=self.synapse, sees_pools=False)
 
     @property
     def compiled(self) -> bool:
@@ -167,13 +172,17 @@ class EventEngine:
         x = x if x.dim() == 4 and events.interleaved(x) else x.contiguous()
         ready = self._prepare(synapse)
         limit = self._limit(synapse, ready, x)
-        share = events.density(x) if limit > 0 else 1.0
-        use.density += share if limit > 0 else 0.0
-        use.looked += limit > 0
-        if share > limit:
-            return synapse.apply_map(x, ready.weight, synapse.bias)
-        use.by_events += 1
-        return ready.sparse(x, share)
+        if limit > 0 and not use.unasked:
+            share = events.density(x)
+            use.density += share
+            use.looked += 1
+            if share <= limit:
+                use.by_events += 1
+                return ready.sparse(x, share)
+            use.unasked = UNASKED if share > FAR * limit else 0
+        else:
+            use.unasked = max(0, use.unasked - 1)
+        return synapse.apply_map(x, ready.weight, synapse.bias)
 
     def _prepare(self, synapse: Synapse) -> _Prepared:
         mark = _mark(synapse)
