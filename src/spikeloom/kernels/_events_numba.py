@@ -11,12 +11,18 @@ from typing import Any
 import numba
 import numpy as np
 
-from spikeloom.kernels._memory_numba import claim, float32, float64, get, put
+from spikeloom.kernels import _memory_numba as memory
 from spikeloom.kernels.jit import OPTIONS
 from spikeloom.kernels.threads import HEAD
 
 jitted: Any = numba.njit(cache=True, **OPTIONS)
 body: Any = numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)
+carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
+claim: Any = memory.claim
+float32: Any = memory.float32
+float64: Any = memory.float64
+get: Any = memory.get
+put: Any = memory.put
 
 LINEAR = 6
 CONV = 14
@@ -222,7 +228,7 @@ def _turn(line, out, start, shape):
 @body
 def linear32(data):
     """Run `_linear` in float32."""
-    m = numba.carray(data, HEAD + LINEAR, dtype=np.int64)
+    m = carray(data, HEAD + LINEAR, dtype=np.int64)
     x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
     value = np.empty(m[HEAD + 4] + 1, np.float32)
     _linear(data, m, float32(x), float32(rows), float32(bias), float32(out), value)
@@ -231,7 +237,7 @@ def linear32(data):
 @body
 def linear64(data):
     """Run `_linear` in float64."""
-    m = numba.carray(data, HEAD + LINEAR, dtype=np.int64)
+    m = carray(data, HEAD + LINEAR, dtype=np.int64)
     x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
     value = np.empty(m[HEAD + 4] + 1, np.float64)
     _linear(data, m, float64(x), float64(rows), float64(bias), float64(out), value)
@@ -240,7 +246,7 @@ def linear64(data):
 @body
 def conv32(data):
     """Run `_conv` in float32."""
-    m = numba.carray(data, HEAD + CONV, dtype=np.int64)
+    m = carray(data, HEAD + CONV, dtype=np.int64)
     x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
     values = np.empty(m[HEAD + 4] * m[HEAD + 5] * m[HEAD + 6], np.float32)
     value = np.empty(m[HEAD + 10] * m[HEAD + 10] * m[HEAD + 4] + 1, np.float32)
@@ -253,7 +259,7 @@ def conv32(data):
 @body
 def conv64(data):
     """Run `_conv` in float64."""
-    m = numba.carray(data, HEAD + CONV, dtype=np.int64)
+    m = carray(data, HEAD + CONV, dtype=np.int64)
     x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
     values = np.empty(m[HEAD + 4] * m[HEAD + 5] * m[HEAD + 6], np.float64)
     value = np.empty(m[HEAD + 10] * m[HEAD + 10] * m[HEAD + 4] + 1, np.float64)

@@ -26,18 +26,19 @@ SAFE = 0.75
 SMALL = 50_000
 """Multiplications of a call below which all ways take as long as asking which is best."""
 
-LARGE = 200_000_000
+LARGE = 100_000_000
 """Multiplications up to which a batch is measured whole; of larger ones a part stands for all."""
 
-ROUNDS = 5
+ROUNDS = 7
 TRIED = (0.02, 0.2)
 """Densities at which a sparse map is timed; between and beyond them its time is a line."""
 
 FAR, UNASKED = 2.0, 15
 """An input so many times as dense as the limit spares the next calls the question."""
 
-HIGHEST = 0.5
-"""No sparse map is used above this density, whatever was measured."""
+HIGHEST = 0.25
+"""No sparse map is used above this density, whatever was measured: there is little to win, and a
+busy machine slows the many threads of a dense map more than it slows events."""
 
 PATIENCE = 10.0
 """Seconds of dense maps after which engine "auto" pays for the compiler and the measurements."""
