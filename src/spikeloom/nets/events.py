@@ -13,6 +13,7 @@ from spikeloom.kernels import events
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
+from spikeloom.nets.weight import Plain
 
 ENGINES = ("dense", "auto", "events")
 """By name: no engine; one that first waits until dense maps have cost something; one at once."""
@@ -33,8 +34,8 @@ ROUNDS = 7
 TRIED = (0.02, 0.2)
 """Densities at which a sparse map is timed; between and beyond them its time is a line."""
 
-FAR, UNASKED = 2.0, 15
-"""An input so many times as dense as the limit spares the next calls the question."""
+UNASKED = 7
+"""Calls of a site that stay dense without a look after an input that was too dense."""
 
 HIGHEST = 0.25
 """No sparse map is used above this density, whatever was measured: there is little to win, and a
@@ -53,7 +54,7 @@ class SiteUse:
         by_events: those that were summed over events.
         density: sum of the densities that were looked at.
         looked: number of these.
-        unasked: calls that still go by the last look, since the input was far too dense for events.
+        unasked: calls that still go by the last look, which found too many events.
     """
 
     calls: int = 0
@@ -65,11 +66,21 @@ class SiteUse:
 
 @dataclass
 class _Prepared:
-    """One synapse as it is now."""
+    """One synapse as it is now, and what was measured of it.
 
-    mark: tuple[object, ...]
-    weight: Tensor
-    sparse: events.SparseMap
+    Args:
+        work: multiplications of one sample.
+        limits: density up to which events are summed, by kind of batch.
+        mark: what tells that a weight has changed.
+        weight: effective, as the dense map takes it.
+        sparse: the same, turned.
+    """
+
+    work: int
+    limits: dict[object, float] = field(default_factory=dict)
+    mark: tuple[object, ...] = ()
+    weight: Tensor | None = None
+    sparse: events.SparseMap | None = None
 
 
 @dataclass
@@ -110,9 +121,6 @@ class EventEngine:
     patience: float = 0.0
     used: dict[str, SiteUse] = field(default_factory=dict, init=False)
     _prepared: "WeakKeyDictionary[Synapse, _Prepared]" = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False
-    )
-    _limits: "WeakKeyDictionary[Synapse, dict[object, float]]" = field(
         default_factory=WeakKeyDictionary, init=False, repr=False
     )
 
@@ -159,9 +167,17 @@ class EventEngine:
         synapse = site.synapse
         if not _may(synapse, x):
             return synapse(x)
-        use = self.used.setdefault(site.name, SiteUse())
+        use = self.used.get(site.name)
+        if use is None:
+            use = self.used[site.name] = SiteUse()
         use.calls += 1
-        if len(x) * _work(synapse) < SMALL and self.limit is None:
+        if use.unasked > 0:
+            use.unasked -= 1
+            return synapse(x)
+        ready = self._prepared.get(synapse)
+        if ready is None:
+            ready = self._prepared[synapse] = _Prepared(_work(synapse))
+        if len(x) * ready.work < SMALL and self.limit is None:
             return synapse(x)
         if self.patience > 0:
             start = time.perf_counter()
@@ -170,40 +186,43 @@ class EventEngine:
             return out
         if events.kernels() is None:
             return synapse(x)
+        weight, sparse = _renew(ready, synapse)
         x = x if x.dim() == 4 and events.interleaved(x) else x.contiguous()
-        ready = self._prepare(synapse)
         limit = self._limit(synapse, ready, x)
-        if limit > 0 and not use.unasked:
-            share = events.density(x)
-            use.density += share
-            use.looked += 1
-            if share <= limit:
-                use.by_events += 1
-                return ready.sparse(x, share)
-            use.unasked = UNASKED if share > FAR * limit else 0
-        else:
-            use.unasked = max(0, use.unasked - 1)
-        return synapse.apply_map(x, ready.weight, synapse.bias)
-
-    def _prepare(self, synapse: Synapse) -> _Prepared:
-        mark = _mark(synapse)
-        ready = self._prepared.get(synapse)
-        if ready is None or ready.mark != mark:
-            weight = synapse.effective_weight()
-            self._prepared[synapse] = ready = _Prepared(mark, weight, _sparse(synapse, weight))
-        return ready
+        share = events.density(x) if limit > 0 else 1.0
+        use.density += share if limit > 0 else 0.0
+        use.looked += limit > 0
+        if share > limit:
+            use.unasked = UNASKED
+            return synapse.apply_map(x, weight, synapse.bias)
+        use.by_events += 1
+        return sparse(x, share)
 
     def _limit(self, synapse: Synapse, ready: _Prepared, x: Tensor) -> float:
-        """Return the density up to which the sparse map is used."""
+        """Return the density up to which events are summed."""
         if self.limit is not None:
             return self.limit
-        most = max(2, LARGE // _work(synapse))
-        rows = min(1 << (len(x) - 1).bit_length(), most)
+        rows = min(1 << (len(x) - 1).bit_length(), max(2, LARGE // ready.work))
         key = (rows, x.dtype, x.dim() == 4 and events.interleaved(x), torch.get_num_threads())
-        limits = self._limits.setdefault(synapse, {})
-        if key not in limits:
-            limits[key] = _break_even(synapse, ready, x, min(len(x), rows))
-        return limits[key]
+        if key not in ready.limits:
+            ready.limits[key] = _break_even(synapse, ready, x, min(len(x), rows))
+        return ready.limits[key]
+
+
+def _renew(ready: _Prepared, synapse: Synapse) -> tuple[Tensor, events.SparseMap]:
+    """Return both weights of a synapse, made again where it has changed."""
+    mark = _mark(synapse)
+    if ready.mark != mark or ready.weight is None or ready.sparse is None:
+        ready.mark, ready.weight = mark, synapse.effective_weight()
+        ready.sparse = events.SparseMap(
+            ready.weight,
+            synapse.bias,
+            synapse.in_shape,
+            synapse.out_shape,
+            stride=synapse.spec.step_size,
+            padding=synapse.spec.pad_size,
+        )
+    return ready.weight, ready.sparse
 
 
 def _may(synapse: Synapse, x: Tensor) -> bool:
@@ -230,27 +249,19 @@ def _work(synapse: Synapse) -> int:
 
 def _mark(synapse: Synapse) -> tuple[object, ...]:
     """Return what differs as soon as a weight was replaced or written to."""
-    tensors = [synapse.weight, *synapse.shaping.parameters(), *synapse.shaping.buffers()]
+    tensors: list[Tensor] = [synapse.weight]
     if synapse.bias is not None:
         tensors.append(synapse.bias)
+    if not isinstance(synapse.shaping, Plain):
+        tensors += [*synapse.shaping.parameters(), *synapse.shaping.buffers()]
     return tuple(
         (id(one), one.data_ptr(), -1 if one.is_inference() else one._version) for one in tensors
     )
 
 
-def _sparse(synapse: Synapse, weight: Tensor) -> events.SparseMap:
-    return events.SparseMap(
-        weight,
-        synapse.bias,
-        synapse.in_shape,
-        synapse.out_shape,
-        stride=synapse.spec.step_size,
-        padding=synapse.spec.pad_size,
-    )
-
-
 def _break_even(synapse: Synapse, ready: _Prepared, like: Tensor, rows: int) -> float:
     """Return the density at which the sparse map takes `SAFE` of the dense time."""
+    weight, sparse = _renew(ready, synapse)
     # amplitudes other than 1 cost more: they are tried where the input has some, or none yet
     ones = bool(((like == 0) | (like == 1)).all() and like.any())
     draw = torch.rand(
@@ -263,9 +274,9 @@ def _break_even(synapse: Synapse, ready: _Prepared, like: Tensor, rows: int) -> 
         for share in TRIED
     )
     calls: list[Callable[[], object]] = [
-        lambda: ready.sparse(few, events.density(few)),
-        lambda: ready.sparse(many, events.density(many)),
-        lambda: synapse.apply_map(many, ready.weight, synapse.bias),
+        lambda: sparse(few, events.density(few)),
+        lambda: sparse(many, events.density(many)),
+        lambda: synapse.apply_map(many, weight, synapse.bias),
     ]
     low, high, dense = _fastest(calls)
     slope = max((high - low) / (TRIED[1] - TRIED[0]), 1e-12)

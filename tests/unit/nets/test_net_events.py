@@ -197,6 +197,7 @@ class TestDenseAgain:
 class TestMeasuring:
     def test_one_measurement_per_layer_and_size(self, monkeypatch):
         monkeypatch.setattr(engines, "SMALL", 0)
+        monkeypatch.setattr(engines, "UNASKED", 0)
         timed = []
         monkeypatch.setattr(engines, "_fastest", lambda calls: timed.append(calls) or [1, 2, 4])
         net = trained("f16 f16 f10", (20,))
@@ -220,6 +221,7 @@ class TestMeasuring:
     def test_the_limit_from_times(self, monkeypatch, times, limit):
         monkeypatch.setattr(engines, "SMALL", 0)
         monkeypatch.setattr(engines, "_fastest", lambda calls: times)
+        monkeypatch.setattr(engines, "UNASKED", 0)
         net = trained("f16 f10", (20,))
         engine = EventEngine()
         with torch.no_grad():
@@ -227,13 +229,22 @@ class TestMeasuring:
                 engine.synapse(net.sites[0], spikes(100, 20, rate=rate))
         assert engine.used["0.0.0"].by_events == sum(rate < limit for rate in (0.0, 0.05, 0.3, 1.0))
 
+    def test_inputs_that_are_too_dense_spare_the_question(self):
+        net = trained("f16 f10", (20,))
+        engine = EventEngine(limit=0.2)
+        with torch.no_grad():
+            for rate in [1.0] * 20 + [0.05] * 20:
+                engine.synapse(net.sites[0], spikes(9, 20, rate=rate))
+        use = engine.used["0.0.0"]
+        assert use.calls == 40 and use.looked < 20 and use.by_events >= 12
+
     def test_real_times(self):
         """What comes out is a density, whatever the machine."""
         net = SpikingNet("c16 f64 f10", (8, 16, 16)).eval()
         engine = EventEngine()
         with torch.no_grad():
             net.run_by_layer(spikes(4, 2, 8, 16, 16, rate=0.02).float(), engine.ops)
-        limits = [one for found in engine._limits.values() for one in found.values()]
+        limits = [one for ready in engine._prepared.values() for one in ready.limits.values()]
         assert len(limits) == 2 and all(0 <= one <= engines.HIGHEST for one in limits)
 
 
