@@ -6,6 +6,7 @@ real numbers; results equal the dense map up to the order of the sum, which is f
 depend on the number of threads.
 """
 
+import functools
 import importlib
 from types import ModuleType
 
@@ -28,11 +29,16 @@ WHOLE_IMAGES = 8
 """Images from which on threads share them whole; of fewer each is cut into as many pieces."""
 
 
+@functools.cache
+def _compiled() -> ModuleType:
+    return importlib.import_module("spikeloom.kernels._events_numba")
+
+
 def kernels() -> ModuleType | None:
     """Return the compiled loops; None where there is no compiler."""
     if numba() is None:
         return None
-    return importlib.import_module("spikeloom.kernels._events_numba")
+    return _compiled()
 
 
 def density(x: Tensor) -> float:
@@ -43,8 +49,8 @@ def density(x: Tensor) -> float:
     Args:
         x: on the CPU, without gaps in memory; of any shape.
     """
-    flat = x.detach().as_strided((x.numel(),), (1,))
-    size = len(flat)
+    size = x.numel()
+    flat = x.detach().as_strided((size,), (1,))
     loops = kernels()
     if loops is None:
         return float((flat != 0).double().mean())
@@ -105,13 +111,13 @@ class SparseMap:
         work = max(1.0, share * self._rows.numel())
         if len(self._in_shape) == 1:
             x = x.detach().flatten(1).contiguous()
-            out = x.new_empty(len(x), *self._out_shape)
+            out = x.new_empty(x.shape[0], *self._out_shape)
             self._run(x, out, (), work)
             return out
         last = interleaved(x)
         kind = torch.channels_last if last else torch.contiguous_format
         x = x.detach().contiguous(memory_format=kind)
-        out = torch.empty((len(x), *self._out_shape), dtype=x.dtype, memory_format=kind)
+        out = torch.empty((x.shape[0], *self._out_shape), dtype=x.dtype, memory_format=kind)
         self._run(x, out, (*self._window, int(last)), work * self._out_shape[2])
         return out
 
@@ -122,13 +128,17 @@ class SparseMap:
         run_body(
             self._body,
             (*memory, *self._in_shape, *self._out_shape, *window),
-            len(x) * lines,
+            x.shape[0] * lines,
             grain=max(1, round(WORTH_A_THREAD / work)),
             # pieces of one image list the same inputs again where they meet
-            multiple=lines if len(x) >= WHOLE_IMAGES else max(1, lines // WHOLE_IMAGES),
+            multiple=lines if x.shape[0] >= WHOLE_IMAGES else max(1, lines // WHOLE_IMAGES),
         )
 
 
 def interleaved(x: Tensor) -> bool:
     """Whether images lie in memory with their channels last, and not otherwise as well."""
-    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return (
+        x.dim() == 4
+        and not x.is_contiguous()
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )

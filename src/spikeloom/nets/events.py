@@ -164,20 +164,21 @@ class EventEngine:
         Shape:
             x: [N, \*in_shape]; result: [N, \*out_shape].
         """
-        synapse = site.synapse
+        synapse, use = site.synapse, self.used.get(site.name)
+        if use is not None and use.unasked > 0:
+            use.unasked -= 1
+            use.calls += 1
+            return synapse(x)
         if not _may(synapse, x):
             return synapse(x)
-        use = self.used.get(site.name)
         if use is None:
             use = self.used[site.name] = SiteUse()
         use.calls += 1
-        if use.unasked > 0:
-            use.unasked -= 1
-            return synapse(x)
         ready = self._prepared.get(synapse)
         if ready is None:
             ready = self._prepared[synapse] = _Prepared(_work(synapse))
-        if len(x) * ready.work < SMALL and self.limit is None:
+        rows = x.shape[0]
+        if rows * ready.work < SMALL and self.limit is None:
             return synapse(x)
         if self.patience > 0:
             start = time.perf_counter()
@@ -187,7 +188,8 @@ class EventEngine:
         if events.kernels() is None:
             return synapse(x)
         weight, sparse = _renew(ready, synapse)
-        x = x if x.dim() == 4 and events.interleaved(x) else x.contiguous()
+        if not (x.is_contiguous() or events.interleaved(x)):
+            x = x.contiguous()
         limit = self._limit(synapse, ready, x)
         share = events.density(x) if limit > 0 else 1.0
         use.density += share if limit > 0 else 0.0
@@ -202,10 +204,10 @@ class EventEngine:
         """Return the density up to which events are summed."""
         if self.limit is not None:
             return self.limit
-        rows = min(1 << (len(x) - 1).bit_length(), max(2, LARGE // ready.work))
-        key = (rows, x.dtype, x.dim() == 4 and events.interleaved(x), torch.get_num_threads())
+        part = min(1 << (x.shape[0] - 1).bit_length(), max(2, LARGE // ready.work))
+        key = (part, x.dtype, x.is_contiguous(), torch.get_num_threads())
         if key not in ready.limits:
-            ready.limits[key] = _break_even(synapse, ready, x, min(len(x), rows))
+            ready.limits[key] = _break_even(synapse, ready, x, min(x.shape[0], part))
         return ready.limits[key]
 
 
