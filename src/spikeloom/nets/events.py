@@ -34,7 +34,7 @@ ROUNDS = 7
 TRIED = (0.02, 0.2)
 """Densities at which a sparse map is timed; between and beyond them its time is a line."""
 
-UNASKED = 7
+UNASKED = 15
 """Calls of a site that stay dense without a look after an input that was too dense."""
 
 HIGHEST = 0.25
