@@ -96,10 +96,10 @@ class SpikingNet(nn.Module):
             count *= size
         return count
 
-    def forward(self, xs: Tensor, rng: Rng | None = None) -> Tensor:
+    def forward(self, xs: Tensor, rng: Rng | None = None, ops: Ops = PLAIN) -> Tensor:
         """Run in layer order, or in time order where the net has feedback."""
         run = self.run_by_time if self.spec.feedback else self.run_by_layer
-        return run(xs, rng=rng)
+        return run(xs, ops, rng=rng)
 
     def step(
         self,
