@@ -58,11 +58,11 @@ class Host:
         if reason:
             return {"skip": reason}
         workload, precision = Workload.from_dict(request["workload"]), request["precision"]
-        layouts = contender.layouts if len(workload.shape) == 3 else contender.layouts[:1]
+        layouts = contender.layouts if workload.images else contender.layouts[:1]
         layout = request["layout"] or layouts[0]
         if request["layout"] is None and len(layouts) > 1:
-            tasks = {one: Task(workload, precision, one) for one in layouts}
-            return {"choose": _fastest({name: contender.build(tasks[name]) for name in tasks})}
+            tasks = [Task(workload, precision, one) for one in layouts]
+            return {"choose": _fastest({one.layout: contender.build(one) for one in tasks})}
         started = _peak_resident()
         step = contender.build(Task(workload, precision, layout))
         begun = time.perf_counter()
@@ -162,7 +162,7 @@ def _fastest(steps: Mapping[Layout, Step]) -> Layout:
     for _ in range(rounds):
         for layout, step in steps.items():
             times[layout].append(stopwatch(step.call))
-    return min(times, key=lambda layout: min(times[layout]))
+    return min(steps, key=lambda layout: min(times[layout]))
 
 
 def _missing(contender: Contender) -> str:

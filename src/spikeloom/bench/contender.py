@@ -88,6 +88,7 @@ class Contender:
         build: makes the step of a task.
         layouts: settings to choose from; where there are several, the fastest is measured.
         package: what must be importable; nothing for what comes with this library.
+        images: takes part where the input is images only.
         online: its memory is compared with one pass of B samples instead of T*B.
         saving: a way of ours to spend time for memory.
     """
@@ -97,6 +98,7 @@ class Contender:
     build: Callable[[Task], Step]
     layouts: tuple[Layout, ...] = ("contiguous",)
     package: str = ""
+    images: bool = False
     online: bool = False
     saving: bool = False
 

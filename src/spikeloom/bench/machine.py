@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+BUSY = 0.5
 _PACKAGES = ("torch", "numpy", "numba")
 
 
@@ -16,6 +17,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def busy() -> bool:
+    """Return whether others have kept half a core or more at work during the last minute."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] >= BUSY
 
 
 def machine() -> dict[str, str]:

@@ -80,8 +80,9 @@ def _measure_one(
     title = f"{workload.name} {precision}"
     with ExitStack() as stack:
         open_ones: dict[str, tuple[Process, dict[str, Any]]] = {}
-        progress.phase(f"{title}, warming up", len(plan.contenders), "contenders")
-        for name in plan.contenders:
+        names = [name for name, one in plan.members().items() if workload.images or not one.images]
+        progress.phase(f"{title}, warming up", len(names), "contenders")
+        for name in names:
             try:
                 if name not in found.skipped:
                     process, facts = open_step(plan, name, workload, precision)
@@ -150,9 +151,7 @@ def open_step(
         process.close()
 
 
-def _skip(
-    found: Measured, name: str, title: str, reason: Refused, progress: Progress
-) -> None:
+def _skip(found: Measured, name: str, title: str, reason: Refused, progress: Progress) -> None:
     text = str(reason)
     if "is not installed" in text:
         found.skipped[name] = text

@@ -74,14 +74,13 @@ def sections(plan: Plan, result: Result) -> list[Section]:
     return parts
 
 
-def write_page(out: Path, plan: Plan, result: Result, command: str) -> Path:
+def write_page(out: Path, plan: Plan, result: Result) -> Path:
     """Write the page, and beside it the plot where growth was measured.
 
     Args:
         out: a file .md, or a folder in which a dated name is chosen.
         plan: what ran.
         result: what it found.
-        command: how to run it again.
 
     Raises:
         ConfigError: it cannot be written.
@@ -95,7 +94,7 @@ def write_page(out: Path, plan: Plan, result: Result, command: str) -> Path:
         if result.curves:
             plot = path.with_name(f"{path.stem}_growth.svg")
             _replace(plot, draw_growth(result.curves))
-        _replace(path, page_text(plan, result, command, plot.name if plot else None))
+        _replace(path, page_text(plan, result, plot.name if plot else None))
     except OSError as error:
         raise ConfigError(
             f"--out {path}: expected a place that can be written, got '{error.strerror}'; choose "
@@ -104,11 +103,11 @@ def write_page(out: Path, plan: Plan, result: Result, command: str) -> Path:
     return path
 
 
-def page_text(plan: Plan, result: Result, command: str, plot: str | None = None) -> str:
+def page_text(plan: Plan, result: Result, plot: str | None = None) -> str:
     """Return the page as Markdown."""
     parts = [
         f"# Speed and memory, {result.machine['cores']}-core CPU, {result.day}",
-        f"`{command}`",
+        f"`{plan.command}`",
         f"{plan.threads} thread(s), {plan.rounds} rounds of {plan.steps} steps.",
         "\n".join(f"- {name}: {value}" for name, value in result.machine.items()),
         QUICK_NOTE if plan.quick else NOTE,

@@ -55,6 +55,22 @@ class Plan:
                 return self.pythons[key]
         return None
 
+    @property
+    def command(self) -> str:
+        """The command that runs this plan again, places of interpreters left open."""
+        words = ["spikeloom bench"]
+        for option, chosen, known in (
+            ("--workloads", [one.name for one in self.workloads], WORKLOADS),
+            ("--contenders", self.contenders, CONTENDERS.names()),
+            ("--precision", self.precisions, get_args(Precision)),
+        ):
+            if set(chosen) != set(known):
+                words.append(f"{option} {','.join(chosen)}")
+        words += [f"--{name} {getattr(self, name)}" for name in ("rounds", "steps", "threads")]
+        words += [f"--python {name}=PYTHON" for name in self.pythons]
+        words += ["--quick"] if self.quick else [] if self.growth else ["--no-growth"]
+        return " ".join(words)
+
     def members(self) -> dict[str, Contender]:
         """Return the contenders by name."""
         return {name: CONTENDERS.find(name) for name in self.contenders}

@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 400, 280
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 70, 40, 44
 COLOURS = ("#1f6fb4", "#d1611c", "#6b7280", "#2f8f4e", "#8b5cb5")
-INK, FAINT = "#1f2937", "#e2e5ea"
+INK, PALE, FAINT = "#1f2937", "#8a929d", "#e2e5ea"
 
 
 def draw_growth(curves: Sequence[Curve]) -> str:
@@ -64,11 +64,13 @@ def _panel(curves: Sequence[Curve], colours: dict[str, str]) -> str:
         height = up(tick)
         parts.append(_line(LEFT, height, WIDTH - RIGHT, height, FAINT))
         parts.append(_text(LEFT - 6, height + 4, f"{tick:g}", anchor="end"))
-    for size in first.sizes:
-        parts.append(_text(across(size), HEIGHT - BOTTOM + 16, str(size), anchor="middle"))
+    below = HEIGHT - BOTTOM + 16
+    parts += [_text(across(size), below, str(size), anchor="middle") for size in first.sizes]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, first.axis, anchor="middle"))
     parts.append(_text(8, 22, "ms"))
     parts.append(_reference(first.sizes, across, up, ticks))
+    words = "dotted: linear"
+    parts.append(_text(WIDTH - RIGHT, HEIGHT - BOTTOM - 6, words, anchor="end", fill=PALE))
     ends: list[float] = []
     for one in sorted(curves, key=lambda one: one.seconds[-1]):
         points = [
@@ -90,7 +92,7 @@ def _reference(sizes: Sequence[int], across: _Scale, up: _Scale, ticks: Sequence
     low, high = ticks[0], max(ticks[-1], 10 * ticks[0])
     end = min(sizes[-1], sizes[0] * high / low)
     return _line(
-        across(sizes[0]), up(low), across(end), up(low * end / sizes[0]), "#9aa1ab", dashed=True
+        across(sizes[0]), up(low), across(end), up(low * end / sizes[0]), PALE, dashed=True
     )
 
 

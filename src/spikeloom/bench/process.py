@@ -27,7 +27,7 @@ spec.loader.exec_module(module)
 from spikeloom.bench.child import main
 main()
 """
-"""Finds this library by its place, so that nothing else beside it is seen by another interpreter."""
+"""Finds this library by its place: another interpreter must not see what lies beside it."""
 
 
 class Refused(Exception):  # noqa: N818 - a row left out, not an error
@@ -43,12 +43,12 @@ class Process:
         limit: seconds an answer may take.
     """
 
-    def __init__(
-        self, threads: int, python: str | None = None, *, limit: float = LIMIT
-    ) -> None:
+    def __init__(self, threads: int, python: str | None = None, *, limit: float = LIMIT) -> None:
         self.python = python or sys.executable
         self.limit = limit
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._errors = tempfile.TemporaryFile(  # noqa: SIM115 - open as long as the child
+            "w+", encoding="utf-8", errors="replace"
+        )
         count = str(threads)
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
         try:

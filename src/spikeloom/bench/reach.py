@@ -110,7 +110,14 @@ def reach(
     flatness: Sequence[Flatness],
     curves: Sequence[Curve],
 ) -> list[Figure]:
-    """Return every figure, limits first where there are any."""
+    """Return every figure that was measured, workload by workload.
+
+    Args:
+        found: rows.
+        neuron: reply of `measure_neuron`.
+        flatness: memory against T.
+        curves: growth.
+    """
     figures: list[Figure] = []
     for workload, precision in dict.fromkeys((row.workload, row.precision) for row in found.rows):
         figures += _of_bptt(found, workload, precision)
@@ -162,9 +169,7 @@ def _of_bptt(found: Measured, workload: str, precision: str) -> Iterator[Figure]
     yield from _of_saving(found, ours, where, limits)
 
 
-def _of_saving(
-    found: Measured, ours: Row, where: str, limits: _Limits | None
-) -> Iterator[Figure]:
+def _of_saving(found: Measured, ours: Row, where: str, limits: _Limits | None) -> Iterator[Figure]:
     limit = limits and limits.saving
     rows = [row for row in _of(found, ours.workload, ours.precision) if row.saving]
     for row in rows:

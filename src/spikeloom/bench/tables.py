@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spikeloom.bench.growth import Curve, Flatness
-from spikeloom.bench.measure import Measured, Row
+from spikeloom.bench.measure import Measured
 from spikeloom.bench.reach import Figure, best_floor, memory_floor
 from spikeloom.bench.spread import Spread, seconds, time_ratio
 from spikeloom.bench.workloads import Workload

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.layer import LayerSpec
@@ -51,6 +52,11 @@ class Workload:
     batch: int
     standardised: bool = False
 
+    @property
+    def images(self) -> bool:
+        """Whether a sample is [C, H, W]."""
+        return len(self.shape) == 3
+
     def sized(self, *, steps: int | None = None, batch: int | None = None) -> "Workload":
         """Return it with another T or B."""
         return replace(self, steps=steps or self.steps, batch=batch or self.batch)
@@ -75,7 +81,7 @@ class Workload:
         spikes = (torch.rand(size, generator=generator) < RATE).float()
         return spikes, torch.randint(10, (self.batch,), generator=generator)
 
-    def spiking(self) -> tuple[SpikingNet, Softmax]:
+    def spiking(self) -> tuple[SpikingNet, Head]:
         """Return the net as ours, with its own initial weights: chosen so that layers fire."""
         norm = "weight" if self.standardised else "none"
         net = SpikingNet(parse(self.text, unit=UNIT, norm=norm), self.shape)
@@ -88,6 +94,7 @@ class Workload:
         modules = list(self._modules())
         theirs = [one for one in modules if isinstance(one, (nn.Conv2d, nn.Linear))]
         for synapse, module in zip(synapses, theirs, strict=True):
+            assert synapse.bias is not None
             module.weight, module.bias = synapse.weight, synapse.bias
             if isinstance(synapse.shaping, Standardised):
                 parametrize.register_parametrization(module, "weight", synapse.shaping)

@@ -1,8 +1,5 @@
 """``spikeloom bench``: what a training step costs beside its limit and beside other libraries."""
 
-import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +24,9 @@ def bench(
         str | None, typer.Option(help="Names, or ours, peers; default all. Floors always run.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or both.")] = "fp32,bf16",
-    rounds: Annotated[int | None, typer.Option(help="Turns of each contender. [default: 7]")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Turns of each contender. [default: 7]")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps per turn. [default: 5]")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; default all cores.")] = None,
     growth: Annotated[bool, typer.Option(help="Also against T and B.")] = True,
@@ -77,7 +76,7 @@ def bench(
     _show(console, plan, result)
     write_result(json, result.to_dict(), console)
     if out is not None:
-        console.print(f"written: {write_page(out, plan, result, _command())}")
+        console.print(f"written: {write_page(out, plan, result)}")
 
 
 def _show(console: Console, plan: "Plan", result: "Result") -> None:
@@ -96,13 +95,3 @@ def _show(console: Console, plan: "Plan", result: "Result") -> None:
 
 def _number(given: int | None, default: int) -> int:
     return default if given is None else given
-
-
-def _command() -> str:
-    """Return the command as it was given, without the places of interpreters."""
-    words = ["spikeloom", *sys.argv[1:]]
-    cleaned = [
-        f"{word.partition('=')[0]}=PYTHON" if "=" in word and os.sep in word else word
-        for word in words
-    ]
-    return shlex.join(cleaned)

@@ -49,9 +49,9 @@ def _register() -> None:
     layouts: dict[str, Layout] = {"": "contiguous", "-cl": "channels-last"}
     for way, (build, about) in ways.items():
         for suffix, layout in layouts.items():
-            CONTENDERS.register(f"ann-{way}{suffix}")(
-                Contender("floor", f"ReLU net, {about}, {layout}", partial(build, layout=layout))
-            )
+            words, step = f"ReLU net, {about}, {layout}", partial(build, layout=layout)
+            contender = Contender("floor", words, step, images=bool(suffix))
+            CONTENDERS.register(f"ann-{way}{suffix}")(contender)
     single = Contender("floor", "ReLU net, one pass of B images", _single, online=True)
     CONTENDERS.register("ann-single")(single)
 

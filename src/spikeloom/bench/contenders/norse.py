@@ -20,11 +20,11 @@ def _step(task: Task) -> Step:
     parts = by_steps(task, xs)
 
     def logits() -> Tensor:
-        state, total = None, 0.0
+        state, outs = None, []
         for part in parts:
             out, state = net(part, state)
-            total = total + out
-        return total / len(parts)  # pyright: ignore[reportReturnType]
+            outs.append(out)
+        return torch.stack(outs).mean(0)
 
     return torch_step(task, net, logits, y)
 

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+import torch
 from torch import Tensor, nn
 
 from spikeloom.bench.contender import CONTENDERS, Contender, Step, Task, by_steps, torch_step
@@ -18,7 +19,7 @@ def _step(task: Task) -> Step:
     def logits() -> Tensor:
         for one in neurons:
             one.reset_mem()  # pyright: ignore[reportCallIssue]
-        return sum(net(part) for part in parts) / len(parts)  # pyright: ignore
+        return torch.stack([net(part) for part in parts]).mean(0)
 
     return torch_step(task, net, logits, y)
 

@@ -4,6 +4,7 @@ from functools import partial
 from importlib import import_module
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from spikeloom.bench.contender import (
@@ -18,10 +19,13 @@ from spikeloom.bench.contender import (
 
 PACKAGE = "spikingjelly.activation_based"
 
+Mode = Literal["m", "s"]
 
-def _step(task: Task, *, mode: Literal["m", "s"]) -> Step:
+
+def _step(task: Task, *, mode: Mode) -> Step:
     functional, layer, neuron, surrogate = (
-        import_module(f"{PACKAGE}.{part}") for part in ("functional", "layer", "neuron", "surrogate")
+        import_module(f"{PACKAGE}.{part}")
+        for part in ("functional", "layer", "neuron", "surrogate")
     )
     xs, y = task.workload.data()
     steps = len(xs)
@@ -49,12 +53,14 @@ def _step(task: Task, *, mode: Literal["m", "s"]) -> Step:
         functional.reset_net(net)
         if mode == "m":
             return net(whole).mean(0)
-        return sum(net(part) for part in parts) / steps
+        return torch.stack([net(part) for part in parts]).mean(0)
 
     return torch_step(task, net, logits, y)
 
 
-for _mode, _words in (("m", "layer by layer"), ("s", "step by step")):
+_MODES: dict[Mode, str] = {"m": "layer by layer", "s": "step by step"}
+
+for _mode, _words in _MODES.items():
     CONTENDERS.register(f"spikingjelly-{_mode}")(
         Contender(
             "peer",
