@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
-from spikeloom.bench.contender import CONTENDERS
 from spikeloom.bench.plan import Plan
 from spikeloom.bench.process import Process, Refused
 from spikeloom.bench.spread import Rounds, seconds
@@ -25,6 +24,8 @@ GROWING = ("bptt", "sltt", "ann-fold")
 
 FLAT_STEPS = (8, 64, 256)
 QUICK_FLAT_STEPS = (2, 4)
+
+GROWING_NETS = (WORKLOADS["mlp"], SMALL_CONV)
 
 GROWTH_ROUNDS = 3
 
@@ -91,20 +92,20 @@ def measure_growth(plan: Plan, progress: Progress = SILENT) -> list[Curve]:
     rounds = 1 if plan.quick else GROWTH_ROUNDS
     names = [name for name in GROWING if name in plan.contenders]
     curves = []
-    for workload in (WORKLOADS["mlp"], SMALL_CONV):
+    for workload in GROWING_NETS:
         for axis, values in sizes.items():
-            curves += _curves(plan, workload, axis, values, names, rounds, progress)
+            try:
+                curves += _curves(plan, workload, axis, values, names, rounds, progress)
+            except Refused as reason:
+                progress.warn(f"{workload.name} against {axis} was not measured: {reason}")
     return curves
 
 
 def measure_flatness(plan: Plan, progress: Progress = SILENT) -> list[Flatness]:
     """Measure the peak memory of our online rules at several T; none is timed."""
     steps = QUICK_FLAT_STEPS if plan.quick else FLAT_STEPS
-    online = [
-        name
-        for name, one in plan.members().items()
-        if one.online and one.kind == "ours" and CONTENDERS.find(name).package == ""
-    ]
+    members = plan.members().items()
+    online = [name for name, one in members if one.online and one.kind == "ours"]
     workloads = [one for one in plan.workloads if one.name in ("conv", "mlp")]
     found = []
     progress.phase("memory against T", len(online) * len(workloads) * len(steps), "figures")
@@ -141,7 +142,6 @@ def _curves(
         f"{workload.name} against {axis}", len(names) * len(works) * (rounds + 1), "turns"
     )
     peaks: dict[str, list[int]] = {}
-    times: dict[str, list[Rounds]] = {}
     with ExitStack() as stack:
         processes: dict[str, Process] = {}
         for name in names:
@@ -159,7 +159,9 @@ def _curves(
                     reply = process.ask("turn", key=_key(work), steps=plan.steps)
                     turns.setdefault((name, place), []).append(tuple(reply["seconds"]))
                     progress.advance(1)
-        times = {name: [turns[name, place] for place in range(len(works))] for name in names}
+        times: dict[str, list[Rounds]] = {
+            name: [turns[name, place] for place in range(len(works))] for name in names
+        }
     fixed = workload.batch if axis == "T" else workload.steps
     return [
         Curve(

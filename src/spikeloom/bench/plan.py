@@ -25,7 +25,7 @@ class Plan:
         steps: training steps per turn.
         threads: of every process.
         pythons: interpreters by contender, package or "peers"; the others run under ours.
-        growth: also measure how cost grows with T and B.
+        growth: also measure how time and memory grow with T and B.
         quick: small sizes and few rounds; figures are not judged.
     """
 
@@ -68,7 +68,7 @@ class Plan:
                 words.append(f"{option} {','.join(chosen)}")
         words += [f"--{name} {getattr(self, name)}" for name in ("rounds", "steps", "threads")]
         words += [f"--python {name}=PYTHON" for name in self.pythons]
-        words += ["--quick"] if self.quick else [] if self.growth else ["--no-growth"]
+        words += ["--quick"] * self.quick + ["--no-growth"] * (not self.growth)
         return " ".join(words)
 
     def members(self) -> dict[str, Contender]:

@@ -63,7 +63,7 @@ def run(plan: Plan, progress: Progress = SILENT) -> Result:
     return Result(
         found=found,
         neuron=_neuron(plan, progress) if ours else None,
-        flatness=measure_flatness(plan, progress) if ours else [],
+        flatness=measure_flatness(plan, progress) if ours and plan.growth else [],
         curves=measure_growth(plan, progress) if plan.growth else [],
         machine=about,
         quick=plan.quick,

@@ -66,7 +66,7 @@ def bench(
         steps=_number(steps, 2 if quick else 5),
         threads=_number(threads, usable_cores()),
         pythons=chosen_pythons(python or ()),
-        growth=growth and not quick,
+        growth=growth,
         quick=quick,
     )
     console = plain_console()

@@ -2,13 +2,16 @@
 
 import os
 import stat
+import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.bench.child import Host, warm_up
-from spikeloom.bench.contender import CONTENDERS
+from spikeloom.bench.contender import CONTENDERS, Task
+from spikeloom.bench.growth import measure_flatness, measure_growth
 from spikeloom.bench.measure import measure
 from spikeloom.bench.plan import (
     Plan,
@@ -55,13 +58,23 @@ def test_rows_from_real_processes():
         assert row.backend
     bptt = found.find("tiny", "fp32", "bptt")
     assert bptt is not None
-    assert bptt.loss == pytest.approx(CONTENDERS.find("bptt").build(task()).call().item())
+    assert bptt.loss == pytest.approx(CONTENDERS.find("bptt").build(Task(TINY)).call().item())
 
 
-def task():
-    from spikeloom.bench.contender import Task
-
-    return Task(TINY)
+def test_curves_and_flatness_from_real_processes(monkeypatch):
+    monkeypatch.setattr("spikeloom.bench.growth.GROWING_NETS", (TINY,))
+    work = replace(TINY, name="mlp")  # flatness is measured on the workloads with targets
+    plan = Plan((work,), ("ann-fold", "sltt"), quick=True, steps=1)
+    curves = measure_growth(plan)
+    assert [(one.contender, one.axis) for one in curves] == [
+        *(("sltt", "T"), ("ann-fold", "T"), ("sltt", "B"), ("ann-fold", "B")),
+    ]
+    assert all(one.sizes == (1, 2, 4) and min(one.seconds) > 0 for one in curves)
+    ann = curves[1]
+    assert ann.fixed == 4 and ann.peaks[0] < ann.peaks[1] < ann.peaks[2]
+    (flat,) = measure_flatness(plan)
+    assert (flat.contender, flat.workload, flat.steps) == ("sltt", "mlp", (2, 4))
+    assert 0 < flat.growth < 1.2
 
 
 def test_what_is_not_installed_is_one_line(tmp_path, monkeypatch):
@@ -108,8 +121,6 @@ def test_another_interpreter_sees_nothing_that_lies_beside_the_library():
         "import sys, spikeloom.bench.child; "
         "print(*sorted({'lightning', 'pydantic', 'typer', 'rich', 'sklearn'} & set(sys.modules)))"
     )
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
