@@ -27,6 +27,7 @@ LEVELS = (
     {"train"},
     {"check"},
     {"report", "graph", "rescale"},
+    {"bench"},
     {"cli"},
 )
 """Rooms from the lowest; a room imports itself and lower ones."""
