@@ -134,6 +134,7 @@ class SpikingNet(nn.Module):
         self._check(x.unsqueeze(0), in_time=True)
         before = NetState() if state is None else state
         walk = StepWalk(*self._walking(ops, rng), before=before, held=held)
+        x = self._arranged(x)
         if self.spec.input_psp is not None:
             x = walk.filter_input(x, self.spec.input_psp.decay, self.spec.input_psp.scale)
         walk.feed()
@@ -157,7 +158,7 @@ class SpikingNet(nn.Module):
         """
         self._check(x.unsqueeze(0), in_time=True)
         walk = StepWalk(*self._walking(ops, rng), before=NetState(), holding=steps)
-        return Held() if self.spec.input_psp is not None else walk.hold_prefix(x)
+        return Held() if self.spec.input_psp is not None else walk.hold_prefix(self._arranged(x))
 
     def run_by_time(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
         r"""Run step after step.
@@ -199,7 +200,7 @@ class SpikingNet(nn.Module):
                 f"{len(self.spec.feedback)} feedback edge(s); use run_by_time."
             )
         walk = TrainWalk(*self._walking(ops, rng))
-        psp = self.spec.input_psp
+        xs, psp = self._arranged(xs), self.spec.input_psp
         if psp is not None:
             xs = low_pass(xs, psp.decay, psp.scale)
         h = walk.blocks(xs, 0, self._end)
@@ -262,6 +263,10 @@ class SpikingNet(nn.Module):
         for site in self.sites:
             if site.neuron is not None:
                 site.neuron.project()
+
+    def _arranged(self, xs: Tensor) -> Tensor:
+        convolves = any(site.spec.kind.startswith("conv") for site in self.sites)
+        return self.execution.arranged(xs) if convolves else xs
 
     def _walking(self, ops: Ops, rng: Rng | None) -> tuple[Any, ...]:
         return self.plan, ops, rng, self._observers, self.training, self.execution
