@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.threads import run_body
@@ -163,8 +164,8 @@ class TrainFunction(torch.autograd.Function):
         return out, *last
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: D102
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: D102  # pyright: ignore
         run: Run = ctx.run
         grad, *finals = grads
         currents, *rest = ctx.saved_tensors
@@ -192,14 +193,14 @@ class StepFunction(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
         pivot, *thetas = ctx.saved_tensors
         result, sums = ctx.run.step_back(pivot, thetas, grads[0])
         return None, None, None, result, *sums
 
 
-def none(states: Sequence[Tensor]) -> list[None]:
+def none(states: Sequence[Any]) -> list[None]:
     """Return a None for each state."""
     return [None] * len(states)
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spikeloom.neurons.base import LOW_PRECISION
 
@@ -125,8 +126,8 @@ class Credited(torch.autograd.Function):
         return value
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
         (grad,) = grads
         presynaptic, weight = ctx.saved_tensors
         into: WeightSum | None = ctx.into

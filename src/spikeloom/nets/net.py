@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.seeding import Rng
+from spikeloom.kernels.jit import compiler
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
@@ -87,6 +88,11 @@ class SpikingNet(nn.Module):
         from spikeloom.nets.from_torch import translate  # it builds nets: imported when called
 
         return translate(module, in_shape)
+
+    @property
+    def backend(self) -> str:
+        """What takes units through time here: a compiler and its version, or "reference"."""
+        return "reference" if self.execution.kernels == "reference" else compiler()
 
     @property
     def features(self) -> int:

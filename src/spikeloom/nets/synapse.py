@@ -180,9 +180,8 @@ class Synapse(nn.Module):
         )
         if for_weight and into is not None:
             into.add(found[1])
-        for_weight = for_weight and into is None
-        kept = (for_x, for_weight, for_bias)
-        return tuple(one if keep else None for one, keep in zip(found, kept, strict=True))
+            return found[0], None, found[2]
+        return found  # None where it was not asked for
 
     def extra_repr(self) -> str:
         """Show kind and shapes."""

@@ -141,4 +141,5 @@ def _scan(unit: Unit) -> Scan | None:
 
 def _transformed() -> bool:
     """Whether a transform of torch.func is at work, which sees through no compiled code."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    stack = torch._C._functorch.peek_interpreter_stack()  # pyright: ignore[reportAttributeAccessIssue]
+    return stack is not None
