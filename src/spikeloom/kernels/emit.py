@@ -92,6 +92,9 @@ class Emitter:
         if name == "where":
             then, other = (self._float(arg, known) for arg in operation.args[1:3])
             return f"{then} if {self._truth(operation.args[0], known)} else {other}"
+        if name == "masked_fill":
+            kept, new = (self._float(arg, known) for arg in operation.args[::2])
+            return f"{new} if {self._truth(operation.args[1], known)} else {kept}"
         if name == "_to_copy":
             return self._converted(operation, options, known)
         if name in ("clamp", "clamp_min", "clamp_max"):
@@ -184,6 +187,12 @@ def _logistic(emitter: Emitter, x: str) -> str:
     return f"{one} / ({one} + exp(-({x})))"
 
 
+def _sign(emitter: Emitter, x: str) -> str:
+    """Write the sign of a number; NaN has none, as for torch."""
+    zero, one, minus = (emitter.constant(number) for number in (0, 1, -1))
+    return f"({one} if {x} > {zero} else {minus} if {x} < {zero} else {zero})"
+
+
 def _product_sum(emitter: Emitter, args: list[Any], options: dict[str, Any]) -> str:
     base, one, other = (_number(emitter, arg) for arg in args[:3])
     factor = options.get("value", 1)
@@ -210,10 +219,8 @@ _WRITERS: dict[str, _Writer] = {
     "relu": lambda e, a, o: f"({e.constant(0)} if {a[0]} < {e.constant(0)} else {a[0]})",
     "maximum": lambda e, a, o: f"({a[0]} if {a[0]} > {a[1]} or {a[0]} != {a[0]} else {a[1]})",
     "minimum": lambda e, a, o: f"({a[0]} if {a[0]} < {a[1]} or {a[0]} != {a[0]} else {a[1]})",
-    "sign": lambda e, a, o: (
-        f"({e.constant(1)} if {a[0]} > {e.constant(0)} else "
-        f"({e.constant(-1)} if {a[0]} < {e.constant(0)} else {a[0]}))"
-    ),
+    "sign": lambda e, a, o: _sign(e, a[0]),
+    "sgn": lambda e, a, o: _sign(e, a[0]),
     "sigmoid": lambda e, a, o: _logistic(e, a[0]),
     "sigmoid_backward": lambda e, a, o: f"{a[0]} * (({e.constant(1)} - {a[1]}) * {a[1]})",
     "tanh_backward": lambda e, a, o: f"{a[0]} * ({e.constant(1)} - {a[1]} * {a[1]})",

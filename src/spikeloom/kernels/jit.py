@@ -1,11 +1,14 @@
 """The compiler: numba where it works, nothing where it does not."""
 
+import atexit
 import functools
 import hashlib
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +17,8 @@ from typing import Any
 OPTIONS: Mapping[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 """How every kernel is compiled: free of the interpreter's lock (see `kernels.threads`), dividing
 as torch divides. Never with fastmath: a kernel rounds where the reference rounds."""
+
+_LOADING = threading.RLock()
 
 
 @functools.cache
@@ -45,32 +50,64 @@ def kernel_cache() -> Path:
 def load_source(source: str) -> ModuleType:
     """Import generated source from the cache, where compiled code is kept from run to run.
 
-    Where the cache cannot be written, the code lives as long as the process.
+    Where the cache cannot be written, the code lives as long as the process; where compiled code
+    cannot be read, it is compiled again. Threads that ask for one module get it once.
 
     Args:
         source: a module; it finds its compiler as any module does.
     """
-    name = "spikeloom_kernel_" + hashlib.sha256(source.encode()).hexdigest()[:20]
-    if name in sys.modules:
-        return sys.modules[name]
-    path = kernel_cache() / f"{name}.py"
-    try:
-        _write(path, source)
-    except OSError:
-        path = Path(tempfile.mkdtemp(prefix="spikeloom-kernels-")) / f"{name}.py"
-        _write(path, source)
+    name = "spikeloom_kernel_" + hashlib.sha256((_built_on() + source).encode()).hexdigest()[:20]
+    with _LOADING:
+        if name in sys.modules:
+            return sys.modules[name]
+        path = kernel_cache() / f"{name}.py"
+        try:
+            _write(path, source)
+        except OSError:
+            path = _own_folder() / f"{name}.py"
+            _write(path, source)
+        try:
+            return _imported(name, path)
+        except Exception:
+            kept = list((path.parent / "__pycache__").glob(f"{name}.*"))
+            if not kept:
+                raise
+            for file in kept:
+                file.unlink(missing_ok=True)
+            return _imported(name, path)
+
+
+def _imported(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
+
+
+@functools.cache
+def _built_on() -> str:
+    """Return what generated code is compiled together with: other versions are other kernels."""
+    helpers = sorted(Path(__file__).parent.glob("_*_numba.py"))
+    return "".join([str(dict(OPTIONS)), *(path.read_text() for path in helpers)])
+
+
+@functools.cache
+def _own_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="spikeloom-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _write(path: Path, source: str) -> None:
     """Write a file whole or not at all; one that is right keeps its date, and its compiled code."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and path.read_text() == source:
+    if path.is_file() and path.read_bytes() == source.encode():
         return
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, suffix=".tmp") as file:
         file.write(source)

@@ -1,10 +1,11 @@
 """A step as a program: the reference equation, traced, forward and backward.
 
-Nothing is derived by hand. The step runs once on four elements while its operations are noted, and
+Nothing is derived by hand. The step runs on a few elements while its operations are noted, and
 once more under autograd for its backward pass; both are elementwise programs that any compiler
-can put into a loop.
+can put into a loop. All shapes must give one program, else the step looks at more than values.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-_ELEMENTS = 4
+_TRACING = threading.Lock()  # torch's tracer serves one thread at a time
+_SHAPES = ((4,), (3, 2), (2, 3, 2, 5))
 
 Step = Callable[[Tensor, list[Tensor], list[Tensor]], list[Tensor]]
 """Takes current, thetas and states; returns the output and the new states."""
@@ -111,9 +113,6 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
         Unsupported: the step cannot be traced, or is not elementwise.
     """
 
-    def example(count: int) -> list[Tensor]:
-        return [torch.full((_ELEMENTS,), 0.5, dtype=dtype) for _ in range(count)]
-
     def forward(current: Tensor, theta: list[Tensor], state: list[Tensor]) -> list[Tensor]:
         with torch.no_grad():
             return step(current, theta, state)
@@ -136,24 +135,34 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
             outs, given = [out for out, _ in pairs], [grad for _, grad in pairs]
             return list(torch.autograd.grad(outs, inputs, given, allow_unused=True))
 
-    values = (torch.full((_ELEMENTS,), 0.5, dtype=dtype), example(thetas), example(states))
-    try:
-        with torch.autocast("cpu", enabled=False), torch.inference_mode(False):
-            ahead = make_fx(forward)(*values)
-            back = make_fx(backward)(*values, example(1 + states))
-    except Exception as error:  # whatever a step does that tracing does not know
-        raise Unsupported(f"{type(error).__name__}: {error}") from error
-    counts = 1 + thetas + states
-    return StepPrograms(
-        _program(ahead, counts), _program(back, counts + 1 + states), thetas, states
-    )
+    found: list[StepPrograms] = []
+    for shape in _SHAPES:
+
+        def example(count: int, shape: tuple[int, ...] = shape) -> list[Tensor]:
+            return [torch.full(shape, 0.5, dtype=dtype) for _ in range(count)]
+
+        values = (*example(1), example(thetas), example(states))
+        try:
+            with _TRACING, torch.autocast("cpu", enabled=False), torch.inference_mode(False):
+                ahead = make_fx(forward)(*values)
+                back = make_fx(backward)(*values, example(1 + states))
+        except Exception as error:  # whatever a step does that tracing does not know
+            raise Unsupported(f"{type(error).__name__}: {error}") from error
+        inputs = 1 + thetas + states
+        one, other = _program(ahead, inputs, shape), _program(back, inputs + 1 + states, shape)
+        found.append(StepPrograms(one, other, thetas, states))
+    if len({repr(one) for one in found}) > 1:  # a NaN equals itself in its text only
+        raise Unsupported("a step that depends on the shape of its input")
+    return found[0]
 
 
-_SAME = {"detach", "alias", "clone", "lift_fresh_copy", "view", "expand", "contiguous"}
+_VIEWS = {"detach", "alias", "view", "expand", "contiguous"}
+_SAME = {"clone", "lift_fresh_copy", *_VIEWS}
 
 
-def _program(traced: fx.GraphModule, inputs: int) -> Program:
+def _program(traced: fx.GraphModule, inputs: int, shape: tuple[int, ...]) -> Program:
     """Read a traced graph; in-place operations give new values, as the tracer follows them."""
+    _refuse_hidden(traced.graph)
     known: dict[fx.Node, Value | None] = {}
     operations: list[Operation] = []
     traced.graph.eliminate_dead_code()
@@ -170,16 +179,16 @@ def _program(traced: fx.GraphModule, inputs: int) -> Program:
             held = getattr(traced, str(node.target))
             if not isinstance(held, Tensor) or held.numel() != 1:
                 raise Unsupported(f"constant tensor {node.target}")
-            value = Value(f"a{len(operations)}", _kind(held))
+            value = Value(f"a{len(operations)}", _kind(held, shape))
             number = held.item()
             operations.append(Operation(value.name, "full", (number,), (), value.kind))
             known[node] = value
         else:
-            name = str(node.target).split(".")[1].rstrip("_")
+            name = _name(node).rstrip("_")
+            kind = _kind(node.meta.get("val"), shape)
             if name in _SAME:
                 known[node] = known[node.args[0]]
                 continue
-            kind = _kind(node.meta.get("val"))
             value = Value(f"a{len(operations)}", kind)
             args = tuple(_argument(known, arg) for arg in node.args)
             options = tuple((key, _argument(known, arg)) for key, arg in node.kwargs.items())
@@ -190,21 +199,42 @@ def _program(traced: fx.GraphModule, inputs: int) -> Program:
     return Program(tuple(places), tuple(operations), outputs).needed()
 
 
+def _name(node: fx.Node) -> str:
+    """Return what torch calls an operation, as `mul` or `mul_`; nothing for what is none."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return str(node.target).split(".")[1]
+    return ""
+
+
+def _refuse_hidden(graph: fx.Graph) -> None:
+    """Refuse what a graph does not show: values held elsewhere, writes seen by another name."""
+    for node in graph.nodes:
+        if node.op == "get_attr" and any(_name(one) != "lift_fresh_copy" for one in node.users):
+            raise Unsupported("a tensor from outside the step")
+        if _name(node).endswith("_"):
+            target = node.args[0]
+            views = {_name(one) for one in (target, *target.users)} & _VIEWS
+            if target.op == "placeholder" or views:
+                raise Unsupported(f"'{_name(node)}' on a tensor with several names")
+
+
 def _flat(output: Any) -> Sequence[Any]:
     return output if isinstance(output, list | tuple) else (output,)
 
 
 def _argument(known: dict[fx.Node, Value | None], arg: Any) -> Any:
+    if isinstance(arg, list | tuple):  # a size
+        return ()
     return known[arg] if isinstance(arg, fx.Node) else arg
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any, shape: tuple[int, ...]) -> str:
     if not isinstance(value, Tensor):
         raise Unsupported(f"a result of type {type(value).__name__}")
+    if value.numel() != 1 and value.shape != shape:
+        raise Unsupported(f"a result of shape {tuple(value.shape)}")
     if value.dtype == torch.bool:
         return "bool"
     if not value.dtype.is_floating_point:
         raise Unsupported(f"values of type {value.dtype}")
-    if value.dim() not in (0, 1) or value.numel() not in (1, _ELEMENTS):
-        raise Unsupported(f"a result of shape {tuple(value.shape)}")
     return "float"

@@ -54,7 +54,12 @@ def run_body(
 
 @functools.cache
 def _gomp() -> Any:
-    """Return GNU's OpenMP as torch has loaded it, or None where torch runs on something else."""
+    """Return GNU's OpenMP as torch has loaded it, or None where torch runs on something else.
+
+    A process that was forked has lost its threads, and would wait for them for ever.
+    """
+    if os.getpid() != _STARTED:
+        return None
     try:
         library = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
         address, number = ctypes.c_void_p, ctypes.c_uint
@@ -70,5 +75,8 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="spikeloom")
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+_STARTED = os.getpid()
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_gomp.cache_clear)

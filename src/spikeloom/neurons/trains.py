@@ -59,7 +59,7 @@ def run_train(
         try:
             return _compiled(scan, unit, currents, theta, before, pool, final, local)
         except Unsupported:
-            pass
+            assert not isinstance(state, Pivot)
     return _reference(unit, currents, theta, state, pool)
 
 
@@ -73,10 +73,12 @@ def _compiled(
     final: bool,
     local: bool,
 ) -> tuple[Tensor, State]:
+    carried = isinstance(before, Pivot)
+    leaves = [before.value] * scan.states if carried else state_leaves(before)
+    _check(scan, unit, currents, theta, leaves, pool)
     values = [theta[name] for name in unit.learn]
-    if isinstance(before, Pivot):
+    if carried:
         return scan.run_step(currents, values, before, pool=pool)
-    leaves = state_leaves(before)
     if local:
         with suppress(Unsupported):
             return scan.run_step(currents, values, leaves, pool=pool)
@@ -99,6 +101,24 @@ def _reference(
             out = out.to(current.dtype)
         outs.append(out if pool == 1 else F.avg_pool2d(out, pool))
     return torch.stack(outs), state
+
+
+def _check(
+    scan: Scan, unit: Unit, currents: Tensor, theta: Theta, leaves: list[Tensor], pool: int
+) -> None:
+    """Leave to the reference what it answers otherwise: by an error, or in another type."""
+    step = currents.shape[1:]
+    dtype = torch.float64 if currents.dtype == torch.float64 else torch.float32
+    try:
+        fits = torch.broadcast_shapes(step, *(one.shape for one in theta.values())) == step
+    except RuntimeError:
+        fits = False
+    fits &= set(theta) == set(unit.learn) and len(leaves) == scan.states
+    fits &= all(one.dtype == dtype for one in (*theta.values(), *leaves))
+    fits &= all(leaf.shape == step for leaf in leaves)
+    whole = len(step) > 2 and step[-1] % pool == 0 and step[-2] % pool == 0
+    if not fits or not currents.numel() or (pool > 1 and not whole):
+        raise Unsupported("quantities that belong to another train")
 
 
 def compiled(unit: Unit, like: Tensor) -> Scan | None:
@@ -125,7 +145,12 @@ def state_leaves(state: State) -> list[Tensor]:
 
 @lru_cache(maxsize=256)
 def _scan(unit: Unit) -> Scan | None:
-    form = unit.init(torch.zeros(1))
+    try:
+        form = unit.init(torch.zeros(1))
+    except Exception:  # a unit that asks for more than a single neuron
+        return None
+    if not _plain(form):
+        return None
 
     def step(current: Tensor, thetas: list[Tensor], states: list[Tensor]) -> list[Tensor]:
         given = iter(states)
@@ -137,6 +162,13 @@ def _scan(unit: Unit) -> Scan | None:
         return Scan(step, len(unit.learn), len(state_leaves(form)))
     except Unsupported:
         return None
+
+
+def _plain(state: State) -> bool:
+    """Whether all that a state carries are tensors, which a compiled loop can move on."""
+    if isinstance(state, tuple):
+        return all(_plain(part) for part in state)
+    return state is None or isinstance(state, Tensor)
 
 
 def _transformed() -> bool:
