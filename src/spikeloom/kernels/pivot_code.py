@@ -37,7 +37,11 @@ def _forward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> lis
     columns, rows = range(programs.thetas), range(programs.states)
     loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
     loads |= {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
-    first = {f"x{1 + programs.thetas + k}": memory.get(f"in{k}", "b + i") for k in rows}
+    zero = emitter.constant(0)
+    first = {
+        f"x{1 + programs.thetas + k}": f"{memory.get(f'in{k}', 'b + i')} if has_in{k} else {zero}"
+        for k in rows
+    }
     into, pivots = written(programs.into, loads | first, emitter)
     after, states = written(
         programs.after, loads | {PIVOT.name: memory.get("new", "b + i", "old")}, emitter, "s_"

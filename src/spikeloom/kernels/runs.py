@@ -76,9 +76,10 @@ class Run:
         """Return steps as they lie in the layout."""
         return [None if one is None else self.layout.fitted(one) for one in steps]
 
-    def fresh(self, like: Sequence[Tensor]) -> list[Tensor]:
-        """Return new steps of the same types."""
-        return [self.layout.empty(one.dtype, one.device) for one in like]
+    def fresh(self, like: Sequence[Any], currents: Tensor) -> list[Tensor]:
+        """Return as many new steps of a state."""
+        dtype = torch.float64 if currents.dtype == torch.float64 else torch.float32
+        return [self.layout.empty(dtype, currents.device) for _ in like]
 
     def out_like(self, currents: Tensor) -> Tensor:
         """Return a new train of outputs."""
@@ -88,12 +89,12 @@ class Run:
         self,
         currents: Tensor,
         thetas: Sequence[Tensor],
-        states: Sequence[Tensor],
+        states: Sequence[Tensor | None],
         finals: bool,
     ) -> tuple[Tensor, list[Tensor]]:
         """Run a train; see `Scan.run`."""
         out = self.out_like(currents)
-        last = self.fresh(states) if finals else []
+        last = self.fresh(states, currents) if finals else []
         given = self.fitted((*thetas, *states))
         currents = self.layout.fitted(currents, train=True)
         self.call(self.kernel.forward_body, currents, out, *given, *(last or none(states)))
@@ -103,7 +104,7 @@ class Run:
         self,
         currents: Tensor,
         thetas: Sequence[Tensor],
-        states: Sequence[Tensor],
+        states: Sequence[Tensor | None],
         grad: Tensor,
         finals: Sequence[Tensor | None],
         wants_states: bool,
@@ -113,8 +114,8 @@ class Run:
         currents = self.layout.fitted(currents, train=True)
         stays = grad.stride(0) == 0  # of a mean over T: one step says it all
         grad = self.outs.fitted(grad[:1] if stays else grad, train=True)
-        theta_grads = self.fresh(thetas)
-        state_grads = self.fresh(states) if wants_states else []
+        theta_grads = self.fresh(thetas, grad)
+        state_grads = self.fresh(states, grad) if wants_states else []
         given = self.fitted((*thetas, *states))
         rest = (*given, *theta_grads, *(state_grads or none(states)), *self.fitted(finals))
         stride = 0 if stays else self.outs.count
@@ -122,7 +123,7 @@ class Run:
         return result, _summed(theta_grads, thetas), state_grads
 
     def step(
-        self, current: Tensor, thetas: Sequence[Tensor], before: Sequence[Tensor] | Pivot
+        self, current: Tensor, thetas: Sequence[Tensor], before: Sequence[Tensor | None] | Pivot
     ) -> tuple[Tensor, Tensor]:
         """Run one step; return output and pivot, which takes the place of the last one."""
         out = self.out_like(current)
@@ -131,7 +132,7 @@ class Run:
             (value,) = self.fitted([before.value])
             states, old = none(before.states), value
         else:
-            (value,) = self.fresh(before[:1])
+            (value,) = self.fresh([None], current)
             states, old = self.fitted(before), None
         assert value is not None
         given = self.fitted(thetas)
@@ -144,7 +145,7 @@ class Run:
         """Return gradients of one step's current and thetas."""
         result = self.layout.empty(grad.dtype, grad.device, 1)
         grad = self.outs.fitted(grad, train=True)
-        theta_grads = self.fresh(thetas)
+        theta_grads = self.fresh(thetas, grad)
         given = self.fitted(thetas)
         self.call(self.kernel.backward_body, grad, result, pivot, *given, *theta_grads)
         return result, _summed(theta_grads, thetas)
@@ -155,7 +156,7 @@ class TrainFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
-        ctx: Any, run: Run, thetas: int, finals: bool, currents: Tensor, *rest: Tensor
+        ctx: Any, run: Run, thetas: int, finals: bool, currents: Tensor, *rest: Any
     ) -> tuple[Tensor, ...]:
         out, last = run.forward(currents, rest[:thetas], rest[thetas:], finals)
         ctx.run, ctx.thetas = run, thetas

@@ -49,7 +49,7 @@ class Scan:
         self,
         currents: Tensor,
         thetas: Sequence[Tensor],
-        states: Sequence[Tensor],
+        states: Sequence[Tensor | None],
         *,
         steps: int,
         pool: int = 1,
@@ -60,7 +60,7 @@ class Scan:
         Args:
             currents: one for each step, or a single one that stays.
             thetas: trained quantities; they broadcast against a step's current.
-            states: before the first step.
+            states: before the first step; None is 0.
             steps: T.
             pool: side of an average pool over the last two axes of the outputs, without overlap.
             finals: whether the states after the last step are wanted.
@@ -88,7 +88,7 @@ class Scan:
         self,
         current: Tensor,
         thetas: Sequence[Tensor],
-        before: Sequence[Tensor] | Pivot,
+        before: Sequence[Tensor | None] | Pivot,
         *,
         pool: int = 1,
     ) -> tuple[Tensor, Pivot]:

@@ -50,7 +50,7 @@ def _forward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> list
     store = memory.put("o", out) if pooled else memory.put("out", variant.store(out), "i", "ot")
     return [
         *function("forward", arguments, [*names("v", rows), *(["o"] if pooled else [])]),
-        *loop(2, [memory.put(f"v{k}", memory.get(f"in{k}", "b + i")) for k in rows]),
+        *_given_or_zero(memory, "v", "in", rows, emitter.constant(0)),
         "        for t in range(steps):",
         f"            ct = train_at(c + ({'0' if variant.constant else 't'} * count + b) * TRAIN)",
         f"            ot = train_at(out + (t * count + b) // {variant.pool**2} * TRAIN)",
@@ -92,7 +92,7 @@ def _backward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> lis
         store = memory.put("gc", variant.store(current), "i", "gct")
     return [
         *function("backward", arguments, scratch, kept),
-        *loop(2, [memory.put(f"v{k}", memory.get(f"in{k}", "b + i")) for k in rows]),
+        *_given_or_zero(memory, "v", "in", rows, emitter.constant(0)),
         *loop(2, [memory.put(f"e{k}", zero) for k in columns]),
         *(loop(2, [memory.put("acc", zero)]) if variant.constant else []),
         "        for t in range(steps):",

@@ -10,6 +10,7 @@ from spikeloom.nets.layer import require
 from spikeloom.neurons.trains import Kernels
 
 Layout = Literal["auto", "rows", "channels_last"]
+Memory = Literal["plain", "saving"]
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,20 @@ class Execution:
         layout: how images lie in memory: "rows" (each map by itself) or "channels_last", with
             which convolutions on a CPU are fastest, and which "auto" takes there.
 
+        memory: "saving" stores less between forward and backward pass of a whole train: spikes in
+            a bit each, and currents of cheap layers not at all; gradients are the same. Rules
+            that go step by step store next to nothing already.
+
     Raises:
         ConfigError: another choice.
     """
 
     kernels: Kernels = "auto"
     layout: Layout = "auto"
+    memory: Memory = "plain"
 
     def __post_init__(self) -> None:
-        for name, known in (("kernels", Kernels), ("layout", Layout)):
+        for name, known in (("kernels", Kernels), ("layout", Layout), ("memory", Memory)):
             value = getattr(self, name)
             require(
                 value in get_args(known),

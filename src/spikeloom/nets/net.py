@@ -18,13 +18,13 @@ from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.spec import NetSpec
 from spikeloom.nets.synapse import Shape
+from spikeloom.nets.train_walk import TrainWalk
 from spikeloom.nets.walk import (
     Held,
     NetState,
     Observer,
     RateWalk,
     StepWalk,
-    TrainWalk,
     is_constant,
     low_pass,
 )
