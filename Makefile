@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Torch goes in first and pinned: a later requirement would bring another build of it.
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 
-.PHONY: demo test test-slow test-gpu test-all lint format bench-fashion bench-mnist bench-stochmax clean
+.PHONY: demo test test-slow test-gpu test-all lint format bench bench-fashion bench-mnist bench-stochmax clean
 
 demo: .venv/ready
 	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo
@@ -26,6 +26,11 @@ lint: .venv/ready
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Speed and memory beside the limit and beside other libraries, where PEERS is an interpreter that
+# has them: make bench PEERS=/path/to/bin/python. Run it alone; it takes about an hour.
+bench: .venv/ready
+	$(BIN)/spikeloom bench --out benchmarks/results $(if $(PEERS),--python peers=$(PEERS))
 
 # The longer comparisons of benchmarks/results/; data as docs/howto/data.md says.
 bench-fashion bench-mnist bench-stochmax: bench-%: .venv/ready

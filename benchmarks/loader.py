@@ -18,16 +18,17 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from spikeloom import load_data
+from spikeloom import LIF, Batch, Softmax, SpikingNet, load_data, parse
 from spikeloom.base.seeding import SampleRng
 from spikeloom.data import Samples, Scaling
 from spikeloom.data.augment import Augment
 from spikeloom.data.cache import data_cache
 from spikeloom.meters.clock import time_interleaved
+from spikeloom.neurons.surrogate import Sigmoid
 from spikeloom.report.table import to_markdown
 from spikeloom.rules.ann import Ann
+from spikeloom.rules.base import LearningRule
 from spikeloom.rules.bptt import Bptt
-from step_time import Step, Workload
 
 AUGMENT = Augment(crop=4, flip=True, cutout=8)
 MEAN, STD = (0.491, 0.482, 0.447), (0.245, 0.243, 0.260)  # given, so that nothing reads the file
@@ -72,6 +73,33 @@ class Loader:
         rng = SampleRng(0, 0, index, "train")
         x = AUGMENT.apply(x.to(self.device), rng, self.samples.scaling)
         return self.samples.scaling.apply(x, torch.float32)
+
+
+class Step:
+    """A training step on pictures that are in memory, T = 4 where it spikes."""
+
+    def __init__(self, text: str, rule: LearningRule, batch: int) -> None:
+        spec = parse(text, unit=LIF(alpha=0.5, surrogate=Sigmoid(4.0)))
+        spiking = rule.facts.spiking
+        self.rule = rule
+        self.net = SpikingNet(spec if spiking else spec.as_ann(), (3, 32, 32))
+        self.head = Softmax.of(self.net)
+        parameters = [*self.net.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.rand((batch, 3, 32, 32), generator=generator)
+        y = torch.randint(10, (batch,), generator=generator)
+        self.batch = Batch.of(x.expand(4 if spiking else 1, *x.shape), y)
+
+    def commit(self) -> None:
+        """Update."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def __call__(self) -> None:
+        """Learn from the batch once."""
+        objective = self.head.bind(self.batch.target, self.batch.rng)
+        self.rule.learn(self.net, self.batch, objective, self.commit)
 
 
 def forget() -> None:
@@ -129,9 +157,8 @@ def main() -> None:
 
     steps = {}
     for text in ("c16 P c32 P f10", "f400 f10", "f10"):
-        work = Workload(text, text, (3, 32, 32), 4, args.batch)
-        steps[f"`{text}`, ReLU"] = Step(work, Ann())
-        steps[f"`{text}`, BPTT, T = 4"] = Step(work, Bptt())
+        steps[f"`{text}`, ReLU"] = Step(text, Ann(), args.batch)
+        steps[f"`{text}`, BPTT, T = 4"] = Step(text, Bptt(), args.batch)
     times = time_interleaved({"load": loader, **steps}, args.rounds)
     load = times.pop("load").median
     rows = [("training step", "ms", "images / s", "loading, % of both")]

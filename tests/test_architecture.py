@@ -27,6 +27,7 @@ LEVELS = (
     {"train"},
     {"check"},
     {"report", "graph", "rescale"},
+    {"bench"},
     {"cli"},
 )
 """Rooms from the lowest; a room imports itself and lower ones."""
@@ -36,7 +37,7 @@ INNER = {room for rooms in LEVELS[:5] for room in rooms}
 CORE = {"torch", "numpy", "spikeloom"}
 PICTURES = {"PIL", "datasets", "huggingface_hub", "pyarrow", "filelock"}
 LAZY = {"data": {"sklearn", "safetensors", "lightning", "pydantic"} | PICTURES}
-KERNELS = {"numba", "triton"}
+KERNELS = {"numba", "llvmlite", "triton"}
 OUTER = {
     *("lightning", "pydantic", "typer", "rich", "safetensors", "sklearn", "click", "pydantic_core"),
     *("plotly", "matplotlib", "PIL", "datasets", "tensorboard", "tomli_w", "filelock"),

@@ -7,6 +7,13 @@ import typer
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.cli.console import bar, beside, plain_console, print_note, to_left
+from spikeloom.cli.early_exit import (
+    engine_line,
+    engine_record,
+    exit_record,
+    exit_table,
+    parse_exits,
+)
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import (
     Device,
@@ -47,11 +54,19 @@ def evaluate(
     samples: Annotated[
         int | None, typer.Option(help="Take this many, spread over the part.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="dense, auto or events: sums over active inputs where faster.")
+    ] = "dense",
+    exit_margin: Annotated[
+        str | None, typer.Option(help="Early exit at these margins by comma, e.g. '0.5,0.9'.")
+    ] = None,
+    exit_by: Annotated[str, typer.Option(help="margin, confidence or logit.")] = "margin",
     device: Device = None,
     json: Json = None,
 ) -> None:
     """Evaluate a run: accuracy, loss and spikes after each number of steps, from one pass."""
     check_device(device)
+    exits = parse_exits(exit_margin, exit_by)
     wanted = _parse_steps(steps)
     if part not in PARTS:
         raise ConfigError(f"--part: expected {', '.join(PARTS)}, got '{part}'; change it.")
@@ -59,9 +74,14 @@ def evaluate(
         raise ConfigError(f"--samples: expected 1 or more, got {samples}; change it.")
     import torch
 
+    from spikeloom.nets.events import EventEngine
+    from spikeloom.nets.ops import PLAIN
+    from spikeloom.train import early_exit
     from spikeloom.train.opening import find_run, open_run
     from spikeloom.train.over_time import reads_early, score_over_time
 
+    machine = EventEngine.of(engine)
+    ops = PLAIN if machine is None else machine.ops
     folder = find_run(run)
     console = plain_console()
     bench = open_run(folder, splits=_other_data(folder, data, changes), device=device)
@@ -69,14 +89,25 @@ def evaluate(
     chosen = getattr(bench.splits, part)
     count = min(samples or len(chosen), len(chosen))
     rows = torch.arange(count) * len(chosen) // count
+    if exits:
+        early_exit.check_exits(bench)
+    early = None
     with watcher() as progress:
-        scores = score_over_time(bench, chosen, part, steps=wanted, rows=rows, progress=progress)
+        asked = {"rows": rows, "ops": ops, "progress": progress}
+        scores = score_over_time(bench, chosen, part, steps=wanted, **asked)
+        if exits:
+            left = early_exit.score_exits(bench, chosen, part, exits, **asked)
+            latency = early_exit.step_latency(bench, chosen, part, rows=rows, ops=ops)
+            early = exit_record(left, latency)
     record = {
         "run": str(folder),
         "data": bench.splits.name,
         "part": part,
         "trained_steps": bench.steps,
+        "engine": engine_record(engine, machine),
     } | _record(scores, bench.splits)
+    if early:
+        record["early_exit"] = early
     of = "" if count == len(chosen) else f" of {len(chosen)}"
     console.print(f"{part} part of {bench.splits.name}, {count}{of} samples, one pass\n")
     console.print(_over_time(record, all_rows=wanted is not None))
@@ -88,6 +119,16 @@ def evaluate(
         )
     at = scores.at if bench.rule.facts.spiking else None
     console.print("\n" + _by_class(record, at))
+    if early:
+        console.print("\n" + exit_table(early, bench.steps))
+        if part == "test":
+            print_note(
+                console,
+                "note: choose a margin with --part validation; chosen by the rows above, it has no "
+                "test left.",
+            )
+    if machine is not None:
+        console.print(engine_line(record["engine"]))
     write_result(json, record, console)
 
 

@@ -179,6 +179,16 @@ class Head(nn.Module):
                     weight = weight / weight.sum()
                 return torch.einsum("t,tbd->bd", weight, hs)
 
+    @property
+    def memory(self) -> float:
+        """Weight of an earlier step's features when one more step arrives: 1, lambda or 0."""
+        return {"mean": 1.0, "count": 1.0, "last": 0.0}.get(self.reduce, self.decay)
+
+    @property
+    def averages(self) -> bool:
+        """Whether the reduction divides by the sum of its weights."""
+        return self.reduce in ("mean", "weighted")
+
     def bind(self, target: Tensor, rng: Rng) -> "BoundObjective":
         """Return the objective of one batch.
 

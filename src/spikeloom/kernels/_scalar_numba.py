@@ -1,6 +1,6 @@
 """Scalar operations that numba lacks: one rounding for a * b + c, and bfloat16 as bits."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportCallIssue=false
 import math
 from typing import Any
 

@@ -27,12 +27,15 @@ class Emitter:
     wide: bool
     constants: dict[str, str] = field(default_factory=dict)
 
-    def lines(self, program: Program, names: dict[str, str]) -> tuple[list[str], list[str | None]]:
+    def lines(
+        self, program: Program, names: dict[str, str], prefix: str = ""
+    ) -> tuple[list[str], list[str | None]]:
         """Write a program.
 
         Args:
             program: what to write.
             names: text of each input.
+            prefix: of the names it makes, to keep several programs apart.
 
         Returns:
             The lines, and the text of each output (None where the program has none).
@@ -44,8 +47,9 @@ class Emitter:
         kinds = {one.name: one.kind for one in program.inputs}
         lines = []
         for operation in program.operations:
-            lines.append(f"{operation.result} = {self._expression(operation, known)}")
-            known[operation.result] = operation.result
+            name = prefix + operation.result
+            lines.append(f"{name} = {self._expression(operation, known)}")
+            known[operation.result] = name
             kinds[operation.result] = operation.kind
         outputs = [None if one is None else self._float(one, known) for one in program.outputs]
         return lines, outputs

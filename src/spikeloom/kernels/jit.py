@@ -33,6 +33,12 @@ def numba() -> ModuleType | None:
     return found
 
 
+def compiler() -> str:
+    """Return the compiler's name and version, or "reference" where there is none."""
+    found = numba()
+    return "reference" if found is None else f"numba {found.__version__}"
+
+
 def kernel_cache() -> Path:
     """Return the folder of generated kernels: in $XDG_CACHE_HOME, else in ~/.cache.
 

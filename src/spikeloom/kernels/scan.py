@@ -1,28 +1,27 @@
-"""Scans: a step taken through time by one compiled kernel, forward and backward."""
+"""Scans: a step taken through time by compiled kernels, forward and backward."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from spikeloom.kernels.frame import Variant
 from spikeloom.kernels.jit import load_source, numba
 from spikeloom.kernels.layout import Layout
+from spikeloom.kernels.pivot import find_pivot
+from spikeloom.kernels.pivot_code import pivot_source
 from spikeloom.kernels.program import Step, StepPrograms, Unsupported, trace_step
-from spikeloom.kernels.source import Variant, kernel_source
-from spikeloom.kernels.threads import run_body
+from spikeloom.kernels.runs import Pivot, Run, StepFunction, TrainFunction
+from spikeloom.kernels.train_code import kernel_source
 
 _IO = {
     torch.float32: "float32",
     torch.float64: "float64",
     torch.bfloat16: "bfloat16",
 }
-_GRAIN = 1 << 15  # elements times steps that are worth a thread
-_SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
-_WIDEST = 1024
-_LINE = 64  # elements: whole cache lines and vectors
+
+T = TypeVar("T")
 
 
 class Scan:
@@ -37,21 +36,20 @@ class Scan:
         states: number of state tensors.
 
     Raises:
-        Unsupported: no compiler, or a step that it cannot take.
+        Unsupported: no compiler.
     """
 
     def __init__(self, step: Step, thetas: int, states: int) -> None:
         if numba() is None:
             raise Unsupported("no compiler")
         self.step, self.thetas, self.states = step, thetas, states
-        self._programs: dict[torch.dtype, StepPrograms] = {}
-        self._kernels: dict[Variant, Any] = {}
+        self._made: dict[Any, Any] = {}
 
     def run(
         self,
         currents: Tensor,
         thetas: Sequence[Tensor],
-        states: Sequence[Tensor],
+        states: Sequence[Tensor | None],
         *,
         steps: int,
         pool: int = 1,
@@ -62,7 +60,7 @@ class Scan:
         Args:
             currents: one for each step, or a single one that stays.
             thetas: trained quantities; they broadcast against a step's current.
-            states: before the first step.
+            states: before the first step; None is 0.
             steps: T.
             pool: side of an average pool over the last two axes of the outputs, without overlap.
             finals: whether the states after the last step are wanted.
@@ -75,161 +73,90 @@ class Scan:
             outputs: [T, B, ...], the last two axes divided by `pool`.
 
         Raises:
-            Unsupported: a type that no kernel is written for, or a kernel that does not compile.
+            Unsupported: a type that no kernel is written for, or a step that is no kernel.
         """
         constant = currents.shape[0] == 1 and steps > 1
-        if currents.dtype not in _IO:
-            raise Unsupported(f"currents of type {currents.dtype}")
-        kernel = self._kernel(Variant(_IO[currents.dtype], constant, pool))
-        task = _Task(kernel, steps, pool, finals, len(thetas))
-        out, *last = _Train.apply(task, currents, *thetas, *states)  # pyright: ignore
+        variant = Variant(_io(currents), constant, pool)
+        kernel = self._once(("train", variant), lambda: self._train_kernel(variant))
+        run = Run(kernel, _layout(currents, pool), steps, pool)
+        out, *last = TrainFunction.apply(  # pyright: ignore[reportGeneralTypeIssues]
+            run, self.thetas, finals, currents, *thetas, *states
+        )
         return out, last
 
-    def _kernel(self, variant: Variant) -> Any:
-        if variant not in self._kernels:
+    def run_step(
+        self,
+        current: Tensor,
+        thetas: Sequence[Tensor],
+        before: Sequence[Tensor | None] | Pivot,
+        *,
+        pool: int = 1,
+    ) -> tuple[Tensor, Pivot]:
+        """Run one step through which no gradient passes to the next.
+
+        Args:
+            current: of the step.
+            thetas: trained quantities.
+            before: states of a first step, or what the last step left; it is used up.
+            pool: as in `run`.
+
+        Shape:
+            current, output: [1, B, ...].
+
+        Raises:
+            Unsupported: as in `run`, or a step without a pivot.
+        """
+        variant = Variant(_io(current), pool=pool)
+        kernel = self._once(("step", variant), lambda: self._step_kernel(variant))
+        run = Run(kernel, _layout(current, pool), 1, pool)
+        left: list[Tensor] = []
+        out: Tensor = StepFunction.apply(  # pyright: ignore[reportAssignmentType]
+            run, before, left, current, *thetas
+        )
+        return out, Pivot(left[0], (None,) * self.states)
+
+    def _once(self, key: Any, make: Callable[[], T]) -> T:
+        """Make something once; what failed once fails again at once."""
+        if key not in self._made:
             try:
-                self._kernels[variant] = self._compiled(variant)
+                self._made[key] = make()
             except Unsupported as error:
-                self._kernels[variant] = error
-        found = self._kernels[variant]
+                self._made[key] = error
+        found = self._made[key]
         if isinstance(found, Unsupported):
             raise found
         return found
 
-    def _compiled(self, variant: Variant) -> Any:
+    def _programs(self, variant: Variant) -> StepPrograms:
         dtype = getattr(torch, variant.state)
-        if dtype not in self._programs:
-            self._programs[dtype] = trace_step(self.step, self.thetas, self.states, dtype)
-        source = kernel_source(self._programs[dtype], variant)
-        try:
-            module = load_source(source)
-            self._try(module, variant)
-        except Exception as error:  # a compiler fails in ways of its own
-            raise Unsupported(f"{type(error).__name__}: {error}") from error
-        return module
-
-    def _try(self, module: Any, variant: Variant) -> None:
-        """Compile both functions on a train of one element group."""
-        count, rows = variant.pool**2, variant.pool
-        dtype = getattr(torch, variant.state)
-        train = torch.zeros((1, 1, rows, rows), dtype=getattr(torch, variant.io))
-        thetas = [torch.ones((), dtype=dtype) for _ in range(self.thetas)]
-        states = [torch.zeros((1, rows, rows), dtype=dtype) for _ in range(self.states)]
-        assert count == train.numel()
-        task = _Task(module, 1, variant.pool, finals=True, thetas=self.thetas)
-        task.layout = Layout.of(train)
-        out, _ = task.forward(train, thetas, states)
-        task.backward(train, thetas, states, torch.ones_like(out), _none(states), True)
-
-
-@dataclass
-class _Task:
-    """One run of a kernel: what does not change between its two passes."""
-
-    kernel: Any
-    steps: int
-    pool: int
-    finals: bool
-    thetas: int
-
-    def __post_init__(self) -> None:
-        self.layout: Layout
-
-    @cached_property
-    def block(self) -> int:
-        """Elements that a kernel takes at a time: whole rows of windows where it pools."""
-        wanted = max(_LINE, min(_WIDEST, _SCRATCH // self.steps) // _LINE * _LINE)
-        return -(-wanted // self.quantum) * self.quantum
-
-    @cached_property
-    def geometry(self) -> tuple[int, int]:
-        return self.layout.rows() if self.pool > 1 else (0, 0)
-
-    @cached_property
-    def quantum(self) -> int:
-        """Pieces of work begin at multiples of this."""
-        if self.pool == 1:
-            return _LINE
-        width, inner = self.geometry
-        return self.pool * width * inner
-
-    def run(self, body: Any, *tensors: Tensor | None) -> None:
-        """Run a body; what is None is not wanted, or not given."""
-        numbers = [self.steps, self.block, *self.geometry]
-        numbers += [0 if one is None else one.data_ptr() for one in tensors]
-        grain = max(1, _GRAIN // self.steps)
-        run_body(body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
-
-    def fitted(self, steps: Sequence[Tensor | None]) -> list[Tensor | None]:
-        return [None if one is None else self.layout.fitted(one) for one in steps]
-
-    def forward(
-        self, currents: Tensor, thetas: Sequence[Tensor], states: Sequence[Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
-        layout = self.layout
-        out = layout.pooled(self.pool).empty(currents.dtype, currents.device, self.steps)
-        last = [layout.empty(state.dtype, state.device) for state in states if self.finals]
-        given = self.fitted((*thetas, *states))
-        currents = layout.fitted(currents, train=True)
-        self.run(self.kernel.forward_body, currents, out, *given, *(last or _none(states)))
-        return out, last
-
-    def backward(
-        self,
-        currents: Tensor,
-        thetas: Sequence[Tensor],
-        states: Sequence[Tensor],
-        grad: Tensor,
-        finals: Sequence[Tensor | None],
-        wants_states: bool,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        layout = self.layout
-        result = layout.empty(currents.dtype, currents.device, currents.shape[0])
-        currents = layout.fitted(currents, train=True)
-        grad = layout.pooled(self.pool).fitted(grad, train=True)
-        theta_grads = [layout.empty(one.dtype, one.device) for one in thetas]
-        state_grads = [layout.empty(one.dtype, one.device) for one in states if wants_states]
-        given = self.fitted((*thetas, *states))
-        wanted = (*theta_grads, *(state_grads or _none(states)))
-        rest = (*given, *wanted, *self.fitted(finals))
-        self.run(self.kernel.backward_body, currents, grad, result, *rest)
-        sums = [
-            one.sum_to_size(theta.shape) for one, theta in zip(theta_grads, thetas, strict=True)
-        ]
-        return result, sums, state_grads
-
-
-class _Train(torch.autograd.Function):
-    """Stores the currents, and nothing that grows with T besides."""
-
-    @staticmethod
-    def forward(  # noqa: D102 - torch's interface
-        ctx: Any, task: _Task, currents: Tensor, *rest: Tensor
-    ) -> tuple[Tensor, ...]:
-        layout = Layout.of(currents)
-        task.layout = layout if task.pool == 1 else layout.images()
-        thetas, states = rest[: task.thetas], rest[task.thetas :]
-        out, last = task.forward(currents, thetas, states)
-        ctx.task = task
-        ctx.save_for_backward(currents, *rest)
-        ctx.set_materialize_grads(False)
-        return out, *last
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, *finals: Tensor | None) -> Any:  # noqa: D102
-        task: _Task = ctx.task
-        currents, *rest = ctx.saved_tensors
-        thetas, states = rest[: task.thetas], rest[task.thetas :]
-        if grad is None:
-            outs = task.layout.pooled(task.pool)
-            grad = outs.empty(currents.dtype, currents.device, task.steps).zero_()
-        wants = any(ctx.needs_input_grad[2 + task.thetas :])
-        result, theta_grads, state_grads = task.backward(
-            currents, thetas, states, grad, finals or _none(states), wants
+        return self._once(
+            ("programs", dtype), lambda: trace_step(self.step, self.thetas, self.states, dtype)
         )
-        return None, result, *theta_grads, *(state_grads or _none(states))
+
+    def _train_kernel(self, variant: Variant) -> Any:
+        return _loaded(kernel_source(self._programs(variant), variant))
+
+    def _step_kernel(self, variant: Variant) -> Any:
+        programs = find_pivot(self._programs(variant))
+        if programs is None:
+            raise Unsupported("no value that decides output and state")
+        return _loaded(pivot_source(programs, variant))
 
 
-def _none(states: Sequence[Tensor]) -> list[None]:
-    return [None] * len(states)
+def _loaded(source: str) -> Any:
+    """Compile a module; its functions are compiled when it is imported."""
+    try:
+        return load_source(source)
+    except Exception as error:  # a compiler fails in ways of its own
+        raise Unsupported(f"{type(error).__name__}: {error}") from error
+
+
+def _io(currents: Tensor) -> str:
+    if currents.dtype not in _IO:
+        raise Unsupported(f"currents of type {currents.dtype}")
+    return _IO[currents.dtype]
+
+
+def _layout(currents: Tensor, pool: int) -> Layout:
+    layout = Layout.of(currents)
+    return layout if pool == 1 else layout.images()

@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
+from torch import Tensor
+
 from spikeloom.nets.layer import require
 from spikeloom.neurons.trains import Kernels
 
 Layout = Literal["auto", "rows", "channels_last"]
+Memory = Literal["plain", "saving"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +20,12 @@ class Execution:
     Args:
         kernels: "auto" takes compiled loops where they exist and are worth compiling, "compiled"
             wherever they exist, "reference" never.
-        layout: how images lie in memory: "channels_last" is what convolutions on a CPU are
-            fastest with, and what "auto" takes.
+        layout: how images lie in memory: "rows" (each map by itself) or "channels_last", with
+            which convolutions on a CPU are fastest, and which "auto" takes there.
+
+        memory: "saving" stores less between forward and backward pass of a whole train: spikes in
+            a bit each, and currents of cheap layers not at all; gradients are the same. Rules
+            that go step by step store next to nothing already.
 
     Raises:
         ConfigError: another choice.
@@ -25,9 +33,10 @@ class Execution:
 
     kernels: Kernels = "auto"
     layout: Layout = "auto"
+    memory: Memory = "plain"
 
     def __post_init__(self) -> None:
-        for name, known in (("kernels", Kernels), ("layout", Layout)):
+        for name, known in (("kernels", Kernels), ("layout", Layout), ("memory", Memory)):
             value = getattr(self, name)
             require(
                 value in get_args(known),
@@ -36,3 +45,28 @@ class Execution:
                 value,
                 "change it",
             )
+
+    def arranged(self, x: Tensor) -> Tensor:
+        r"""Return images in the layout; what follows keeps it. An expanded train stays expanded.
+
+        Shape:
+            x: [B, C, H, W] or [T, B, C, H, W].
+        """
+        last = self.layout == "channels_last" or (self.layout == "auto" and x.device.type == "cpu")
+        if not last:
+            return x
+        if x.dim() == 4:
+            return _channels_last(x)
+        steps = x.shape[0]
+        once = steps > 1 and x.stride(0) == 0
+        images = x[0] if once else x.flatten(0, 1)
+        images = _channels_last(images)
+        return images.expand(steps, *images.shape) if once else images.unflatten(0, (steps, -1))
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    if images.shape[1] > 1:
+        return images.contiguous(memory_format=torch.channels_last)
+    # maps of one channel lie both ways; only their strides can say which is meant
+    height, width = images.shape[2:]
+    return images.contiguous().as_strided(images.shape, (height * width, 1, width, 1))

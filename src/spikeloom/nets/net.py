@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.seeding import Rng
+from spikeloom.kernels.jit import compiler
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
@@ -17,13 +18,13 @@ from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.spec import NetSpec
 from spikeloom.nets.synapse import Shape
+from spikeloom.nets.train_walk import TrainWalk
 from spikeloom.nets.walk import (
     Held,
     NetState,
     Observer,
     RateWalk,
     StepWalk,
-    TrainWalk,
     is_constant,
     low_pass,
 )
@@ -89,6 +90,11 @@ class SpikingNet(nn.Module):
         return translate(module, in_shape)
 
     @property
+    def backend(self) -> str:
+        """What takes units through time here: a compiler and its version, or "reference"."""
+        return "reference" if self.execution.kernels == "reference" else compiler()
+
+    @property
     def features(self) -> int:
         """Number of features D the head reads."""
         count = 1
@@ -96,10 +102,10 @@ class SpikingNet(nn.Module):
             count *= size
         return count
 
-    def forward(self, xs: Tensor, rng: Rng | None = None) -> Tensor:
+    def forward(self, xs: Tensor, rng: Rng | None = None, ops: Ops = PLAIN) -> Tensor:
         """Run in layer order, or in time order where the net has feedback."""
         run = self.run_by_time if self.spec.feedback else self.run_by_layer
-        return run(xs, rng=rng)
+        return run(xs, ops, rng=rng)
 
     def step(
         self,
@@ -134,6 +140,7 @@ class SpikingNet(nn.Module):
         self._check(x.unsqueeze(0), in_time=True)
         before = NetState() if state is None else state
         walk = StepWalk(*self._walking(ops, rng), before=before, held=held)
+        x = self._arranged(x)
         if self.spec.input_psp is not None:
             x = walk.filter_input(x, self.spec.input_psp.decay, self.spec.input_psp.scale)
         walk.feed()
@@ -157,7 +164,7 @@ class SpikingNet(nn.Module):
         """
         self._check(x.unsqueeze(0), in_time=True)
         walk = StepWalk(*self._walking(ops, rng), before=NetState(), holding=steps)
-        return Held() if self.spec.input_psp is not None else walk.hold_prefix(x)
+        return Held() if self.spec.input_psp is not None else walk.hold_prefix(self._arranged(x))
 
     def run_by_time(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
         r"""Run step after step.
@@ -199,7 +206,7 @@ class SpikingNet(nn.Module):
                 f"{len(self.spec.feedback)} feedback edge(s); use run_by_time."
             )
         walk = TrainWalk(*self._walking(ops, rng))
-        psp = self.spec.input_psp
+        xs, psp = self._arranged(xs), self.spec.input_psp
         if psp is not None:
             xs = low_pass(xs, psp.decay, psp.scale)
         h = walk.blocks(xs, 0, self._end)
@@ -262,6 +269,10 @@ class SpikingNet(nn.Module):
         for site in self.sites:
             if site.neuron is not None:
                 site.neuron.project()
+
+    def _arranged(self, xs: Tensor) -> Tensor:
+        convolves = any(site.spec.kind.startswith("conv") for site in self.sites)
+        return self.execution.arranged(xs) if convolves else xs
 
     def _walking(self, ops: Ops, rng: Rng | None) -> tuple[Any, ...]:
         return self.plan, ops, rng, self._observers, self.training, self.execution

@@ -33,6 +33,8 @@ class Ops:
             None runs the unit step by step. Used in layer order only.
         sees_pools: whether `synapse` has something to do at sites without weights; where it has
             not, average pools may be computed together with the units before them.
+        local: whether `carry` cuts every path, so that a state passes no gradient on. States may
+            then be kept in a shorter form, which `net.step` alone can read.
 
     Shape:
         synapse: [N, \*in_shape] -> [N, \*out_shape], N = B in time order, T * B in layer order;
@@ -44,6 +46,7 @@ class Ops:
     emit: Callable[[Site, Tensor], Tensor] = keep
     sequence: Callable[[Site, Tensor], Tensor] | None = None
     sees_pools: bool = True
+    local: bool = False
 
     @property
     def joins_pools(self) -> bool:

@@ -1,13 +1,15 @@
 """What passes along a walk: the state of a net, what a constant input lets it keep, observers."""
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from spikeloom.nets.fit import FitState
 from spikeloom.nets.site import Site
 from spikeloom.neurons.base import State
+
+S = TypeVar("S")
 
 
 class Observer(Protocol):
@@ -62,3 +64,27 @@ class Held:
             {name: leaf(value) for name, value in self.currents.items()},
             {name: leaf(value) for name, value in self.outputs.items()},
         )
+
+
+def pick_rows(state: S, rows: Tensor) -> S:
+    """Return a state of some samples: every tensor inside, cut down along its first axis.
+
+    Args:
+        state: a `NetState`, a unit's state, or whatever dicts, tuples and dataclasses hold them.
+        rows: places in the batch.
+
+    Shape:
+        rows: [N].
+    """
+    picked: object = state
+    if isinstance(state, Tensor):
+        picked = state.index_select(0, rows)
+    elif isinstance(state, dict):
+        picked = {key: pick_rows(value, rows) for key, value in state.items()}
+    elif isinstance(state, tuple):
+        parts = [pick_rows(value, rows) for value in state]
+        picked = type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    elif is_dataclass(state) and not isinstance(state, type):
+        parts = {one.name: pick_rows(getattr(state, one.name), rows) for one in fields(state)}
+        picked = replace(state, **parts)
+    return picked  # pyright: ignore[reportReturnType] - of the type that came in

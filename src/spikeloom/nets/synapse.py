@@ -1,12 +1,11 @@
 """Synapses: the linear map of a layer, and its weight gradient for any presynaptic signal."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
+from spikeloom.nets.credit import Credited, WeightSum
 from spikeloom.nets.layer import LayerSpec, MaskSpec
 from spikeloom.nets.weight import Masked, Plain, Restricted, Standardised
 from spikeloom.neurons.base import LOW_PRECISION
@@ -109,7 +108,7 @@ class Synapse(nn.Module):
             return self.apply_map(x, None, None)
         return self.apply_map(x, self.effective_weight(), self.bias)
 
-    def credited(self, x: Tensor, presynaptic: Tensor) -> Tensor:
+    def credited(self, x: Tensor, presynaptic: Tensor, into: WeightSum | None = None) -> Tensor:
         r"""Apply the map to `x`, but give the weight the gradient it would have at `presynaptic`.
 
         .. math::
@@ -120,65 +119,73 @@ class Synapse(nn.Module):
 
         No second product is computed forward: the map is linear in the weight.
 
+        Args:
+            x: input.
+            presynaptic: what stands in the weight's gradient.
+            into: takes the weight, and sums its gradient there instead of in autograd's graph.
+
         Shape:
             x, presynaptic: [N, \\*in_shape]; result: [N, \\*out_shape].
         """
         if not self.spec.weighted:
             return self(x)
-        weight = self.effective_weight()
-        value = self.apply_map(x, weight.detach(), None if self.bias is None else self.bias)
-        out: Tensor = _WeightCredit.apply(value, weight, presynaptic.detach(), self)  # pyright: ignore
+        weight = self.effective_weight() if into is None else into.weight
+        handle = None if into is None else into.handle
+        args = (self, x, weight, self.bias, presynaptic.detach(), into, handle)
+        out: Tensor = Credited.apply(*args)  # pyright: ignore[reportAssignmentType]
         return out
 
-    def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
-        """Return the gradient of the (effective) weight for input `x` and output gradient."""
+    def gradients(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        wanted: tuple[bool, bool, bool],
+        into: WeightSum | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        r"""Return the gradients of input, (effective) weight and bias.
+
+        Args:
+            grad: of the output.
+            x: input.
+            weight: effective.
+            wanted: which of the three; the others are None.
+            into: takes the weight's gradient, of which None is returned then.
+
+        Shape:
+            grad: [N, \*out_shape]; x: [N, \*in_shape].
+        """
+        for_x, for_weight, for_bias = wanted
+        if self.spec.kind == "linear":
+            flat = x.flatten(1)
+            weight_grad = None
+            if for_weight and into is not None:
+                into.add_product(grad, flat)
+            elif for_weight:
+                weight_grad = grad.t() @ flat
+            return grad @ weight if for_x else None, weight_grad, grad.sum(0) if for_bias else None
         spec = self.spec
-        if spec.kind == "linear":
-            return grad.t() @ x.flatten(1)
-        stride, padding = [spec.step_size] * 2, [spec.pad_size] * 2
-        extra = [spec.output_padding] * 2
-        transposed = spec.kind == "conv_transpose"
-        return torch.ops.aten.convolution_backward(
+        found = torch.ops.aten.convolution_backward(
             grad,
             x,
-            self.weight.to(grad.dtype),
-            None,
-            stride,
-            padding,
+            weight,
+            [spec.out],
+            [spec.step_size] * 2,
+            [spec.pad_size] * 2,
             [1, 1],
-            transposed,
-            extra,
+            spec.kind == "conv_transpose",
+            [spec.output_padding] * 2,
             1,
-            [False, True, False],
-        )[1]
+            [for_x, for_weight, for_bias],
+        )
+        if for_weight and into is not None:
+            into.add(found[1])
+            return found[0], None, found[2]
+        return found  # None where it was not asked for
 
     def extra_repr(self) -> str:
         """Show kind and shapes."""
         return f"{self.spec.kind}, {self.in_shape} -> {self.out_shape}"
-
-
-class _WeightCredit(torch.autograd.Function):
-    """Identity on the value; sends delta (x) presynaptic to the weight."""
-
-    @staticmethod
-    def forward(  # noqa: D102 - torch's interface
-        ctx: Any, value: Tensor, weight: Tensor, presynaptic: Tensor, synapse: Synapse
-    ) -> Tensor:
-        ctx.save_for_backward(presynaptic)
-        ctx.synapse = synapse
-        ctx.weight_dtype = weight.dtype
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:  # noqa: D102
-        (grad,) = grads
-        weight_grad = None
-        if ctx.needs_input_grad[1]:
-            (presynaptic,) = ctx.saved_tensors
-            dtype = torch.promote_types(grad.dtype, presynaptic.dtype)
-            weight_grad = ctx.synapse.weight_gradient(presynaptic.to(dtype), grad.to(dtype))
-            weight_grad = weight_grad.to(ctx.weight_dtype)
-        return grad, weight_grad, None, None
 
 
 def _count(shape: Shape) -> int:

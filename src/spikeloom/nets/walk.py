@@ -15,7 +15,7 @@ from spikeloom.base.seeding import Rng, stream_for, uniform
 from spikeloom.nets.build import Block, Edge, Pass, Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.fit import fit_channels
-from spikeloom.nets.ops import Ops, keep
+from spikeloom.nets.ops import Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.state import Held, NetState, Observer
 from spikeloom.neurons.base import State, Theta
@@ -224,6 +224,7 @@ class StepWalk(Walk):
                     state,
                     kernels=kernels,
                     pool=self.pool(site),
+                    local=self.ops.local,
                 )
                 out = outs.squeeze(0)
                 self.units[name] = self.ops.carry(site, state)
@@ -257,83 +258,15 @@ class StepWalk(Walk):
         """Fit channels, remembering the choice of "topk"."""
         key = f"{block.number}.{turn}"
         y, state = fit_channels(
-            y, block.in_shape[0], block.spec.fit, _kept(self.plan, block), self.fits.get(key)
+            y,
+            block.in_shape[0],
+            block.spec.fit,
+            kept_channels(self.plan, block),
+            self.fits.get(key),
         )
         if state is not None:
             self.fits[key] = state
         return y
-
-
-class TrainWalk(Walk):
-    """Layer after layer on whole trains [T, B, ...]; a constant train stays one tensor."""
-
-    def current(self, site: Site, x: Tensor) -> Tensor:
-        """Run the synapse once on all steps, once in all on a constant train."""
-        if is_constant(x):
-            current = site.normalise(self.ops.synapse(site, x[0]), steps=x.shape[0])
-            return current.unsqueeze(0).expand(x.shape[0], *current.shape)
-        steps = x.shape[0]
-        current = self.ops.synapse(site, x.flatten(0, 1))
-        if site.spec.norm == "batch_step" and site.norm is not None and site.norm.training:
-            parts = current.unflatten(0, (steps, -1)).unbind(0)
-            return torch.stack([site.normalise(part) for part in parts])
-        return site.normalise(current).unflatten(0, (steps, -1))
-
-    def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
-        """Run the unit over the whole train."""
-        out = self.ops.emit(site, self._train(site, current)) if site.neuron else current
-        if self.observers:
-            once = is_constant(current) and not (site.unit and site.unit.stateful)
-            seen = (current[:1], out[:1]) if once else (current, out)
-            self.report(site, x[:1] if is_constant(x) else x, *seen)
-        steps = out.shape[0]
-        drops = self.training and site.spec.dropout > 0
-        if drops and not site.spec.dropout_held:
-            labels = [f"{site.name}/{t}" for t in range(steps)]
-            out = out * torch.stack([self.mask(site, out[0], label) for label in labels])
-        if is_constant(out):
-            out = out[:1]  # what follows keeps a constant train constant
-        if drops and site.spec.dropout_held:
-            out = out * self.mask(site, out[0], site.name)
-        out = self.scaled(site, out)
-        out = out.expand(steps, *out.shape[1:])
-        if site.spec.psp is not None:
-            out = low_pass(out, site.spec.psp.decay, site.spec.psp.scale)
-        return out
-
-    def _train(self, site: Site, currents: Tensor) -> Tensor:
-        assert site.neuron is not None
-        unit = site.neuron.unit
-        if not unit.stateful:
-            if is_constant(currents):
-                out = unit.step(None, currents[0], self.theta(site))[0]
-                return out.unsqueeze(0).expand(currents.shape[0], *out.shape)
-            return unit.step(None, currents, self.theta(site))[0]
-        if self.ops.sequence is not None:
-            return self.ops.sequence(site, currents)
-        theta, kernels = self.theta(site), self.execution.kernels
-        if self.ops.carry is keep:
-            pool = self.pool(site)
-            return run_train(unit, currents, theta, kernels=kernels, pool=pool, final=False)[0]
-        state, outs = None, []
-        for current in currents.split(1):
-            out, state = run_train(unit, current, theta, state, kernels=kernels)
-            state = self.ops.carry(site, state)
-            outs.append(out)
-        return torch.cat(outs)
-
-    def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
-        """Fit channels step by step, since "topk" chooses at the first active step."""
-        if y.shape[2] == block.in_shape[0]:
-            return y
-        state, parts = None, []
-        for step in (y[:1] if is_constant(y) else y).unbind(0):
-            part, state = fit_channels(
-                step, block.in_shape[0], block.spec.fit, _kept(self.plan, block), state
-            )
-            parts.append(part)
-        fitted = torch.stack(parts)
-        return fitted.expand(y.shape[0], *fitted.shape[1:])
 
 
 class RateWalk(Walk):
@@ -358,7 +291,9 @@ class RateWalk(Walk):
 
     def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
         """Fit channels by their rates."""
-        return fit_channels(y, block.in_shape[0], block.spec.fit, _kept(self.plan, block), None)[0]
+        return fit_channels(
+            y, block.in_shape[0], block.spec.fit, kept_channels(self.plan, block), None
+        )[0]
 
 
 def is_constant(train: Tensor) -> bool:
@@ -383,5 +318,6 @@ def _meet(join: str, y: Tensor, shortcut: Tensor) -> Tensor:
     return y * shortcut if join == "and" else (1 - y) * shortcut
 
 
-def _kept(plan: Plan, block: Block) -> Tensor | None:
+def kept_channels(plan: Plan, block: Block) -> Tensor | None:
+    """Return the channels that "drop" lets through between passes."""
     return None if block.kept is None else plan.get_buffer(f"kept_{block.number}")

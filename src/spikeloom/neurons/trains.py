@@ -1,13 +1,16 @@
 """A unit over a train of currents: the reference loop, and one compiled kernel in its place."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.kernels.program import Unsupported
+from spikeloom.kernels.runs import Pivot
 from spikeloom.kernels.scan import Scan
 from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
 
@@ -27,6 +30,7 @@ def run_train(
     kernels: Kernels = "auto",
     pool: int = 1,
     final: bool = True,
+    local: bool = False,
 ) -> tuple[Tensor, State]:
     r"""Take a stateful unit through a train: :math:`(s[t], v[t]) = step(v[t-1], c[t])`.
 
@@ -41,29 +45,55 @@ def run_train(
         kernels: which loop.
         pool: side of an average pool behind the unit, without overlap.
         final: whether the state after the last step is wanted; else the second result may be None.
+        local: one step alone, whose state passes no gradient on; it may come back as a `Pivot`,
+            which only a further call like this one can read.
 
     Shape:
         currents, outputs: [T, B, ...]; with `pool` the outputs' last two axes are that much
         shorter.
     """
-    steps = currents.shape[0]
     scan = None
     if kernels != "reference" and (kernels == "compiled" or currents.numel() >= WORTH):
         scan = compiled(unit, currents)
     if scan is not None:
-        once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
-        before = unit.init(currents[0]) if state is None else state
-        leaves = state_leaves(before)
         try:
-            _check(scan, unit, currents, theta, leaves, pool)
-            values = [theta[name] for name in unit.learn]
-            out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final)
+            return _compiled(scan, unit, currents, theta, state, pool, final, local)
         except Unsupported:
-            pass
-        else:
-            after = iter(last)
-            return out, map_state(before, lambda _: next(after)) if final else None
+            assert not isinstance(state, Pivot)
     return _reference(unit, currents, theta, state, pool)
+
+
+def _compiled(
+    found: "UnitScan",
+    unit: Unit,
+    currents: Tensor,
+    theta: Theta,
+    state: State,
+    pool: int,
+    final: bool,
+    local: bool,
+) -> tuple[Tensor, State]:
+    scan = found.scan
+    if state is None and not found.rests_at_zero:
+        state = unit.init(currents[0])
+    if isinstance(state, Pivot):
+        leaves = [state.value]
+    else:
+        leaves = [None] * scan.states if state is None else state_leaves(state)
+    _check(unit, currents, theta, leaves, pool)
+    values = [theta[name] for name in unit.learn]
+    if isinstance(state, Pivot):
+        return scan.run_step(currents, values, state, pool=pool)
+    if len(leaves) != scan.states:
+        raise Unsupported("a state of another form")
+    if local:
+        with suppress(Unsupported):
+            return scan.run_step(currents, values, leaves, pool=pool)
+    steps = currents.shape[0]
+    once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
+    out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final)
+    after = iter(last)
+    return out, map_state(found.form, lambda _: next(after)) if final else None
 
 
 def _reference(
@@ -81,7 +111,7 @@ def _reference(
 
 
 def _check(
-    scan: Scan, unit: Unit, currents: Tensor, theta: Theta, leaves: list[Tensor], pool: int
+    unit: Unit, currents: Tensor, theta: Theta, leaves: Sequence[Tensor | None], pool: int
 ) -> None:
     """Leave to the reference what it answers otherwise: by an error, or in another type."""
     step = currents.shape[1:]
@@ -90,15 +120,23 @@ def _check(
         fits = torch.broadcast_shapes(step, *(one.shape for one in theta.values())) == step
     except RuntimeError:
         fits = False
-    fits &= set(theta) == set(unit.learn) and len(leaves) == scan.states
-    fits &= all(one.dtype == dtype for one in (*theta.values(), *leaves))
-    fits &= all(leaf.shape == step for leaf in leaves)
+    given = [leaf for leaf in leaves if leaf is not None]
+    fits &= set(theta) == set(unit.learn) and all(leaf.shape == step for leaf in given)
+    fits &= all(one.dtype == dtype for one in (*theta.values(), *given))
     whole = len(step) > 2 and step[-1] % pool == 0 and step[-2] % pool == 0
     if not fits or not currents.numel() or (pool > 1 and not whole):
         raise Unsupported("quantities that belong to another train")
 
 
-def compiled(unit: Unit, like: Tensor) -> Scan | None:
+class UnitScan(NamedTuple):
+    """A unit's compiled scan, the form of its state, and whether every state starts at 0."""
+
+    scan: Scan
+    form: State
+    rests_at_zero: bool
+
+
+def compiled(unit: Unit, like: Tensor) -> UnitScan | None:
     """Return the unit's compiled scan, or None where there is none for such currents."""
     if like.device.type != "cpu" or torch.compiler.is_compiling() or _transformed():
         return None
@@ -121,9 +159,9 @@ def state_leaves(state: State) -> list[Tensor]:
 
 
 @lru_cache(maxsize=256)
-def _scan(unit: Unit) -> Scan | None:
+def _scan(unit: Unit) -> UnitScan | None:
     try:
-        form = unit.init(torch.zeros(1))
+        form, other = unit.init(torch.zeros(1)), unit.init(torch.ones(1))
     except Exception:  # a unit that asks for more than a single neuron
         return None
     if not _plain(form):
@@ -135,8 +173,9 @@ def _scan(unit: Unit) -> Scan | None:
         out, after = unit.step(state, current, dict(zip(unit.learn, thetas, strict=True)))
         return [out, *state_leaves(after)]
 
+    zero = not any(bool(leaf.any()) for leaf in (*state_leaves(form), *state_leaves(other)))
     try:
-        return Scan(step, len(unit.learn), len(state_leaves(form)))
+        return UnitScan(Scan(step, len(unit.learn), len(state_leaves(form))), form, zero)
     except Unsupported:
         return None
 
@@ -150,4 +189,5 @@ def _plain(state: State) -> bool:
 
 def _transformed() -> bool:
     """Whether a transform of torch.func is at work, which sees through no compiled code."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    stack = torch._C._functorch.peek_interpreter_stack()  # pyright: ignore[reportAttributeAccessIssue]
+    return stack is not None

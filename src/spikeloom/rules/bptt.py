@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.readout import Objective
+from spikeloom.nets.readout import Loss, Objective
 from spikeloom.nets.site import Site
 from spikeloom.rules.base import (
     NO_STEPS,
@@ -86,13 +87,14 @@ class Bptt(LearningRule):
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
         """Run the net, then one backward pass; one commit."""
-        features = net(batch.xs, rng=batch.rng)
-        if self.loss == "end":
-            logits, value = objective.over(features)
-        else:
-            steps = [objective(h) for h in features.unbind(0)]
-            logits = torch.stack([step.logits for step in steps]).mean(0)
-            value = torch.stack([step.value for step in steps]).mean()
+        logits, value = self._loss(net(batch.xs, rng=batch.rng), objective)
         value.backward()
         commit()
         return RuleReport(value.detach(), logits.detach())
+
+    def _loss(self, features: Tensor, objective: Objective) -> Loss:
+        if self.loss == "end":
+            return objective.over(features)
+        steps = [objective(h) for h in features.unbind(0)]
+        logits = torch.stack([step.logits for step in steps]).mean(0)
+        return Loss(logits, torch.stack([step.value for step in steps]).mean())

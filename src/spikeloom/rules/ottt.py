@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.base.types import Batch
+from spikeloom.nets.credit import Credit
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
+from spikeloom.neurons.base import LOW_PRECISION
 from spikeloom.rules.base import (
     NO_STEPS,
     RULES,
@@ -120,30 +123,34 @@ class Ottt(LearningRule):
     ) -> RuleReport:
         """Go backward at every step with traces in the weight gradients."""
         online = self.update == "online"
-        traces: dict[str, Tensor] = {}
+        credit, traces = Credit(), {}
 
         def synapse(site: Site, x: Tensor) -> Tensor:
             if not self._traced(site):
-                return site.synapse(x)
+                return credit.synapse(site, x)
             value = x.detach()
-            if site.name in traces:
-                # a new tensor: the last one may still wait for its backward pass
-                traces[site.name] = traces[site.name] * self._decay(site) + value
-            else:
-                traces[site.name] = value
-            return site.synapse.credited(x, traces[site.name])
+            if site.name not in traces:
+                wide = torch.float32 if value.dtype in LOW_PRECISION else value.dtype
+                traces[site.name] = value.to(wide, copy=True)
+            else:  # in place: the backward pass that read the last one is over
+                torch.add(value, traces[site.name], alpha=self._decay(site), out=traces[site.name])
+            return credit.synapse(site, x, traces[site.name])
+
+        def update() -> None:
+            credit.flush()
+            commit()
 
         report = learn_by_step(
             net,
             batch,
             objective,
-            Ops(synapse=synapse, carry=cut, sees_pools=False),
+            Ops(synapse=synapse, carry=cut, sees_pools=False, local=True),
             active=range(batch.steps),
-            after_step=commit if online else lambda: None,
+            after_step=update if online else lambda: None,
             may_hold=not online and not self._grows(net),
         )
         if not online:
-            commit()
+            update()
         return report
 
     def _traced(self, site: Site) -> bool:

@@ -9,6 +9,7 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import derive_seed
 from spikeloom.base.types import Batch
+from spikeloom.nets.credit import Credit
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Objective
@@ -102,15 +103,17 @@ class Sltt(LearningRule):
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
         """Go backward at the chosen steps; one commit."""
+        credit = Credit()
         report = learn_by_step(
             net,
             batch,
             objective,
-            Ops(carry=cut),
+            Ops(synapse=credit.synapse, carry=cut, sees_pools=False, local=True),
             active=self._chosen(batch),
             after_step=lambda: None,
             may_hold=True,
         )
+        credit.flush()
         commit()
         return report
 

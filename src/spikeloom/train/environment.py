@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spikeloom.nets.net import SpikingNet
+
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 _PACKAGES = ("spikeloom", "torch", "numpy", "lightning", "scikit-learn", "safetensors")
 
 
-def environment(fabric: "Fabric") -> dict[str, Any]:
-    """Return versions, device and thread count; no paths and no host name."""
+def environment(fabric: "Fabric", net: SpikingNet) -> dict[str, Any]:
+    """Return versions, device, threads and what runs the units; no paths and no host name."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": str(fabric.device),
+        "kernels": net.backend,
         "gpu": torch.cuda.get_device_name() if fabric.device.type == "cuda" else None,
         "packages": {name: _version(name) for name in _PACKAGES},
     }

@@ -10,6 +10,7 @@ from torch import Tensor
 from spikeloom.base.errors import NumericalError
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
+from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.train.faults import check_loss
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.setup import Workbench, batches
@@ -26,15 +27,20 @@ class Score:
     samples: int
 
 
-def predict(bench: Workbench, batch: Batch) -> tuple[Tensor, Tensor]:
+def predict(bench: Workbench, batch: Batch, ops: Ops = PLAIN) -> tuple[Tensor, Tensor]:
     """Return features and logits of a batch, at the run's precision.
+
+    Args:
+        bench: what to run.
+        batch: on what.
+        ops: how synapses are computed, e.g. those of an `EventEngine`.
 
     Shape:
         features: [T, B, D]; logits: [B, K].
     """
     with bench.fabric.autocast():
-        features = bench.net(batch.xs, rng=batch.rng)
-        return features, bench.head.logits(bench.head.reduced(features)).float()
+        features = bench.net(batch.xs, rng=batch.rng, ops=ops)
+        return features, bench.head.logits(bench.head.reduced(features), ops).float()
 
 
 @torch.no_grad()
@@ -45,6 +51,7 @@ def evaluate(
     *,
     watch: Progress = SILENT,
     poll: Callable[[], None] = lambda: None,
+    ops: Ops = PLAIN,
 ) -> Score:
     """Run the net on samples and compare its predictions with the labels.
 
@@ -57,6 +64,7 @@ def evaluate(
         part: name of the part; its random streams are its own, and the same at every call.
         watch: told of the advance.
         poll: called between batches; may raise to stop.
+        ops: how synapses are computed, e.g. those of an `EventEngine`.
 
     Raises:
         NumericalError: the loss is not finite.
@@ -71,7 +79,7 @@ def evaluate(
         index = team.share(whole)
         if len(index) and fault is None:  # the others are waited for at every poll
             batch = bench.batch(samples, index, epoch=0, part=part)
-            _, logits = predict(bench, batch)
+            _, logits = predict(bench, batch, ops)
             hits += int((logits.argmax(1) == batch.target).sum())
             loss = float(F.cross_entropy(logits, batch.target, reduction="sum"))
             try:

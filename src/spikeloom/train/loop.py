@@ -176,7 +176,7 @@ def _open(
 ) -> None:
     """Write what is known before training; say what a resumed run finds changed."""
     folder.occupy()
-    here = environment(bench.fabric)
+    here = environment(bench.fabric, bench.net)
     if not fresh:
         if folder.has(runs.ENVIRONMENT):
             try:

@@ -11,6 +11,7 @@ from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
 from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.state import NetState
 from spikeloom.nets.walk import is_constant
@@ -60,7 +61,7 @@ class OverTime:
 
 
 @torch.no_grad()
-def answers(bench: Workbench, batch: Batch, steps: Sequence[int]) -> Answers:
+def answers(bench: Workbench, batch: Batch, steps: Sequence[int], ops: Ops = PLAIN) -> Answers:
     r"""Run a batch once and read the answer after each number of steps.
 
     The answer after t steps is the head's of the features of the first t. A net is causal, so it
@@ -71,14 +72,15 @@ def answers(bench: Workbench, batch: Batch, steps: Sequence[int]) -> Answers:
         bench: what to run.
         batch: encoded for max(steps) or more.
         steps: rising, from 1 to the batch's.
+        ops: how synapses are computed, e.g. those of an `EventEngine`.
     """
     net, head = bench.net.eval(), bench.head.eval()
     counter = _Counter(batch)
     with bench.fabric.autocast():
         with net.observe(counter):
-            hs = _features(net, batch)
-        parts = (hs[:t] if net.spec.tail is None else net.finish(hs[:t]) for t in steps)
-        logits = torch.stack([head.logits(head.reduced(part)).float() for part in parts])
+            hs = _features(net, batch, ops)
+        parts = (hs[:t] if net.spec.tail is None else net.finish(hs[:t], ops) for t in steps)
+        logits = torch.stack([head.logits(head.reduced(part), ops).float() for part in parts])
     return Answers(tuple(steps), logits, counter.until(steps))
 
 
@@ -89,6 +91,7 @@ def score_over_time(
     *,
     steps: Sequence[int] | None = None,
     rows: Tensor | None = None,
+    ops: Ops = PLAIN,
     progress: Progress = SILENT,
 ) -> OverTime:
     """Score the answers after each number of steps, all from one pass over the samples.
@@ -99,6 +102,7 @@ def score_over_time(
         part: name of the part; its random streams are its own, as in `evaluate`.
         steps: after how many; None for every one up to the run's T.
         rows: the samples to take; None for all.
+        ops: how synapses are computed, e.g. those of an `EventEngine`.
         progress: told of the samples done.
 
     Raises:
@@ -119,7 +123,7 @@ def score_over_time(
     progress.phase(part, len(rows))
     for places in batches(len(rows), EVALUATION_BATCH, None):
         batch = longer.batch(samples, rows[places], epoch=0, part=part)
-        given = answers(bench, batch, chosen)
+        given = answers(bench, batch, chosen, ops)
         flat = given.logits.flatten(0, 1)
         wanted = batch.target.repeat(len(chosen))
         loss = F.cross_entropy(flat, wanted, reduction="none").view(len(chosen), -1).sum(1)
@@ -242,16 +246,16 @@ def settled(tops: Sequence[int]) -> int:
     return row
 
 
-def _features(net: SpikingNet, batch: Batch) -> Tensor:
+def _features(net: SpikingNet, batch: Batch, ops: Ops) -> Tensor:
     """Return the train of features, before the blocks that read the time mean."""
     if net.spec.tail is None:
-        return net(batch.xs, rng=batch.rng)
+        return net(batch.xs, rng=batch.rng, ops=ops)
     xs = batch.xs
-    held = net.hold(xs[0], steps=len(xs), rng=batch.rng) if is_constant(xs) else None
+    held = net.hold(xs[0], ops, steps=len(xs), rng=batch.rng) if is_constant(xs) else None
     state: NetState | None = None
     features = []
     for x in xs.unbind(0):
-        h, state = net.step(x, state, rng=batch.rng, held=held)
+        h, state = net.step(x, state, ops, rng=batch.rng, held=held)
         features.append(h)
     return torch.stack(features)
 

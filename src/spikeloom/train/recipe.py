@@ -15,6 +15,7 @@ from spikeloom.data.augment import Augment
 from spikeloom.encoders import ENCODERS, Encoder
 from spikeloom.heads.base import HEADS
 from spikeloom.nets.codec import from_options, from_table
+from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.presets import PRESETS, preset
 from spikeloom.nets.spec import NetSpec
@@ -122,6 +123,7 @@ class Recipe(Strict):
         name: of the run folder.
         net, data, head, encoder: what is trained on what.
         augment: random changes of training pictures, as `Augment` takes them.
+        execution: how the net is computed, as `Execution` takes it.
         stages: one after the other; weights are handed on by name.
         seed: of weights, order and every draw.
         precision: Lightning Fabric's names, e.g. "32-true", "bf16-mixed", "64-true".
@@ -136,6 +138,7 @@ class Recipe(Strict):
     head: Choice = Choice(name="softmax")
     encoder: Choice = Choice(name="constant")
     augment: dict[str, Any] = {}
+    execution: dict[str, Any] = {}
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, strict=False)]
     seed: Seed = 0
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
@@ -158,6 +161,10 @@ class Recipe(Strict):
         """Build what changes training pictures; None for nothing."""
         return from_table(Augment, self.augment, "augment") if self.augment else None
 
+    def build_execution(self) -> Execution:
+        """Build what says how the net is computed."""
+        return from_table(Execution, self.execution, "execution")
+
     def check(self) -> "Recipe":
         """Find every name and build everything that needs no data.
 
@@ -168,6 +175,7 @@ class Recipe(Strict):
             stage.learning_rule(f"stages.{row}.rule")
         self.build_encoder()
         self.build_augment()
+        self.build_execution()
         self.net.spec()
         head = HEADS.find(self.head.name, "head")
         head(1, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))

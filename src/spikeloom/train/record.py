@@ -117,7 +117,7 @@ def _trained(bench: Workbench, state: State) -> dict[str, Any]:
         "warnings": state.warnings,
         "processes": bench.team.size,
         "recipe": recipe.model_dump(mode="json"),
-        "environment": environment(bench.fabric),
+        "environment": environment(bench.fabric, bench.net),
     }
 
 

@@ -132,7 +132,8 @@ def set_up(
     seed = recipe.seed
     shape = _input_shape(recipe, now, splits, encoder)
     with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
-        net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"))
+        execution = recipe.build_execution()
+        net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"), execution=execution)
         kind = HEADS.find(recipe.head.name)
         options = from_options(kind, recipe.head.options, "head", skip=HEAD_OWN)
         head = kind.of(net, seed=derive_seed(seed, "head"), **options)

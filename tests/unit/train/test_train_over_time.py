@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from trainkit import bench, recipe, tiny
+from trainkit import NETS, active, bench, recipe, tiny
 
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError
 from spikeloom.data import splits_from_tensors
@@ -21,39 +21,6 @@ from spikeloom.train.over_time import (
 from spikeloom.train.probe import accuracy_by_step
 from spikeloom.train.progress import Progress
 from spikeloom.train.setup import set_up
-
-NETS = {
-    "plain": {"net": "c4 P f8 f3"},
-    "backres": {"net": "c4 P [c4]x2 f8 f3"},
-    "norm": {"net": 'c4{norm = "batch_step", dropout = 0.2} P f3'},
-    "hybrid": {"net": 'c4{unit = "relu"} P f8 f3'},
-    "tail": {"net": 'c4 P f8{unit = "relu"} f3'},
-    "feedback": {
-        "net": '{feedback = [{source = 1, target = 0, layers = "f8{unit = \\"none\\"}"}]} f8 f6 f3'
-    },
-    "filtered": {"net": "{input_psp = {decay = 0.5, scale = 0.5}} c4 P f3"},
-    "topk": {"net": '[c2]x2{fit = "topk"} f3'},
-    "stochmax": {"net": "c4 f3", "head": "stochmax"},
-    "count": {"net": "c4 f3", "head": {"name": "softmax", "reduce": "count"}},
-    "membrane": {"net": "c4 f3", "head": {"name": "softmax", "reduce": "membrane"}},
-    "weighted": {"net": "c4 f3", "head": {"name": "softmax", "reduce": "weighted"}},
-    "last": {"net": "c4 f3", "head": {"name": "softmax", "reduce": "last"}},
-    "tail, count": {
-        "net": 'c4 P f8{unit = "relu"} f3',
-        "head": {"name": "softmax", "reduce": "count"},
-    },
-}
-
-
-def active(changes, splits=None):
-    """A bench in float64 whose layers all fire."""
-    torch.manual_seed(0)
-    one = bench({"precision": "64-true", "stages.0.steps": 5} | changes, splits)
-    with torch.no_grad():
-        for site in one.net.sites:
-            if site.spec.weighted:
-                site.synapse.weight.abs_().mul_(1.5)
-    return one
 
 
 class TestOnePass:

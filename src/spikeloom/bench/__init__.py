@@ -1,0 +1,1 @@
+"""What a training step costs beside its limit and beside other libraries."""

@@ -1,0 +1,1 @@
+"""Who takes part in the benchmark: floors, our rules, and other libraries, one file each."""

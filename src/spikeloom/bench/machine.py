@@ -1,0 +1,66 @@
+"""What the figures were measured on: hardware, versions, and who else was at work."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+BUSY = 0.5
+_PACKAGES = ("torch", "numpy", "numba")
+
+
+def usable_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def busy() -> bool:
+    """Return whether others have kept half a core or more at work during the last minute."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] >= BUSY
+
+
+def machine() -> dict[str, str]:
+    """Return hardware and versions by name; no paths and no host name."""
+    facts = _cpuinfo()
+    flags = set(facts.get("flags", "").split())
+    load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "?"
+    return {
+        "processor": facts.get("model name", platform.machine()),
+        "cores": str(usable_cores()),
+        "instructions": ", ".join(flag for flag in _FLAGS if flag in flags) or "?",
+        "memory": _memory(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "packages": ", ".join(f"{name} {_version(name)}" for name in _PACKAGES),
+        "CPU capability of torch": torch.backends.cpu.get_cpu_capability(),
+        "load before": load,
+    }
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Return the first processor's entries; none where the system does not list them."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {}
+    first = path.read_text("utf-8").split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _memory() -> str:
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return "?"
+    return f"{size / 2**30:.0f} GiB"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,69 @@
+"""The arithmetic of the tables: medians, quartiles, ratios of rounds that ran side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import TypeAlias
+
+from spikeloom.base.errors import ConfigError
+
+Rounds: TypeAlias = Sequence[Sequence[float]]
+"""Seconds of every step, by round."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with its quartiles.
+
+    Example:
+        >>> Spread.of([4, 1, 2, 3, 5])
+        Spread(median=3, low=2.0, high=4.0)
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Summarise values.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        if not values:
+            raise ConfigError("bench.spread: expected 1 value or more, got none; run a round.")
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        low, _, high = quantiles(values, n=4, method="inclusive")
+        return cls(median(values), low, high)
+
+
+def seconds(rounds: Rounds) -> Spread:
+    """Summarise all steps of all rounds.
+
+    Example:
+        >>> seconds([[1.0, 3.0], [2.0]]).median
+        2.0
+    """
+    return Spread.of([spent for turn in rounds for spent in turn])
+
+
+def time_ratio(rounds: Rounds, base: Rounds) -> Spread:
+    """Return the ratio of two contenders' times.
+
+    The figure is the ratio of their medians over all steps; the quartiles are those of the ratios
+    of each round's medians, so what both met in a round cancels.
+
+    Args:
+        rounds: of the one above the line.
+        base: of the one below; rounds of the same number ran side by side.
+
+    Example:
+        >>> time_ratio([[2.0], [4.0], [6.0]], [[1.0], [2.0], [2.0]])
+        Spread(median=2.0, low=2.0, high=2.5)
+    """
+    pairs = zip(rounds, base, strict=False)
+    each = [median(one) / median(other) for one, other in pairs if one and other]
+    spread = Spread.of(each)
+    return Spread(seconds(rounds).median / seconds(base).median, spread.low, spread.high)

@@ -1,0 +1,269 @@
+"""Compiled loops of `kernels.events`: lists of active inputs, and sums of weight rows.
+
+Images are planar, [C, H, W] in memory, or interleaved, [H, W, C]. Numbers are read and written
+through pointers, so that the compiler knows what cannot overlap; a body is written once and
+compiled for both types.
+"""
+
+# pyright: reportMissingImports=false
+from typing import Any
+
+import numba
+import numpy as np
+
+from spikeloom.kernels import _memory_numba as memory
+from spikeloom.kernels.jit import OPTIONS
+from spikeloom.kernels.threads import HEAD
+
+jitted: Any = numba.njit(cache=True, **OPTIONS)
+body: Any = numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)
+carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
+claim: Any = memory.claim
+float32: Any = memory.float32
+float64: Any = memory.float64
+get: Any = memory.get
+put: Any = memory.put
+
+LINEAR = 6
+CONV = 14
+"""Numbers that a body reads behind those of `HEAD`."""
+
+
+@jitted
+def count_nonzero(x, run, runs, step):
+    """Count what is not 0 in runs of flat x, each `step` behind the last, around the end."""
+    found = 0
+    at = 0
+    for _ in range(runs):
+        for i in range(at, at + run):
+            found += 1 if x[i] != 0 else 0
+        at = (at + step) % (x.shape[0] - run + 1)
+    return found
+
+
+@jitted
+def _sum_rows(out, at, rows, width, index, count):
+    """Add rows, named by where they begin, to out[at:]; eight at a time, to read out less often."""
+    k = 0
+    while k + 8 <= count:
+        a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
+        e, f, g, h = index[k + 4], index[k + 5], index[k + 6], index[k + 7]
+        for j in range(width):
+            low = (get(rows, a + j, 1) + get(rows, b + j, 1)) + (
+                get(rows, c + j, 1) + get(rows, d + j, 1)
+            )
+            high = (get(rows, e + j, 1) + get(rows, f + j, 1)) + (
+                get(rows, g + j, 1) + get(rows, h + j, 1)
+            )
+            put(out, at + j, get(out, at + j, 0) + (low + high), 0)
+        k += 8
+    if k + 4 <= count:
+        a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
+        for j in range(width):
+            low = (get(rows, a + j, 1) + get(rows, b + j, 1)) + (
+                get(rows, c + j, 1) + get(rows, d + j, 1)
+            )
+            put(out, at + j, get(out, at + j, 0) + low, 0)
+        k += 4
+    while k < count:
+        a = index[k]
+        for j in range(width):
+            put(out, at + j, get(out, at + j, 0) + get(rows, a + j, 1), 0)
+        k += 1
+
+
+@jitted
+def _sum_scaled_rows(out, at, rows, width, index, value, count):
+    """Add value times row for each of `index` to out[at:]."""
+    k = 0
+    while k + 4 <= count:
+        a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
+        p, q, r, s = value[k], value[k + 1], value[k + 2], value[k + 3]
+        for j in range(width):
+            low = p * get(rows, a + j, 1) + q * get(rows, b + j, 1)
+            high = r * get(rows, c + j, 1) + s * get(rows, d + j, 1)
+            put(out, at + j, get(out, at + j, 0) + (low + high), 0)
+        k += 4
+    while k < count:
+        a, p = index[k], value[k]
+        for j in range(width):
+            put(out, at + j, get(out, at + j, 0) + p * get(rows, a + j, 1), 0)
+        k += 1
+
+
+@jitted
+def _collect(out, at, rows, bias, width, index, value, count, spikes):
+    """Set out[at:] to the bias and the sum of all events; no products where all of them are 1."""
+    for j in range(width):
+        put(out, at + j, get(bias, j, 1), 0)
+    if spikes:
+        _sum_rows(out, at, rows, width, index, count)
+    else:
+        _sum_scaled_rows(out, at, rows, width, index, value, count)
+
+
+@jitted
+def _linear(data, m, x, rows, bias, out, value):
+    """Take pieces of out [N, M] = bias + x [N, D] rows [D, M]."""
+    depth, width = m[HEAD + 4], m[HEAD + 5]
+    index = np.empty(depth + 1, np.int64)
+    piece = claim(data)
+    while piece < m[1]:
+        for n in range(piece * m[2], min((piece + 1) * m[2], m[3])):
+            count = 0
+            for i in range(depth):  # no branch: whether an input is active cannot be foreseen
+                v = get(x, n * depth + i, 2)
+                index[count] = i * width
+                value[count] = v
+                count += v != 0
+            spikes = True
+            for k in range(count):
+                spikes &= value[k] == 1
+            _collect(out, n * width, rows, bias, width, index, value, count, spikes)
+        piece = claim(data)
+
+
+@jitted
+def _list_planar(x, start, shape, lines, channels, values, counts):
+    """List the active channels of each place in lines of an image; x[start:] is [C, H, W].
+
+    Returns whether all of them are 1.
+    """
+    depth, height, width = shape
+    spikes = True
+    for place in range(lines[0] * width, lines[1] * width):
+        counts[place] = 0
+    for c in range(depth):
+        for place in range(lines[0] * width, lines[1] * width):
+            v = get(x, start + c * height * width + place, 2)
+            if v != 0:
+                k = counts[place]
+                channels[place * depth + k] = c
+                values[place * depth + k] = v
+                counts[place] = k + 1
+                spikes &= v == 1
+    return spikes
+
+
+@jitted
+def _list_interleaved(x, start, shape, lines, channels, values, counts):
+    """Do the same where x[start:] is [H, W, C]."""
+    depth, _, width = shape
+    spikes = True
+    for place in range(lines[0] * width, lines[1] * width):
+        base = place * depth
+        k = base
+        for c in range(depth):
+            v = get(x, start + base + c, 2)
+            if v != 0:
+                channels[k] = c
+                values[k] = v
+                k += 1
+                spikes &= v == 1
+        counts[place] = k - base
+    return spikes
+
+
+@jitted
+def _conv(data, m, x, rows, bias, out, line, values, value):
+    """Take pieces of a convolution; line oy of image n is element n * OH + oy.
+
+    rows: [K * K * C, M], the window's lines first. line: [OW, M] for planar images.
+    """
+    depth, height, width = shape = m[HEAD + 4], m[HEAD + 5], m[HEAD + 6]
+    many, tall, wide = m[HEAD + 7], m[HEAD + 8], m[HEAD + 9]
+    side, stride, padding, last = m[HEAD + 10], m[HEAD + 11], m[HEAD + 12], m[HEAD + 13]
+    channels = np.empty(height * width * depth, np.int32)
+    counts = np.empty(height * width, np.int64)
+    index = np.empty(side * side * depth + 1, np.int64)
+    size = depth * height * width
+    piece = claim(data)
+    while piece < m[1]:
+        at, end = piece * m[2], min((piece + 1) * m[2], m[3])
+        while at < end:
+            n = at // tall
+            first, stop = at - n * tall, min(tall, end - n * tall)
+            lines = (
+                max(0, first * stride - padding),
+                max(0, min(height, (stop - 1) * stride - padding + side)),
+            )
+            if last:
+                spikes = _list_interleaved(x, n * size, shape, lines, channels, values, counts)
+            else:
+                spikes = _list_planar(x, n * size, shape, lines, channels, values, counts)
+            for oy in range(first, stop):
+                for ox in range(wide):
+                    count = 0
+                    top, left = oy * stride - padding, ox * stride - padding
+                    for y in range(max(0, top), min(height, top + side)):
+                        for here in range(max(0, left), min(width, left + side)):
+                            place = y * width + here
+                            tap = ((y - top) * side + here - left) * depth
+                            for e in range(place * depth, place * depth + counts[place]):
+                                index[count] = (tap + channels[e]) * many
+                                value[count] = values[e]
+                                count += 1
+                    if last:
+                        to = ((n * tall + oy) * wide + ox) * many
+                        _collect(out, to, rows, bias, many, index, value, count, spikes)
+                    else:
+                        to = ox * many
+                        _collect(line, to, rows, bias, many, index, value, count, spikes)
+                if not last:
+                    _turn(line, out, n * many * tall * wide + oy * wide, (many, tall, wide))
+            at = n * tall + stop
+        piece = claim(data)
+
+
+@jitted
+def _turn(line, out, start, shape):
+    """Write one line [OW, M] into planar images."""
+    many, tall, wide = shape
+    for j in range(many):
+        to = start + j * tall * wide
+        for ox in range(wide):
+            put(out, to + ox, get(line, ox * many + j, 1), 0)
+
+
+@body
+def linear32(data):
+    """Run `_linear` in float32."""
+    m = carray(data, HEAD + LINEAR, dtype=np.int64)
+    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
+    value = np.empty(m[HEAD + 4] + 1, np.float32)
+    _linear(data, m, float32(x), float32(rows), float32(bias), float32(out), value)
+
+
+@body
+def linear64(data):
+    """Run `_linear` in float64."""
+    m = carray(data, HEAD + LINEAR, dtype=np.int64)
+    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
+    value = np.empty(m[HEAD + 4] + 1, np.float64)
+    _linear(data, m, float64(x), float64(rows), float64(bias), float64(out), value)
+
+
+@body
+def conv32(data):
+    """Run `_conv` in float32."""
+    m = carray(data, HEAD + CONV, dtype=np.int64)
+    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
+    values = np.empty(m[HEAD + 4] * m[HEAD + 5] * m[HEAD + 6], np.float32)
+    value = np.empty(m[HEAD + 10] * m[HEAD + 10] * m[HEAD + 4] + 1, np.float32)
+    room = np.empty(m[HEAD + 7] * m[HEAD + 9], np.float32)
+    line = float32(np.int64(room.ctypes.data))
+    _conv(data, m, float32(x), float32(rows), float32(bias), float32(out), line, values, value)
+    room[0] = 0  # it lives until here
+
+
+@body
+def conv64(data):
+    """Run `_conv` in float64."""
+    m = carray(data, HEAD + CONV, dtype=np.int64)
+    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
+    values = np.empty(m[HEAD + 4] * m[HEAD + 5] * m[HEAD + 6], np.float64)
+    value = np.empty(m[HEAD + 10] * m[HEAD + 10] * m[HEAD + 4] + 1, np.float64)
+    room = np.empty(m[HEAD + 7] * m[HEAD + 9], np.float64)
+    line = float64(np.int64(room.ctypes.data))
+    _conv(data, m, float64(x), float64(rows), float64(bias), float64(out), line, values, value)
+    room[0] = 0  # it lives until here

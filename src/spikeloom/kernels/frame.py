@@ -1,0 +1,165 @@
+"""What all generated kernels have in common: the module, functions over blocks, loops."""
+
+from dataclasses import dataclass, field
+
+from spikeloom.kernels.emit import Emitter
+from spikeloom.kernels.pooling import pooling_source
+from spikeloom.kernels.program import Program
+from spikeloom.kernels.threads import HEAD
+
+TRAINS = ("c", "out", "g", "gc")
+"""Arrays in the type of currents and outputs; all others are in that of the state."""
+NUMBERS = ["steps", "block", "width", "inner", "stride"]
+"""Numbers every body reads behind its head; `stride` is that of a gradient's steps."""
+OWN = ["lo", "hi", "count", *NUMBERS]
+"""What every function takes behind its arrays."""
+END = ["    work[0] = 0  # the scratch lives until here"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a kernel is compiled for.
+
+    Args:
+        io: type of currents, outputs and their gradients: "float32", "float64" or "bfloat16".
+        constant: the same currents at every step, stored once.
+        pool: side of the average pool its outputs go through; 1 for none.
+    """
+
+    io: str = "float32"
+    constant: bool = False
+    pool: int = 1
+
+    @property
+    def state(self) -> str:
+        """Type of all that is computed."""
+        return "float64" if self.io == "float64" else "float32"
+
+    @property
+    def bits(self) -> str:
+        """Type in which currents and outputs lie in memory."""
+        return "uint16" if self.io == "bfloat16" else self.io
+
+    def load(self, text: str) -> str:
+        """Write a number from memory as one to compute with."""
+        return f"wide({text})" if self.io == "bfloat16" else text
+
+    def store(self, text: str) -> str:
+        """Write a computed number as it lies in memory."""
+        return f"narrow({text})" if self.io == "bfloat16" else text
+
+
+@dataclass
+class Memory:
+    """Names of arrays, each with its own scope (see `_memory_numba`)."""
+
+    scopes: dict[str, int] = field(default_factory=dict)
+
+    def get(self, name: str, index: str = "i", pointer: str = "") -> str:
+        """Write a load."""
+        return f"get({pointer or name}, {index}, {self._scope(name)})"
+
+    def put(self, name: str, value: str, index: str = "i", pointer: str = "") -> str:
+        """Write a store."""
+        return f"put({pointer or name}, {index}, {value}, {self._scope(name)})"
+
+    def _scope(self, name: str) -> int:
+        return self.scopes.setdefault(name, len(self.scopes))
+
+
+def module_source(variant: Variant, emitter: Emitter, functions: list[str]) -> str:
+    """Write a module around its functions."""
+    pooling = pooling_source(variant.pool, variant.load, variant.store, emitter)
+    exp = "math" if emitter.wide else "spikeloom.kernels._scalar_numba"
+    head = [
+        '"""A generated kernel."""',
+        "from math import expm1, log, log1p, sqrt, tanh",
+        "import numba",
+        "import numpy as np",
+        f"from {exp} import exp",
+        "from spikeloom.kernels._scalar_numba import fma, narrow, wide",
+        f"from spikeloom.kernels._memory_numba import {variant.state} as state_at",
+        f"from spikeloom.kernels._memory_numba import {variant.bits} as train_at",
+        "from spikeloom.kernels._memory_numba import claim, get, put",
+        "from spikeloom.kernels.jit import OPTIONS",
+        f"F = np.{variant.state}",
+        f"STATE, TRAIN = F().itemsize, np.{variant.bits}().itemsize",
+        *(f"{name} = F({text})" for name, text in emitter.constants.items()),
+    ]
+    return "\n".join([*head, *pooling, *functions, ""])
+
+
+def function(
+    name: str, arguments: list[str], scratch: list[str], kept: list[int] | None = None
+) -> list[str]:
+    """Begin the function that takes blocks lo..hi through time; scratch is one piece of memory."""
+    steps = [one for one in arguments if one not in TRAINS]
+    rows = len(scratch)
+    parts = [f"    {one} = state_at(base + {k} * block * STATE)" for k, one in enumerate(scratch)]
+    parts += [
+        f"    k{one} = base + ({rows} + {k} * steps) * block * STATE"
+        for k, one in enumerate(kept or ())
+    ]
+    return [
+        "",
+        "",
+        "@numba.njit(**OPTIONS)",
+        f"def {name}({', '.join([*arguments, *OWN])}):",
+        f"    work = np.empty(({rows} + {len(kept or ())} * steps) * block + 16, F)",
+        "    base = (np.int64(work.ctypes.data) + 63) // 64 * 64",
+        *parts,
+        *(f"    has_{one}, {one} = {one} != 0, state_at({one})" for one in steps),
+        "    for b in range(lo, hi, block):",
+        "        n = min(block, hi - b)",
+    ]
+
+
+def body(name: str, arguments: list[str]) -> list[str]:
+    """Write the function that threads run: it reads addresses and claims pieces."""
+    numbers = [*NUMBERS, *arguments]
+    return [
+        "",
+        "",
+        "@numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)",
+        f"def {name}_body(data):",
+        f"    m = numba.carray(data, {HEAD + len(numbers)}, dtype=np.int64)",
+        *(f"    {one} = m[{HEAD + k}]" for k, one in enumerate(numbers)),
+        "    count = m[3]",
+        "    piece = claim(data)",
+        "    while piece < m[1]:",
+        "        lo = piece * m[2]",
+        "        hi = min(lo + m[2], count)",
+        f"        {name}({', '.join([*arguments, *OWN])})",
+        "        piece = claim(data)",
+    ]
+
+
+def names(prefix: str, rows: range | int) -> list[str]:
+    """Return names with numbers behind them."""
+    return [f"{prefix}{k}" for k in (range(rows) if isinstance(rows, int) else rows)]
+
+
+def loop(depth: int, lines: list[str]) -> list[str]:
+    """Write a loop over the block's elements; nothing where there is nothing to do."""
+    if not lines:
+        return ["    " * depth + "pass"] if depth == 4 else []
+    indent = "    " * depth
+    return [f"{indent}for i in range(n):", *(f"{indent}    {line}" for line in lines)]
+
+
+def written(
+    program: Program, loads: dict[str, str], emitter: Emitter, prefix: str = ""
+) -> tuple[list[str], list[str | None]]:
+    """Write a program's lines behind the loads of the inputs it reads."""
+    read = program.reads()
+    texts = {one.name: prefix + one.name for one in program.inputs}
+    lines, outputs = emitter.lines(program, texts, prefix)
+    return [
+        *(f"{text} = {loads[name]}" for name, text in texts.items() if name in read),
+        *lines,
+    ], outputs
+
+
+def present(outputs: list[str | None], emitter: Emitter) -> list[str]:
+    """Return the texts of outputs, zero for those that do not exist."""
+    return [emitter.constant(0) if text is None else text for text in outputs]

@@ -1,0 +1,90 @@
+"""The source of one step between pivots: what an online rule runs and stores."""
+
+from spikeloom.kernels.emit import Emitter
+from spikeloom.kernels.frame import (
+    END,
+    Memory,
+    Variant,
+    body,
+    function,
+    loop,
+    module_source,
+    names,
+    present,
+    written,
+)
+from spikeloom.kernels.pivot import PIVOT, PivotPrograms
+
+
+def pivot_source(programs: PivotPrograms, variant: Variant) -> str:
+    """Write the module with `forward_body` and `backward_body` of one step.
+
+    The numbers behind a body's head are those of `train_code.kernel_source`; the addresses are
+    current, output, thetas, old states (for a first step), old pivot (for a later one; 0 says it
+    is a first step), new pivot; and current's pivot, gradients, thetas and their gradients.
+
+    Raises:
+        Unsupported: an operation is not known.
+    """
+    emitter = Emitter(wide=variant.state == "float64")
+    ahead = _forward(programs, variant, emitter)
+    back = _backward(programs, variant, emitter)
+    return module_source(variant, emitter, [*ahead, *back])
+
+
+def _forward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> list[str]:
+    memory, pooled = Memory(), variant.pool > 1  # old and new pivot may be one: one scope
+    columns, rows = range(programs.thetas), range(programs.states)
+    loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
+    loads |= {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
+    zero = emitter.constant(0)
+    first = {
+        f"x{1 + programs.thetas + k}": f"{memory.get(f'in{k}', 'b + i')} if has_in{k} else {zero}"
+        for k in rows
+    }
+    into, pivots = written(programs.into, loads | first, emitter)
+    after, states = written(
+        programs.after, loads | {PIVOT.name: memory.get("new", "b + i", "old")}, emitter, "s_"
+    )
+    names_of_states = dict(zip(first, present(states, emitter), strict=True))
+    later, _ = written(programs.into, loads | names_of_states, emitter)
+    pivot = present(pivots, emitter)[0]
+    out, outs = written(programs.out, loads | {PIVOT.name: pivot}, emitter, "o_")
+    spike = present(outs, emitter)[0]
+    store = memory.put("o", spike) if pooled else memory.put("out", variant.store(spike), "i", "ot")
+    ends = [*out, store, memory.put("new", pivot, "b + i")]
+    arguments = ["c", "out", *names("th", columns), *names("in", rows), "old", "new"]
+    return [
+        *function("forward", arguments, ["o"] if pooled else []),
+        "        ct = train_at(c + b * TRAIN)",
+        f"        ot = train_at(out + b // {variant.pool**2} * TRAIN)",
+        "        if has_old:",
+        *loop(3, [*after, *later, *ends]),
+        "        else:",
+        *loop(3, [*into, *ends]),
+        *(["        pool(o, ot, n, width, inner)"] if pooled else []),
+        *END,
+        *body("forward", arguments),
+    ]
+
+
+def _backward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> list[str]:
+    memory, pooled = Memory(), variant.pool > 1
+    columns = range(programs.thetas)
+    loads = {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
+    loads[PIVOT.name] = memory.get("new", "b + i")
+    grad = programs.back.inputs[-1].name
+    loads[grad] = memory.get("gs") if pooled else variant.load(memory.get("g", "i", "gt"))
+    lines, outputs = written(programs.back, loads, emitter)
+    current, *thetas = present(outputs, emitter)
+    arguments = ["g", "gc", "new", *names("th", columns), *names("gth", columns)]
+    sums = [memory.put(f"gth{k}", text, "b + i") for k, text in enumerate(thetas)]
+    return [
+        *function("backward", arguments, ["gs"] if pooled else []),
+        f"        gt = train_at(g + b // {variant.pool**2} * TRAIN)",
+        "        gct = train_at(gc + b * TRAIN)",
+        *(["        unpool(gs, gt, n, width, inner)"] if pooled else []),
+        *loop(2, [*lines, memory.put("gc", variant.store(current), "i", "gct"), *sums]),
+        *END,
+        *body("backward", arguments),
+    ]

@@ -1,0 +1,210 @@
+"""Runs of a kernel on tensors, and the autograd functions around them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikeloom.kernels.layout import Layout
+from spikeloom.kernels.threads import run_body
+
+_GRAIN = 1 << 15  # elements times steps that are worth a thread
+_SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
+_WIDEST = 1024
+_LINE = 64  # elements: whole cache lines and vectors
+
+
+class Pivot(NamedTuple):
+    """A state as the one value it follows from, where no gradient passes from step to step.
+
+    The next step writes its own value in the same place.
+
+    Args:
+        value: [B, ...].
+        states: placeholders for the state's tensors.
+    """
+
+    value: Tensor
+    states: tuple[None, ...]
+
+
+@dataclass
+class Run:
+    """A kernel on one layout: what does not change between its two passes."""
+
+    kernel: Any
+    layout: Layout
+    steps: int
+    pool: int
+
+    @cached_property
+    def outs(self) -> Layout:
+        """How an output lies in memory."""
+        return self.layout.pooled(self.pool)
+
+    @cached_property
+    def geometry(self) -> tuple[int, int]:
+        """Width and inner of the pool (`kernels.pooling`)."""
+        return self.layout.rows() if self.pool > 1 else (0, 0)
+
+    @cached_property
+    def quantum(self) -> int:
+        """Pieces of work begin at multiples of this: whole rows of windows where it pools."""
+        if self.pool == 1:
+            return _LINE
+        width, inner = self.geometry
+        return self.pool * width * inner
+
+    @cached_property
+    def block(self) -> int:
+        """Elements that a kernel takes at a time."""
+        wanted = max(_LINE, min(_WIDEST, _SCRATCH // self.steps) // _LINE * _LINE)
+        return -(-wanted // self.quantum) * self.quantum
+
+    def call(self, body: Any, *tensors: Tensor | None, stride: int = 0) -> None:
+        """Run a body; what is None is not wanted, or not given; `stride` is the gradient's."""
+        numbers = [self.steps, self.block, *self.geometry, stride]
+        numbers += [0 if one is None else one.data_ptr() for one in tensors]
+        grain = max(1, _GRAIN // self.steps)
+        run_body(body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
+
+    def fitted(self, steps: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return steps as they lie in the layout."""
+        return [None if one is None else self.layout.fitted(one) for one in steps]
+
+    def fresh(self, like: Sequence[Any], currents: Tensor) -> list[Tensor]:
+        """Return as many new steps of a state."""
+        dtype = torch.float64 if currents.dtype == torch.float64 else torch.float32
+        return [self.layout.empty(dtype, currents.device) for _ in like]
+
+    def out_like(self, currents: Tensor) -> Tensor:
+        """Return a new train of outputs."""
+        return self.outs.empty(currents.dtype, currents.device, self.steps)
+
+    def forward(
+        self,
+        currents: Tensor,
+        thetas: Sequence[Tensor],
+        states: Sequence[Tensor | None],
+        finals: bool,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Run a train; see `Scan.run`."""
+        out = self.out_like(currents)
+        last = self.fresh(states, currents) if finals else []
+        given = self.fitted((*thetas, *states))
+        currents = self.layout.fitted(currents, train=True)
+        self.call(self.kernel.forward_body, currents, out, *given, *(last or none(states)))
+        return out, last
+
+    def backward(
+        self,
+        currents: Tensor,
+        thetas: Sequence[Tensor],
+        states: Sequence[Tensor | None],
+        grad: Tensor,
+        finals: Sequence[Tensor | None],
+        wants_states: bool,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Return gradients of currents, thetas and first states."""
+        result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
+        currents = self.layout.fitted(currents, train=True)
+        stays = grad.stride(0) == 0  # of a mean over T: one step says it all
+        grad = self.outs.fitted(grad[:1] if stays else grad, train=True)
+        theta_grads = self.fresh(thetas, grad)
+        state_grads = self.fresh(states, grad) if wants_states else []
+        given = self.fitted((*thetas, *states))
+        rest = (*given, *theta_grads, *(state_grads or none(states)), *self.fitted(finals))
+        stride = 0 if stays else self.outs.count
+        self.call(self.kernel.backward_body, currents, grad, result, *rest, stride=stride)
+        return result, _summed(theta_grads, thetas), state_grads
+
+    def step(
+        self, current: Tensor, thetas: Sequence[Tensor], before: Sequence[Tensor | None] | Pivot
+    ) -> tuple[Tensor, Tensor]:
+        """Run one step; return output and pivot, which takes the place of the last one."""
+        out = self.out_like(current)
+        current = self.layout.fitted(current, train=True)
+        if isinstance(before, Pivot):
+            (value,) = self.fitted([before.value])
+            states, old = none(before.states), value
+        else:
+            (value,) = self.fresh([None], current)
+            states, old = self.fitted(before), None
+        assert value is not None
+        given = self.fitted(thetas)
+        self.call(self.kernel.forward_body, current, out, *given, *states, old, value)
+        return out, value
+
+    def step_back(
+        self, pivot: Tensor, thetas: Sequence[Tensor], grad: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return gradients of one step's current and thetas."""
+        result = self.layout.empty(grad.dtype, grad.device, 1)
+        grad = self.outs.fitted(grad, train=True)
+        theta_grads = self.fresh(thetas, grad)
+        given = self.fitted(thetas)
+        self.call(self.kernel.backward_body, grad, result, pivot, *given, *theta_grads)
+        return result, _summed(theta_grads, thetas)
+
+
+class TrainFunction(torch.autograd.Function):
+    """A train; it stores the currents, and nothing that grows with T besides."""
+
+    @staticmethod
+    def forward(  # noqa: D102 - torch's interface
+        ctx: Any, run: Run, thetas: int, finals: bool, currents: Tensor, *rest: Any
+    ) -> tuple[Tensor, ...]:
+        out, last = run.forward(currents, rest[:thetas], rest[thetas:], finals)
+        ctx.run, ctx.thetas = run, thetas
+        ctx.save_for_backward(currents, *rest)
+        ctx.set_materialize_grads(False)
+        return out, *last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: D102  # pyright: ignore
+        run: Run = ctx.run
+        grad, *finals = grads
+        currents, *rest = ctx.saved_tensors
+        thetas, states = rest[: ctx.thetas], rest[ctx.thetas :]
+        if grad is None:
+            grad = run.out_like(currents).zero_()
+        wants = any(ctx.needs_input_grad[4 + ctx.thetas :])
+        result, theta_grads, state_grads = run.backward(
+            currents, thetas, states, grad, finals or none(states), wants
+        )
+        return None, None, None, result, *theta_grads, *(state_grads or none(states))
+
+
+class StepFunction(torch.autograd.Function):
+    """One step whose state passes no gradient on; it stores the pivot that is the state."""
+
+    @staticmethod
+    def forward(  # noqa: D102 - torch's interface
+        ctx: Any, run: Run, before: Any, left: list[Tensor], current: Tensor, *thetas: Tensor
+    ) -> Tensor:
+        out, pivot = run.step(current, thetas, before)
+        left.append(pivot)
+        ctx.run = run
+        ctx.save_for_backward(pivot, *thetas)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+        pivot, *thetas = ctx.saved_tensors
+        result, sums = ctx.run.step_back(pivot, thetas, grads[0])
+        return None, None, None, result, *sums
+
+
+def none(states: Sequence[Any]) -> list[None]:
+    """Return a None for each state."""
+    return [None] * len(states)
+
+
+def _summed(grads: Sequence[Tensor], thetas: Sequence[Tensor]) -> list[Tensor]:
+    return [one.sum_to_size(theta.shape) for one, theta in zip(grads, thetas, strict=True)]

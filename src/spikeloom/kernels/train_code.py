@@ -1,0 +1,163 @@
+"""The source of one kernel: a step's programs inside loops over time and elements.
+
+Elements are independent, so a block of them is taken through all T steps while its state stays in
+the cache. The backward pass runs the block forward once more from the stored currents, keeping the
+states before each step, and then goes back: nothing but the currents is stored between the two.
+"""
+
+from dataclasses import replace
+
+from spikeloom.kernels.emit import Emitter
+from spikeloom.kernels.frame import (
+    END,
+    Memory,
+    Variant,
+    body,
+    function,
+    loop,
+    module_source,
+    names,
+    present,
+    written,
+)
+from spikeloom.kernels.program import StepPrograms
+
+
+def kernel_source(programs: StepPrograms, variant: Variant) -> str:
+    """Write the module with `forward_body` and `backward_body` of one kernel.
+
+    The numbers behind a body's head (`kernels.threads`) are T, elements of a block, width and
+    inner (`kernels.pooling`; 0 without a pool) and the stride of the gradient's steps (0 for one
+    that stays), then addresses: trains, thetas, states, results; 0 stands for what is not wanted
+    or not given.
+
+    Raises:
+        Unsupported: an operation is not known, or a state is no number.
+    """
+    emitter = Emitter(wide=variant.state == "float64")
+    ahead = _forward(programs, variant, emitter)
+    back = _backward(programs, variant, emitter)
+    return module_source(variant, emitter, [*ahead, *back])
+
+
+def _forward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> list[str]:
+    memory = Memory()
+    lines, outputs = written(programs.forward, _loads(programs, variant, memory), emitter)
+    out, *states = present(outputs, emitter)
+    rows, pooled = range(programs.states), variant.pool > 1
+    arguments = ["c", "out", *names("th", programs.thetas), *names("in", rows)]
+    arguments += names("fin", rows)
+    store = memory.put("o", out) if pooled else memory.put("out", variant.store(out), "i", "ot")
+    return [
+        *function("forward", arguments, [*names("v", rows), *(["o"] if pooled else [])]),
+        *_given_or_zero(memory, "v", "in", rows, emitter.constant(0)),
+        "        for t in range(steps):",
+        f"            ct = train_at(c + ({'0' if variant.constant else 't'} * count + b) * TRAIN)",
+        f"            ot = train_at(out + (t * count + b) // {variant.pool**2} * TRAIN)",
+        *loop(3, [*lines, store, *(memory.put(f"v{k}", text) for k, text in enumerate(states))]),
+        *(["            pool(o, ot, n, width, inner)"] if pooled else []),
+        *_when_given(memory, "fin", "v", rows),
+        *END,
+        *body("forward", arguments),
+    ]
+
+
+def _backward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> list[str]:
+    memory = Memory()
+    again = replace(programs.forward, outputs=programs.forward.outputs[1:]).needed()
+    loads = _loads(programs, variant, memory)
+    step_lines, step_outputs = written(again, loads, emitter)
+    states = present(step_outputs, emitter)
+    first, pooled = 1 + programs.thetas + programs.states, variant.pool > 1
+    rows, columns = range(programs.states), range(programs.thetas)
+    loads |= {f"x{1 + programs.thetas + k}": memory.get(f"k{k}", "i", f"k{k}t") for k in rows}
+    loads[f"x{first}"] = memory.get("gs") if pooled else variant.load(memory.get("g", "i", "gt"))
+    loads |= {f"x{first + 1 + k}": memory.get(f"d{k}") for k in rows}
+    read = programs.backward.reads()
+    kept = [k for k in rows if f"x{1 + programs.thetas + k}" in read]
+    lines, outputs = written(programs.backward, loads, emitter)
+    current, *others = present(outputs, emitter)
+    thetas, carried = others[: programs.thetas], others[programs.thetas :]
+    arguments = ["c", "g", "gc", *names("th", columns), *names("in", rows)]
+    arguments += [*names("gth", columns), *names("gin", rows), *names("gfin", rows)]
+    zero = emitter.constant(0)
+    scratch = [*names("v", rows), *names("d", rows), *names("e", columns)]
+    scratch += [*(["gs"] if pooled else []), *(["acc"] if variant.constant else [])]
+    at = "0" if variant.constant else "t"
+    current_rows = [f"            ct = train_at(c + ({at} * count + b) * TRAIN)"]
+    kept_rows = [f"            k{k}t = state_at(k{k} + t * block * STATE)" for k in kept]
+    if variant.constant:
+        store = memory.put("acc", f"{memory.get('acc')} + {current}")
+    else:
+        store = memory.put("gc", variant.store(current), "i", "gct")
+    return [
+        *function("backward", arguments, scratch, kept),
+        *_given_or_zero(memory, "v", "in", rows, emitter.constant(0)),
+        *loop(2, [memory.put(f"e{k}", zero) for k in columns]),
+        *(loop(2, [memory.put("acc", zero)]) if variant.constant else []),
+        "        for t in range(steps):",
+        *current_rows,
+        *kept_rows,
+        *loop(3, [memory.put(f"k{k}", memory.get(f"v{k}"), "i", f"k{k}t") for k in kept]),
+        "            if t + 1 < steps:",
+        *loop(4, [*step_lines, *(memory.put(f"v{k}", text) for k, text in enumerate(states))]),
+        *_given_or_zero(memory, "d", "gfin", rows, zero),
+        "        for t in range(steps - 1, -1, -1):",
+        *current_rows,
+        *kept_rows,
+        f"            gt = train_at(g + (t * stride + b // {variant.pool**2}) * TRAIN)",
+        f"            gct = train_at(gc + ({at} * count + b) * TRAIN)",
+        *(["            unpool(gs, gt, n, width, inner)"] if pooled else []),
+        *loop(
+            3,
+            [
+                *lines,
+                store,
+                *(
+                    memory.put(f"e{k}", f"{memory.get(f'e{k}')} + {text}")
+                    for k, text in enumerate(thetas)
+                ),
+                *(memory.put(f"d{k}", text) for k, text in enumerate(carried)),
+            ],
+        ),
+        *_when_given(memory, "gin", "d", rows),
+        *loop(2, [memory.put(f"gth{k}", memory.get(f"e{k}"), "b + i") for k in columns]),
+        *(_constant_end(memory, variant) if variant.constant else []),
+        *END,
+        *body("backward", arguments),
+    ]
+
+
+def _constant_end(memory: Memory, variant: Variant) -> list[str]:
+    return [
+        "        gct = train_at(gc + b * TRAIN)",
+        *loop(2, [memory.put("gc", variant.store(memory.get("acc")), "i", "gct")]),
+    ]
+
+
+def _given_or_zero(memory: Memory, scratch: str, array: str, rows: range, zero: str) -> list[str]:
+    lines: list[str] = []
+    for k in rows:
+        lines.append(f"        if has_{array}{k}:")
+        lines += loop(3, [memory.put(f"{scratch}{k}", memory.get(f"{array}{k}", "b + i"))])
+        lines.append("        else:")
+        lines += loop(3, [memory.put(f"{scratch}{k}", zero)])
+    return lines
+
+
+def _when_given(memory: Memory, array: str, scratch: str, rows: range) -> list[str]:
+    """Write out scratch where the caller wants it."""
+    lines: list[str] = []
+    for k in rows:
+        lines.append(f"        if has_{array}{k}:")
+        lines += loop(3, [memory.put(f"{array}{k}", memory.get(f"{scratch}{k}"), "b + i")])
+    return lines
+
+
+def _loads(programs: StepPrograms, variant: Variant, memory: Memory) -> dict[str, str]:
+    """Return the loads of current, thetas and states in a loop that moves the states on."""
+    loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
+    loads |= {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in range(programs.thetas)}
+    return loads | {
+        f"x{1 + programs.thetas + k}": memory.get(f"v{k}") for k in range(programs.states)
+    }

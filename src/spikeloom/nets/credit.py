@@ -1,0 +1,152 @@
+"""Weight gradients that a rule collects step by step, summed where they will be used."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikeloom.neurons.base import LOW_PRECISION
+
+if TYPE_CHECKING:
+    from spikeloom.nets.site import Site
+    from spikeloom.nets.synapse import Synapse
+
+
+class WeightSum:
+    r"""One effective weight, made once, and the sum of its gradients.
+
+    .. math:: \sum_t \delta[t]\, p[t]^T
+
+    A step adds its product in place: no second gradient of the weight's size is ever made for a
+    linear layer, and what shapes the weight (standardisation, a mask) runs once.
+
+    Args:
+        synapse: whose weight.
+    """
+
+    def __init__(self, synapse: "Synapse") -> None:
+        with torch.enable_grad():
+            self.effective = synapse.effective_weight()
+        self.weight = self.effective.detach()
+        self.cast = self.weight
+        self.total: Tensor | None = None
+        # autograd goes back only to where something is trained
+        self.handle = torch.zeros((), requires_grad=self.effective.requires_grad)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the weight is trained."""
+        return self.effective.requires_grad
+
+    def use(self, dtype: torch.dtype) -> Tensor:
+        """Return the weight in the type of a product, cast once."""
+        if self.cast.dtype != dtype:
+            self.cast = self.weight.to(dtype)
+        return self.cast
+
+    def add(self, grad: Tensor) -> None:
+        """Add a gradient."""
+        if self.total is None:
+            self.total = grad.to(self.weight.dtype)
+        else:
+            self.total += grad
+
+    def add_product(self, delta: Tensor, presynaptic: Tensor) -> None:
+        """Add delta^T p of a linear layer.
+
+        Shape:
+            delta: [N, out]; presynaptic: [N, in].
+        """
+        if self.total is None or delta.dtype != self.total.dtype:
+            self.add(delta.t() @ presynaptic)
+        else:
+            torch.addmm(self.total, delta.t(), presynaptic, out=self.total)
+
+
+class Credit:
+    """The weights of one batch as a rule credits them; use it as `Ops.synapse`.
+
+    It stands for weights that stay: `flush` before they change.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[Synapse, WeightSum] = {}
+
+    def synapse(self, site: "Site", x: Tensor, presynaptic: Tensor | None = None) -> Tensor:
+        r"""Apply a site's map; its weight will get delta (x) presynaptic, or (x) the input itself.
+
+        Shape:
+            x, presynaptic: [N, \*in_shape]; result: [N, \*out_shape].
+        """
+        synapse = site.synapse
+        if not site.spec.weighted:
+            return synapse(x)
+        if synapse not in self._sums:
+            self._sums[synapse] = WeightSum(synapse)
+        return synapse.credited(x, x if presynaptic is None else presynaptic, self._sums[synapse])
+
+    def flush(self) -> None:
+        """Send every sum back to what its weight was made from, and forget them."""
+        shaped: list[tuple[Tensor, Tensor]] = []
+        for one in self._sums.values():
+            weight, total = one.effective, one.total
+            if total is None:
+                continue
+            if not weight.is_leaf:
+                shaped.append((weight, total))
+            elif weight.grad is None:
+                weight.grad = total
+            else:
+                weight.grad += total
+        self._sums.clear()
+        if shaped:
+            torch.autograd.backward([one for one, _ in shaped], [grad for _, grad in shaped])
+
+
+class Credited(torch.autograd.Function):
+    """A synapse whose weight gradient is taken at a given presynaptic signal."""
+
+    @staticmethod
+    def forward(  # noqa: D102 - torch's interface
+        ctx: Any,
+        synapse: "Synapse",
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        presynaptic: Tensor,
+        into: WeightSum | None,
+        handle: Tensor | None,
+    ) -> Tensor:
+        value = synapse.apply_map(x, weight, bias)
+        used = weight if into is None else into.use(value.dtype)
+        ctx.save_for_backward(presynaptic, used)
+        ctx.synapse, ctx.into, ctx.x_shape = synapse, into, x.shape
+        ctx.types = x.dtype, weight.dtype, None if bias is None else bias.dtype
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+        (grad,) = grads
+        presynaptic, weight = ctx.saved_tensors
+        into: WeightSum | None = ctx.into
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[1:4]
+        needs_weight = needs_weight if into is None else into.wanted
+        dtype = grad.dtype
+        if dtype in LOW_PRECISION and into is None:
+            dtype = torch.promote_types(dtype, presynaptic.dtype)
+        parts = ctx.synapse.gradients(
+            grad.to(dtype),
+            presynaptic.to(dtype),
+            weight.to(dtype),
+            (needs_x, needs_weight, needs_bias),
+            into,
+        )
+        found = [
+            None if part is None else part.to(kind)
+            for part, kind in zip(parts, ctx.types, strict=True)
+        ]
+        if found[0] is not None:
+            found[0] = found[0].reshape(ctx.x_shape)
+        return None, *found, None, None, None

@@ -1,0 +1,117 @@
+"""The walk of whole trains, layer after layer."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeloom.kernels.levels import pack
+from spikeloom.nets.build import Block
+from spikeloom.nets.fit import fit_channels
+from spikeloom.nets.ops import keep, plain_synapse
+from spikeloom.nets.saving import cheap_sites, packing, recomputing
+from spikeloom.nets.site import Site
+from spikeloom.nets.walk import Walk, is_constant, kept_channels, low_pass
+from spikeloom.neurons.trains import run_train
+
+
+class TrainWalk(Walk):
+    """Layer after layer on whole trains [T, B, ...]; a constant train stays one tensor."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        plain = self.ops.synapse is plain_synapse and self.ops.sequence is None
+        self._saving = self.execution.memory == "saving" and plain and torch.is_grad_enabled()
+        self._cheap = cheap_sites(self.plan.sites) if self._saving else set()
+        self._again: dict[str, Callable[[], Tensor]] = {}
+
+    def current(self, site: Site, x: Tensor) -> Tensor:
+        """Run the synapse once on all steps, once in all on a constant train."""
+        if not self._saving:
+            return self._current(site, x)
+        if site.name in self._cheap and not is_constant(x):
+            self._again[site.name] = _again(site, x)
+        with packing():
+            return self._current(site, x)
+
+    def _current(self, site: Site, x: Tensor) -> Tensor:
+        if is_constant(x):
+            current = site.normalise(self.ops.synapse(site, x[0]), steps=x.shape[0])
+            return current.unsqueeze(0).expand(x.shape[0], *current.shape)
+        steps = x.shape[0]
+        current = self.ops.synapse(site, x.flatten(0, 1))
+        if site.spec.norm == "batch_step" and site.norm is not None and site.norm.training:
+            parts = current.unflatten(0, (steps, -1)).unbind(0)
+            return torch.stack([site.normalise(part) for part in parts])
+        return site.normalise(current).unflatten(0, (steps, -1))
+
+    def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
+        """Run the unit over the whole train."""
+        out = self.ops.emit(site, self._train(site, current)) if site.neuron else current
+        if self.observers:
+            once = is_constant(current) and not (site.unit and site.unit.stateful)
+            seen = (current[:1], out[:1]) if once else (current, out)
+            self.report(site, x[:1] if is_constant(x) else x, *seen)
+        steps = out.shape[0]
+        drops = self.training and site.spec.dropout > 0
+        if drops and not site.spec.dropout_held:
+            labels = [f"{site.name}/{t}" for t in range(steps)]
+            out = out * torch.stack([self.mask(site, out[0], label) for label in labels])
+        if is_constant(out):
+            out = out[:1]  # what follows keeps a constant train constant
+        if drops and site.spec.dropout_held:
+            out = out * self.mask(site, out[0], site.name)
+        out = self.scaled(site, out)
+        out = out.expand(steps, *out.shape[1:])
+        if site.spec.psp is not None:
+            out = low_pass(out, site.spec.psp.decay, site.spec.psp.scale)
+        return out
+
+    def _train(self, site: Site, currents: Tensor) -> Tensor:
+        assert site.neuron is not None
+        unit = site.neuron.unit
+        if not unit.stateful:
+            if is_constant(currents):
+                out = unit.step(None, currents[0], self.theta(site))[0]
+                return out.unsqueeze(0).expand(currents.shape[0], *out.shape)
+            return unit.step(None, currents, self.theta(site))[0]
+        if self.ops.sequence is not None:
+            return self.ops.sequence(site, currents)
+        theta, kernels = self.theta(site), self.execution.kernels
+        if self.ops.carry is keep:
+            pool = self.pool(site)
+            again = self._again.pop(site.name, None)
+            with recomputing(currents, again) if again else nullcontext():
+                return run_train(unit, currents, theta, kernels=kernels, pool=pool, final=False)[0]
+        state, outs = None, []
+        for current in currents.split(1):
+            out, state = run_train(unit, current, theta, state, kernels=kernels)
+            state = self.ops.carry(site, state)
+            outs.append(out)
+        return torch.cat(outs)
+
+    def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
+        """Fit channels step by step, since "topk" chooses at the first active step."""
+        if y.shape[2] == block.in_shape[0]:
+            return y
+        state, parts = None, []
+        for step in (y[:1] if is_constant(y) else y).unbind(0):
+            part, state = fit_channels(
+                step, block.in_shape[0], block.spec.fit, kept_channels(self.plan, block), state
+            )
+            parts.append(part)
+        fitted = torch.stack(parts)
+        return fitted.expand(y.shape[0], *fitted.shape[1:])
+
+
+def _again(site: Site, x: Tensor) -> Callable[[], Tensor]:
+    """Return how a site's currents are computed from its input, kept in few bits."""
+    steps, kept = x.shape[0], pack(x.flatten(0, 1)) or x.flatten(0, 1)
+
+    def compute() -> Tensor:
+        flat = kept if isinstance(kept, Tensor) else kept.unpack()
+        return site.synapse(flat).unflatten(0, (steps, -1))
+
+    return compute

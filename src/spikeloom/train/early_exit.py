@@ -1,0 +1,260 @@
+"""Early exit: a sample leaves as soon as its answer is clear."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.base.types import Batch
+from spikeloom.data import Samples
+from spikeloom.heads.stream import Stream
+from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.site import Site
+from spikeloom.nets.walk import is_constant
+from spikeloom.train.evaluate import EVALUATION_BATCH
+from spikeloom.train.progress import SILENT, Progress
+from spikeloom.train.setup import Workbench, batches
+
+ExitBy = Literal["margin", "confidence", "logit"]
+
+LATENCY_SAMPLES = 8
+"""Samples whose steps are timed, one sample at a time."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """When a sample leaves: at the first step at which its answer is at least so clear.
+
+    Args:
+        level: least clearness; None keeps all samples until the last step.
+        by: the measure, see `clearness`.
+
+    Raises:
+        ConfigError: a level below 0 or not finite, or no such measure.
+    """
+
+    level: float | None
+    by: ExitBy = "margin"
+
+    def __post_init__(self) -> None:
+        if self.by not in get_args(ExitBy):
+            raise ConfigError(
+                f"exit.by: expected one of {', '.join(get_args(ExitBy))}, got '{self.by}'; change "
+                "it."
+            )
+        if self.level is not None and not 0 <= self.level < float("inf"):
+            raise ConfigError(
+                f"exit.level: expected a number of 0 or more, got {self.level}; write e.g. 0.9."
+            )
+
+
+@dataclass(frozen=True)
+class Exits:
+    """Answers of a batch, each given when it was clear.
+
+    Shape:
+        logits: [B, K]; steps, spikes: [B], until the sample left.
+    """
+
+    logits: Tensor
+    steps: Tensor
+    spikes: Tensor
+
+
+@dataclass(frozen=True)
+class ExitScore:
+    """What leaving early costs and saves.
+
+    Args:
+        exit: when samples left.
+        accuracy: share of right answers.
+        steps: mean number of steps.
+        spikes: mean number of spikes per inference.
+        seconds: per sample, of net and head.
+    """
+
+    exit: Exit
+    accuracy: float
+    steps: float
+    spikes: float
+    seconds: float
+
+
+def clearness(logits: Tensor, by: ExitBy = "margin") -> Tensor:
+    r"""Return how clear answers are.
+
+    - "margin": probability of the best class minus that of the second
+    - "confidence": probability of the best class (SEENN-I)
+    - "logit": logit of the best class minus that of the second
+
+    Shape:
+        logits: [B, K]; result: [B].
+
+    Source:
+        Li et al. 2023 (SEENN, NeurIPS) for the confidence; the margin is the usual difference of
+        the two best.
+
+    Example:
+        >>> clearness(torch.tensor([[2.0, 2.0, -50.0]])).item()
+        0.0
+    """
+    values = logits if by == "logit" else logits.softmax(1)
+    best, second = values.topk(2, dim=1).values.unbind(1)
+    return best if by == "confidence" else best - second
+
+
+@torch.no_grad()
+def run_until(bench: Workbench, batch: Batch, leave: Exit, *, ops: Ops = PLAIN) -> Exits:
+    """Run a batch in time order; samples leave it once their answer is clear.
+
+    The batch gets smaller with them, so a step costs what its samples cost.
+
+    Args:
+        bench: net and head.
+        batch: encoded for the most steps that are allowed.
+        leave: when a sample leaves.
+        ops: how synapses are computed.
+    """
+    net, head = bench.net.eval(), bench.head.eval()
+    counter = _Counter(batch)
+    stream = Stream(net, head, ops)
+    xs = batch.xs
+    inside = torch.arange(batch.size, device=xs.device)
+    logits = torch.empty(batch.size, head.classes, device=xs.device)
+    steps = torch.full((batch.size,), batch.steps, device=xs.device)
+    spikes = torch.zeros(batch.size, dtype=torch.int64, device=xs.device)
+    with bench.fabric.autocast(), net.observe(counter):
+        constant = is_constant(xs) and batch.steps > 1
+        state = stream.start(xs[0] if constant else None)
+        for t in range(1, batch.steps + 1):
+            frame = xs[t - 1] if len(inside) == batch.size else xs[t - 1][inside]
+            here, state = stream.step(frame, state)
+            here = here.to(logits.dtype)
+            spikes[inside] += counter.take()
+            logits[inside] = here
+            if leave.level is None or t == batch.steps:
+                continue
+            clear = clearness(here, leave.by) >= leave.level
+            if not clear.any():
+                continue
+            steps[inside[clear]] = t
+            rest = (~clear).nonzero().flatten()
+            if not len(rest):
+                break
+            inside, state = inside[rest], state.pick(rest)
+            counter.pick(rest)
+    return Exits(logits, steps, spikes)
+
+
+def score_exits(
+    bench: Workbench,
+    samples: Samples,
+    part: str,
+    exits: Sequence[Exit],
+    *,
+    rows: Tensor | None = None,
+    ops: Ops = PLAIN,
+    progress: Progress = SILENT,
+) -> tuple[ExitScore, ...]:
+    """Score several ways to leave early, each in a run of its own.
+
+    A level that is to be used must be chosen on the validation part: chosen on the test part, its
+    accuracy there is no estimate any more.
+
+    Args:
+        bench: what to run.
+        samples: on what.
+        part: name of the part; its random streams are its own, as in `evaluate`.
+        exits: when samples leave.
+        rows: the samples to take; None for all.
+        ops: how synapses are computed.
+        progress: told of the samples done.
+
+    Raises:
+        ConfigError: a net without time.
+
+    Shape:
+        rows: [N].
+    """
+    check_exits(bench)
+    rows = torch.arange(len(samples)) if rows is None else rows
+    sums = torch.zeros(len(exits), 4, dtype=torch.float64)
+    progress.phase(f"{part}, early exit", len(rows))
+    for places in batches(len(rows), EVALUATION_BATCH, None):
+        batch = bench.batch(samples, rows[places], epoch=0, part=part)
+        for number, leave in enumerate(exits):
+            start = time.perf_counter()
+            done = run_until(bench, batch, leave, ops=ops)
+            spent = time.perf_counter() - start
+            hits = (done.logits.argmax(1) == batch.target).sum()
+            row = [float(hits), float(done.steps.sum()), float(done.spikes.sum()), spent]
+            sums[number] += torch.tensor(row, dtype=torch.float64)
+        progress.advance(len(places))
+    progress.close()
+    means = (sums / len(rows)).tolist()
+    return tuple(ExitScore(leave, *row) for leave, row in zip(exits, means, strict=True))
+
+
+def check_exits(bench: Workbench) -> None:
+    """Refuse a net in which no time passes.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if not bench.rule.facts.spiking:
+        raise ConfigError(
+            f"exit: expected a net with time, got rule '{bench.stage.rule.name}' without; leave "
+            "early exit out."
+        )
+
+
+@torch.no_grad()
+def step_latency(
+    bench: Workbench, samples: Samples, part: str, *, rows: Tensor, ops: Ops = PLAIN
+) -> float:
+    """Return the median seconds from one frame of one sample to its logits.
+
+    The first sample warms up and is not counted, where there are more.
+
+    Shape:
+        rows: [N], from which a few are taken.
+    """
+    stream = Stream(bench.net.eval(), bench.head.eval(), ops)
+    spent: list[float] = []
+    for number, row in enumerate(rows[: LATENCY_SAMPLES + 1]):
+        if number == 1:
+            spent.clear()
+        batch = bench.batch(samples, row.unsqueeze(0), epoch=0, part=part)
+        with bench.fabric.autocast():
+            state = stream.start()
+            for frame in batch.xs.unbind(0):
+                start = time.perf_counter()
+                logits, state = stream.step(frame, state)
+                logits.argmax(1).item()  # waits for the device
+                spent.append(time.perf_counter() - start)
+    return median(spent)
+
+
+class _Counter:
+    """Observer that counts the spikes of each sample that is still inside."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._counts = torch.zeros(batch.size, dtype=torch.int64, device=batch.xs.device)
+
+    def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
+        if site.unit is not None and site.unit.spiking:
+            self._counts += s_out[0].flatten(1).count_nonzero(1)
+
+    def take(self) -> Tensor:
+        """Return the counts since the last call."""
+        counts, self._counts = self._counts, torch.zeros_like(self._counts)
+        return counts
+
+    def pick(self, rows: Tensor) -> None:
+        """Go on with some samples only."""
+        self._counts = self._counts[rows]
