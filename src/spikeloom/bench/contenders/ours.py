@@ -7,15 +7,17 @@ from torch import Tensor
 
 from spikeloom.base.types import Batch
 from spikeloom.bench.contender import CONTENDERS, LEARNING_RATE, Contender, Step, Task
+from spikeloom.nets.execution import Execution
 from spikeloom.rules.base import LearningRule
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt
 
 
-def _step(task: Task, *, rule: LearningRule) -> Step:
+def _step(task: Task, *, rule: LearningRule, execution: Execution | None = None) -> Step:
     """One call of `learn` with plain SGD at each commit."""
     net, head = task.workload.spiking()
+    net.execution = Execution() if execution is None else execution
     xs, y = task.workload.data()
     batch = Batch.of(xs, y)
     rule.prepare(net, head.sites, batch)
@@ -31,7 +33,7 @@ def _step(task: Task, *, rule: LearningRule) -> Step:
         with task.autocast():
             return rule.learn(net, batch, head.bind(y, batch.rng), commit).loss
 
-    return Step(call, lambda: str(getattr(net, "backend", "reference")))
+    return Step(call, lambda: net.backend)
 
 
 _RULES: dict[str, tuple[LearningRule, str]] = {
@@ -41,6 +43,11 @@ _RULES: dict[str, tuple[LearningRule, str]] = {
     "ottt-a": (Ottt(), "online training through time, one update"),
     "ottt-o": (Ottt(update="online"), "online training through time, an update at every step"),
 }
+
+_SAVING = partial(_step, rule=Bptt(), execution=Execution(memory="saving"))
+CONTENDERS.register("bptt-saving")(
+    Contender("ours", "backpropagation through time, storing less", _SAVING, saving=True)
+)
 
 for _name, (_rule, _about) in _RULES.items():
     _online = _rule.facts.memory == "constant"
