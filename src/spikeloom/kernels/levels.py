@@ -13,6 +13,7 @@ from spikeloom.kernels.jit import numba
 from spikeloom.kernels.layout import Layout
 
 _WORTH = 1 << 12  # elements below which storing less saves nothing
+_PARTS = (1, 2, 3)  # the smallest mean of a window may be of as many spikes
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Packed:
 def pack(x: Tensor) -> Packed | None:
     """Store a tensor in fewer bits, or return None where it has too many levels.
 
-    One amplitude besides 0 takes a bit, whole multiples of the smallest one up to 255 a byte
+    One amplitude besides 0 takes a bit, whole multiples of the smallest one, or of its half or third, up to 255 a byte
     (not in bfloat16, where that would save little).
 
     Args:
@@ -68,11 +69,12 @@ def pack(x: Tensor) -> Packed | None:
         return Packed(bits, flat[first], layout, x.dtype)
     if x.dtype == torch.bfloat16:
         return None
-    quantum = loops.smallest(flat)
-    levels = torch.empty(flat.size, dtype=torch.uint8)
-    if loops.pack_bytes(flat, quantum, levels.numpy()) >= 0:
-        return None
-    return Packed(levels, quantum, layout, x.dtype)
+    smallest, levels = loops.smallest(flat), torch.empty(flat.size, dtype=torch.uint8)
+    for parts in _PARTS:
+        quantum = flat.dtype.type(smallest / parts)
+        if loops.pack_bytes(flat, quantum, levels.numpy()) < 0:
+            return Packed(levels, quantum, layout, x.dtype)
+    return None
 
 
 @functools.cache
