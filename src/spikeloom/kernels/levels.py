@@ -48,8 +48,8 @@ class Packed:
 def pack(x: Tensor) -> Packed | None:
     """Store a tensor in fewer bits, or return None where it has too many levels.
 
-    One amplitude besides 0 takes a bit, whole multiples of the smallest one, or of its half or third, up to 255 a byte
-    (not in bfloat16, where that would save little).
+    One amplitude besides 0 takes a bit; whole multiples up to 255 of the smallest one, or of its
+    half or third, take a byte (not in bfloat16, where that would save little).
 
     Args:
         x: on the CPU, without gaps in memory.
