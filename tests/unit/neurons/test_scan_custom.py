@@ -126,10 +126,10 @@ class TestReference:
     @pytest.mark.parametrize("name", ["mean", "rolled", "by_rank", "by_size", "data_dependent"])
     @kit.needs_compiler
     def test_it_is_refused_by_name_of_what_is_wrong(self, name):
-        scan = compiled(own.MIXING[name], XS)
-        assert scan is not None
+        found = compiled(own.MIXING[name], XS)
+        assert found is not None
         with pytest.raises(kit.trains.Unsupported):
-            scan.run(XS, [], [torch.zeros(4, 6)], steps=5)
+            found.scan.run(XS, [], [torch.zeros(4, 6)], steps=5)
 
     def test_an_error_of_the_step_is_the_users(self):
         class Failing(own.Own):
