@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
 
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.threads import run_body
@@ -131,6 +132,8 @@ class Run:
         if isinstance(before, Pivot):
             (value,) = self.fitted([before.value])
             states, old = none(before.states), value
+            if not before.value.is_inference():  # a step that still needs it is told
+                increment_version(before.value)
         else:
             (value,) = self.fresh([None], current)
             states, old = self.fitted(before), None

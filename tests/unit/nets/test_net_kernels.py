@@ -66,6 +66,7 @@ def noted():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spikeloom.nets.walk.run_train", run)
+        patch.setattr("spikeloom.nets.train_walk.run_train", run)
         patch.setattr(trains, "_reference", lambda *a: references.append(1) or reference(*a))
         yield calls, references
 
@@ -208,6 +209,19 @@ def test_states_cut_between_steps_are_cut():
         close(mine, theirs)
     _, whole = ran(net, xs, "compiled", "layer")
     assert any(not torch.allclose(whole[name], theirs[name]) for name in whole)
+
+
+@pytest.mark.parametrize("layout", ["rows", "channels_last"])
+@pytest.mark.parametrize("memory", ["plain", "saving"])
+def test_kernels_in_every_other_choice(layout, memory):
+    for name in ("pools", "joins", "back", "low-pass", "norms"):
+        net, xs = weights_of(SpikingNet(NETS[name], IMAGE)).train(), inputs()
+        net.execution = Execution(layout=layout, memory=memory)
+        expected, theirs = ran(net, xs, "reference", "layer")
+        with noted() as (calls, references):
+            got, mine = ran(net, xs, "compiled", "layer")
+        assert calls and not references and torch.equal(got, expected)
+        close(mine, theirs)
 
 
 def test_state_dicts_and_choices_do_not_meet():

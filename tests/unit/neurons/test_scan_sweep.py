@@ -3,7 +3,7 @@
 import pytest
 import torch
 import trainpairs as kit
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from spikeloom.neurons.base import UNITS
@@ -13,7 +13,11 @@ from spikeloom.neurons.surrogate import SURROGATES
 pytestmark = [kit.needs_compiler, pytest.mark.slow]
 STATEFUL = [name for name in UNITS.names() if UNITS.find(name).stateful]
 WITHIN = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    phases=[Phase.explicit, Phase.generate],  # each smaller example would be compiled, too
 )
 NUMBERS = st.floats(0.25, 2.0)
 
