@@ -65,9 +65,15 @@ class Measured:
         return None
 
 
-def measure(plan: Plan, progress: Progress = SILENT) -> Measured:
-    """Measure every contender on every workload at every precision."""
-    found = Measured()
+def measure(plan: Plan, progress: Progress = SILENT, found: Measured | None = None) -> Measured:
+    """Measure every contender on every workload at every precision.
+
+    Args:
+        plan: what to run.
+        progress: told how far it is, and of who is left out.
+        found: gets the rows as they come, for who may be interrupted; a new one by default.
+    """
+    found = Measured() if found is None else found
     for workload in plan.workloads:
         for precision in plan.precisions:
             _measure_one(plan, workload, precision, found, progress)

@@ -111,6 +111,7 @@ def page_text(plan: Plan, result: Result, plot: str | None = None) -> str:
         f"{plan.threads} thread(s), {plan.rounds} rounds of {plan.steps} steps.",
         "\n".join(f"- {name}: {value}" for name, value in result.machine.items()),
         QUICK_NOTE if plan.quick else NOTE,
+        *(["Interrupted: the rest was not measured."] if result.stopped else []),
     ]
     for section in sections(plan, result):
         parts.append(f"## {section.title}")

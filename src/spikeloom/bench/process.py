@@ -58,6 +58,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 text=True,
+                start_new_session=True,  # an interrupt is for whoever asks, who ends the children
                 env={**os.environ, **dict.fromkeys(names, count)},
             )
         except OSError as error:

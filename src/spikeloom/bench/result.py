@@ -17,26 +17,28 @@ NEURON_ROUNDS = 15
 QUICK_SHAPE = (4, 2, 16, 8, 8)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Result:
     """What one benchmark found.
 
     Args:
         found: rows, and who is missing.
+        machine: hardware and versions.
         neuron: the neuron alone, or None where none of ours took part.
         flatness: memory of online rules against T.
         curves: time and memory against T and B.
-        machine: hardware and versions.
         quick: whether sizes were small.
+        stopped: whether it was interrupted.
         day: when, as an ISO date.
     """
 
     found: Measured
-    neuron: dict[str, Any] | None
-    flatness: list[Flatness]
-    curves: list[Curve]
     machine: dict[str, str]
+    neuron: dict[str, Any] | None = None
+    flatness: list[Flatness] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
     quick: bool = False
+    stopped: bool = False
     day: str = field(default_factory=lambda: date.today().isoformat())
 
     def figures(self) -> list[Figure]:
@@ -51,23 +53,25 @@ class Result:
 
 
 def run(plan: Plan, progress: Progress = SILENT) -> Result:
-    """Run a plan."""
+    """Run a plan; what was found so far is the result of one that is interrupted."""
     about = machine()  # its load is that of before
     if busy():
         progress.warn(
             f"other work is running (load {about['load before']}): times will be too long, and "
             "ratios uneven; run the benchmark alone"
         )
-    found = measure(plan, progress)
+    result = Result(Measured(), about, quick=plan.quick)
     ours = any(one.kind == "ours" for one in plan.members().values())
-    return Result(
-        found=found,
-        neuron=_neuron(plan, progress) if ours else None,
-        flatness=measure_flatness(plan, progress) if ours and plan.growth else [],
-        curves=measure_growth(plan, progress) if plan.growth else [],
-        machine=about,
-        quick=plan.quick,
-    )
+    try:
+        measure(plan, progress, result.found)
+        result.neuron = _neuron(plan, progress) if ours else None
+        if plan.growth:
+            result.flatness = measure_flatness(plan, progress)
+            result.curves = measure_growth(plan, progress)
+    except KeyboardInterrupt:
+        result.stopped = True
+        progress.warn("stopped: what was measured so far follows")
+    return result
 
 
 def _neuron(plan: Plan, progress: Progress) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.errors import ConfigError, Stopped
 from spikeloom.cli.console import plain_console, print_note, to_left
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import Json, write_result
@@ -43,7 +43,8 @@ def bench(
 ) -> None:
     """Time training steps, ours beside the ReLU net's and beside other libraries'.
 
-    Every contender runs in a process of its own; all take turns.
+    Every contender runs in a process of its own; all take turns. Ctrl-C ends it and shows what was
+    measured so far (exit code 130).
     """
     if out is not None and out.suffix not in ("", ".md"):
         raise ConfigError(f"--out {out}: expected a folder or a file .md, got neither; change it.")
@@ -77,6 +78,8 @@ def bench(
     write_result(json, result.to_dict(), console)
     if out is not None:
         console.print(f"written: {write_page(out, plan, result)}")
+    if result.stopped:
+        raise Stopped("stopped: the rest was not measured.")
 
 
 def _show(console: Console, plan: "Plan", result: "Result") -> None:

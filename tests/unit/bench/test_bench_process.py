@@ -21,6 +21,7 @@ from spikeloom.bench.plan import (
     chosen_workloads,
 )
 from spikeloom.bench.process import Process, Refused
+from spikeloom.bench.result import run
 from spikeloom.bench.workloads import Workload
 from spikeloom.train.progress import Progress
 
@@ -75,6 +76,15 @@ def test_curves_and_flatness_from_real_processes(monkeypatch):
     (flat,) = measure_flatness(plan)
     assert (flat.contender, flat.workload, flat.steps) == ("sltt", "mlp", (2, 4))
     assert 0 < flat.growth < 1.2
+
+
+def test_an_interrupted_run_keeps_what_it_has(monkeypatch):
+    def interrupted(plan, progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spikeloom.bench.result._neuron", interrupted)
+    result = run(Plan((TINY,), ("bptt",), ("fp32",), rounds=1, steps=1))
+    assert result.stopped and [row.contender for row in result.found.rows] == ["bptt"]
 
 
 def test_what_is_not_installed_is_one_line(tmp_path, monkeypatch):

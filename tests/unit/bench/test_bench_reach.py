@@ -128,8 +128,8 @@ def test_rows_of_the_table():
 
 
 def result(**changes):
-    rest = {"neuron": None, "flatness": [], "curves": [], "machine": {"cores": "2"}}
-    return Result(**{"found": FOUND, "day": "2026-01-02", **rest, **changes})
+    fixed = {"found": FOUND, "day": "2026-01-02", "machine": {"cores": "2"}}
+    return Result(**{**fixed, **changes})
 
 
 def test_the_page():
