@@ -1,6 +1,5 @@
 """Programs as text: one line of scalar code per operation."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,13 +18,18 @@ _CALLS = {"exp", "sqrt", "log", "log1p", "expm1", "tanh"}
 class Emitter:
     """Turns programs into lines, collecting the constants they name.
 
+    0, 1 and -1 are part of the text; all other numbers are given to the code when it runs, so that
+    steps that differ in them alone are one kernel.
+
     Args:
         wide: whether values are float64; float32 else.
-        constants: text of each constant's value, by name.
+        constants: what is part of the text, by name.
+        numbers: what is given, by name.
     """
 
     wide: bool
-    constants: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
 
     def lines(
         self, program: Program, names: dict[str, str], prefix: str = ""
@@ -55,14 +59,14 @@ class Emitter:
         return lines, outputs
 
     def constant(self, value: float) -> str:
-        """Return the name of a constant, rounded to the type of all values."""
-        text = f"float({str(float(value))!r})" if not math.isfinite(value) else repr(float(value))
-        for name, there in self.constants.items():
-            if there == text:
+        """Return the name of a number, which is rounded to the type of all values."""
+        fixed = value in (0, 1, -1)
+        names, letter = (self.constants, "C") if fixed else (self.numbers, "N")
+        for name, there in names.items():
+            if repr(there) == repr(float(value)):  # a NaN equals itself in its text only
                 return name
-        name = f"K{len(self.constants)}"
-        self.constants[name] = text
-        return name
+        names[f"{letter}{len(names)}"] = float(value)
+        return f"{letter}{len(names) - 1}"
 
     def _float(self, arg: Any, known: dict[str, str]) -> str:
         if isinstance(arg, Value):

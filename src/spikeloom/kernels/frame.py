@@ -1,6 +1,7 @@
 """What all generated kernels have in common: the module, functions over blocks, loops."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from spikeloom.kernels.emit import Emitter
 from spikeloom.kernels.pooling import pooling_source
@@ -9,9 +10,7 @@ from spikeloom.kernels.threads import HEAD
 
 TRAINS = ("c", "out", "g", "gc")
 """Arrays in the type of currents and outputs; all others are in that of the state."""
-NUMBERS = ["steps", "block", "width", "inner", "stride"]
-"""Numbers every body reads behind its head; `stride` is that of a gradient's steps."""
-OWN = ["lo", "hi", "count", *NUMBERS]
+OWN = ["lo", "hi", "count", "steps", "block", "width", "inner", "stride"]
 """What every function takes behind its arrays."""
 END = ["    work[0] = 0  # the scratch lives until here"]
 
@@ -67,7 +66,17 @@ class Memory:
         return self.scopes.setdefault(name, len(self.scopes))
 
 
-def module_source(variant: Variant, emitter: Emitter, functions: list[str]) -> str:
+class Source(NamedTuple):
+    """A module's text, and the numbers its code is given."""
+
+    text: str
+    numbers: tuple[float, ...]
+
+
+_GIVEN, _READS = "<given>", "<reads>"
+
+
+def module_source(variant: Variant, emitter: Emitter, functions: list[str]) -> Source:
     """Write a module around its functions."""
     pooling = pooling_source(variant.pool, variant.load, variant.store, emitter)
     exp = "math" if emitter.wide else "spikeloom.kernels._scalar_numba"
@@ -81,12 +90,18 @@ def module_source(variant: Variant, emitter: Emitter, functions: list[str]) -> s
         f"from spikeloom.kernels._memory_numba import {variant.state} as state_at",
         f"from spikeloom.kernels._memory_numba import {variant.bits} as train_at",
         "from spikeloom.kernels._memory_numba import claim, get, put",
+        "from spikeloom.kernels._memory_numba import float64 as double_at",
         "from spikeloom.kernels.jit import OPTIONS",
         f"F = np.{variant.state}",
         f"STATE, TRAIN = F().itemsize, np.{variant.bits}().itemsize",
-        *(f"{name} = F({text})" for name, text in emitter.constants.items()),
+        *(f"{name} = F({value!r})" for name, value in emitter.constants.items()),
     ]
-    return "\n".join([*head, *pooling, *functions, ""])
+    names = list(emitter.numbers)
+    given = ", ".join(["", *names])
+    reads = "".join(f"    {name} = F(get(numbers, {k}, 0))\n" for k, name in enumerate(names))
+    text = "\n".join([*head, *pooling, *functions, ""])
+    text = text.replace(_GIVEN, given).replace(f"{_READS}\n", reads)
+    return Source(text, tuple(emitter.numbers.values()))
 
 
 def function(
@@ -104,7 +119,7 @@ def function(
         "",
         "",
         "@numba.njit(**OPTIONS)",
-        f"def {name}({', '.join([*arguments, *OWN])}):",
+        f"def {name}({', '.join([*arguments, *OWN])}{_GIVEN}):",
         f"    work = np.empty(({rows} + {len(kept or ())} * steps) * block + 16, F)",
         "    base = (np.int64(work.ctypes.data) + 63) // 64 * 64",
         *parts,
@@ -116,7 +131,7 @@ def function(
 
 def body(name: str, arguments: list[str]) -> list[str]:
     """Write the function that threads run: it reads addresses and claims pieces."""
-    numbers = [*NUMBERS, *arguments]
+    numbers = ["numbers", *OWN[3:], *arguments]
     return [
         "",
         "",
@@ -124,12 +139,14 @@ def body(name: str, arguments: list[str]) -> list[str]:
         f"def {name}_body(data):",
         f"    m = numba.carray(data, {HEAD + len(numbers)}, dtype=np.int64)",
         *(f"    {one} = m[{HEAD + k}]" for k, one in enumerate(numbers)),
+        "    numbers = double_at(numbers)",
+        _READS,
         "    count = m[3]",
         "    piece = claim(data)",
         "    while piece < m[1]:",
         "        lo = piece * m[2]",
         "        hi = min(lo + m[2], count)",
-        f"        {name}({', '.join([*arguments, *OWN])})",
+        f"        {name}({', '.join([*arguments, *OWN])}{_GIVEN})",
         "        piece = claim(data)",
     ]
 

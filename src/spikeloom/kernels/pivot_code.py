@@ -4,6 +4,7 @@ from spikeloom.kernels.emit import Emitter
 from spikeloom.kernels.frame import (
     END,
     Memory,
+    Source,
     Variant,
     body,
     function,
@@ -16,7 +17,7 @@ from spikeloom.kernels.frame import (
 from spikeloom.kernels.pivot import PIVOT, PivotPrograms
 
 
-def pivot_source(programs: PivotPrograms, variant: Variant) -> str:
+def pivot_source(programs: PivotPrograms, variant: Variant) -> Source:
     """Write the module with `forward_body` and `backward_body` of one step.
 
     The numbers behind a body's head are those of `train_code.kernel_source`; the addresses are

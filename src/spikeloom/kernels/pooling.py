@@ -61,7 +61,7 @@ def pooling_source(
     deep = [f"total += get(o, at + {dy} * row + {dx} * inner + i, 1)" for dy, dx in cells]
     tall = [f"total += get(o, at + {dy} * row + {dx}, 1)" for dy, dx in cells]
     back = [f"put(gs, at + {dy} * row + {dx} * inner + i, share, 1)" for dy, dx in cells]
-    count = emitter.constant(side**2)
+    count = f"F({side**2})"
     text = _TEMPLATE.format(
         k=side,
         zero=emitter.constant(0),

@@ -19,6 +19,14 @@ _WIDEST = 1024
 _LINE = 64  # elements: whole cache lines and vectors
 
 
+class Kernel(NamedTuple):
+    """Compiled bodies, and the numbers they are given."""
+
+    forward: Any
+    backward: Any
+    numbers: Tensor
+
+
 class Pivot(NamedTuple):
     """A state as the one value it follows from, where no gradient passes from step to step.
 
@@ -37,7 +45,7 @@ class Pivot(NamedTuple):
 class Run:
     """A kernel on one layout: what does not change between its two passes."""
 
-    kernel: Any
+    kernel: Kernel
     layout: Layout
     steps: int
     pool: int
@@ -68,7 +76,8 @@ class Run:
 
     def call(self, body: Any, *tensors: Tensor | None, stride: int = 0) -> None:
         """Run a body; what is None is not wanted, or not given; `stride` is the gradient's."""
-        numbers = [self.steps, self.block, *self.geometry, stride]
+        given = self.kernel.numbers.data_ptr()
+        numbers = [given, self.steps, self.block, *self.geometry, stride]
         numbers += [0 if one is None else one.data_ptr() for one in tensors]
         grain = max(1, _GRAIN // self.steps)
         run_body(body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
@@ -98,7 +107,7 @@ class Run:
         last = self.fresh(states, currents) if finals else []
         given = self.fitted((*thetas, *states))
         currents = self.layout.fitted(currents, train=True)
-        self.call(self.kernel.forward_body, currents, out, *given, *(last or none(states)))
+        self.call(self.kernel.forward, currents, out, *given, *(last or none(states)))
         return out, last
 
     def backward(
@@ -120,7 +129,7 @@ class Run:
         given = self.fitted((*thetas, *states))
         rest = (*given, *theta_grads, *(state_grads or none(states)), *self.fitted(finals))
         stride = 0 if stays else self.outs.count
-        self.call(self.kernel.backward_body, currents, grad, result, *rest, stride=stride)
+        self.call(self.kernel.backward, currents, grad, result, *rest, stride=stride)
         return result, _summed(theta_grads, thetas), state_grads
 
     def step(
@@ -139,7 +148,7 @@ class Run:
             states, old = self.fitted(before), None
         assert value is not None
         given = self.fitted(thetas)
-        self.call(self.kernel.forward_body, current, out, *given, *states, old, value)
+        self.call(self.kernel.forward, current, out, *given, *states, old, value)
         return out, value
 
     def step_back(
@@ -150,7 +159,7 @@ class Run:
         grad = self.outs.fitted(grad, train=True)
         theta_grads = self.fresh(thetas, grad)
         given = self.fitted(thetas)
-        self.call(self.kernel.backward_body, grad, result, pivot, *given, *theta_grads)
+        self.call(self.kernel.backward, grad, result, pivot, *given, *theta_grads)
         return result, _summed(theta_grads, thetas)
 
 

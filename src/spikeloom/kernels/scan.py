@@ -6,13 +6,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from spikeloom.kernels.frame import Variant
+from spikeloom.kernels.frame import Source, Variant
 from spikeloom.kernels.jit import load_source, numba
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.pivot import find_pivot
 from spikeloom.kernels.pivot_code import pivot_source
 from spikeloom.kernels.program import Step, StepPrograms, Unsupported, trace_step
-from spikeloom.kernels.runs import Pivot, Run, StepFunction, TrainFunction
+from spikeloom.kernels.runs import Kernel, Pivot, Run, StepFunction, TrainFunction
 from spikeloom.kernels.train_code import kernel_source
 
 _IO = {
@@ -133,22 +133,24 @@ class Scan:
             ("programs", dtype), lambda: trace_step(self.step, self.thetas, self.states, dtype)
         )
 
-    def _train_kernel(self, variant: Variant) -> Any:
+    def _train_kernel(self, variant: Variant) -> Kernel:
         return _loaded(kernel_source(self._programs(variant), variant))
 
-    def _step_kernel(self, variant: Variant) -> Any:
+    def _step_kernel(self, variant: Variant) -> Kernel:
         programs = find_pivot(self._programs(variant))
         if programs is None:
             raise Unsupported("no value that decides output and state")
         return _loaded(pivot_source(programs, variant))
 
 
-def _loaded(source: str) -> Any:
+def _loaded(source: Source) -> Kernel:
     """Compile a module; its functions are compiled when it is imported."""
     try:
-        return load_source(source)
+        module = load_source(source.text)
     except Exception as error:  # a compiler fails in ways of its own
         raise Unsupported(f"{type(error).__name__}: {error}") from error
+    numbers = torch.tensor([*source.numbers, 0], dtype=torch.float64)
+    return Kernel(module.forward_body, module.backward_body, numbers)
 
 
 def _io(currents: Tensor) -> str:

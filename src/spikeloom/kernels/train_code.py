@@ -11,6 +11,7 @@ from spikeloom.kernels.emit import Emitter
 from spikeloom.kernels.frame import (
     END,
     Memory,
+    Source,
     Variant,
     body,
     function,
@@ -23,13 +24,13 @@ from spikeloom.kernels.frame import (
 from spikeloom.kernels.program import StepPrograms
 
 
-def kernel_source(programs: StepPrograms, variant: Variant) -> str:
+def kernel_source(programs: StepPrograms, variant: Variant) -> Source:
     """Write the module with `forward_body` and `backward_body` of one kernel.
 
-    The numbers behind a body's head (`kernels.threads`) are T, elements of a block, width and
-    inner (`kernels.pooling`; 0 without a pool) and the stride of the gradient's steps (0 for one
-    that stays), then addresses: trains, thetas, states, results; 0 stands for what is not wanted
-    or not given.
+    The numbers behind a body's head (`kernels.threads`) are the address of the numbers given to
+    the code, T, elements of a block, width and inner (`kernels.pooling`; 0 without a pool) and the
+    stride of the gradient's steps (0 for one that stays), then addresses: trains, thetas, states,
+    results; 0 stands for what is not wanted or not given.
 
     Raises:
         Unsupported: an operation is not known, or a state is no number.

@@ -106,12 +106,13 @@ def compiled(bodies, dtype):
     lines, outputs = emitter.lines(program, names)
     kind = "float64" if emitter.wide else "float32"
     exp = "math" if emitter.wide else "spikeloom.kernels._scalar_numba"
+    numbers = emitter.constants | emitter.numbers
     text = [
         "import numpy as np",
         "from math import expm1, log, log1p, sqrt, tanh",
         f"from {exp} import exp",
         "from spikeloom.kernels._scalar_numba import fma",
-        *(f"{name} = np.{kind}({value})" for name, value in emitter.constants.items()),
+        *(f"{name} = np.{kind}('{value}')" for name, value in numbers.items()),
         "def step(one, other, out):",
         "    for i in range(len(one)):",
         "        x0, x1 = one[i], other[i]",
@@ -309,7 +310,7 @@ def test_gradients_of_operations_are_those_of_autograd():
     back = trace_step(step, 0, len(bodies), torch.float64).backward
     emitter = emit.Emitter(wide=True)
     lines, outputs = emitter.lines(back, {one.name: one.name for one in back.inputs})
-    space = {name: float(value) for name, value in emitter.constants.items()}
+    space = {name: float(value) for name, value in (emitter.constants | emitter.numbers).items()}
     space |= {name: getattr(math, name) for name in ("exp", "expm1", "log", "log1p", "tanh")}
     space |= {"sqrt": math.sqrt, "fma": lambda x, y, z: x * y + z}
     code = compile("\n".join([*lines, f"result = ({outputs[0]}, {outputs[1]})"]), "step", "exec")
