@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.nets.layer import require
-from spikeloom.neurons.trains import Kernels
+from spikeloom.neurons.trains import WORTH, Kernels
 
 Layout = Literal["auto", "rows", "channels_last"]
 Memory = Literal["plain", "saving"]
@@ -18,8 +18,9 @@ class Execution:
     """How a net is computed.
 
     Args:
-        kernels: "auto" takes compiled loops where they exist and are worth compiling, "compiled"
-            wherever they exist, "reference" never.
+        kernels: "auto" takes compiled loops where they exist and trains are large enough,
+            "compiled" wherever they exist, "reference" never.
+        worth: elements times steps that are large enough.
         layout: how images lie in memory: "rows" (each map by itself) or "channels_last", with
             which convolutions on a CPU are fastest, and which "auto" takes there.
 
@@ -34,6 +35,7 @@ class Execution:
     kernels: Kernels = "auto"
     layout: Layout = "auto"
     memory: Memory = "plain"
+    worth: int = WORTH
 
     def __post_init__(self) -> None:
         for name, known in (("kernels", Kernels), ("layout", Layout), ("memory", Memory)):
@@ -45,6 +47,12 @@ class Execution:
                 value,
                 "change it",
             )
+
+    def kernels_for(self, currents: Tensor) -> Kernels:
+        """Return which loop takes a unit through a train of currents."""
+        if self.kernels != "auto":
+            return self.kernels
+        return "compiled" if currents.numel() >= self.worth else "reference"
 
     def arranged(self, x: Tensor) -> Tensor:
         r"""Return images in the layout; what follows keeps it. An expanded train stays expanded.

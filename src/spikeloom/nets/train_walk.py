@@ -79,7 +79,7 @@ class TrainWalk(Walk):
             return unit.step(None, currents, self.theta(site))[0]
         if self.ops.sequence is not None:
             return self.ops.sequence(site, currents)
-        theta, kernels = self.theta(site), self.execution.kernels
+        theta, kernels = self.theta(site), self.execution.kernels_for(currents)
         if self.ops.carry is keep:
             pool = self.pool(site)
             again = self._again.pop(site.name, None)

@@ -216,7 +216,7 @@ class StepWalk(Walk):
         if site.neuron is not None:
             unit = site.neuron.unit
             if unit.stateful:
-                kernels, state = self.execution.kernels, self.before.units.get(name)
+                kernels, state = self.execution.kernels_for(current), self.before.units.get(name)
                 outs, state = run_train(
                     unit,
                     current.unsqueeze(0),

@@ -8,6 +8,7 @@ three.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def predict_memory(bench: Workbench) -> int:
         if size <= max(PROBES):
             return peak_allocated(one_call(bench, size)[0], device)
         if device.type == "cpu":
-            small, large = (allocations(one_call(bench, probe)[0]) for probe in PROBES)
+            small, large = (_allocations(bench, probe, size) for probe in PROBES)
             if len(small) == len(large):
                 reach = (size - PROBES[0]) / (PROBES[1] - PROBES[0])
                 pairs = zip(small, large, strict=True)
@@ -62,6 +63,16 @@ def predict_memory(bench: Workbench) -> int:
         quarter, half = max(2, size // 4), size // 2
         low, high = (peak_allocated(one_call(bench, probe)[0], device) for probe in (quarter, half))
     return round(low + (size - quarter) / (half - quarter) * (high - low))
+
+
+def _allocations(bench: Workbench, probe: int, size: int) -> list[int]:
+    """Return the allocations of a small batch, with the kernels the whole one will take."""
+    net, kept = bench.net, bench.net.execution
+    net.execution = replace(kept, worth=-(-kept.worth * probe // size))
+    try:
+        return allocations(one_call(bench, probe)[0])
+    finally:
+        net.execution = kept
 
 
 def memory_line(predicted: int, bench: Workbench) -> str:
