@@ -46,6 +46,7 @@ class Process:
     def __init__(self, threads: int, python: str | None = None, *, limit: float = LIMIT) -> None:
         self.python = python or sys.executable
         self.limit = limit
+        self._late = False
         self._errors = tempfile.TemporaryFile(  # noqa: SIM115 - open as long as the child
             "w+", encoding="utf-8", errors="replace"
         )
@@ -72,7 +73,7 @@ class Process:
             Refused: the child says why not, or has ended.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
-        late = Timer(self.limit, self._process.kill)
+        late = Timer(self.limit, self._end_late)
         late.start()
         try:
             self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
@@ -104,10 +105,16 @@ class Process:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _end_late(self) -> None:
+        self._late = True
+        self._process.kill()
+
     def _last_words(self) -> str:
         code = self._process.wait()
+        if self._late:
+            return f"ended, for it did not answer within {self.limit:g} s"
+        if code < 0:
+            return f"ended by signal {-code}" + (", perhaps for want of memory" * (code == -9))
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
-        if code < 0 and not lines:
-            return f"ended by signal {-code}, after {self.limit:.0f} s or for want of memory"
         return (lines or [f"ended with code {code}"])[-1][:200]

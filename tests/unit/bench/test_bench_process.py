@@ -115,9 +115,18 @@ def test_a_child_that_is_late_is_ended(tmp_path):
     slow = script(tmp_path, "import time; time.sleep(60)")
     with (
         Process(1, slow, limit=0.3) as process,
-        pytest.raises(Refused, match="ended by signal 9, after 0 s"),
+        pytest.raises(Refused, match="did not answer within 0.3 s"),
     ):
         process.ask("about")
+
+
+def test_a_child_that_is_killed_says_so_whatever_it_wrote(tmp_path):
+    body = (
+        "import os, sys; print('a warning', file=sys.stderr, flush=True); os.kill(os.getpid(), 15)"
+    )
+    with Process(1, script(tmp_path, body)) as process, pytest.raises(Refused) as refused:
+        process.ask("about")
+    assert str(refused.value) == "ended by signal 15"
 
 
 def test_no_such_interpreter(tmp_path):
