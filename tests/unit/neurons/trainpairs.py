@@ -53,8 +53,10 @@ UNITS = [
 NAMES = ["plain", "full", "learned", "detached", "waiting", "boxed"]
 
 ROUNDING = {torch.float32: 2e-6, torch.float64: 2e-15, torch.bfloat16: 2**-7}
-"""Of a gradient, per step, in parts of the largest one of its tensor: paths through a state are
-summed in another order, exponentials are another library's. Bfloat16: its last place."""
+"""Of a gradient, per step, in parts of the largest one of its tensor, or of the upstream gradient
+(about 1) where all are smaller: paths through a state are summed in another order, exponentials are
+another library's, and the tail of a slope is a small difference of numbers near 1, as far from the
+truth in the reference as here. Bfloat16: its last place."""
 
 
 @dataclass
@@ -134,11 +136,12 @@ def same(unit, xs, **options) -> tuple[Result, Result]:
 def close_gradients(expected: Result, got: Result, steps: int) -> None:
     """Compare gradients; one that is not there counts as zero."""
     rounding = ROUNDING[expected.out.dtype] * max(steps, 4)
-    assert near(got.current, expected.current, rounding)
+    least = 2e-3 if expected.out.dtype == torch.bfloat16 else 1.0
+    assert near(got.current, expected.current, rounding, least)
     for mine, theirs in zip(got.states, expected.states, strict=True):
-        assert near(mine, theirs, rounding)
+        assert near(mine, theirs, rounding, least)
     assert got.thetas.keys() == expected.thetas.keys()
-    paths = 0.0 if expected.current is None else expected.current.abs().sum().item()
+    paths = least if expected.current is None else max(least, expected.current.abs().sum().item())
     for name, theirs in expected.thetas.items():
         assert near(got.thetas[name], theirs, rounding, paths)
 
