@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.bench.workloads import UNIT
+from spikeloom.kernels.jit import compiler
 from spikeloom.meters.clock import stopwatch
 from spikeloom.neurons.module import Neuron
 
@@ -61,5 +62,4 @@ def measure_neuron(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
             times[name].append(stopwatch(call))
     copies = STREAMS / 2  # a copy reads one tensor and writes one
     times["stream"] = [copies * seconds for seconds in times["stream"]]
-    backend = str(getattr(neuron, "backend", "reference"))
-    return {**times, "bytes": bytes_moved(shape), "backend": backend}
+    return {**times, "bytes": bytes_moved(shape), "backend": compiler()}

@@ -23,7 +23,7 @@ from spikeloom.report.table import to_markdown
 NOTE = (
     "A step is forward, backward and an SGD update on the same batch, with the same weights for "
     "all. ms: median over the steps of all rounds. x best ANN: over the fastest ReLU net on T*B "
-    "images of the same precision; its quartiles are those of the ratios within a round. peak MB: "
+    "images of the same precision, median and quartiles of the ratios within each round. peak MB: "
     "what the allocator gave out at most during a step, above its start; x ANN: over the leanest "
     "ReLU net on T*B images at once, or on one pass of B images for rules that learn step by step. "
     "process MB: growth of the resident memory over the first steps, scratch memory of libraries "

@@ -52,12 +52,15 @@ def seconds(rounds: Rounds) -> Spread:
 def time_ratio(rounds: Rounds, base: Rounds) -> Spread:
     """Return the ratio of two contenders' times.
 
-    The figure is the ratio of their medians over all steps; the quartiles are those of the ratios
-    of each round's medians, so what both met in a round cancels.
+    Median and quartiles are those of the ratios of each round's medians, so what both met in a
+    round cancels.
 
     Args:
         rounds: of the one above the line.
         base: of the one below; rounds of the same number ran side by side.
+
+    Raises:
+        ConfigError: no round has both.
 
     Example:
         >>> time_ratio([[2.0], [4.0], [6.0]], [[1.0], [2.0], [2.0]])
@@ -65,5 +68,4 @@ def time_ratio(rounds: Rounds, base: Rounds) -> Spread:
     """
     pairs = zip(rounds, base, strict=False)
     each = [median(one) / median(other) for one, other in pairs if one and other]
-    spread = Spread.of(each)
-    return Spread(seconds(rounds).median / seconds(base).median, spread.low, spread.high)
+    return Spread.of(each)

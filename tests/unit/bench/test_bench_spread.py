@@ -18,11 +18,9 @@ def test_all_steps_count_alike():
     assert seconds([[1.0, 2.0, 9.0], [3.0]]).median == 2.5
 
 
-def test_a_ratio_is_of_medians_and_its_spread_of_rounds():
-    ours, theirs = [[2.0, 2.0], [30.0, 30.0], [4.0, 4.0]], [[1.0, 1.0], [10.0, 10.0], [2.0, 2.0]]
-    ratio = time_ratio(ours, theirs)
-    assert ratio.median == 4.0 / 2.0
-    assert (ratio.low, ratio.high) == (2.0, 2.5)  # of 2, 3, 2
+def test_a_ratio_is_of_the_medians_within_a_round():
+    ours, theirs = [[2.0, 2.0], [30.0, 30.0], [8.0, 2.0]], [[1.0, 1.0], [10.0, 10.0], [1.0, 3.0]]
+    assert time_ratio(ours, theirs) == Spread(2.5, 2.25, 2.75)  # of 2, 3, 2.5
 
 
 def test_what_both_meet_in_a_round_cancels():
