@@ -266,15 +266,16 @@ def _launched() -> bool:
 def make_optimizer(
     settings: Optimizer, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Build the optimizer."""
+    """Build the optimizer; Adam's update is one pass over the weights instead of ten."""
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    adam: dict[str, Any] = common | {"betas": settings.betas, "fused": True}
     match settings.name:
         case "sgd":
             return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
         case "adam":
-            return torch.optim.Adam(parameters, betas=settings.betas, **common)
+            return torch.optim.Adam(parameters, **adam)
         case "adamw":
-            return torch.optim.AdamW(parameters, betas=settings.betas, **common)
+            return torch.optim.AdamW(parameters, **adam)
         case "radam":
             return torch.optim.RAdam(parameters, betas=settings.betas, **common)
 
