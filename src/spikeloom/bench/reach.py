@@ -6,7 +6,7 @@ from typing import Any
 
 from spikeloom.bench.growth import Curve, Flatness
 from spikeloom.bench.measure import Measured, Row
-from spikeloom.bench.spread import Spread, seconds, time_ratio
+from spikeloom.bench.spread import Spread, fastest, time_ratio
 
 FULL = "bptt"
 """The contender of ours with the reference's gradients."""
@@ -224,4 +224,5 @@ def _of(found: Measured, workload: str, precision: str) -> list[Row]:
 
 
 def _fastest(rows: Sequence[Row]) -> Row | None:
-    return min(rows, key=lambda row: seconds(row.rounds).median, default=None)
+    best = fastest({row.contender: row.rounds for row in rows})
+    return next((row for row in rows if row.contender == best), None)

@@ -1,6 +1,6 @@
 """The arithmetic of the tables: medians, quartiles, ratios of rounds that ran side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import TypeAlias
@@ -47,6 +47,28 @@ def seconds(rounds: Rounds) -> Spread:
         2.0
     """
     return Spread.of([spent for turn in rounds for spent in turn])
+
+
+def fastest(each: Mapping[str, Rounds]) -> str | None:
+    """Return who is fastest within rounds; None of nobody.
+
+    That is whose median comes nearest, in the median round, to the best median of the round. A
+    round that was slow for one alone does not decide.
+
+    Args:
+        each: rounds by name; those of the same number ran side by side.
+
+    Example:
+        >>> fastest({"a": [[1.0], [9.0], [1.0]], "b": [[2.0], [8.0], [2.0]]})
+        'a'
+    """
+    medians = {name: [median(turn) for turn in rounds] for name, rounds in each.items()}
+    best = [min(turn) for turn in zip(*medians.values(), strict=False)]
+    behind = {
+        name: median(one / least for one, least in zip(mine, best, strict=False))
+        for name, mine in medians.items()
+    }
+    return min(behind, key=lambda name: behind[name], default=None)
 
 
 def time_ratio(rounds: Rounds, base: Rounds) -> Spread:

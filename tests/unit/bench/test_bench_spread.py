@@ -3,7 +3,7 @@
 import pytest
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.bench.spread import Spread, seconds, time_ratio
+from spikeloom.bench.spread import Spread, fastest, seconds, time_ratio
 
 
 def test_quartiles_by_hand():
@@ -27,6 +27,12 @@ def test_what_both_meet_in_a_round_cancels():
     moods = [1.0, 7.0, 2.0, 3.0]
     ratio = time_ratio([[1.5 * mood] for mood in moods], [[mood] for mood in moods])
     assert ratio == Spread(*[pytest.approx(1.5)] * 3)
+
+
+def test_one_slow_round_does_not_decide_who_is_fastest():
+    steady, hit = [[2.0, 2.0]] * 3, [[1.0, 1.0], [50.0, 60.0], [1.0, 1.0]]
+    assert fastest({"steady": steady, "hit": hit}) == "hit"
+    assert fastest({"steady": steady}) == "steady" and fastest({}) is None
 
 
 def test_a_row_is_itself_as_fast():
