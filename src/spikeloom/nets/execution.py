@@ -38,6 +38,7 @@ class Execution:
     worth: int = WORTH
 
     def __post_init__(self) -> None:
+        require(self.worth >= 0, "execution.worth", "0 or more", self.worth, "change it")
         for name, known in (("kernels", Kernels), ("layout", Layout), ("memory", Memory)):
             value = getattr(self, name)
             require(
