@@ -56,7 +56,7 @@ def root(
 
 def main() -> None:
     """Run the command; a user's mistake becomes one line and exit code 2."""
-    # torch asks for large pages of memory: a train of currents is found in half the time
+    # torch asks for large pages: touching fresh memory is much of what a large train waits for
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app()

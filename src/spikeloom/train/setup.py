@@ -266,7 +266,7 @@ def _launched() -> bool:
 def make_optimizer(
     settings: Optimizer, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Build the optimizer; Adam's update is one pass over the weights instead of ten."""
+    """Build the optimizer; Adam's and AdamW's updates are torch's fused ones."""
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     adam: dict[str, Any] = common | {"betas": settings.betas, "fused": True}
     match settings.name:
