@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from spikeloom.base.allocator import memory_kept
+
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 BUSY = 0.5
 _PACKAGES = ("torch", "numpy", "numba")
@@ -37,6 +39,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {_version(name)}" for name in _PACKAGES),
         "CPU capability of torch": torch.backends.cpu.get_cpu_capability(),
+        "allocator": "keeps freed memory" if memory_kept() else "the system's",
         "load before": load,
     }
 

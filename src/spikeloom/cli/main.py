@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from spikeloom.base.allocator import keep_memory
 from spikeloom.base.errors import SpikeloomError, Stopped, too_big
 from spikeloom.cli.bench import bench
 from spikeloom.cli.check import check
@@ -56,8 +57,7 @@ def root(
 
 def main() -> None:
     """Run the command; a user's mistake becomes one line and exit code 2."""
-    # torch asks for large pages: touching fresh memory is much of what a large train waits for
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    keep_memory()
     try:
         app()
     except Stopped as stopped:

@@ -21,8 +21,9 @@ def pivot_source(programs: PivotPrograms, variant: Variant) -> Source:
     """Write the module with `forward_body` and `backward_body` of one step.
 
     The numbers behind a body's head are those of `train_code.kernel_source`; the addresses are
-    current, output, thetas, old states (for a first step), old pivot (for a later one; 0 says it
-    is a first step), new pivot; and current's pivot, gradients, thetas and their gradients.
+    current, pooled output (without a pool the output takes the current's place), thetas, old states
+    (for a first step), old pivot (for a later step: the same as the next; 0 says it is a first
+    one), pivot; and gradients of output and current, pivot, thetas and their gradients.
 
     Raises:
         Unsupported: an operation is not known.
@@ -34,7 +35,7 @@ def pivot_source(programs: PivotPrograms, variant: Variant) -> Source:
 
 
 def _forward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> list[str]:
-    memory, pooled = Memory(), variant.pool > 1  # old and new pivot may be one: one scope
+    memory, pooled = Memory(), variant.pool > 1
     columns, rows = range(programs.thetas), range(programs.states)
     loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
     loads |= {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
@@ -45,20 +46,20 @@ def _forward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> lis
     }
     into, pivots = written(programs.into, loads | first, emitter)
     after, states = written(
-        programs.after, loads | {PIVOT.name: memory.get("new", "b + i", "old")}, emitter, "s_"
+        programs.after, loads | {PIVOT.name: memory.get("pivot", "b + i")}, emitter, "s_"
     )
     names_of_states = dict(zip(first, present(states, emitter), strict=True))
     later, _ = written(programs.into, loads | names_of_states, emitter)
     pivot = present(pivots, emitter)[0]
     out, outs = written(programs.out, loads | {PIVOT.name: pivot}, emitter, "o_")
     spike = present(outs, emitter)[0]
-    store = memory.put("o", spike) if pooled else memory.put("out", variant.store(spike), "i", "ot")
-    ends = [*out, store, memory.put("new", pivot, "b + i")]
-    arguments = ["c", "out", *names("th", columns), *names("in", rows), "old", "new"]
+    store = memory.put("o", spike) if pooled else memory.put("c", variant.store(spike), "i", "ct")
+    ends = [*out, store, memory.put("pivot", pivot, "b + i")]
+    arguments = ["c", "out", *names("th", columns), *names("in", rows), "old", "pivot"]
     return [
         *function("forward", arguments, ["o"] if pooled else []),
         "        ct = train_at(c + b * TRAIN)",
-        f"        ot = train_at(out + b // {variant.pool**2} * TRAIN)",
+        *([f"        ot = train_at(out + b // {variant.pool**2} * TRAIN)"] if pooled else []),
         "        if has_old:",
         *loop(3, [*after, *later, *ends]),
         "        else:",
@@ -73,12 +74,12 @@ def _backward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> li
     memory, pooled = Memory(), variant.pool > 1
     columns = range(programs.thetas)
     loads = {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
-    loads[PIVOT.name] = memory.get("new", "b + i")
+    loads[PIVOT.name] = memory.get("pivot", "b + i")
     grad = programs.back.inputs[-1].name
     loads[grad] = memory.get("gs") if pooled else variant.load(memory.get("g", "i", "gt"))
     lines, outputs = written(programs.back, loads, emitter)
     current, *thetas = present(outputs, emitter)
-    arguments = ["g", "gc", "new", *names("th", columns), *names("gth", columns)]
+    arguments = ["g", "gc", "pivot", *names("th", columns), *names("gth", columns)]
     sums = [memory.put(f"gth{k}", text, "b + i") for k, text in enumerate(thetas)]
     return [
         *function("backward", arguments, ["gs"] if pooled else []),

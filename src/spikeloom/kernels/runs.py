@@ -133,11 +133,18 @@ class Run:
         return result, _summed(theta_grads, thetas), state_grads
 
     def step(
-        self, current: Tensor, thetas: Sequence[Tensor], before: Sequence[Tensor | None] | Pivot
+        self,
+        current: Tensor,
+        thetas: Sequence[Tensor],
+        before: Sequence[Tensor | None] | Pivot,
+        spent: bool,
     ) -> tuple[Tensor, Tensor]:
         """Run one step; return output and pivot, which takes the place of the last one."""
-        out = self.out_like(current)
         current = self.layout.fitted(current, train=True)
+        if self.pool > 1:
+            out = self.out_like(current)
+        else:
+            out = current = _taken(current) if spent else current.clone()
         if isinstance(before, Pivot):
             (value,) = self.fitted([before.value])
             states, old = none(before.states), value
@@ -197,9 +204,15 @@ class StepFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
-        ctx: Any, run: Run, before: Any, left: list[Tensor], current: Tensor, *thetas: Tensor
+        ctx: Any,
+        run: Run,
+        before: Any,
+        spent: bool,
+        left: list[Tensor],
+        current: Tensor,
+        *thetas: Tensor,
     ) -> Tensor:
-        out, pivot = run.step(current, thetas, before)
+        out, pivot = run.step(current, thetas, before, spent)
         left.append(pivot)
         ctx.run = run
         ctx.save_for_backward(pivot, *thetas)
@@ -210,12 +223,19 @@ class StepFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
         pivot, *thetas = ctx.saved_tensors
         result, sums = ctx.run.step_back(pivot, thetas, grads[0])
-        return None, None, None, result, *sums
+        return None, None, None, None, result, *sums
 
 
 def none(states: Sequence[Any]) -> list[None]:
     """Return a None for each state."""
     return [None] * len(states)
+
+
+def _taken(x: Tensor) -> Tensor:
+    """Return the memory of a tensor that nobody reads any more; who stored it is told."""
+    if not x.is_inference():
+        increment_version(x)
+    return x.new_empty(0).set_(x)
 
 
 def _summed(grads: Sequence[Tensor], thetas: Sequence[Tensor]) -> list[Tensor]:

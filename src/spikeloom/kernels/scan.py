@@ -91,6 +91,7 @@ class Scan:
         before: Sequence[Tensor | None] | Pivot,
         *,
         pool: int = 1,
+        spent: bool = False,
     ) -> tuple[Tensor, Pivot]:
         """Run one step through which no gradient passes to the next.
 
@@ -99,6 +100,7 @@ class Scan:
             thetas: trained quantities.
             before: states of a first step, or what the last step left; it is used up.
             pool: as in `run`.
+            spent: nobody else reads the current, so the output may take its place.
 
         Shape:
             current, output: [1, B, ...].
@@ -111,7 +113,7 @@ class Scan:
         run = Run(kernel, _layout(current, pool), 1, pool)
         left: list[Tensor] = []
         out: Tensor = StepFunction.apply(  # pyright: ignore[reportAssignmentType]
-            run, before, left, current, *thetas
+            run, before, spent, left, current, *thetas
         )
         return out, Pivot(left[0], (None,) * self.states)
 

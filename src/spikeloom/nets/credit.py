@@ -6,11 +6,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spikeloom.base.autograd import backpropagate
 from spikeloom.neurons.base import LOW_PRECISION
 
 if TYPE_CHECKING:
     from spikeloom.nets.site import Site
     from spikeloom.nets.synapse import Synapse
+
+
+PART = 1 << 16
+"""Elements of a product that are made at once where it has another type than its sum."""
 
 
 class WeightSum:
@@ -58,10 +63,18 @@ class WeightSum:
         Shape:
             delta: [N, out]; presynaptic: [N, in].
         """
-        if self.total is None or delta.dtype != self.total.dtype:
-            self.add(delta.t() @ presynaptic)
+        if self.total is None:
+            self.total = torch.empty_like(self.weight, memory_format=torch.contiguous_format)
+            beta = 0
         else:
-            torch.addmm(self.total, delta.t(), presynaptic, out=self.total)
+            beta = 1
+        if delta.dtype == self.total.dtype:
+            torch.addmm(self.total, delta.t(), presynaptic, beta=beta, out=self.total)
+            return
+        rows = max(1, PART // presynaptic.shape[1])
+        for part, some in zip(self.total.split(rows), delta.split(rows, 1), strict=True):
+            product = some.t() @ presynaptic
+            part.add_(product) if beta else part.copy_(product)
 
 
 class Credit:
@@ -101,7 +114,7 @@ class Credit:
                 weight.grad += total
         self._sums.clear()
         if shaped:
-            torch.autograd.backward([one for one, _ in shaped], [grad for _, grad in shaped])
+            backpropagate([one for one, _ in shaped], [grad for _, grad in shaped])
 
 
 class Credited(torch.autograd.Function):
@@ -118,8 +131,8 @@ class Credited(torch.autograd.Function):
         into: WeightSum | None,
         handle: Tensor | None,
     ) -> Tensor:
-        value = synapse.apply_map(x, weight, bias)
-        used = weight if into is None else into.use(value.dtype)
+        used = weight if into is None else into.use(_product_type(x, weight))
+        value = synapse.apply_map(x, used, bias)
         ctx.save_for_backward(presynaptic, used)
         ctx.synapse, ctx.into, ctx.x_shape = synapse, into, x.shape
         ctx.types = x.dtype, weight.dtype, None if bias is None else bias.dtype
@@ -130,19 +143,23 @@ class Credited(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
         (grad,) = grads
         presynaptic, weight = ctx.saved_tensors
+        ctx.maybe_clear_saved_tensors()  # each is freed as soon as it is used
+        synapse: Synapse = ctx.synapse
         into: WeightSum | None = ctx.into
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[1:4]
         needs_weight = needs_weight if into is None else into.wanted
         dtype = grad.dtype
         if dtype in LOW_PRECISION and into is None:
             dtype = torch.promote_types(dtype, presynaptic.dtype)
-        parts = ctx.synapse.gradients(
-            grad.to(dtype),
-            presynaptic.to(dtype),
-            weight.to(dtype),
-            (needs_x, needs_weight, needs_bias),
-            into,
-        )
+        grad, presynaptic, weight = (one.to(dtype) for one in (grad, presynaptic, weight))
+        if synapse.spec.kind == "linear":
+            wanted = (False, needs_weight, needs_bias)
+            parts = list(synapse.gradients(grad, presynaptic, weight, wanted, into))
+            del presynaptic
+            parts[0] = grad @ weight if needs_x else None
+        else:
+            wanted = (needs_x, needs_weight, needs_bias)
+            parts = synapse.gradients(grad, presynaptic, weight, wanted, into)
         found = [
             None if part is None else part.to(kind)
             for part, kind in zip(parts, ctx.types, strict=True)
@@ -150,3 +167,10 @@ class Credited(torch.autograd.Function):
         if found[0] is not None:
             found[0] = found[0].reshape(ctx.x_shape)
         return None, *found, None, None, None
+
+
+def _product_type(x: Tensor, weight: Tensor) -> torch.dtype:
+    """Return the type in which autocast computes a product; float64 stays as it is."""
+    kind = x.device.type
+    casts = torch.is_autocast_enabled(kind) and weight.dtype != torch.float64
+    return torch.get_autocast_dtype(kind) if casts else weight.dtype

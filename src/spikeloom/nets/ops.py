@@ -34,7 +34,8 @@ class Ops:
         sees_pools: whether `synapse` has something to do at sites without weights; where it has
             not, average pools may be computed together with the units before them.
         local: whether `carry` cuts every path, so that a state passes no gradient on. States may
-            then be kept in a shorter form, which `net.step` alone can read.
+            then be kept in a shorter form, which `net.step` alone can read, and spikes may be
+            written over the currents that `synapse` returns.
 
     Shape:
         synapse: [N, \*in_shape] -> [N, \*out_shape], N = B in time order, T * B in layer order;

@@ -13,7 +13,7 @@ from spikeloom.nets.fit import fit_channels
 from spikeloom.nets.ops import keep, plain_synapse
 from spikeloom.nets.saving import cheap_sites, packing, recomputing
 from spikeloom.nets.site import Site
-from spikeloom.nets.walk import Walk, is_constant, kept_channels, low_pass
+from spikeloom.nets.walk import Walk, is_constant, kept_channels, low_pass, only_step
 from spikeloom.neurons.trains import run_train
 
 
@@ -38,7 +38,7 @@ class TrainWalk(Walk):
 
     def _current(self, site: Site, x: Tensor) -> Tensor:
         if is_constant(x):
-            current = site.normalise(self.ops.synapse(site, x[0]), steps=x.shape[0])
+            current = site.normalise(self.ops.synapse(site, only_step(x)), steps=x.shape[0])
             return current.unsqueeze(0).expand(x.shape[0], *current.shape)
         steps = x.shape[0]
         current = self.ops.synapse(site, x.flatten(0, 1))
@@ -59,7 +59,7 @@ class TrainWalk(Walk):
         if drops and not site.spec.dropout_held:
             labels = [f"{site.name}/{t}" for t in range(steps)]
             out = out * torch.stack([self.mask(site, out[0], label) for label in labels])
-        if is_constant(out):
+        if is_constant(out) and steps > 1:
             out = out[:1]  # what follows keeps a constant train constant
         if drops and site.spec.dropout_held:
             out = out * self.mask(site, out[0], site.name)
@@ -74,7 +74,7 @@ class TrainWalk(Walk):
         unit = site.neuron.unit
         if not unit.stateful:
             if is_constant(currents):
-                out = unit.step(None, currents[0], self.theta(site))[0]
+                out = unit.step(None, only_step(currents), self.theta(site))[0]
                 return out.unsqueeze(0).expand(currents.shape[0], *out.shape)
             return unit.step(None, currents, self.theta(site))[0]
         if self.ops.sequence is not None:

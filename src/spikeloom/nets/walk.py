@@ -225,6 +225,7 @@ class StepWalk(Walk):
                     kernels=kernels,
                     pool=self.pool(site),
                     local=self.ops.local,
+                    spent=self._spent(site),
                 )
                 out = outs.squeeze(0)
                 self.units[name] = self.ops.carry(site, state)
@@ -244,6 +245,10 @@ class StepWalk(Walk):
         if self.holding:
             self.held.outputs[name] = out
         return out
+
+    def _spent(self, site: Site) -> bool:
+        """Whether a current was made by this step alone, and is looked at by nobody after it."""
+        return site.spec.weighted and site.name not in self.held.currents and not self.observers
 
     def _dropped(self, site: Site, out: Tensor) -> Tensor:
         if not (self.training and site.spec.dropout):
@@ -299,6 +304,11 @@ class RateWalk(Walk):
 def is_constant(train: Tensor) -> bool:
     """Whether a train [T, ...] is one tensor seen T times (an expanded view)."""
     return train.shape[0] == 1 or train.stride(0) == 0
+
+
+def only_step(train: Tensor) -> Tensor:
+    """Return what a constant train [T, ...] repeats; on the way back a single step costs nothing."""
+    return train.squeeze(0) if train.shape[0] == 1 else train[0]
 
 
 def low_pass(train: Tensor, decay: float, scale: float) -> Tensor:

@@ -31,6 +31,7 @@ def run_train(
     pool: int = 1,
     final: bool = True,
     local: bool = False,
+    spent: bool = False,
 ) -> tuple[Tensor, State]:
     r"""Take a stateful unit through a train: :math:`(s[t], v[t]) = step(v[t-1], c[t])`.
 
@@ -47,6 +48,7 @@ def run_train(
         final: whether the state after the last step is wanted; else the second result may be None.
         local: one step alone, whose state passes no gradient on; it may come back as a `Pivot`,
             which only a further call like this one can read.
+        spent: the currents are nobody else's, so that outputs may take their place.
 
     Shape:
         currents, outputs: [T, B, ...]; with `pool` the outputs' last two axes are that much
@@ -57,7 +59,7 @@ def run_train(
         scan = compiled(unit, currents)
     if scan is not None:
         try:
-            return _compiled(scan, unit, currents, theta, state, pool, final, local)
+            return _compiled(scan, unit, currents, theta, state, pool, final, local, spent)
         except Unsupported:
             assert not isinstance(state, Pivot)
     return _reference(unit, currents, theta, state, pool)
@@ -72,6 +74,7 @@ def _compiled(
     pool: int,
     final: bool,
     local: bool,
+    spent: bool,
 ) -> tuple[Tensor, State]:
     scan = found.scan
     if state is None and not found.rests_at_zero:
@@ -83,12 +86,12 @@ def _compiled(
     _check(unit, currents, theta, leaves, pool)
     values = [theta[name] for name in unit.learn]
     if isinstance(state, Pivot):
-        return scan.run_step(currents, values, state, pool=pool)
+        return scan.run_step(currents, values, state, pool=pool, spent=spent)
     if len(leaves) != scan.states:
         raise Unsupported("a state of another form")
     if local:
         with suppress(Unsupported):
-            return scan.run_step(currents, values, leaves, pool=pool)
+            return scan.run_step(currents, values, leaves, pool=pool, spent=spent)
     steps = currents.shape[0]
     once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
     out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from spikeloom.base.autograd import backpropagate
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
@@ -63,6 +64,6 @@ class Ann(LearningRule):
     ) -> RuleReport:
         """One forward and one backward pass; one commit."""
         logits, value = objective.over(net.run_by_layer(batch.xs, rng=batch.rng))
-        value.backward()
+        backpropagate([value])
         commit()
         return RuleReport(value.detach(), logits.detach())

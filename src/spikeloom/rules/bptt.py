@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from spikeloom.base.autograd import backpropagate
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.types import Batch
@@ -88,7 +89,7 @@ class Bptt(LearningRule):
     ) -> RuleReport:
         """Run the net, then one backward pass; one commit."""
         logits, value = self._loss(net(batch.xs, rng=batch.rng), objective)
-        value.backward()
+        backpropagate([value])
         commit()
         return RuleReport(value.detach(), logits.detach())
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
+from spikeloom.base.autograd import backpropagate
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
@@ -59,8 +60,9 @@ def learn_by_step(
         with torch.set_grad_enabled(learning):
             h, state = net.step(x, state, ops, rng=batch.rng, held=leaves)
             step = objective(h, ops)
+        del h  # the backward pass frees what it no longer needs, layer by layer
         if learning:
-            (step.value / steps).backward()
+            backpropagate([step.value / steps])
             after_step()
         value, scores = step.value.detach() / steps, step.logits.detach() / steps
         loss = value if loss is None else loss + value
@@ -80,4 +82,4 @@ def _backward(held: Held, leaves: Held) -> None:
     ]
     if pairs:
         values: list[Tensor] = [value for value, _ in pairs]
-        torch.autograd.backward(values, [grad for _, grad in pairs])
+        backpropagate(values, [grad for _, grad in pairs])
