@@ -10,11 +10,13 @@ def backpropagate(values: Sequence[Tensor], grads: Sequence[Tensor] | None = Non
     """Send gradients back from values, every product in the type of its forward pass.
 
     Autocast is for forward passes: left on, it would turn what comes back into other types where
-    nothing asks for them, e.g. convert every gradient of a bias to float32 before its sum.
+    nothing asks for them, e.g. convert every gradient of a bias to float32 before its sum. Its
+    copies of weights are freed as the pass goes.
 
     Args:
         values: where to start, on one device.
         grads: of each; 1 by default, for scalars.
     """
+    torch.clear_autocast_cache()
     with torch.autocast(values[0].device.type, enabled=False):
         torch.autograd.backward(values, grads)

@@ -10,6 +10,7 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
+from spikeloom.heads.reduction import sum_over_time
 from spikeloom.nets.init import initialise
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
@@ -165,19 +166,12 @@ class Head(nn.Module):
         Shape:
             hs: [T, B, D]; result: [B, D].
         """
-        match self.reduce:
-            case "mean":
-                return hs.mean(0)
-            case "count":
-                return hs.sum(0)
-            case "last":
-                return hs[-1]
-            case _:
-                age = torch.arange(hs.shape[0] - 1, -1, -1, device=hs.device, dtype=hs.dtype)
-                weight = self.decay**age
-                if self.reduce == "weighted":
-                    weight = weight / weight.sum()
-                return torch.einsum("t,tbd->bd", weight, hs)
+        if self.reduce == "last":
+            return hs[-1]
+        steps = len(hs)
+        weights = [self.memory**age for age in range(steps - 1, -1, -1)]
+        whole = sum(weights) if self.averages else 1.0
+        return sum_over_time(hs, [weight / whole for weight in weights])
 
     @property
     def memory(self) -> float:

@@ -5,9 +5,13 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import overload
 
+from spikeloom.kernels._scalar_numba import wide
 from spikeloom.kernels.jit import OPTIONS
 
+ONE, HALF, MANY = np.float32(1), np.float32(0.5), np.float32(256)
 jitted: Any = numba.njit(cache=True, **OPTIONS)
 
 
@@ -42,29 +46,67 @@ def unpack_bits(bits, one, zero, x):
             x[8 * row + k] = one if (byte >> np.uint8(k)) & np.uint8(1) else zero
 
 
+def number(x):
+    """Return a stored number as one to compute with."""
+
+
+@overload(number)
+def _number(x):
+    return (lambda x: wide(x)) if x == types.uint16 else (lambda x: x)
+
+
 @jitted
-def smallest(x):
-    """Return the smallest element above 0, or 0."""
-    found = x.dtype.type(np.inf)
+def smallest(x, top):
+    """Return the smallest integer above 0, `top` at most; bits of floats above 0 are so ordered."""
+    found = top
     for i in range(x.size):
-        value = x[i] if x[i] > 0 else found
-        found = value if value < found else found
+        value = x[i] if x[i] > 0 else top
+        found = min(found, value)
     return found
 
 
 @jitted
-def pack_bytes(x, quantum, out):
-    """Write x / quantum; return where that is no whole number up to 255 first, else -1."""
+def pack_levels(x, quantum, palette, out):
+    """Number the values of x by their size in quanta; return the highest number, or -1.
+
+    The palette gets each number's value. There is none above 255, and no two values with one.
+    """
+    low, highest = np.int32(0), np.int32(0)
     for i in range(x.size):
-        level = np.rint(x[i] / quantum)
-        if not (level >= 0 and level <= 255 and x.dtype.type(level) * quantum == x[i]):
-            return i
+        level = np.int32(min(max(number(x[i]) / quantum + HALF, -ONE), MANY))
+        low, highest = min(low, level), max(highest, level)
         out[i] = np.uint8(level)
-    return -1
+    if low < 0 or highest > 255:
+        return -1
+    for i in range(x.size):
+        palette[out[i]] = x[i]
+    odd = False
+    for i in range(x.size):
+        odd |= palette[out[i]] != x[i]
+    return -1 if odd else highest
 
 
 @jitted
-def unpack_bytes(levels, quantum, x):
-    """Write levels times quantum."""
+def pack_halves(levels, out):
+    """Write two levels below 16 to a byte."""
+    for row in range(levels.size // 2):
+        out[row] = levels[2 * row] | (levels[2 * row + 1] << np.uint8(4))
+    if levels.size % 2:
+        out[out.size - 1] = levels[levels.size - 1]
+
+
+@jitted
+def unpack_halves(halves, palette, x):
+    """Write the values of levels that lie two to a byte."""
+    for row in range(x.size // 2):
+        x[2 * row] = palette[halves[row] & np.uint8(15)]
+        x[2 * row + 1] = palette[halves[row] >> np.uint8(4)]
+    if x.size % 2:
+        x[x.size - 1] = palette[halves[halves.size - 1]]
+
+
+@jitted
+def unpack_levels(levels, palette, x):
+    """Write the values of levels."""
     for i in range(x.size):
-        x[i] = x.dtype.type(levels[i]) * quantum
+        x[i] = palette[levels[i]]

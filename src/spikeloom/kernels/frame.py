@@ -23,11 +23,13 @@ class Variant:
         io: type of currents, outputs and their gradients: "float32", "float64" or "bfloat16".
         constant: the same currents at every step, stored once.
         pool: side of the average pool its outputs go through; 1 for none.
+        over: the gradient of the currents is written over them, for trains that nobody else reads.
     """
 
     io: str = "float32"
     constant: bool = False
     pool: int = 1
+    over: bool = False
 
     @property
     def state(self) -> str:
@@ -136,7 +138,7 @@ def body(name: str, arguments: list[str]) -> list[str]:
         "",
         "",
         "@numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)",
-        f"def {name}_body(data):",
+        "def body(data):",
         f"    m = numba.carray(data, {HEAD + len(numbers)}, dtype=np.int64)",
         *(f"    {one} = m[{HEAD + k}]" for k, one in enumerate(numbers)),
         "    numbers = double_at(numbers)",

@@ -1,4 +1,4 @@
-"""Signals of few levels, stored in few bits: spikes in one, pooled spikes in eight."""
+"""Signals of few levels, stored in few bits: spikes in one, pooled spikes in four or eight."""
 
 import functools
 import importlib
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,17 +19,17 @@ _PARTS = (1, 2, 3)  # the smallest mean of a window may be of as many spikes
 
 @dataclass(frozen=True)
 class Packed:
-    """A tensor as whole multiples of one number; unpacking gives the same bits.
+    """A tensor as the numbers of its values; unpacking gives the same bits.
 
     Args:
-        data: one bit per element, or one byte.
-        quantum: what a multiple counts.
+        data: 1, 4 or 8 bits per element.
+        palette: the values by their numbers.
         layout: of the tensor, as one step.
         dtype: of the tensor.
     """
 
     data: Tensor
-    quantum: Any
+    palette: Any
     layout: Layout
     dtype: torch.dtype
 
@@ -38,18 +39,20 @@ class Packed:
         assert loops is not None
         x = self.layout.empty(self.dtype, self.data.device)
         flat, data = _flat(x, self.layout), self.data.numpy()
-        if data.size == flat.size:
-            loops.unpack_bytes(data, self.quantum, flat)
+        if len(self.palette) == 2:
+            loops.unpack_bits(data, self.palette[1], self.palette[0], flat)
+        elif data.size == flat.size:
+            loops.unpack_levels(data, self.palette, flat)
         else:
-            loops.unpack_bits(data, self.quantum, flat.dtype.type(0), flat)
+            loops.unpack_halves(data, self.palette, flat)
         return x
 
 
 def pack(x: Tensor) -> Packed | None:
-    """Store a tensor in fewer bits, or return None where it has too many levels.
+    """Store a tensor in fewer bits, or return None where it has too many values.
 
-    One amplitude besides 0 takes a bit; whole multiples up to 255 of the smallest one, or of its
-    half or third, take a byte (not in bfloat16, where that would save little).
+    One amplitude besides 0 takes a bit. Values that differ as whole multiples of one number, up to
+    rounding, take half a byte if there are at most 16 such multiples, a byte up to 256.
 
     Args:
         x: on the CPU, without gaps in memory.
@@ -65,15 +68,19 @@ def pack(x: Tensor) -> Packed | None:
     flat = _flat(x, layout)
     bits = torch.empty(-(-flat.size // 8), dtype=torch.uint8)
     first, odd = loops.pack_bits(flat, bits.numpy())
+    palette = np.zeros(256, flat.dtype)
     if odd < 0:
-        return Packed(bits, flat[first], layout, x.dtype)
-    if x.dtype == torch.bfloat16:
-        return None
-    smallest, levels = loops.smallest(flat), torch.empty(flat.size, dtype=torch.uint8)
-    for parts in _PARTS:
-        quantum = flat.dtype.type(smallest / parts)
-        if loops.pack_bytes(flat, quantum, levels.numpy()) < 0:
-            return Packed(levels, quantum, layout, x.dtype)
+        palette[1] = flat[first]
+        return Packed(bits, palette[:2], layout, x.dtype)
+    smallest, levels = _smallest(x, flat), torch.empty(flat.size, dtype=torch.uint8)
+    for parts in _PARTS if np.isfinite(smallest) else ():
+        highest = loops.pack_levels(flat, smallest / parts, palette, levels.numpy())
+        if 0 <= highest < 16:
+            halves = torch.empty(-(-flat.size // 2), dtype=torch.uint8)
+            loops.pack_halves(levels.numpy(), halves.numpy())
+            levels = halves
+        if highest >= 0:
+            return Packed(levels, palette, layout, x.dtype)
     return None
 
 
@@ -84,6 +91,16 @@ def _compiled() -> ModuleType:
 
 def _loops() -> ModuleType | None:
     return None if numba() is None else _compiled()
+
+
+def _smallest(x: Tensor, flat: Any) -> Any:
+    """Return the smallest value above 0, to compute with; NaN where there is none."""
+    loops = _loops()
+    assert loops is not None
+    whole = np.dtype(f"int{8 * flat.itemsize}")
+    found = np.array([loops.smallest(flat.view(whole), whole.type(np.iinfo(whole).max))], whole)
+    value = torch.from_numpy(found).view(x.dtype)
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()[0]
 
 
 def _flat(x: Tensor, layout: Layout) -> Any:

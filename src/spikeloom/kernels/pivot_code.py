@@ -1,4 +1,4 @@
-"""The source of one step between pivots: what an online rule runs and stores."""
+"""The sources of one step between pivots: what an online rule runs and stores."""
 
 from spikeloom.kernels.emit import Emitter
 from spikeloom.kernels.frame import (
@@ -17,25 +17,19 @@ from spikeloom.kernels.frame import (
 from spikeloom.kernels.pivot import PIVOT, PivotPrograms
 
 
-def pivot_source(programs: PivotPrograms, variant: Variant) -> Source:
-    """Write the module with `forward_body` and `backward_body` of one step.
+def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
+    """Write the module whose `body` takes one step forward.
 
-    The numbers behind a body's head are those of `train_code.kernel_source`; the addresses are
-    current, pooled output (without a pool the output takes the current's place), thetas, old states
-    (for a first step), old pivot (for a later step: the same as the next; 0 says it is a first
-    one), pivot; and gradients of output and current, pivot, thetas and their gradients.
+    The numbers behind its head are those of `train_code.train_forward`; the addresses are current,
+    pooled output (without a pool the output takes the current's place), thetas, old states (for a
+    first step), old pivot (for a later step: the same as the next; 0 says it is a first one), and
+    pivot.
 
     Raises:
         Unsupported: an operation is not known.
     """
-    emitter = Emitter(wide=variant.state == "float64")
-    ahead = _forward(programs, variant, emitter)
-    back = _backward(programs, variant, emitter)
-    return module_source(variant, emitter, [*ahead, *back])
-
-
-def _forward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> list[str]:
-    memory, pooled = Memory(), variant.pool > 1
+    emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
+    pooled = variant.pool > 1
     columns, rows = range(programs.thetas), range(programs.states)
     loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
     loads |= {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
@@ -56,7 +50,7 @@ def _forward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> lis
     store = memory.put("o", spike) if pooled else memory.put("c", variant.store(spike), "i", "ct")
     ends = [*out, store, memory.put("pivot", pivot, "b + i")]
     arguments = ["c", "out", *names("th", columns), *names("in", rows), "old", "pivot"]
-    return [
+    lines = [
         *function("forward", arguments, ["o"] if pooled else []),
         "        ct = train_at(c + b * TRAIN)",
         *([f"        ot = train_at(out + b // {variant.pool**2} * TRAIN)"] if pooled else []),
@@ -68,10 +62,19 @@ def _forward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> lis
         *END,
         *body("forward", arguments),
     ]
+    return module_source(variant, emitter, lines)
 
 
-def _backward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> list[str]:
-    memory, pooled = Memory(), variant.pool > 1
+def step_backward(programs: PivotPrograms, variant: Variant) -> Source:
+    """Write the module whose `body` takes one step's gradient back to its current.
+
+    Numbers as in `step_forward`: gradients of output and current, pivot, thetas, their gradients.
+
+    Raises:
+        Unsupported: as in `step_forward`.
+    """
+    emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
+    pooled = variant.pool > 1
     columns = range(programs.thetas)
     loads = {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
     loads[PIVOT.name] = memory.get("pivot", "b + i")
@@ -81,7 +84,7 @@ def _backward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> li
     current, *thetas = present(outputs, emitter)
     arguments = ["g", "gc", "pivot", *names("th", columns), *names("gth", columns)]
     sums = [memory.put(f"gth{k}", text, "b + i") for k, text in enumerate(thetas)]
-    return [
+    text = [
         *function("backward", arguments, ["gs"] if pooled else []),
         f"        gt = train_at(g + b // {variant.pool**2} * TRAIN)",
         "        gct = train_at(gc + b * TRAIN)",
@@ -90,3 +93,4 @@ def _backward(programs: PivotPrograms, variant: Variant, emitter: Emitter) -> li
         *END,
         *body("backward", arguments),
     ]
+    return module_source(variant, emitter, text)

@@ -20,11 +20,17 @@ _LINE = 64  # elements: whole cache lines and vectors
 
 
 class Kernel(NamedTuple):
-    """Compiled bodies, and the numbers they are given."""
+    """A compiled body, and the numbers it is given."""
 
-    forward: Any
-    backward: Any
+    body: Any
     numbers: Tensor
+
+
+class Passes(NamedTuple):
+    """The kernels of both passes; of the forward pass alone where no gradient is wanted."""
+
+    forward: Kernel
+    backward: Kernel | None
 
 
 class Pivot(NamedTuple):
@@ -43,12 +49,13 @@ class Pivot(NamedTuple):
 
 @dataclass
 class Run:
-    """A kernel on one layout: what does not change between its two passes."""
+    """Kernels on one layout: what does not change between the two passes."""
 
-    kernel: Kernel
+    passes: Passes
     layout: Layout
     steps: int
     pool: int
+    over: bool = False
 
     @cached_property
     def outs(self) -> Layout:
@@ -74,13 +81,14 @@ class Run:
         wanted = max(_LINE, min(_WIDEST, _SCRATCH // self.steps) // _LINE * _LINE)
         return -(-wanted // self.quantum) * self.quantum
 
-    def call(self, body: Any, *tensors: Tensor | None, stride: int = 0) -> None:
-        """Run a body; what is None is not wanted, or not given; `stride` is the gradient's."""
-        given = self.kernel.numbers.data_ptr()
+    def call(self, kernel: Kernel | None, *tensors: Tensor | None, stride: int = 0) -> None:
+        """Run a kernel; what is None is not wanted, or not given; `stride` is the gradient's."""
+        assert kernel is not None
+        given = kernel.numbers.data_ptr()
         numbers = [given, self.steps, self.block, *self.geometry, stride]
         numbers += [0 if one is None else one.data_ptr() for one in tensors]
         grain = max(1, _GRAIN // self.steps)
-        run_body(body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
+        run_body(kernel.body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
 
     def fitted(self, steps: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return steps as they lie in the layout."""
@@ -107,7 +115,7 @@ class Run:
         last = self.fresh(states, currents) if finals else []
         given = self.fitted((*thetas, *states))
         currents = self.layout.fitted(currents, train=True)
-        self.call(self.kernel.forward, currents, out, *given, *(last or none(states)))
+        self.call(self.passes.forward, currents, out, *given, *(last or none(states)))
         return out, last
 
     def backward(
@@ -120,8 +128,11 @@ class Run:
         wants_states: bool,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Return gradients of currents, thetas and first states."""
-        result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
         currents = self.layout.fitted(currents, train=True)
+        if self.over:
+            result = currents = currents.clone() if _graph_is_kept() else _taken(currents)
+        else:
+            result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
         stays = grad.stride(0) == 0  # of a mean over T: one step says it all
         grad = self.outs.fitted(grad[:1] if stays else grad, train=True)
         theta_grads = self.fresh(thetas, grad)
@@ -129,7 +140,7 @@ class Run:
         given = self.fitted((*thetas, *states))
         rest = (*given, *theta_grads, *(state_grads or none(states)), *self.fitted(finals))
         stride = 0 if stays else self.outs.count
-        self.call(self.kernel.backward, currents, grad, result, *rest, stride=stride)
+        self.call(self.passes.backward, currents, grad, result, *rest, stride=stride)
         return result, _summed(theta_grads, thetas), state_grads
 
     def step(
@@ -155,7 +166,7 @@ class Run:
             states, old = self.fitted(before), None
         assert value is not None
         given = self.fitted(thetas)
-        self.call(self.kernel.forward, current, out, *given, *states, old, value)
+        self.call(self.passes.forward, current, out, *given, *states, old, value)
         return out, value
 
     def step_back(
@@ -166,12 +177,15 @@ class Run:
         grad = self.outs.fitted(grad, train=True)
         theta_grads = self.fresh(thetas, grad)
         given = self.fitted(thetas)
-        self.call(self.kernel.backward, grad, result, pivot, *given, *theta_grads)
+        self.call(self.passes.backward, grad, result, pivot, *given, *theta_grads)
         return result, _summed(theta_grads, thetas)
 
 
 class TrainFunction(torch.autograd.Function):
-    """A train; it stores the currents, and nothing that grows with T besides."""
+    """A train; it stores the currents, and nothing that grows with T besides.
+
+    Currents that are nobody else's make room for their gradient, unless the graph is kept.
+    """
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
@@ -231,11 +245,17 @@ def none(states: Sequence[Any]) -> list[None]:
     return [None] * len(states)
 
 
+def _graph_is_kept() -> bool:
+    """Whether this backward pass may be followed by another one through the same graph."""
+    autograd = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]
+    return autograd._get_current_graph_task_keep_graph()
+
+
 def _taken(x: Tensor) -> Tensor:
     """Return the memory of a tensor that nobody reads any more; who stored it is told."""
     if not x.is_inference():
         increment_version(x)
-    return x.new_empty(0).set_(x)
+    return x.new_empty(0).set_(x)  # pyright: ignore[reportArgumentType] - a tensor will do
 
 
 def _summed(grads: Sequence[Tensor], thetas: Sequence[Tensor]) -> list[Tensor]:

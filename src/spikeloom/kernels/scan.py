@@ -1,6 +1,7 @@
 """Scans: a step taken through time by compiled kernels, forward and backward."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -9,11 +10,11 @@ from torch import Tensor
 from spikeloom.kernels.frame import Source, Variant
 from spikeloom.kernels.jit import load_source, numba
 from spikeloom.kernels.layout import Layout
-from spikeloom.kernels.pivot import find_pivot
-from spikeloom.kernels.pivot_code import pivot_source
+from spikeloom.kernels.pivot import PivotPrograms, find_pivot
+from spikeloom.kernels.pivot_code import step_backward, step_forward
 from spikeloom.kernels.program import Step, StepPrograms, Unsupported, trace_step
-from spikeloom.kernels.runs import Kernel, Pivot, Run, StepFunction, TrainFunction
-from spikeloom.kernels.train_code import kernel_source
+from spikeloom.kernels.runs import Kernel, Passes, Pivot, Run, StepFunction, TrainFunction
+from spikeloom.kernels.train_code import train_backward, train_forward
 
 _IO = {
     torch.float32: "float32",
@@ -54,6 +55,7 @@ class Scan:
         steps: int,
         pool: int = 1,
         finals: bool = False,
+        spent: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
         r"""Run the step over a train.
 
@@ -64,6 +66,7 @@ class Scan:
             steps: T.
             pool: side of an average pool over the last two axes of the outputs, without overlap.
             finals: whether the states after the last step are wanted.
+            spent: nobody else reads the currents, so their gradient may take their place.
 
         Returns:
             Outputs in the type of the currents, and the last states (empty without `finals`).
@@ -77,8 +80,14 @@ class Scan:
         """
         constant = currents.shape[0] == 1 and steps > 1
         variant = Variant(_io(currents), constant, pool)
-        kernel = self._once(("train", variant), lambda: self._train_kernel(variant))
-        run = Run(kernel, _layout(currents, pool), steps, pool)
+        over = spent and not constant
+        passes = Passes(
+            self._train_kernel(train_forward, variant),
+            self._train_kernel(train_backward, replace(variant, over=over))
+            if _wanted(currents, *thetas, *states)
+            else None,
+        )
+        run = Run(passes, _layout(currents, pool), steps, pool, over)
         out, *last = TrainFunction.apply(  # pyright: ignore[reportGeneralTypeIssues]
             run, self.thetas, finals, currents, *thetas, *states
         )
@@ -109,8 +118,11 @@ class Scan:
             Unsupported: as in `run`, or a step without a pivot.
         """
         variant = Variant(_io(current), pool=pool)
-        kernel = self._once(("step", variant), lambda: self._step_kernel(variant))
-        run = Run(kernel, _layout(current, pool), 1, pool)
+        passes = Passes(
+            self._step_kernel(step_forward, variant),
+            self._step_kernel(step_backward, variant) if _wanted(current, *thetas) else None,
+        )
+        run = Run(passes, _layout(current, pool), 1, pool)
         left: list[Tensor] = []
         out: Tensor = StepFunction.apply(  # pyright: ignore[reportAssignmentType]
             run, before, spent, left, current, *thetas
@@ -135,14 +147,24 @@ class Scan:
             ("programs", dtype), lambda: trace_step(self.step, self.thetas, self.states, dtype)
         )
 
-    def _train_kernel(self, variant: Variant) -> Kernel:
-        return _loaded(kernel_source(self._programs(variant), variant))
+    def _train_kernel(
+        self, write: Callable[[StepPrograms, Variant], Source], variant: Variant
+    ) -> Kernel:
+        def make() -> Kernel:
+            return _loaded(write(self._programs(variant), variant))
 
-    def _step_kernel(self, variant: Variant) -> Kernel:
-        programs = find_pivot(self._programs(variant))
-        if programs is None:
-            raise Unsupported("no value that decides output and state")
-        return _loaded(pivot_source(programs, variant))
+        return self._once((write, variant), make)
+
+    def _step_kernel(
+        self, write: Callable[[PivotPrograms, Variant], Source], variant: Variant
+    ) -> Kernel:
+        def make() -> Kernel:
+            programs = find_pivot(self._programs(variant))
+            if programs is None:
+                raise Unsupported("no value that decides output and state")
+            return _loaded(write(programs, variant))
+
+        return self._once((write, variant), make)
 
 
 def _loaded(source: Source) -> Kernel:
@@ -152,7 +174,13 @@ def _loaded(source: Source) -> Kernel:
     except Exception as error:  # a compiler fails in ways of its own
         raise Unsupported(f"{type(error).__name__}: {error}") from error
     numbers = torch.tensor([*source.numbers, 0], dtype=torch.float64)
-    return Kernel(module.forward_body, module.backward_body, numbers)
+    return Kernel(module.body, numbers)
+
+
+def _wanted(*inputs: Tensor | None) -> bool:
+    """Whether a gradient of one of them will be asked for."""
+    given = [one for one in inputs if one is not None]
+    return torch.is_grad_enabled() and any(one.requires_grad for one in given)
 
 
 def _io(currents: Tensor) -> str:

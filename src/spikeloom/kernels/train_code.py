@@ -1,4 +1,4 @@
-"""The source of one kernel: a step's programs inside loops over time and elements.
+"""The sources of one train's kernels: a step's programs inside loops over time and elements.
 
 Elements are independent, so a block of them is taken through all T steps while its state stays in
 the cache. The backward pass runs the block forward once more from the stored currents, keeping the
@@ -24,8 +24,8 @@ from spikeloom.kernels.frame import (
 from spikeloom.kernels.program import StepPrograms
 
 
-def kernel_source(programs: StepPrograms, variant: Variant) -> Source:
-    """Write the module with `forward_body` and `backward_body` of one kernel.
+def train_forward(programs: StepPrograms, variant: Variant) -> Source:
+    """Write the module whose `body` takes a train forward.
 
     The numbers behind a body's head (`kernels.threads`) are the address of the numbers given to
     the code, T, elements of a block, width and inner (`kernels.pooling`; 0 without a pool) and the
@@ -35,36 +35,39 @@ def kernel_source(programs: StepPrograms, variant: Variant) -> Source:
     Raises:
         Unsupported: an operation is not known, or a state is no number.
     """
-    emitter = Emitter(wide=variant.state == "float64")
-    ahead = _forward(programs, variant, emitter)
-    back = _backward(programs, variant, emitter)
-    return module_source(variant, emitter, [*ahead, *back])
-
-
-def _forward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> list[str]:
-    memory = Memory()
-    lines, outputs = written(programs.forward, _loads(programs, variant, memory), emitter)
+    emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
+    step, outputs = written(programs.forward, _loads(programs, variant, memory), emitter)
     out, *states = present(outputs, emitter)
     rows, pooled = range(programs.states), variant.pool > 1
     arguments = ["c", "out", *names("th", programs.thetas), *names("in", rows)]
     arguments += names("fin", rows)
     store = memory.put("o", out) if pooled else memory.put("out", variant.store(out), "i", "ot")
-    return [
+    lines = [
         *function("forward", arguments, [*names("v", rows), *(["o"] if pooled else [])]),
         *_given_or_zero(memory, "v", "in", rows, emitter.constant(0)),
         "        for t in range(steps):",
         f"            ct = train_at(c + ({'0' if variant.constant else 't'} * count + b) * TRAIN)",
         f"            ot = train_at(out + (t * count + b) // {variant.pool**2} * TRAIN)",
-        *loop(3, [*lines, store, *(memory.put(f"v{k}", text) for k, text in enumerate(states))]),
+        *loop(3, [*step, store, *(memory.put(f"v{k}", text) for k, text in enumerate(states))]),
         *(["            pool(o, ot, n, width, inner)"] if pooled else []),
         *_when_given(memory, "fin", "v", rows),
         *END,
         *body("forward", arguments),
     ]
+    return module_source(variant, emitter, lines)
 
 
-def _backward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> list[str]:
-    memory = Memory()
+def train_backward(programs: StepPrograms, variant: Variant) -> Source:
+    """Write the module whose `body` takes a train's gradients back.
+
+    Numbers as in `train_forward`: currents and their outputs' gradient, the currents' gradient (it
+    takes the currents' place where the variant writes over), thetas, first states, their
+    gradients, and gradients of the last states.
+
+    Raises:
+        Unsupported: as in `train_forward`.
+    """
+    emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
     again = replace(programs.forward, outputs=programs.forward.outputs[1:]).needed()
     loads = _loads(programs, variant, memory)
     step_lines, step_outputs = written(again, loads, emitter)
@@ -89,9 +92,11 @@ def _backward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> lis
     kept_rows = [f"            k{k}t = state_at(k{k} + t * block * STATE)" for k in kept]
     if variant.constant:
         store = memory.put("acc", f"{memory.get('acc')} + {current}")
+    elif variant.over:
+        store = memory.put("c", variant.store(current), "i", "ct")
     else:
         store = memory.put("gc", variant.store(current), "i", "gct")
-    return [
+    text = [
         *function("backward", arguments, scratch, kept),
         *_given_or_zero(memory, "v", "in", rows, emitter.constant(0)),
         *loop(2, [memory.put(f"e{k}", zero) for k in columns]),
@@ -107,7 +112,7 @@ def _backward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> lis
         *current_rows,
         *kept_rows,
         f"            gt = train_at(g + (t * stride + b // {variant.pool**2}) * TRAIN)",
-        f"            gct = train_at(gc + ({at} * count + b) * TRAIN)",
+        *([] if variant.over else [f"            gct = train_at(gc + ({at} * count + b) * TRAIN)"]),
         *(["            unpool(gs, gt, n, width, inner)"] if pooled else []),
         *loop(
             3,
@@ -127,6 +132,7 @@ def _backward(programs: StepPrograms, variant: Variant, emitter: Emitter) -> lis
         *END,
         *body("backward", arguments),
     ]
+    return module_source(variant, emitter, text)
 
 
 def _constant_end(memory: Memory, variant: Variant) -> list[str]:

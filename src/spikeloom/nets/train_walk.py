@@ -84,7 +84,15 @@ class TrainWalk(Walk):
             pool = self.pool(site)
             again = self._again.pop(site.name, None)
             with recomputing(currents, again) if again else nullcontext():
-                return run_train(unit, currents, theta, kernels=kernels, pool=pool, final=False)[0]
+                return run_train(
+                    unit,
+                    currents,
+                    theta,
+                    kernels=kernels,
+                    pool=pool,
+                    final=False,
+                    spent=self.spent(site),
+                )[0]
         state, outs = None, []
         for current in currents.split(1):
             out, state = run_train(unit, current, theta, state, kernels=kernels)

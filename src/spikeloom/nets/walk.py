@@ -15,7 +15,7 @@ from spikeloom.base.seeding import Rng, stream_for, uniform
 from spikeloom.nets.build import Block, Edge, Pass, Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.fit import fit_channels
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import Ops, plain_synapse
 from spikeloom.nets.site import Site
 from spikeloom.nets.state import Held, NetState, Observer
 from spikeloom.neurons.base import State, Theta
@@ -107,6 +107,11 @@ class Walk:
             return 1
         self._pooled.add(pool.name)
         return pool.spec.kernel_size
+
+    def spent(self, site: Site) -> bool:
+        """Whether a site's currents are made for its unit alone."""
+        own = self.ops.synapse is plain_synapse or self.ops.local
+        return own and site.spec.weighted and not self.observers
 
     def theta(self, site: Site) -> Theta:
         """Return the trained quantities of a site, read once per walk."""
@@ -225,7 +230,7 @@ class StepWalk(Walk):
                     kernels=kernels,
                     pool=self.pool(site),
                     local=self.ops.local,
-                    spent=self._spent(site),
+                    spent=self.spent(site) and name not in self.held.currents,
                 )
                 out = outs.squeeze(0)
                 self.units[name] = self.ops.carry(site, state)
@@ -245,10 +250,6 @@ class StepWalk(Walk):
         if self.holding:
             self.held.outputs[name] = out
         return out
-
-    def _spent(self, site: Site) -> bool:
-        """Whether a current was made by this step alone, and is looked at by nobody after it."""
-        return site.spec.weighted and site.name not in self.held.currents and not self.observers
 
     def _dropped(self, site: Site, out: Tensor) -> Tensor:
         if not (self.training and site.spec.dropout):
@@ -307,7 +308,7 @@ def is_constant(train: Tensor) -> bool:
 
 
 def only_step(train: Tensor) -> Tensor:
-    """Return what a constant train [T, ...] repeats; on the way back a single step costs nothing."""
+    """Return what a constant train [T, ...] repeats; the way back of a single step is free."""
     return train.squeeze(0) if train.shape[0] == 1 else train[0]
 
 

@@ -48,7 +48,8 @@ def run_train(
         final: whether the state after the last step is wanted; else the second result may be None.
         local: one step alone, whose state passes no gradient on; it may come back as a `Pivot`,
             which only a further call like this one can read.
-        spent: the currents are nobody else's, so that outputs may take their place.
+        spent: the currents are nobody else's: outputs may take their place where `local`, else
+            their gradient on the way back.
 
     Shape:
         currents, outputs: [T, B, ...]; with `pool` the outputs' last two axes are that much
@@ -94,7 +95,7 @@ def _compiled(
             return scan.run_step(currents, values, leaves, pool=pool, spent=spent)
     steps = currents.shape[0]
     once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
-    out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final)
+    out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final, spent=spent)
     after = iter(last)
     return out, map_state(found.form, lambda _: next(after)) if final else None
 

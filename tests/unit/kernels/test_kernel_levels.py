@@ -38,15 +38,26 @@ def test_spikes_of_any_amplitude_take_a_bit(count, rate, amplitude, dtype, seed)
     assert same(packed, x)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("side", "gain"), [(2, 1.0), (4, 2.74), (3, 1.0)])
-def test_pooled_spikes_take_a_byte(dtype, side, gain):
-    maps = torch.nn.functional.avg_pool2d(spikes((8, 16, 24, 24), 0.3), side).to(dtype) * gain
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("side", "gain"), [(2, 1.0), (2, 2.74), (3, 1.0), (4, 1.0), (6, 1.0)])
+def test_pooled_spikes_take_half_a_byte_or_one(dtype, side, gain):
+    means = torch.nn.functional.avg_pool2d(spikes((8, 16, 24, 24), 0.3), side)
+    maps = means.to(dtype) * gain
     packed = pack(maps)
-    if packed is None:  # a mean of nine thirds need not be a whole multiple of the least
-        assert side == 3
-    else:
-        assert packed.data.numel() == maps.numel() and same(packed, maps)
+    if packed is None:  # the least mean may be one of so many spikes that no part of it is one's
+        assert side == 6
+        return
+    assert same(packed, maps)
+    highest = round(float(means.max()) * side**2)
+    assert packed.data.numel() * (2 if highest < 16 else 1) == maps.numel()
+
+
+def test_an_odd_number_of_levels_keeps_its_last():
+    x = spikes((5001,), 0.4) + spikes((5001,), 0.4, 1)
+    for last in (0.0, 1.0, 2.0):
+        x[-1] = last
+        packed = pack(x)
+        assert packed is not None and packed.data.numel() == 2501 and same(packed, x)
 
 
 def test_images_keep_their_layout():

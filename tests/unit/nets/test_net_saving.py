@@ -54,7 +54,7 @@ def test_every_gradient_is_the_same(text, constant, low):
 
 @pytest.mark.skipif(jit.numba() is None, reason="no compiler")
 def test_it_saves():
-    spec = parse("c16 c32 P c32 P f64 f10", unit=LIF(alpha=0.5))
+    spec = parse("c16 c32 c32 c32 P f64 f10", unit=LIF(alpha=0.5))
     peaks = {}
     for memory in ("plain", "saving"):
         net = SpikingNet(spec, (3, 32, 32), execution=Execution(memory=memory))

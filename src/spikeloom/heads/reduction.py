@@ -1,0 +1,48 @@
+"""Weighted sums over time: how a train of features becomes one vector."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikeloom.neurons.base import LOW_PRECISION
+
+
+def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
+    r"""Return :math:`\sum_t w[t]\, h[t]`; in float32 where the train has less and T > 1.
+
+    Shape:
+        hs: [T, B, D]; result: [B, D].
+    """
+    if len(hs) == 1 and weights[0] == 1:
+        return hs.squeeze(0)
+    if hs.dtype in LOW_PRECISION:
+        total: Tensor = _LowSum.apply(hs, tuple(weights))  # pyright: ignore[reportAssignmentType]
+        return total
+    if len(set(weights)) == 1:
+        return hs.mean(0) if weights[0] == 1 / len(hs) else hs.sum(0) * weights[0]
+    return torch.einsum("t,tbd->bd", hs.new_tensor(weights), hs)
+
+
+class _LowSum(torch.autograd.Function):
+    """The sum in float32, step by step: torch would convert the whole train first."""
+
+    @staticmethod
+    def forward(ctx: Any, hs: Tensor, weights: tuple[float, ...]) -> Tensor:  # noqa: D102
+        ctx.weights, ctx.dtype = weights, hs.dtype
+        total = torch.zeros(hs.shape[1:], device=hs.device)
+        for h, weight in zip(hs.unbind(0), weights, strict=True):
+            total.add_(h, alpha=weight)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+        (grad,) = grads
+        weights: tuple[float, ...] = ctx.weights
+        if len(set(weights)) == 1:  # one step's gradient says it all
+            same = (grad * weights[0]).to(ctx.dtype)
+            return same.expand(len(weights), *same.shape), None
+        return torch.stack([(grad * weight).to(ctx.dtype) for weight in weights]), None
