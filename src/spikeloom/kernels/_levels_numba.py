@@ -1,6 +1,6 @@
 """Compiled loops of `kernels.levels`."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportCallIssue=false
 from typing import Any
 
 import numba

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
@@ -115,6 +116,32 @@ class Site:
         finally:
             norm.momentum = kept
             tracked += steps - 1
+
+    @property
+    def folds(self) -> bool:
+        """Whether the norm can go into the weights: a convolution whose norm is done learning."""
+        norm = self.norm
+        done = norm is not None and not norm.training and norm.running_mean is not None
+        return done and self.spec.kind.startswith("conv")
+
+    def folded(self, x: Tensor) -> Tensor:
+        r"""Apply the synapse with its norm inside the weights; equal up to rounding.
+
+        .. math::
+            \hat W = a W, \quad \hat b = a (b - \mu) + \beta, \quad
+            a = \gamma / \sqrt{\sigma^2 + \epsilon}
+
+        Shape:
+            x: [N, \*in_shape]; result: [N, \*out_shape].
+        """
+        norm, synapse = self.norm, self.synapse
+        assert norm is not None and norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        shift = -norm.running_mean if synapse.bias is None else synapse.bias - norm.running_mean
+        weight = synapse.effective_weight()
+        sides = [1] * weight.dim()
+        sides[synapse.out_axis] = -1
+        return synapse.apply_map(x, weight * scale.view(sides), scale * shift + norm.bias)
 
     @property
     def out_shape(self) -> Shape:

@@ -38,14 +38,13 @@ class TrainWalk(Walk):
 
     def _current(self, site: Site, x: Tensor) -> Tensor:
         if is_constant(x):
-            current = site.normalise(self.ops.synapse(site, only_step(x)), steps=x.shape[0])
+            current = self.normalised(site, only_step(x), steps=x.shape[0])
             return current.unsqueeze(0).expand(x.shape[0], *current.shape)
         steps = x.shape[0]
-        current = self.ops.synapse(site, x.flatten(0, 1))
         if site.spec.norm == "batch_step" and site.norm is not None and site.norm.training:
-            parts = current.unflatten(0, (steps, -1)).unbind(0)
+            parts = self.ops.synapse(site, x.flatten(0, 1)).unflatten(0, (steps, -1)).unbind(0)
             return torch.stack([site.normalise(part) for part in parts])
-        return site.normalise(current).unflatten(0, (steps, -1))
+        return self.normalised(site, x.flatten(0, 1)).unflatten(0, (steps, -1))
 
     def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
         """Run the unit over the whole train."""

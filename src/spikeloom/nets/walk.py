@@ -108,6 +108,12 @@ class Walk:
         self._pooled.add(pool.name)
         return pool.spec.kernel_size
 
+    def normalised(self, site: Site, x: Tensor, *, steps: int = 1) -> Tensor:
+        """Run synapse and norm on inputs whose statistics belong together, at once if possible."""
+        if site.folds and self.ops.synapse is plain_synapse and not torch.is_grad_enabled():
+            return site.folded(x)
+        return site.normalise(self.ops.synapse(site, x), steps=steps)
+
     def spent(self, site: Site) -> bool:
         """Whether a site's currents are made for its unit alone."""
         own = self.ops.synapse is plain_synapse or self.ops.local
@@ -205,7 +211,7 @@ class StepWalk(Walk):
                 return values[site.name]
         if self.holding and not site.static_input:
             raise _PrefixDone
-        current = site.normalise(self.ops.synapse(site, x), steps=self.holding or 1)
+        current = self.normalised(site, x, steps=self.holding or 1)
         if self.holding and site.static_input and not site.static:
             self.held.currents[site.name] = current
         return current
@@ -280,7 +286,7 @@ class RateWalk(Walk):
 
     def current(self, site: Site, x: Tensor) -> Tensor:
         """Synapse and norm of a rate."""
-        return site.normalise(self.ops.synapse(site, x))
+        return self.normalised(site, x)
 
     def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
         """Answer with the steady rate, held dropout and amplitude included."""
