@@ -1,6 +1,7 @@
 """How one step of a train lies in memory, seen by kernels as a flat row of elements."""
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -19,13 +20,9 @@ class Layout:
     @classmethod
     def of(cls, train: Tensor) -> "Layout":
         """Return the layout of a train's steps: its own where it is dense, else row by row."""
-        shape, strides = tuple(train.shape[1:]), tuple(train.stride()[1:])
-        own = cls(shape, _cleaned(shape, strides))
-        if own._dense():
-            return own
-        return cls(shape, _by_rows(shape))
+        return _layout_of(train.shape[1:], train.stride()[1:])
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Number of elements of a step."""
         total = 1
@@ -88,6 +85,12 @@ class Layout:
                 return False
             expected *= size
         return True
+
+
+@lru_cache(maxsize=1024)
+def _layout_of(shape: tuple[int, ...], strides: tuple[int, ...]) -> Layout:
+    own = Layout(tuple(shape), _cleaned(shape, strides))
+    return own if own._dense() else Layout(tuple(shape), _by_rows(shape))
 
 
 def _by_rows(shape: tuple[int, ...]) -> tuple[int, ...]:

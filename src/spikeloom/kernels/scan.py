@@ -79,15 +79,13 @@ class Scan:
             Unsupported: a type that no kernel is written for, or a step that is no kernel.
         """
         constant = currents.shape[0] == 1 and steps > 1
-        variant = Variant(_io(currents), constant, pool)
-        over = spent and not constant
-        passes = Passes(
-            self._train_kernel(train_forward, variant),
-            self._train_kernel(train_backward, replace(variant, over=over))
-            if _wanted(currents, *thetas, *states)
-            else None,
-        )
-        run = Run(passes, _layout(currents, pool), steps, pool, over)
+        wanted, over = _wanted(currents, *thetas, *states), spent and not constant
+        variant = Variant(_io(currents), constant, pool, over and wanted)
+        layout = _layout(currents, pool)
+        key = (TrainFunction, variant, wanted, layout, steps)
+        run = self._once(key, lambda: self._train_run(variant, wanted, layout, steps))
+        if not wanted:
+            return run.forward(currents, thetas, states, finals)
         out, *last = TrainFunction.apply(  # pyright: ignore[reportGeneralTypeIssues]
             run, self.thetas, finals, currents, *thetas, *states
         )
@@ -118,11 +116,12 @@ class Scan:
             Unsupported: as in `run`, or a step without a pivot.
         """
         variant = Variant(_io(current), pool=pool)
-        passes = Passes(
-            self._step_kernel(step_forward, variant),
-            self._step_kernel(step_backward, variant) if _wanted(current, *thetas) else None,
-        )
-        run = Run(passes, _layout(current, pool), 1, pool)
+        wanted, layout = _wanted(current, *thetas), _layout(current, pool)
+        key = (StepFunction, variant, wanted, layout)
+        run = self._once(key, lambda: self._step_run(variant, wanted, layout))
+        if not wanted:
+            out, value = run.step(current, thetas, before, spent)
+            return out, Pivot(value, (None,) * self.states)
         left: list[Tensor] = []
         out: Tensor = StepFunction.apply(  # pyright: ignore[reportAssignmentType]
             run, before, spent, left, current, *thetas
@@ -146,6 +145,16 @@ class Scan:
         return self._once(
             ("programs", dtype), lambda: trace_step(self.step, self.thetas, self.states, dtype)
         )
+
+    def _train_run(self, variant: Variant, wanted: bool, layout: Layout, steps: int) -> Run:
+        ahead = self._train_kernel(train_forward, replace(variant, over=False))
+        back = self._train_kernel(train_backward, variant) if wanted else None
+        return Run(Passes(ahead, back), layout, steps, variant.pool, variant.over)
+
+    def _step_run(self, variant: Variant, wanted: bool, layout: Layout) -> Run:
+        ahead = self._step_kernel(step_forward, variant)
+        back = self._step_kernel(step_backward, variant) if wanted else None
+        return Run(Passes(ahead, back), layout, 1, variant.pool)
 
     def _train_kernel(
         self, write: Callable[[StepPrograms, Variant], Source], variant: Variant
