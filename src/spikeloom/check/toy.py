@@ -91,9 +91,10 @@ class Toy:
         seed: int = 1,
     ) -> None:
         self.rule = case.rule
-        spec = parse(f"{self.rule.trials.body} f2", unit=unit or LIF(alpha=0.5))
+        last = "f2" if head.maps else "[f2]"
+        spec = parse(f"{self.rule.trials.body} {last}", unit=unit or LIF(alpha=0.5))
         if not self.rule.facts.spiking:
-            spec, steps = spec.as_ann(), 1
+            spec, steps, head = spec.as_ann(), 1, head.baseline()
         self.net = SpikingNet(spec, (BITS,), seed=seed).to(dtype)
         self.head = head.of(self.net, seed=2).to(dtype)
         x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=dtype)] * BITS)

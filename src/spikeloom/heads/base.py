@@ -10,7 +10,6 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
-from spikeloom.heads.reduction import sum_over_time
 from spikeloom.nets.init import initialise
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
@@ -18,6 +17,7 @@ from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
 from spikeloom.nets.spec import LayerSpec
 from spikeloom.nets.synapse import Synapse
+from spikeloom.neurons.reduction import sum_over_time
 
 HEADS: Registry[type["Head"]] = Registry("head", "spikeloom.heads")
 
@@ -76,6 +76,7 @@ class Head(nn.Module):
             )
         if not 0 < decay < 1:
             raise ConfigError(f"head.decay: expected a decay in (0, 1), got {decay}; change it.")
+        self.features = features
         self.classes = classes
         self.reduce: Reduction = reduce
         self.decay = decay
@@ -116,6 +117,11 @@ class Head(nn.Module):
             head.site.synapse.weight = weight
             head.site.synapse.bias = net.last_linear.bias
         return head
+
+    @classmethod
+    def baseline(cls) -> "type[Head]":
+        """Return the head of the ReLU net of the same spec."""
+        return cls
 
     def _synapse(self, name: str) -> Synapse:
         synapse = self.synapses[name]

@@ -74,7 +74,7 @@ class Stream:
     """
 
     def __init__(self, net: SpikingNet, head: Head, ops: Ops = PLAIN) -> None:
-        read = head.site.synapse.in_shape[0]
+        read = head.features
         if read != net.features:
             raise ShapeError(
                 f"stream: expected a head that reads {net.features} features, got {read}; build "

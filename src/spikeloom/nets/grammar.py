@@ -15,7 +15,8 @@ Any layer or block may be followed, without a blank, by a TOML inline table that
 fields of `LayerSpec` or `BlockSpec`: ``c64{unit = "relu"}``, ``[c64 c64]{join = "add"}``. A table
 on its own at the start sets fields of the whole net: ``default`` (of every layer with weights or
 "I": bias, unit, norm, dropout, dropout_held, gain, amplitude, psp), ``feedback``, ``input_psp``.
-Paths inside tables (``shortcut``, feedback ``layers``) are texts in the same grammar.
+Paths inside tables (``shortcut``, feedback ``layers``) are texts in the same grammar. Feedback is
+linear and plain unless its own layers say otherwise; of the defaults it takes ``bias`` alone.
 """
 
 import dataclasses
@@ -47,6 +48,14 @@ _TOKEN = re.compile(
 )
 _REPEAT = re.compile(r"x(\d+)")
 _SHARED = ("bias", "unit", "norm", "dropout", "dropout_held", "gain", "amplitude", "psp")
+_FEEDBACK = {
+    "unit": None,
+    "norm": "none",
+    "dropout": 0.0,
+    "gain": 1.0,
+    "amplitude": "unit",
+    "psp": None,
+}
 _FACTORED = ("unit", "norm", "bias", "gain", "dropout")
 _WINDOW = {"k": "kernel", "s": "stride", "p": "padding"}
 
@@ -86,12 +95,12 @@ def write(spec: NetSpec) -> str:
         table["input_psp"] = to_table(spec.input_psp)
     if spec.feedback:
         table["feedback"] = [
-            to_table(edge) | {"layers": _write_layers(edge.layers, common)}
+            to_table(edge) | {"layers": _write_layers(edge.layers, common | _FEEDBACK)}
             for edge in spec.feedback
         ]
     words = [inline(table)] if table else []
     words += [_write_block(block, common) for block in spec.blocks]
-    if spec.blocks and spec.readout is None and _is_readout(spec.blocks[-1]):
+    if spec.blocks and spec.readout is None and spec.blocks[-1].is_linear_layer:
         words[-1] = f"[{words[-1]}]"
     if spec.readout:
         words.append(_write_layer(spec.readout, {"unit": None} | _bias_of(common)))
@@ -141,7 +150,7 @@ class _Reader:
             raise self.fail("at least one layer", start)
         last = blocks[-1]
         readout = None
-        if _is_readout(last) and not self.bracketed:
+        if last.is_linear_layer and not self.bracketed:
             layer = blocks.pop().layers[0]
             plain = {"bias"} if layer.neurons else {"bias", "unit"}
             if self.last_own - plain:
@@ -176,7 +185,7 @@ class _Reader:
     def feedback(self, edge: Any, row: int) -> FeedbackSpec:
         layers = edge.get("layers") if isinstance(edge, dict) else None
         if isinstance(layers, str):
-            path = parse_path(layers, **self.defaults)
+            path = parse_path(layers, **(self.defaults | _FEEDBACK))
             edge = edge | {"layers": [to_table(one) for one in path]}
         return from_table(FeedbackSpec, edge, f"feedback.{row}")
 
@@ -291,12 +300,6 @@ def _closing_brace(text: str, start: int) -> int | None:
             if depth == 0:
                 return at
     return None
-
-
-def _is_readout(block: BlockSpec) -> bool:
-    return block == BlockSpec(block.layers) and (
-        len(block.layers) == 1 and block.layers[0].kind == "linear"
-    )
 
 
 def _check_keys(table: Mapping[str, Any], where: str, known: tuple[str, ...]) -> None:

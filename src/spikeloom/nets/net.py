@@ -243,16 +243,41 @@ class SpikingNet(nn.Module):
         Shape:
             x: [B, \*in_shape]; result: [B, D].
         """
+        return self.rate_map(x, fed or {}, ops, rng=rng)[0]
+
+    def rate_map(
+        self, x: Tensor, fed: Mapping[int, Tensor], ops: Ops = PLAIN, *, rng: Rng | None = None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        r"""Run once in rates, from rates at the starts of feedback edges to rates there.
+
+        An equilibrium is where both are the same.
+
+        Args:
+            x: constant input.
+            fed: rate arriving at the start of each feedback edge, by its number; edges that are
+                not named send nothing.
+            ops: seams of a rule.
+            rng: streams for dropout in training.
+
+        Returns:
+            Features, and the outputs of the blocks where the named edges start.
+
+        Shape:
+            x: [B, \*in_shape]; features: [B, D].
+        """
         self._check(x.unsqueeze(0), in_time=False)
+        x = self._arranged(x)
         walk = RateWalk(*self._walking(ops, rng))
-        for number, rate in (fed or {}).items():
+        for number, rate in fed.items():
             edge = self.plan.edges[number]
             target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
             walk.added[target] = walk.added.get(target, 0) + walk.path(edge.sites, rate)
         psp = self.spec.input_psp
         if psp is not None:
             x = x * (psp.scale / (1 - psp.decay))
-        return walk.blocks(x, 0, len(self.plan.blocks)).flatten(1)
+        features = walk.blocks(x, 0, len(self.plan.blocks)).flatten(1)
+        edges = self.plan.edges
+        return features, {number: walk.outputs[edges[number].spec.source] for number in fed}
 
     @contextmanager
     def observe(self, *observers: Observer) -> Iterator[None]:

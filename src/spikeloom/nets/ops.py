@@ -33,6 +33,8 @@ class Ops:
             None runs the unit step by step. Used in layer order only.
         sees_pools: whether `synapse` has something to do at sites without weights; where it has
             not, average pools may be computed together with the units before them.
+        trains_amplitude: whether a threshold that scales its unit's outputs gets the gradient of
+            that product; a rule with a gradient of its own for thresholds says no.
         local: whether `carry` cuts every path, so that a state passes no gradient on. States may
             then be kept in a shorter form, which `net.step` alone can read, and spikes may be
             written over the currents that `synapse` returns.
@@ -47,6 +49,7 @@ class Ops:
     emit: Callable[[Site, Tensor], Tensor] = keep
     sequence: Callable[[Site, Tensor], Tensor] | None = None
     sees_pools: bool = True
+    trains_amplitude: bool = True
     local: bool = False
 
     @property

@@ -79,6 +79,12 @@ class BlockSpec:
                 last.neurons is not None, "block.join", "a last layer with a unit", last.kind, "fix"
             )
 
+    @property
+    def is_linear_layer(self) -> bool:
+        """Whether this is one linear layer and nothing else."""
+        alone = self == BlockSpec(self.layers) and len(self.layers) == 1
+        return alone and self.layers[0].kind == "linear"
+
 
 @dataclass(frozen=True)
 class FeedbackSpec:
@@ -232,7 +238,8 @@ class NetSpec:
     def as_ann(self) -> "NetSpec":
         """Return the ReLU net of the same topology, run once: the baseline of every comparison.
 
-        Spike amplitudes and low-passes go, and so do feedback edges (there is no second step).
+        Spike amplitudes and low-passes go, and so do feedback edges (there is no second step). A
+        last linear layer that spikes for the classes becomes the readout.
         """
         plain = self.map_layers(
             lambda one: (
@@ -241,7 +248,11 @@ class NetSpec:
                 else replace(one, psp=None)
             )
         )
-        return replace(plain, feedback=(), input_psp=None)
+        blocks, readout = plain.blocks, plain.readout
+        if readout is None and len(blocks) > 1 and blocks[-1].is_linear_layer:
+            last = blocks[-1].layers[0]
+            blocks, readout = blocks[:-1], LayerSpec("linear", last.out, bias=last.bias, unit=None)
+        return replace(plain, blocks=blocks, readout=readout, feedback=(), input_psp=None)
 
 
 def _has_unit(block: BlockSpec, *, spiking: bool) -> bool:

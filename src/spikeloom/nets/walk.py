@@ -143,7 +143,11 @@ class Walk:
     def scaled(self, site: Site, out: Tensor) -> Tensor:
         """Give an output its amplitude."""
         amplitude = site.amplitude()
-        return out if isinstance(amplitude, float) and amplitude == 1 else out * amplitude
+        if isinstance(amplitude, float) and amplitude == 1:
+            return out
+        if isinstance(amplitude, Tensor) and not self.ops.trains_amplitude:
+            amplitude = amplitude.detach()
+        return out * amplitude
 
     def report(self, site: Site, x: Tensor | None, current: Tensor, out: Tensor) -> None:
         """Show one firing to the observers; all tensors time first."""

@@ -70,14 +70,16 @@ class Restricted(nn.Module):
 
     .. math:: \hat W = clamp(\gamma, -b, b)\, W / \sigma(W)
 
-    :math:`\sigma` is the largest singular value of W as a matrix [first axis, rest], followed by
-    power iteration: one step per forward in training, ten at the start, none in evaluation.
+    :math:`\sigma = u^T W v` is the largest singular value of W as a matrix [first axis, rest],
+    followed by power iteration: one step per forward in training, ten at the start, none in
+    evaluation. u and v carry no gradient.
 
     Source:
         Xiao et al. 2021 (IDE, b = 1).
     """
 
     u: Tensor
+    v: Tensor
     start_steps = 10
 
     def __init__(self, weight: Tensor, bound: float) -> None:
@@ -85,17 +87,18 @@ class Restricted(nn.Module):
         self.bound = bound
         matrix = weight.detach().flatten(1)
         self.register_buffer("u", torch.ones(matrix.shape[0]) / matrix.shape[0] ** 0.5)
+        self.register_buffer("v", torch.zeros(matrix.shape[1]))
         for _ in range(self.start_steps):
             self._follow(matrix)
         self.gamma = nn.Parameter(self._sigma(matrix).detach().clone())
 
     @torch.no_grad()
     def _follow(self, matrix: Tensor) -> None:
-        v = nn.functional.normalize(matrix.t() @ self.u, dim=0)
-        self.u = nn.functional.normalize(matrix @ v, dim=0)
+        self.v = nn.functional.normalize(matrix.t() @ self.u, dim=0)
+        self.u = nn.functional.normalize(matrix @ self.v, dim=0)
 
     def _sigma(self, matrix: Tensor) -> Tensor:
-        return (matrix.t() @ self.u).norm()
+        return self.u @ matrix @ self.v
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with spectral norm |clamp(gamma)|, up to the iteration's error."""

@@ -178,7 +178,7 @@ class Recipe(Strict):
         self.build_execution()
         self.net.spec()
         head = HEADS.find(self.head.name, "head")
-        head(1, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
+        head(2, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
         info = DATA.find(self.data.name, "data")
         load = getattr(info.load, "func", info.load)  # one may serve several sets, by partial
         skip = set(get_type_hints(load)) - set(info.options)

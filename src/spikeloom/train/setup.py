@@ -134,7 +134,8 @@ def set_up(
     with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
         execution = recipe.build_execution()
         net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"), execution=execution)
-        kind = HEADS.find(recipe.head.name)
+        named = HEADS.find(recipe.head.name)
+        kind = named if spiking else named.baseline()
         options = from_options(kind, recipe.head.options, "head", skip=HEAD_OWN)
         head = kind.of(net, seed=derive_seed(seed, "head"), **options)
     if now.freeze_body:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikeloom.heads.base import Head
-from spikeloom.heads.reduction import sum_over_time
+from spikeloom.neurons.reduction import sum_over_time
 
 WEIGHTS = {
     "mean": [0.2] * 5,

@@ -1,4 +1,4 @@
-"""Weighted sums over time: how a train of features becomes one vector."""
+"""Weighted sums over time: how a train becomes one vector, or one rate per neuron."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
     r"""Return :math:`\sum_t w[t]\, h[t]`; in float32 where the train has less and T > 1.
 
     Shape:
-        hs: [T, B, D]; result: [B, D].
+        hs: [T, B, ...]; result: [B, ...].
     """
     if len(hs) == 1 and weights[0] == 1:
         return hs.squeeze(0)
@@ -23,7 +23,7 @@ def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
         return total
     if len(set(weights)) == 1:
         return hs.mean(0) if weights[0] == 1 / len(hs) else hs.sum(0) * weights[0]
-    return torch.einsum("t,tbd->bd", hs.new_tensor(weights), hs)
+    return torch.tensordot(hs.new_tensor(weights), hs, 1)
 
 
 class _LowSum(torch.autograd.Function):

@@ -1,0 +1,96 @@
+"""Rates head: the last population's rates are the scores; nothing is trained behind it."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikeloom.base.citation import Citation
+from spikeloom.base.errors import ConfigError
+from spikeloom.heads.base import HEADS, Head, Reduction
+from spikeloom.heads.softmax import Softmax
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.readout import Loss
+
+
+@HEADS.register("rates")
+class Rates(Head):
+    r"""Cross entropy on rates, one spiking neuron per class.
+
+    .. math:: L = CE(a, y), \quad a_k = \sum_t w[t]\, o_k[t] / \sum_t w[t]
+
+    o are the outputs of the net's last population with their amplitude, so scores lie between 0
+    and that amplitude. The net keeps its last layer in the body: write it in brackets, ``[f10]``.
+
+    Args:
+        features: number of classes as well.
+        classes: the same number.
+        reduce: how a train becomes rates.
+        decay: lambda of "weighted".
+        seed: of nothing; all heads have one.
+
+    Raises:
+        ConfigError: features and classes differ.
+
+    Source:
+        Meng et al. 2022 (DSR, code).
+    """
+
+    about: ClassVar[str] = "cross entropy on the rates of a last population, one neuron per class"
+    source: ClassVar[Citation | None] = None
+    maps: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        *,
+        reduce: Reduction = "mean",
+        decay: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        if features != classes:
+            raise ConfigError(
+                f"head.rates: expected one feature per class, got {features} features and "
+                f"{classes} classes; end the net with [f{classes}]."
+            )
+        super().__init__(features, classes, reduce=reduce, decay=decay, seed=seed)
+
+    @classmethod
+    def of(cls, net: SpikingNet, **options: object) -> "Rates":
+        """Build the head of a net that ends with a population.
+
+        Raises:
+            ConfigError: the net ends with a linear readout, which belongs to another head.
+        """
+        if net.spec.readout is not None:
+            classes = net.spec.readout.out
+            raise ConfigError(
+                f"head.rates: expected a net that ends with a population, got a readout "
+                f"f{classes}; put it in brackets, [f{classes}]."
+            )
+        return cls(net.features, net.features, **options)  # pyright: ignore[reportArgumentType]
+
+    @classmethod
+    def baseline(cls) -> type[Head]:
+        """Return the softmax head: in a ReLU net the last layer is linear."""
+        return Softmax
+
+    def scores(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
+        """Return the rates themselves.
+
+        Shape:
+            h, result: [B, K].
+        """
+        return h
+
+    def loss(self, h: Tensor, target: Tensor, *, noise: Tensor | None, ops: Ops = PLAIN) -> Loss:
+        """Return rates and loss.
+
+        Shape:
+            h: [B, K]; target: [B].
+        """
+        o = h.to(torch.promote_types(h.dtype, torch.float32))
+        return Loss(o, F.cross_entropy(o, target))

@@ -1,0 +1,217 @@
+"""What rules that learn through firing rates share: which units have them, how a net settles."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.types import Batch
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import Ops
+from spikeloom.nets.site import Site
+from spikeloom.nets.state import NetState
+from spikeloom.nets.synapse import Synapse
+from spikeloom.nets.walk import is_constant
+from spikeloom.neurons.integrate_fire import IF
+from spikeloom.rules.base import refuse_tail
+
+
+class OnceWeights:
+    """Effective weights, made once per batch: simulation and gradient see the same ones.
+
+    What shapes a weight may move when it is used (the power iteration of a bounded norm).
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[Synapse, Tensor] = {}
+
+    @property
+    def ops(self) -> Ops:
+        """The seams to run a net with."""
+        return Ops(synapse=self.synapse, sees_pools=False)
+
+    def synapse(self, site: Site, x: Tensor) -> Tensor:
+        r"""Apply a site's map.
+
+        Shape:
+            x: [N, \*in_shape]; result: [N, \*out_shape].
+        """
+        synapse = site.synapse
+        if not site.spec.weighted:
+            return synapse(x)
+        if synapse not in self._made:
+            with torch.enable_grad():
+                self._made[synapse] = synapse.effective_weight()
+        return synapse.apply_map(x, self._made[synapse], synapse.bias)
+
+
+@dataclass(frozen=True)
+class Settled:
+    r"""What a simulation of T steps has settled at.
+
+    Rates are means over time, discounted by :math:`\lambda^{T-t}` where the unit leaks.
+
+    Args:
+        features: rates the head reads.
+        sources: rates at the start of each feedback edge, by its number.
+        x: mean input.
+        units: rates of spikes by site, where they were asked for.
+
+    Shape:
+        features: [B, D]; sources, units: [B, ...]; x: [B, \*in_shape].
+    """
+
+    features: Tensor
+    sources: dict[int, Tensor]
+    x: Tensor
+    units: dict[str, Tensor]
+
+
+@torch.no_grad()
+def settle(net: SpikingNet, batch: Batch, weights: OnceWeights, *, units: bool = False) -> Settled:
+    """Simulate a batch and return where it settles.
+
+    Batch norms do not learn from single steps: the first layer's uses the statistics of the mean
+    input, the others' their running ones.
+
+    Args:
+        net: what settles.
+        batch: its input.
+        weights: with which weights.
+        units: whether the rates of all populations are wanted.
+    """
+    blocks, edges = net.plan.blocks, net.plan.edges
+    decays = {edge.number: _decay(blocks[edge.spec.source].upstream) for edge in edges}
+    means: dict[int | str, _Mean] = {number: _Mean(decay) for number, decay in decays.items()}
+    means["features"] = _Mean(_decay(blocks[-1].upstream))
+    means["x"] = _Mean(_decay(net.sites[0] if net.sites[0].unit else None))
+    constant = is_constant(batch.xs)
+    if constant:
+        x = batch.xs[0]
+    else:
+        for frame in batch.xs.unbind(0):
+            means["x"].add(frame)
+        x = means["x"].value
+    ops, state = weights.ops, None
+    rates = _Rates()
+    with _simulating(net, x, weights), net.observe(*([rates] if units else [])):
+        held = None
+        if constant and batch.steps > 1:
+            held = net.hold(x, ops, steps=1, rng=batch.rng)
+        for frame in batch.xs.unbind(0):
+            h, state = net.step(frame, state, ops, rng=batch.rng, held=held)
+            means["features"].add(h)
+            for edge in edges:
+                means[edge.number].add(_sent(state, edge.number))
+    sources = {edge.number: means[edge.number].value for edge in edges}
+    found = {name: mean.value for name, mean in rates.means.items()}
+    return Settled(means["features"].value, sources, x, found)
+
+
+def refuse_units(net: SpikingNet, rule: str) -> None:
+    """Refuse populations whose rate is no clamp of their mean current.
+
+    Raises:
+        UnsupportedNet: the message names the layer and what to change.
+    """
+    for site in net.sites:
+        unit = site.unit
+        if unit is None or not unit.stateful:
+            continue
+        if not isinstance(unit, IF):
+            expected, found = "IF or LIF", type(unit).__name__
+        elif unit.reset != "soft" or unit.order != "after_fire":
+            expected, found = "a soft reset right after the spike", f"{unit.reset}, {unit.order}"
+        elif unit.refractory or unit.beta:
+            expected, found = "no refractory steps and no synaptic current", "some"
+        elif "alpha" in unit.learn or unit.alpha == 0:
+            expected, found = "a fixed decay above 0", "a trained one" if unit.alpha else "0"
+        else:
+            continue
+        raise UnsupportedNet(
+            f"rules.{rule}: expected {expected} in layer {site.name}, got {found}; change the unit."
+        )
+
+
+def refuse_equilibrium(net: SpikingNet, rule: str) -> None:
+    """Refuse nets that do not settle at an equilibrium of rates.
+
+    Raises:
+        UnsupportedNet: the message says what to add or change.
+    """
+    refuse_tail(net, rule)
+    for number, edge in enumerate(net.spec.feedback):
+        if edge.detach:
+            raise UnsupportedNet(
+                f"rules.{rule}: expected feedback that passes a gradient, got detach = true on "
+                f"edge {number}; drop it."
+            )
+    for site in net.sites:
+        if site.spec.dropout and not site.spec.dropout_held:
+            raise UnsupportedNet(
+                f"rules.{rule}: expected one dropout mask for all steps in layer {site.name}, got "
+                "a fresh one at each; set dropout_held = true."
+            )
+    refuse_units(net, rule)
+
+
+class _Mean:
+    """A mean over time, discounted by a decay."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.total: Tensor | None = None
+        self.weight = 0.0
+
+    def add(self, x: Tensor) -> None:
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        self.total = x.clone() if self.total is None else self.total.mul_(self.decay).add_(x)
+        self.weight = self.decay * self.weight + 1
+
+    @property
+    def value(self) -> Tensor:
+        assert self.total is not None
+        return self.total / self.weight
+
+
+class _Rates:
+    """Watches the spikes of all populations."""
+
+    def __init__(self) -> None:
+        self.means: dict[str, _Mean] = {}
+
+    def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
+        if site.unit is not None:
+            self.means.setdefault(site.name, _Mean(_decay(site))).add(s_out[0])
+
+
+def _sent(state: NetState, number: int) -> Tensor:
+    """Return what the last step left at the start of an edge."""
+    return state.feedback[number][-1]
+
+
+def _decay(site: Site | None) -> float:
+    return getattr(site.unit, "alpha", 1.0) if site is not None else 1.0
+
+
+@contextmanager
+def _simulating(net: SpikingNet, x: Tensor, weights: OnceWeights) -> Iterator[None]:
+    """Fix batch norms for the time of a simulation."""
+    norms = [(site, site.norm) for site in net.sites if site.norm is not None]
+    before = [(norm.training, norm.running_mean, norm.running_var) for _, norm in norms]
+    try:
+        for site, norm in norms:
+            if norm.training and site.external and site.source is None:
+                current = weights.synapse(site, x)
+                axes = [axis for axis in range(current.dim()) if axis != 1]
+                norm.running_mean = current.mean(axes)
+                norm.running_var = current.var(axes, unbiased=False)
+            norm.eval()
+        yield
+    finally:
+        for (_, norm), (training, mean, var) in zip(norms, before, strict=True):
+            norm.train(training)
+            norm.running_mean, norm.running_var = mean, var

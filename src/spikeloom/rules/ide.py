@@ -1,0 +1,181 @@
+"""IDE: implicit differentiation at the equilibrium of a net with feedback."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.autograd import backpropagate
+from spikeloom.base.citation import Citation
+from spikeloom.base.errors import ConfigError, NumericalError, UnsupportedNet
+from spikeloom.base.types import Batch
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.readout import Objective
+from spikeloom.nets.site import Site
+from spikeloom.rules.base import (
+    RULES,
+    Commit,
+    LearningRule,
+    RuleFacts,
+    RuleReport,
+    Trial,
+    Trials,
+)
+from spikeloom.rules.by_rate import OnceWeights, refuse_equilibrium, settle
+from spikeloom.rules.linear_solve import Name, Solution, Solver
+
+LATERAL = '{feedback = [{source = 1, target = 1, layers = "f8", restrict = 1.0}]} '
+
+
+@RULES.register("ide")
+@dataclass(frozen=True)
+class Ide(LearningRule):
+    r"""Implicit differentiation on the equilibrium state.
+
+    The simulation of T steps finds the rates :math:`a = f(a, x)` at which feedback settles. Their
+    gradient does not go through it: with g the gradient of the loss at a and
+    :math:`J = \partial f / \partial a`,
+
+    .. math::
+        v = J^T v + g, \qquad
+        \frac{\partial L}{\partial \theta} = v^T \frac{\partial f(a, x; \theta)}{\partial \theta}
+
+    where f is one pass of the net in rates (`SpikingNet.rate_map`). Memory and time of the backward
+    pass do not depend on T.
+
+    Args:
+        solver: of the equation for v (`linear_solve`).
+        tolerance: residual relative to its right side at which the solver stops.
+        limit: products with J at most.
+        linearise: where J is taken: at the simulated "rates", or at their "map" f(a), as the
+            authors' code does for several layers.
+
+    Raises:
+        ConfigError: a setting out of range.
+
+    Source:
+        Xiao et al. 2021, and the authors' code. That code's solver "iter" halves the gradient;
+        "fixed_point" here has the right damping.
+    """
+
+    solver: Name = "broyden"
+    tolerance: float = 1e-6
+    limit: int = 30
+    linearise: Literal["rates", "map"] = "rates"
+
+    facts: ClassVar[RuleFacts] = RuleFacts(
+        title="implicit differentiation on the equilibrium state",
+        source=Citation(
+            "Xiao, Meng, Zhang, Wang & Lin",
+            "Training Feedback Spiking Neural Networks by Implicit Differentiation on the "
+            "Equilibrium State",
+            "NeurIPS",
+            2021,
+            "arXiv:2109.14247",
+        ),
+        order="equilibrium",
+        memory="constant",
+    )
+    trials: ClassVar[Trials] = Trials(
+        body=f"{LATERAL}f12 f8",
+        variants=({"solver": "fixed_point", "limit": 100}, {"linearise": "map"}),
+        trained=(Trial('{feedback = [{source = 1, target = 0, layers = "t4s2o1"}]} c4 c4s2 f2'),),
+        refused=(
+            Trial("c4 f2", "expected a net with feedback, got none"),
+            Trial(refusal="linearise: expected", options={"linearise": "there"}),
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        if self.linearise not in ("rates", "map"):
+            raise ConfigError(
+                f"rules.ide.linearise: expected rates or map, got {self.linearise!r}; change it."
+            )
+        Solver(self.solver, self.tolerance, self.limit)
+
+    @property
+    def loss_at(self) -> Literal["end", "step"]:
+        """On the rates."""
+        return "end"
+
+    def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
+        """Refuse nets without feedback, and units without a rate."""
+        if not net.spec.feedback:
+            raise UnsupportedNet(
+                "rules.ide: expected a net with feedback, got none; add an edge, e.g. "
+                '{feedback = [{source = 0, target = 0, layers = "f400", restrict = 1.0}]}, or '
+                "train with dsr."
+            )
+        refuse_equilibrium(net, "ide")
+
+    def learn(
+        self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
+    ) -> RuleReport:
+        """Settle in spikes, solve for v, go back through one pass in rates; one commit."""
+        weights = OnceWeights()
+        found = settle(net, batch, weights)
+        h = found.features.requires_grad_()
+        logits, value = objective(h)
+        backpropagate([value])
+        assert h.grad is not None
+        map_ = _Map(net, batch, weights, found.x, found.sources)
+        at = map_
+        if self.linearise == "map":
+            at = _Map(net, batch, weights, found.x, map_.rates())
+        solution = at.solve(h.grad, Solver(self.solver, self.tolerance, self.limit))
+        if solution.diverged:
+            raise NumericalError(
+                f"rules.ide: expected a solution of v = J^T v + g, got a residual of "
+                f"{solution.residual:.3g} of g after {solution.products} products; feedback does "
+                "not contract: lower its restrict, or raise v_th."
+            )
+        map_.back(h.grad, solution.value)
+        commit()
+        return RuleReport(value.detach(), logits.detach())
+
+
+class _Map:
+    """The net in rates around some rates at the starts of its feedback edges."""
+
+    def __init__(
+        self,
+        net: SpikingNet,
+        batch: Batch,
+        weights: OnceWeights,
+        x: Tensor,
+        sources: dict[int, Tensor],
+    ) -> None:
+        self.fed = {number: rate.detach().requires_grad_() for number, rate in sources.items()}
+        self.features, self.sources = net.rate_map(x, self.fed, weights.ops, rng=batch.rng)
+
+    def rates(self) -> dict[int, Tensor]:
+        """Return f of the rates."""
+        return self.sources
+
+    def solve(self, g: Tensor, solver: Solver) -> Solution:
+        """Solve for what arrives at the sources in all."""
+        starts, ends = list(self.fed.values()), list(self.sources.values())
+
+        def pulled(outs: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
+            found = torch.autograd.grad(outs, starts, grads, retain_graph=True, allow_unused=True)
+            return torch.cat(
+                [
+                    (torch.zeros_like(start) if one is None else one).flatten()
+                    for one, start in zip(found, starts, strict=True)
+                ]
+            )
+
+        first = pulled([self.features], [g.to(self.features.dtype)])
+        return solver.solve(lambda v: pulled(ends, self._parts(v)), first)
+
+    def back(self, g: Tensor, v: Tensor) -> None:
+        """Leave the gradients of all that is trained."""
+        values = [self.features, *self.sources.values()]
+        backpropagate(values, [g.to(self.features.dtype), *self._parts(v)])
+
+    def _parts(self, v: Tensor) -> list[Tensor]:
+        ends = list(self.sources.values())
+        parts = v.split([one.numel() for one in ends])
+        return [part.view(end.shape).to(end.dtype) for part, end in zip(parts, ends, strict=True)]

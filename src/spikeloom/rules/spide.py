@@ -1,0 +1,259 @@
+"""SPIDE: implicit differentiation by a second stage of spikes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spikeloom.base.autograd import backpropagate
+from spikeloom.base.citation import Citation
+from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.types import Batch
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import Ops
+from spikeloom.nets.readout import Objective
+from spikeloom.nets.site import Site
+from spikeloom.neurons.integrate_fire import IF
+from spikeloom.rules.base import (
+    RULES,
+    Commit,
+    LearningRule,
+    RuleFacts,
+    RuleReport,
+    Trial,
+    Trials,
+)
+from spikeloom.rules.by_rate import OnceWeights, Settled, refuse_equilibrium, settle
+
+FULL = 1e-5
+"""A rate so close to 0 or 1 is 0 or 1: discounted sums of ones round."""
+
+
+@RULES.register("spide")
+@dataclass(frozen=True)
+class Spide(LearningRule):
+    r"""Spike-based implicit differentiation on the equilibrium state.
+
+    The first stage finds rates a by simulation, as IDE does. The second solves IDE's equation for v
+    by simulating, for `back_steps` steps, one ternary neuron per neuron: with g the gradient of the
+    loss at the last rates, :math:`N` the maps between populations, m = 1 where 0 < a < 1,
+
+    .. math::
+        w_i[t] = \lambda w_i[t-1] + \kappa g_i + \sum_j \tfrac{1}{V_j} N_{ji}^T (m_j\, p_j), \quad
+        p_i = 2\theta\,(1(w_i \ge \theta) - 1(w_i \le -\theta)), \quad w_i \leftarrow w_i - p_i
+
+    Populations fire in the order of the backward pass; across feedback, p is the last step's.
+    :math:`\beta_i`, the mean of p_i, tends to IDE's v like 1 / `back_steps`, and
+    :math:`\beta_i m_i / (\kappa V_i)` is the gradient of the mean current.
+
+    Args:
+        back_steps: steps of the second stage.
+        scale: :math:`\kappa`, which lifts gradients into the range of spikes: too small and
+            nothing fires, too large and p saturates. It is divided out again.
+        level: :math:`\theta`; half of a backward spike.
+
+    Raises:
+        ConfigError: a setting out of range.
+
+    Source:
+        Xiao et al. 2023, and the authors' code (there the learning rate is divided by the scale,
+        and so, with it, is weight decay).
+    """
+
+    back_steps: int = 100
+    scale: float = 100.0
+    level: float = 0.5
+
+    facts: ClassVar[RuleFacts] = RuleFacts(
+        title="spike-based implicit differentiation on the equilibrium state",
+        source=Citation(
+            "Xiao, Meng, Zhang, Wang & Lin",
+            "SPIDE: A Purely Spike-based Method for Training Feedback Spiking Neural Networks",
+            "Neural Networks",
+            2023,
+            "arXiv:2302.00232",
+        ),
+        order="equilibrium",
+        memory="constant",
+        linear_in_batch=False,
+    )
+    trials: ClassVar[Trials] = Trials(
+        body='{feedback = [{source = 1, target = 1, layers = "f8", restrict = 1.0}]} f12 f8',
+        trained=(Trial("c4 P c4 f2"),),
+        refused=(
+            Trial('c4{unit = "relu"} c4 f2', "expected populations that spike"),
+            Trial(refusal="back_steps: expected 1", options={"back_steps": 0}),
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        self._check("back_steps", self.back_steps >= 1, "1 step or more")
+        self._check("scale", self.scale > 0, "a factor above 0")
+        self._check("level", self.level > 0, "a level above 0")
+
+    def _check(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise ConfigError(
+                f"rules.spide.{name}: expected {expected}, got {getattr(self, name)!r}; change it."
+            )
+
+    @property
+    def loss_at(self) -> Literal["end", "step"]:
+        """On the rates."""
+        return "end"
+
+    def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
+        """Refuse populations without a ternary partner, and norms."""
+        refuse_equilibrium(net, "spide")
+        for site in net.sites:
+            unit = site.unit
+            if unit is not None and not isinstance(unit, IF):
+                raise UnsupportedNet(
+                    f"rules.spide: expected populations that spike, got {type(unit).__name__} in "
+                    f"layer {site.name}; change the unit."
+                )
+            if site.unit is not None and site.unit.learn:
+                raise UnsupportedNet(
+                    f"rules.spide: expected fixed thresholds in layer {site.name}, got "
+                    f"learn = {site.unit.learn}; drop it."
+                )
+            if site.norm is not None or site.spec.kind == "max_pool":
+                raise UnsupportedNet(
+                    f"rules.spide: expected linear maps between populations, got a norm or max "
+                    f"pool in layer {site.name}; drop it or train with ide."
+                )
+
+    def learn(
+        self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
+    ) -> RuleReport:
+        """Settle in spikes, solve in spikes, credit with both rates; one commit."""
+        weights = OnceWeights()
+        found = settle(net, batch, weights, units=True)
+        h = found.features.requires_grad_()
+        logits, value = objective(h)
+        backpropagate([value])
+        assert h.grad is not None
+        _Pairs(self, net, batch, weights, found).credit(h.grad)
+        commit()
+        return RuleReport(value.detach(), logits.detach())
+
+
+class _Partner:
+    """The ternary neurons of one population."""
+
+    def __init__(self, site: Site, rate: Tensor, current: Tensor, level: float) -> None:
+        unit = site.unit
+        assert isinstance(unit, IF)
+        inside = (rate > FULL) & (rate < 1 - FULL)
+        slope = (1 - unit.alpha if unit.scale_input and unit.alpha != 1 else 1) / unit.v_th
+        self.slope = slope * inside.to(rate.dtype)
+        self.current, self.level, self.decay = current, level, unit.alpha
+        self.w = torch.zeros_like(rate)
+        self.p = torch.zeros_like(rate)
+        self.total = torch.zeros_like(rate)
+        self.weight = 0.0
+
+    def fire(self, drive: Tensor) -> None:
+        """Advance one step."""
+        w = self.w + drive
+        up, down = w >= self.level, w <= -self.level
+        self.p = 2 * self.level * (up.to(w.dtype) - down.to(w.dtype))
+        self.w = self.decay * (w - self.p)
+        self.total = self.decay * self.total + self.p
+        self.weight = self.decay * self.weight + 1
+
+    @property
+    def sent(self) -> Tensor:
+        """What goes back through the population's current in this step."""
+        return self.slope * self.p
+
+    @property
+    def mean(self) -> Tensor:
+        """What has gone back on average."""
+        return self.slope * self.total / self.weight
+
+
+class _Pairs:
+    """Populations with their partners, and the linear maps between them as one graph."""
+
+    def __init__(
+        self, rule: Spide, net: SpikingNet, batch: Batch, weights: OnceWeights, found: Settled
+    ) -> None:
+        self.rule = rule
+        self.leaves: dict[str, Tensor] = {}
+        self.currents: dict[str, Tensor] = {}
+        rates = found.units
+
+        def emit(site: Site, _: Tensor) -> Tensor:
+            self.leaves[site.name] = rates[site.name].clone().requires_grad_()
+            return self.leaves[site.name]
+
+        self.fed = {number: one.detach().requires_grad_() for number, one in found.sources.items()}
+        ops = Ops(synapse=weights.synapse, sees_pools=False, emit=emit)
+        with net.observe(self):
+            self.features, sources = net.rate_map(found.x, self.fed, ops, rng=batch.rng)
+        self.edges = list(sources)
+        self.sources = list(sources.values())
+        self.partners = {
+            site.name: _Partner(site, rates[site.name], self.currents[site.name], rule.level)
+            for site in net.sites
+            if site.name in self.leaves
+        }
+        self.order = list(reversed(self.leaves))
+
+    def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
+        """Keep the currents of populations, with the graph of the maps before them."""
+        if site.unit is not None:
+            self.currents[site.name] = current.squeeze(0)
+
+    def credit(self, g: Tensor) -> None:
+        """Run the second stage, and leave its gradients.
+
+        Shape:
+            g: [B, D].
+        """
+        scaled = self.rule.scale * g
+        for _ in range(self.rule.back_steps):
+            late = self._across_feedback()
+            for name in self.order:
+                self.partners[name].fire(self._drive(name, late, scaled))
+        means = [self.partners[name].mean / self.rule.scale for name in self.order]
+        backpropagate([self.currents[name] for name in self.order], means)
+
+    def _across_feedback(self) -> list[Tensor]:
+        """Return what the last step's spikes send back to the starts of feedback edges."""
+        starts = list(self.fed.values())
+        return _pulled(
+            [self.currents[name] for name in self.order],
+            [self.partners[name].sent for name in self.order],
+            starts,
+        )
+
+    def _drive(self, name: str, late: list[Tensor], g: Tensor) -> Tensor:
+        """Return what arrives at one population's partners in this step."""
+        later = self.order[: self.order.index(name)]
+        outs = [self.features, *self.sources, *(self.currents[one] for one in later)]
+        grads = [g, *late, *(self.partners[one].sent for one in later)]
+        return _pulled(outs, grads, [self.leaves[name]])[0]
+
+
+def _pulled(
+    outs: Sequence[Tensor], grads: Sequence[Tensor], inputs: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return vector-Jacobian products; zeros where nothing depends."""
+    pairs = [(out, grad) for out, grad in zip(outs, grads, strict=True) if out.requires_grad]
+    if not inputs or not pairs:
+        return [torch.zeros_like(one) for one in inputs]
+    found = torch.autograd.grad(
+        [out for out, _ in pairs],
+        list(inputs),
+        [grad.to(out.dtype) for out, grad in pairs],
+        retain_graph=True,
+        allow_unused=True,
+    )
+    return [
+        torch.zeros_like(one) if grad is None else grad
+        for one, grad in zip(inputs, found, strict=True)
+    ]
