@@ -26,6 +26,17 @@ def busy() -> bool:
     return hasattr(os, "getloadavg") and os.getloadavg()[0] >= BUSY
 
 
+def memory_left() -> float:
+    """Return the share of the machine's memory that is available; 1 where it cannot be told."""
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return 1.0
+    lines = (line.split() for line in path.read_text("utf-8").splitlines())
+    sizes = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
+    total = sizes.get("MemTotal", 0)
+    return sizes.get("MemAvailable", total) / total if total else 1.0
+
+
 def machine() -> dict[str, str]:
     """Return hardware and versions by name; no paths and no host name."""
     facts = _cpuinfo()

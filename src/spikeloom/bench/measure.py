@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spikeloom.bench.contender import Kind, Precision
+from spikeloom.bench.machine import memory_left
 from spikeloom.bench.plan import Plan
 from spikeloom.bench.process import Process, Refused
 from spikeloom.bench.workloads import Workload
 from spikeloom.train.progress import SILENT, Progress
 
 KEY = "step"
+
+RESERVE = 0.15
+"""Share of the memory that stays free: contenders keep what they have taken while others run."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def _measure_one(
         progress.phase(f"{title}, warming up", len(names), "contenders")
         for name in names:
             try:
+                if memory_left() < RESERVE:
+                    raise Refused("no memory is left beside the others; name fewer contenders")
                 if name not in found.skipped:
                     process, facts = open_step(plan, name, workload, precision)
                     stack.callback(process.close)

@@ -89,6 +89,7 @@ def adds_gradients_and_never_zeroes(case: Case) -> None:
     weights = {name: p.detach().clone() for name, p in toy.parameters().items()}
     toy.learn()
     alone = toy.grads()
+    toy.rewind()
     missing = sorted(set(weights) - set(alone))
     require(not missing, f"no .grad after learn: {', '.join(missing)}")
     for p in toy.parameters().values():
@@ -151,6 +152,7 @@ def is_linear_in_the_batch_where_it_says_so(case: Case) -> None:
     whole = toy.grads()
     toy.clear()
     for row in rows:
+        toy.rewind()
         toy.learn(toy.batch(rows=row[None]))
     for name, part in toy.grads().items():
         same = torch.allclose(part / len(FEW), whole[name], rtol=1e-12, atol=1e-14)

@@ -102,6 +102,7 @@ class Toy:
         self.target = (x[:, 0] != x[:, 1]).long()
         self.rows = torch.arange(len(x))
         self.rule.prepare(self.net, self.head.sites, self.batch())
+        self.buffers = {name: one.clone() for name, one in self.net.named_buffers()}
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -134,6 +135,12 @@ class Toy:
         came = type(report).__name__
         require(isinstance(report, RuleReport), f"learn must return a RuleReport, got {came}")
         return report
+
+    def rewind(self) -> None:
+        """Bring back what moves when the net is used: running statistics, power iterations."""
+        now = dict(self.net.named_buffers())
+        for name, before in self.buffers.items():
+            now[name].copy_(before)
 
     def clear(self) -> None:
         """Forget all gradients."""

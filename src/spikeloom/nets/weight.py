@@ -72,7 +72,7 @@ class Restricted(nn.Module):
 
     :math:`\sigma = u^T W v` is the largest singular value of W as a matrix [first axis, rest],
     followed by power iteration: one step per forward in training, ten at the start, none in
-    evaluation. u and v carry no gradient.
+    evaluation. u and v carry no gradient. :math:`\gamma` starts at the norm of W, or at the bound.
 
     Source:
         Xiao et al. 2021 (IDE, b = 1).
@@ -90,7 +90,7 @@ class Restricted(nn.Module):
         self.register_buffer("v", torch.zeros(matrix.shape[1]))
         for _ in range(self.start_steps):
             self._follow(matrix)
-        self.gamma = nn.Parameter(self._sigma(matrix).detach().clone())
+        self.gamma = nn.Parameter(self._sigma(matrix).detach().clamp(max=bound))
 
     @torch.no_grad()
     def _follow(self, matrix: Tensor) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeloom.base.autograd import backpropagate
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
+from spikeloom.nets.readout import Loss, Objective
 from spikeloom.nets.site import Site
 from spikeloom.nets.state import NetState
 from spikeloom.nets.synapse import Synapse
@@ -55,13 +57,13 @@ class Settled:
     Rates are means over time, discounted by :math:`\lambda^{T-t}` where the unit leaks.
 
     Args:
-        features: rates the head reads.
+        features: what the head reads, step by step.
         sources: rates at the start of each feedback edge, by its number.
         x: mean input.
         units: rates of spikes by site, where they were asked for.
 
     Shape:
-        features: [B, D]; sources, units: [B, ...]; x: [B, \*in_shape].
+        features: [T, B, D]; sources, units: [B, ...]; x: [B, \*in_shape].
     """
 
     features: Tensor
@@ -86,7 +88,6 @@ def settle(net: SpikingNet, batch: Batch, weights: OnceWeights, *, units: bool =
     blocks, edges = net.plan.blocks, net.plan.edges
     decays = {edge.number: _decay(blocks[edge.spec.source].upstream) for edge in edges}
     means: dict[int | str, _Mean] = {number: _Mean(decay) for number, decay in decays.items()}
-    means["features"] = _Mean(_decay(blocks[-1].upstream))
     means["x"] = _Mean(_decay(net.sites[0] if net.sites[0].unit else None))
     constant = is_constant(batch.xs)
     if constant:
@@ -95,7 +96,7 @@ def settle(net: SpikingNet, batch: Batch, weights: OnceWeights, *, units: bool =
         for frame in batch.xs.unbind(0):
             means["x"].add(frame)
         x = means["x"].value
-    ops, state = weights.ops, None
+    ops, state, features = weights.ops, None, []
     rates = _Rates()
     with _simulating(net, x, weights), net.observe(*([rates] if units else [])):
         held = None
@@ -103,12 +104,27 @@ def settle(net: SpikingNet, batch: Batch, weights: OnceWeights, *, units: bool =
             held = net.hold(x, ops, steps=1, rng=batch.rng)
         for frame in batch.xs.unbind(0):
             h, state = net.step(frame, state, ops, rng=batch.rng, held=held)
-            means["features"].add(h)
+            features.append(h)
             for edge in edges:
                 means[edge.number].add(_sent(state, edge.number))
     sources = {edge.number: means[edge.number].value for edge in edges}
     found = {name: mean.value for name, mean in rates.means.items()}
-    return Settled(means["features"].value, sources, x, found)
+    return Settled(torch.stack(features), sources, x, found)
+
+
+def loss_on_rates(found: Settled, objective: Objective) -> tuple[Loss, Tensor]:
+    r"""Take the loss of what has settled, leave the head's gradients, and return that of the rates.
+
+    .. math:: g = \sum_t \partial L / \partial s[t]
+
+    Shape:
+        g: [B, D].
+    """
+    features = found.features.requires_grad_()
+    loss = objective.over(features)
+    backpropagate([loss.value])
+    assert features.grad is not None
+    return Loss(loss.logits.detach(), loss.value.detach()), features.grad.sum(0)
 
 
 def refuse_units(net: SpikingNet, rule: str) -> None:

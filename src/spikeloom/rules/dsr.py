@@ -109,7 +109,7 @@ class Dsr(LearningRule):
         ),
         refused=(
             Trial(
-                'c4{unit = {kind = "lif", reset = "hard"}} f2',
+                'c4{unit = {name = "lif", reset = "hard"}} f2',
                 "expected a soft reset right after the spike in layer 0.0.0",
             ),
             Trial(

@@ -17,6 +17,9 @@ from spikeloom.base.errors import ConfigError
 Product = Callable[[Tensor], Tensor]
 Name = Literal["broyden", "anderson", "gmres", "fixed_point"]
 
+ROUNDINGS = 8
+"""Relative roundings below which no residual is asked for."""
+
 DIVERGED = 1e6
 """A residual so many times the first one is not going to come back."""
 
@@ -50,7 +53,7 @@ class Solver:
     Args:
         name: "broyden" (rank-one updates of an inverse), "anderson" (mixing of past residuals),
             "gmres" (scipy's, on the CPU), "fixed_point" (:math:`v \leftarrow v + \omega r(v)`).
-        tolerance: residual relative to b at which it stops.
+        tolerance: residual relative to b at which it stops, `ROUNDINGS` of the type at least.
         limit: products with the Jacobian at most.
         damping: :math:`\omega` of "fixed_point", in (0, 1].
         memory: past iterates that "anderson" mixes.
@@ -99,7 +102,8 @@ class Solver:
         norm = float(b.norm())
         if norm == 0 or not math.isfinite(norm):
             return Solution(b, 0.0 if norm == 0 else math.inf, 0, norm == 0)
-        search = _Search(product, b, self.tolerance * norm, self.limit)
+        tolerance = max(self.tolerance, ROUNDINGS * torch.finfo(b.dtype).eps)
+        search = _Search(product, b, tolerance * norm, self.limit)
         if self.name == "gmres":
             _gmres(search)
         else:
@@ -107,7 +111,7 @@ class Solver:
                 search, self
             )
         residual = search.best_norm / norm
-        return Solution(search.best, residual, search.products, residual <= self.tolerance)
+        return Solution(search.best, residual, search.products, residual <= tolerance)
 
 
 class _Search:

@@ -25,7 +25,13 @@ from spikeloom.rules.base import (
     Trial,
     Trials,
 )
-from spikeloom.rules.by_rate import OnceWeights, Settled, refuse_equilibrium, settle
+from spikeloom.rules.by_rate import (
+    OnceWeights,
+    Settled,
+    loss_on_rates,
+    refuse_equilibrium,
+    settle,
+)
 
 FULL = 1e-5
 """A rate so close to 0 or 1 is 0 or 1: discounted sums of ones round."""
@@ -51,7 +57,8 @@ class Spide(LearningRule):
     Args:
         back_steps: steps of the second stage.
         scale: :math:`\kappa`, which lifts gradients into the range of spikes: too small and
-            nothing fires, too large and p saturates. It is divided out again.
+            nothing fires, too large and p saturates. It is divided out again. None brings the
+            largest g of each batch to :math:`\theta`.
         level: :math:`\theta`; half of a backward spike.
 
     Raises:
@@ -63,7 +70,7 @@ class Spide(LearningRule):
     """
 
     back_steps: int = 100
-    scale: float = 100.0
+    scale: float | None = None
     level: float = 0.5
 
     facts: ClassVar[RuleFacts] = RuleFacts(
@@ -80,17 +87,18 @@ class Spide(LearningRule):
         linear_in_batch=False,
     )
     trials: ClassVar[Trials] = Trials(
-        body='{feedback = [{source = 1, target = 1, layers = "f8", restrict = 1.0}]} f12 f8',
+        body='{feedback = [{source = 1, target = 1, layers = "f8", restrict = 0.5}]} f12 f8',
+        epochs=300,
         trained=(Trial("c4 P c4 f2"),),
         refused=(
-            Trial('c4{unit = "relu"} c4 f2', "expected populations that spike"),
+            Trial('c4{norm = "batch_step"} f2', "expected linear maps between populations"),
             Trial(refusal="back_steps: expected 1", options={"back_steps": 0}),
         ),
     )
 
     def __post_init__(self) -> None:
         self._check("back_steps", self.back_steps >= 1, "1 step or more")
-        self._check("scale", self.scale > 0, "a factor above 0")
+        self._check("scale", self.scale is None or self.scale > 0, "a factor above 0")
         self._check("level", self.level > 0, "a level above 0")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
@@ -105,15 +113,9 @@ class Spide(LearningRule):
         return "end"
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
-        """Refuse populations without a ternary partner, and norms."""
+        """Refuse trained thresholds, and what is not linear between populations."""
         refuse_equilibrium(net, "spide")
         for site in net.sites:
-            unit = site.unit
-            if unit is not None and not isinstance(unit, IF):
-                raise UnsupportedNet(
-                    f"rules.spide: expected populations that spike, got {type(unit).__name__} in "
-                    f"layer {site.name}; change the unit."
-                )
             if site.unit is not None and site.unit.learn:
                 raise UnsupportedNet(
                     f"rules.spide: expected fixed thresholds in layer {site.name}, got "
@@ -131,13 +133,10 @@ class Spide(LearningRule):
         """Settle in spikes, solve in spikes, credit with both rates; one commit."""
         weights = OnceWeights()
         found = settle(net, batch, weights, units=True)
-        h = found.features.requires_grad_()
-        logits, value = objective(h)
-        backpropagate([value])
-        assert h.grad is not None
-        _Pairs(self, net, batch, weights, found).credit(h.grad)
+        (logits, value), g = loss_on_rates(found, objective)
+        _Pairs(self, net, batch, weights, found).credit(g)
         commit()
-        return RuleReport(value.detach(), logits.detach())
+        return RuleReport(value, logits)
 
 
 class _Partner:
@@ -186,7 +185,9 @@ class _Pairs:
         self.currents: dict[str, Tensor] = {}
         rates = found.units
 
-        def emit(site: Site, _: Tensor) -> Tensor:
+        def emit(site: Site, rate: Tensor) -> Tensor:
+            if site.unit is not None and not site.unit.stateful:
+                return rate  # it passes gradients as it is
             self.leaves[site.name] = rates[site.name].clone().requires_grad_()
             return self.leaves[site.name]
 
@@ -214,13 +215,24 @@ class _Pairs:
         Shape:
             g: [B, D].
         """
-        scaled = self.rule.scale * g
+        scale = self._scale(g)
+        scaled = scale * g
         for _ in range(self.rule.back_steps):
             late = self._across_feedback()
             for name in self.order:
                 self.partners[name].fire(self._drive(name, late, scaled))
-        means = [self.partners[name].mean / self.rule.scale for name in self.order]
-        backpropagate([self.currents[name] for name in self.order], means)
+        currents = [self.currents[name] for name in self.order]
+        means = [self.partners[name].mean / scale for name in self.order]
+        late = _pulled(currents, means, list(self.fed.values()))
+        values = [self.features, *self.sources, *currents]
+        backpropagate(values, [g.to(self.features.dtype), *late, *means])
+
+    def _scale(self, g: Tensor) -> float:
+        """Return the factor that brings gradients into the range of spikes."""
+        if self.rule.scale is not None:
+            return self.rule.scale
+        largest = float(g.abs().max())
+        return self.rule.level / largest if largest > 0 else 1.0
 
     def _across_feedback(self) -> list[Tensor]:
         """Return what the last step's spikes send back to the starts of feedback edges."""
