@@ -69,7 +69,9 @@ NETS = re.findall(r"^\|[^|]+\| `([^|]+)` \|( yes.+)\|$", CHOICE.read_text("utf-8
 
 
 @pytest.mark.parametrize(("text", "cells"), NETS)
-@pytest.mark.parametrize(("column", "name"), [*enumerate(("bptt", "sltt", "ottt", "ann"))])
+@pytest.mark.parametrize(
+    ("column", "name"), [*enumerate(("bptt", "sltt", "ottt", "ann", "dsr", "ide", "spide"))]
+)
 def test_the_table_of_refusals_is_true(text, cells, column, name):
     rule = RULES.find(name)()
     spec, steps = parse(text), 4

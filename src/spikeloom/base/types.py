@@ -1,12 +1,40 @@
 """Types shared by all rooms."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import NumericalError, ShapeError
 from spikeloom.base.seeding import SampleRng
+
+
+class Across(Protocol):
+    """Figures over all processes that share a batch; every process asks in the same order."""
+
+    def total(self, value: float) -> float:
+        """Return the sum."""
+        ...
+
+    def highest(self, value: float) -> float:
+        """Return the largest one."""
+        ...
+
+
+class Alone:
+    """One process: a figure is its own."""
+
+    def total(self, value: float) -> float:
+        """Return the value."""
+        return value
+
+    def highest(self, value: float) -> float:
+        """Return the value."""
+        return value
+
+
+ALONE = Alone()
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +46,7 @@ class Batch:
         target: class numbers.
         rng: the samples' random streams.
         number: of the batch in its epoch, for draws made once per batch.
+        across: what a rule that is not linear in the batch asks of the processes with other shares.
 
     Shape:
         xs: [T, B, ...]; target: [B].
@@ -32,6 +61,7 @@ class Batch:
     target: Tensor
     rng: SampleRng
     number: int = 0
+    across: Across = ALONE
 
     def __post_init__(self) -> None:
         good = self.xs.dim() >= 3 and self.target.dim() == 1

@@ -258,7 +258,12 @@ class Plan(nn.Module):
         sites = self._path(head, prefix, 0, signal, "feedback")
         key = f"{prefix}{len(head)}".replace(".", "_")
         self.synapses[key] = Synapse(
-            last, signal.shape, prefix, mask=spec.mask, restrict=spec.restrict
+            last,
+            signal.shape,
+            prefix,
+            mask=spec.mask,
+            restrict=spec.restrict,
+            restrict_norm=spec.restrict_norm,
         )
         end = self._site(last, f"{prefix}{len(head)}.0", key, signal, "feedback")
         expected = target.passes[0].sites[0].out_shape

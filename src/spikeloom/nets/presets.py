@@ -4,6 +4,7 @@ A preset is a body and a number of classes; `preset` builds its spec. Widths tha
 open are ours and said so in `note`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from spikeloom.nets.grammar import parse
 from spikeloom.nets.layer import Norm
 from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.base import Unit
+from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu
 from spikeloom.neurons.surrogate import Sigmoid, Triangle
@@ -34,13 +36,37 @@ OTTT = Citation(
     "arXiv:2210.04195",
 )
 
+DSR = Citation(
+    "Meng, Xiao, Yan, Wang, Lin & Luo",
+    "Training High-Performance Low-Latency Spiking Neural Networks by Differentiation on Spike "
+    "Representation",
+    "CVPR",
+    2022,
+    "arXiv:2205.00459",
+)
+
 PANDA_LIF = LIF(v_th=1.0, alpha=0.95, order="next_step", surrogate=Triangle(gamma=0.3))
 """Eq. 2-4 of Panda et al.: decay and reset act on the same old potential."""
 
 OTTT_LIF = LIF(v_th=1.0, alpha=0.5, surrogate=Sigmoid(k=4.0))
 """OTTT's code: fire, then subtract; tau = 2."""
 
+DSR_IF = IF(v_th=6.0, fire_fraction=0.5, learn=("v_th",), v_th_min=0.01)
+"""DSR's IF: fires at half of what it emits, and trains that."""
+
+DSR_DT = 0.05
+DSR_LIF = LIF(
+    v_th=0.3,
+    alpha=math.exp(-DSR_DT),
+    scale_input=True,
+    fire_fraction=0.3,
+    learn=("v_th",),
+    v_th_min=0.0005,
+)
+"""DSR's LIF at T = 20: tau = 1, dt = 0.05; its spikes have size v_th / dt."""
+
 CIFAR = (3, 32, 32)
+EVENTS = (2, 48, 48)
 IMAGENET = (3, 224, 224)
 
 
@@ -59,6 +85,7 @@ class Preset:
         bias: whether synapses have one.
         norm: of layers with weights.
         gain: amplitude of a spike.
+        spikes: the last layer stays in the body and spikes for the classes (head "rates").
     """
 
     name: str
@@ -71,11 +98,17 @@ class Preset:
     bias: bool = False
     norm: Norm = "none"
     gain: float = 1.0
+    spikes: bool = False
 
     @property
     def text(self) -> str:
         """The net's text, readout included."""
-        return f"{self.body} f{self.classes}"
+        return self.text_for(self.classes)
+
+    def text_for(self, classes: int) -> str:
+        """Return the net's text for a number of classes."""
+        last = f"f{classes}"
+        return f"{self.body} " + (f"[{last}{{dropout = 0.0}}]" if self.spikes else last)
 
     def spec(self, *, unit: Unit | None = None, classes: int | None = None) -> NetSpec:
         """Build the net, with other neurons or classes where given.
@@ -83,7 +116,7 @@ class Preset:
         Layers that name their own unit (the ReLU part of hybrid nets) keep it.
         """
         return parse(
-            self.text if classes is None else f"{self.body} f{classes}",
+            self.text_for(self.classes if classes is None else classes),
             unit=self.unit if unit is None else unit,
             bias=self.bias,
             norm=self.norm,
@@ -125,6 +158,34 @@ def _vgg(*stages: tuple[int, int], classifier: str) -> str:
     return " ".join(f"{f'c{width} ' * count}P" for width, count in stages) + f" {classifier}"
 
 
+_LINEAR = '{unit = "none", norm = "none", amplitude = "unit", gain = 1.0}'
+
+
+def preact_resnet18(width: int = 64) -> str:
+    """Write PreAct-ResNet-18 as in DSR's code, its first stage `width` channels wide, body alone.
+
+    Norm and neurons come before each convolution; a shortcut starts behind the block's first
+    neurons and adds their spikes to the current of the next block.
+    """
+    first = _LINEAR.replace("{", "{bias = false, ", 1)
+    words = ['{default = {norm = "batch_all", amplitude = "v_th"}}', f"c{width}{first}"]
+    for stage in range(4):
+        out = width * 2**stage
+        for block in range(2):
+            halves = stage > 0 and block == 0
+            step = "s2" if halves else ""
+            path = f", shortcut = 'c{out}k1s2{_LINEAR}'" if halves else ""
+            words.append(
+                f'[I c{out}{step} c{out}{_LINEAR}]{{join = "add", tap = "first_unit"{path}}}'
+            )
+    return " ".join([*words, 'I P4 I{norm = "none"}'])
+
+
+_EVENT_VGG = (
+    '{default = {norm = "batch_all", amplitude = "v_th", dropout = 0.1, dropout_held = false}} '
+    "c64 P c128 P c256 c256 P c512 c512 P c512 c512 P U7"
+)
+_FED = '{feedback = [{source = 10, target = 0, layers = "U8 c64", detach = true}]} '
 _SKIP = '[c36]{join = "before_unit"}'
 _FC = "P f1024"
 _BIG = "f4096 f4096"
@@ -210,6 +271,47 @@ _ALL = (
         bias=True,
         norm="weight",
         gain=2.74,
+    ),
+    Preset(
+        "vgg11-f",
+        f"{_FED}c64 c128 P c256 c256 P c512 c512 P c512 c512 G",
+        "vgg11-ws with feedback from its last spikes to its first current, as in OTTT's code "
+        "(there it starts at 0)",
+        source=OTTT,
+        unit=OTTT_LIF,
+        bias=True,
+        norm="weight",
+        gain=2.74,
+    ),
+    Preset(
+        "preact-resnet18",
+        preact_resnet18(),
+        "as in DSR's code, IF neurons at T = 20 and 5",
+        source=DSR,
+        unit=DSR_IF,
+        bias=True,
+        spikes=True,
+    ),
+    Preset(
+        "preact-resnet18-lif",
+        preact_resnet18(),
+        "as in DSR's code, LIF neurons at T = 20",
+        source=DSR,
+        unit=DSR_LIF,
+        bias=True,
+        gain=1 / DSR_DT,
+        spikes=True,
+    ),
+    Preset(
+        "vgg11-dvs",
+        _EVENT_VGG,
+        "as in DSR's code, LIF neurons at T = 20; the last map of 1x1 is repeated 49 times",
+        source=DSR,
+        in_shape=EVENTS,
+        unit=DSR_LIF,
+        bias=True,
+        gain=1 / DSR_DT,
+        spikes=True,
     ),
 )
 

@@ -98,7 +98,9 @@ class FeedbackSpec:
         target: block that receives.
         layers: the path, e.g. one linear layer with unit None.
         delay: steps, 1 or more.
-        restrict: bound on the spectral norm of the last weight matrix (learnable scale within).
+        restrict: bound on a norm of the last weight matrix.
+        restrict_norm: "spectral" (IDE; with a trained scale within the bound), or "frobenius"
+            (SPIDE).
         mask: fixed sparse wiring of the last weight matrix.
         detach: no gradient through the edge.
 
@@ -111,6 +113,7 @@ class FeedbackSpec:
     layers: tuple[LayerSpec, ...]
     delay: int = 1
     restrict: float | None = None
+    restrict_norm: Literal["spectral", "frobenius"] = "spectral"
     mask: MaskSpec | None = None
     detach: bool = False
 
@@ -122,6 +125,14 @@ class FeedbackSpec:
             "feedback.restrict",
             "a bound above 0",
             self.restrict,
+            "change it",
+        )
+        norm = self.restrict_norm
+        require(
+            norm in ("spectral", "frobenius"),
+            "feedback.restrict_norm",
+            "spectral or frobenius",
+            norm,
             "change it",
         )
         require(

@@ -1,5 +1,7 @@
 """Synapses: the linear map of a layer, and its weight gradient for any presynaptic signal."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ShapeError
 from spikeloom.nets.credit import Credited, WeightSum
 from spikeloom.nets.layer import LayerSpec, MaskSpec
-from spikeloom.nets.weight import Masked, Plain, Restricted, Standardised
+from spikeloom.nets.weight import Masked, Plain, Restricted, Shrunk, Standardised
 from spikeloom.neurons.base import LOW_PRECISION
 
 Shape = tuple[int, ...]
@@ -21,7 +23,8 @@ class Synapse(nn.Module):
         in_shape: one sample's shape at its input, (C, H, W) or (D,).
         where: the layer's name, for errors.
         mask: fixed sparse wiring.
-        restrict: bound on the spectral norm.
+        restrict: bound on a norm of the weight.
+        restrict_norm: which one.
 
     Raises:
         ShapeError: the layer cannot take that input, e.g. a pool below 1x1.
@@ -35,6 +38,7 @@ class Synapse(nn.Module):
         *,
         mask: MaskSpec | None = None,
         restrict: float | None = None,
+        restrict_norm: Literal["spectral", "frobenius"] = "spectral",
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -49,13 +53,16 @@ class Synapse(nn.Module):
                 self.shaping = Standardised(self.weight, self.out_axis)
             if mask is not None:
                 self.shaping = Masked(self.weight, mask)
-            self.restrict = restrict
+            self.restrict, self.restrict_norm = restrict, restrict_norm
 
     def bound(self) -> None:
-        """Start the spectral bound from the present weight; called once after initialisation."""
+        """Bound the norm, starting from the present weight; called once after initialisation."""
         if self.spec.weighted and self.restrict is not None:
-            weight = self.effective_weight()
-            self.shaping = nn.Sequential(self.shaping, Restricted(weight, self.restrict))
+            if self.restrict_norm == "spectral":
+                bound: nn.Module = Restricted(self.effective_weight(), self.restrict)
+            else:
+                bound = Shrunk(self.restrict)
+            self.shaping = nn.Sequential(self.shaping, bound)
 
     @property
     def out_axis(self) -> int:

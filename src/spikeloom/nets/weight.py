@@ -65,6 +65,26 @@ class Masked(nn.Module):
         return weight * self.mask
 
 
+class Shrunk(nn.Module):
+    r"""Bounded Frobenius norm.
+
+    .. math:: \hat W = W \min(1, b / \|W\|_F)
+
+    The factor carries no gradient.
+
+    Source:
+        Xiao et al. 2023 (SPIDE), whose code estimates the norm from 64 random vectors.
+    """
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.limit = bound
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight with a norm of at most the bound."""
+        return weight * (self.limit / weight.detach().norm()).clamp(max=1.0)
+
+
 class Restricted(nn.Module):
     r"""Bounded spectral norm with a trained scale.
 

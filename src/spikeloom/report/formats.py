@@ -108,6 +108,7 @@ class Epoch(Part):
     stage: Count = 0
     rule: str = ""
     health: list[Health] | None = None
+    notes: dict[str, Number] = {}
 
 
 class Stage(Part):

@@ -31,6 +31,8 @@ class RuleFacts:
         online: whether it learns while the input is still arriving.
         spiking: whether it trains spiking nets; a rule for the ReLU net of the spec says no.
         linear_in_batch: whether the update of a batch is the mean of its samples' updates.
+        gathers: whether, where it is not, it asks the other processes of a run for what it needs
+            (`Batch.across`), so that shares add up to the batch's update after all.
         needs_labels: whether it needs targets.
     """
 
@@ -41,6 +43,7 @@ class RuleFacts:
     online: bool = False
     spiking: bool = True
     linear_in_batch: bool = True
+    gathers: bool = False
     needs_labels: bool = True
 
 
@@ -91,12 +94,18 @@ NO_STEPS = Trial(TIME_MEAN, "expected features at every step, but block 1 reads 
 class RuleReport:
     """What one call of `learn` did.
 
+    Args:
+        loss: of the batch.
+        logits: of the batch.
+        notes: figures the rule has of itself, by name; their means over an epoch are recorded.
+
     Shape:
         loss: []; logits: [B, K], the prediction over the whole sequence.
     """
 
     loss: Tensor
     logits: Tensor
+    notes: Mapping[str, float] = field(default_factory=dict)
 
 
 class LearningRule:
@@ -117,6 +126,10 @@ class LearningRule:
         Raises:
             UnsupportedNet: it cannot; the message says why and what to change.
         """
+
+    def cautions(self, net: SpikingNet, steps: int) -> Iterable[str]:
+        """Return what a user should know before training T steps, for screen and record."""
+        return ()
 
     @property
     def loss_at(self) -> Literal["end", "step"]:

@@ -20,6 +20,9 @@ from spikeloom.nets.walk import is_constant
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.rules.base import refuse_tail
 
+FEW = 4
+"""Steps below which a rate says little."""
+
 
 class OnceWeights:
     """Effective weights, made once per batch: simulation and gradient see the same ones.
@@ -172,6 +175,30 @@ def refuse_equilibrium(net: SpikingNet, rule: str) -> None:
                 "a fresh one at each; set dropout_held = true."
             )
     refuse_units(net, rule)
+
+
+@torch.no_grad()
+def cautions_of(net: SpikingNet, steps: int, rule: str) -> list[str]:
+    """Return what may go wrong: rates too coarse, feedback that may not settle."""
+    lines = []
+    if steps < FEW:
+        lines.append(
+            f"rules.{rule}: rates of T = {steps} come in steps of 1/{steps}, and gradients are "
+            f"those of rates; {FEW} steps or more are finer."
+        )
+    for edge in net.plan.edges:
+        synapse = edge.sites[-1].synapse
+        target = net.plan.blocks[edge.spec.target].passes[0].sites[0]
+        if edge.spec.restrict is not None or not edge.sites[-1].spec.weighted:
+            continue
+        scale = getattr(target.unit, "v_th", 1.0)
+        norm = float(torch.linalg.matrix_norm(synapse.effective_weight().flatten(1), 2)) / scale
+        if norm >= 1:
+            lines.append(
+                f"rules.{rule}: feedback edge {edge.number} has norm {norm:.2f} over its "
+                "threshold, and rates surely settle below 1; set restrict on it, or raise v_th."
+            )
+    return lines
 
 
 class _Mean:

@@ -30,7 +30,7 @@ from spikeloom.rules.base import (
     Trial,
     Trials,
 )
-from spikeloom.rules.by_rate import refuse_units
+from spikeloom.rules.by_rate import cautions_of, refuse_units
 
 
 class Clamp(NamedTuple):
@@ -142,6 +142,10 @@ class Dsr(LearningRule):
                 "feedback edge(s); drop them or train with ide."
             )
         refuse_units(net, "dsr")
+
+    def cautions(self, net: SpikingNet, steps: int) -> list[str]:
+        """Warn of coarse rates."""
+        return cautions_of(net, steps, "dsr")
 
     def learn(
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit

@@ -23,7 +23,13 @@ from spikeloom.rules.base import (
     Trial,
     Trials,
 )
-from spikeloom.rules.by_rate import OnceWeights, loss_on_rates, refuse_equilibrium, settle
+from spikeloom.rules.by_rate import (
+    OnceWeights,
+    cautions_of,
+    loss_on_rates,
+    refuse_equilibrium,
+    settle,
+)
 from spikeloom.rules.linear_solve import Name, Solution, Solver
 
 LATERAL = '{feedback = [{source = 1, target = 1, layers = "f8", restrict = 0.5}]} '
@@ -112,6 +118,10 @@ class Ide(LearningRule):
             )
         refuse_equilibrium(net, "ide")
 
+    def cautions(self, net: SpikingNet, steps: int) -> list[str]:
+        """Warn of coarse rates and of feedback that may not settle."""
+        return cautions_of(net, steps, "ide")
+
     def learn(
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
@@ -132,7 +142,12 @@ class Ide(LearningRule):
             )
         map_.back(g, solution.value)
         commit()
-        return RuleReport(value, logits)
+        notes = {
+            "residual of rates": map_.residual,
+            "residual of v": solution.residual,
+            "products with J": solution.products,
+        }
+        return RuleReport(value, logits, notes)
 
 
 class _Map:
@@ -148,6 +163,12 @@ class _Map:
     ) -> None:
         self.fed = {number: rate.detach().requires_grad_() for number, rate in sources.items()}
         self.features, self.sources = net.rate_map(x, self.fed, weights.ops, rng=batch.rng)
+
+    @property
+    def residual(self) -> float:
+        """Mean distance of the rates from the rates they lead to."""
+        gaps = [(self.sources[n].detach() - a.detach()).abs().mean() for n, a in self.fed.items()]
+        return max(float(gap) for gap in gaps)
 
     def rates(self) -> dict[int, Tensor]:
         """Return f of the rates."""

@@ -28,10 +28,14 @@ from spikeloom.rules.base import (
 from spikeloom.rules.by_rate import (
     OnceWeights,
     Settled,
+    cautions_of,
     loss_on_rates,
     refuse_equilibrium,
     settle,
 )
+
+REACH = 0.5**0.5
+"""Where the largest g comes to, in levels: no whole number of steps adds up to a level."""
 
 FULL = 1e-5
 """A rate so close to 0 or 1 is 0 or 1: discounted sums of ones round."""
@@ -58,7 +62,7 @@ class Spide(LearningRule):
         back_steps: steps of the second stage.
         scale: :math:`\kappa`, which lifts gradients into the range of spikes: too small and
             nothing fires, too large and p saturates. It is divided out again. None brings the
-            largest g of each batch to :math:`\theta`.
+            largest g of each batch to :math:`\theta / \sqrt 2`.
         level: :math:`\theta`; half of a backward spike.
 
     Raises:
@@ -85,6 +89,7 @@ class Spide(LearningRule):
         order="equilibrium",
         memory="constant",
         linear_in_batch=False,
+        gathers=True,
     )
     trials: ClassVar[Trials] = Trials(
         body='{feedback = [{source = 1, target = 1, layers = "f8", restrict = 0.5}]} f12 f8',
@@ -127,6 +132,10 @@ class Spide(LearningRule):
                     f"pool in layer {site.name}; drop it or train with ide."
                 )
 
+    def cautions(self, net: SpikingNet, steps: int) -> list[str]:
+        """Warn of coarse rates and of feedback that may not settle."""
+        return cautions_of(net, steps, "spide")
+
     def learn(
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
@@ -134,9 +143,10 @@ class Spide(LearningRule):
         weights = OnceWeights()
         found = settle(net, batch, weights, units=True)
         (logits, value), g = loss_on_rates(found, objective)
-        _Pairs(self, net, batch, weights, found).credit(g)
+        pairs = _Pairs(self, net, batch, weights, found)
+        pairs.credit(g)
         commit()
-        return RuleReport(value, logits)
+        return RuleReport(value, logits, {"firing rate backward": pairs.rate})
 
 
 class _Partner:
@@ -153,6 +163,7 @@ class _Partner:
         self.p = torch.zeros_like(rate)
         self.total = torch.zeros_like(rate)
         self.weight = 0.0
+        self.fired = torch.zeros((), dtype=torch.int64, device=rate.device)
 
     def fire(self, drive: Tensor) -> None:
         """Advance one step."""
@@ -162,6 +173,7 @@ class _Partner:
         self.w = self.decay * (w - self.p)
         self.total = self.decay * self.total + self.p
         self.weight = self.decay * self.weight + 1
+        self.fired += torch.count_nonzero(self.p)
 
     @property
     def sent(self) -> Tensor:
@@ -180,7 +192,7 @@ class _Pairs:
     def __init__(
         self, rule: Spide, net: SpikingNet, batch: Batch, weights: OnceWeights, found: Settled
     ) -> None:
-        self.rule = rule
+        self.rule, self.batch = rule, batch
         self.leaves: dict[str, Tensor] = {}
         self.currents: dict[str, Tensor] = {}
         rates = found.units
@@ -227,12 +239,23 @@ class _Pairs:
         values = [self.features, *self.sources, *currents]
         backpropagate(values, [g.to(self.features.dtype), *late, *means])
 
+    @property
+    def rate(self) -> float:
+        """Share of partners that fire in a step of the second stage."""
+        fired = sum(int(one.fired) for one in self.partners.values())
+        count = sum(one.p.numel() for one in self.partners.values())
+        return fired / max(1, count * self.rule.back_steps)
+
     def _scale(self, g: Tensor) -> float:
-        """Return the factor that brings gradients into the range of spikes."""
+        """Return the factor that brings gradients into the range of spikes.
+
+        A loss is a mean: what counts is a sample's share of the whole batch, over all processes.
+        """
+        size = self.batch.size
         if self.rule.scale is not None:
-            return self.rule.scale
-        largest = float(g.abs().max())
-        return self.rule.level / largest if largest > 0 else 1.0
+            return self.rule.scale * size / self.batch.across.total(size)
+        largest = self.batch.across.highest(float(g.abs().max()) * size)
+        return REACH * self.rule.level * size / largest if largest > 0 else 1.0
 
     def _across_feedback(self) -> list[Tensor]:
         """Return what the last step's spikes send back to the starts of feedback edges."""

@@ -57,7 +57,7 @@ class StageLoop:
         )
         self.commit = Commit(bench, self.optimizer)
         self.saved = time.monotonic()
-        self._sums = [0.0, 0, 0, 0.0]
+        self._sums: list[Any] = [0.0, 0, 0, 0.0, {}]
 
     def run(self) -> None:
         """Train the epochs that are left and leave the weights that are kept.
@@ -104,7 +104,7 @@ class StageLoop:
             entry["health"] = layer_health(bench)
         state.curve.append(entry)
         state.epoch, state.batch, state.sums = number + 1, 0, []
-        self._sums = [0.0, 0, 0, 0.0]
+        self._sums = [0.0, 0, 0, 0.0, {}]
         if bench.stage.select == "last" or state.since_best() == 0:
             state.kept = entry
             if bench.stage.select == "best":
@@ -119,6 +119,8 @@ class StageLoop:
         """Say what a batch will take, before the first one."""
         self.state.predicted = predict_memory(self.bench)
         self.progress.note(memory_line(self.state.predicted, self.bench))
+        for line in self.bench.rule.cautions(self.bench.net, self.bench.steps):
+            self._warn(line)
         warning = memory_warning(self.state.predicted, self.bench)
         if warning is not None:
             self._warn(warning)
@@ -153,11 +155,15 @@ class StageLoop:
             sums[1] += int((report.logits.argmax(1) == batch.target).sum())
             sums[2] += batch.size
             sums[3] += time.perf_counter() - start
+            for name, value in report.notes.items():
+                sums[4][name] = sums[4].get(name, 0.0) + value * batch.size
             state.batch = number + 1
             self.progress.advance(
                 len(order[number]), loss=sums[0] / sums[2], accuracy=sums[1] / sums[2]
             )
-        loss, hits, seen, seconds = team.sum(*self._sums)
+        *figures, notes = self._sums
+        loss, hits, seen, seconds = team.sum(*figures)
+        means = {name: team.sum(notes[name])[0] / seen for name in sorted(notes)}
         return {
             "stage": bench.number,
             "rule": bench.stage.rule.name,
@@ -166,7 +172,7 @@ class StageLoop:
             "loss": loss / seen,
             "accuracy": hits / seen,
             "seconds": seconds / team.size,
-        }
+        } | ({"notes": means} if means else {})
 
     def save(self) -> None:
         """Save the state; every process takes part."""

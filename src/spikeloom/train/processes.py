@@ -63,6 +63,14 @@ class Team:
             return list(values)
         return add_up(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
 
+    def total(self, value: float) -> float:
+        """Add a number over the processes."""
+        return self.sum(value)[0]
+
+    def highest(self, value: float) -> float:
+        """Return the largest of the processes' numbers."""
+        return max(self.gather(value))
+
     def any(self, *flags: bool) -> list[bool]:
         """Return for each flag whether it is set in any process."""
         return [count > 0 for count in self.sum(*map(float, flags))]

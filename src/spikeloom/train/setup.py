@@ -86,7 +86,7 @@ class Workbench:
             xs = self.encoder.encode(x, self.steps, rng)
         else:
             xs = self.encoder.still(x).unsqueeze(0)
-        return Batch(xs, target.to(device), rng, number)
+        return Batch(xs, target.to(device), rng, number, self.team)
 
 
 def set_up(
@@ -138,6 +138,11 @@ def set_up(
         kind = named if spiking else named.baseline()
         options = from_options(kind, recipe.head.options, "head", skip=HEAD_OWN)
         head = kind.of(net, seed=derive_seed(seed, "head"), **options)
+    if head.classes != splits.classes:
+        raise ConfigError(
+            f"net: expected a last population of {splits.classes} neurons for data "
+            f"'{splits.name}', got {head.classes}; end with [f{splits.classes}]."
+        )
     if now.freeze_body:
         net.requires_grad_(False)
     if team.size > 1:
@@ -169,7 +174,8 @@ def _check_batches(bench: Workbench) -> None:
             f"devices: expected at most {smallest} processes for batches of {smallest}, got "
             f"{size}; raise {where}.batch or use fewer."
         )
-    if size > 1 and not bench.rule.facts.linear_in_batch:
+    facts = bench.rule.facts
+    if size > 1 and not (facts.linear_in_batch or facts.gathers):
         raise ConfigError(
             f"devices: expected 1 process for rule '{bench.stage.rule.name}', whose update is not "
             f"the mean over the batch, got {size}; drop --devices."

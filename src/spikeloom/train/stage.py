@@ -71,7 +71,7 @@ class Schedule(Strict):
         \text{cosine} \\ factor^{\lfloor e / every \rfloor} & \text{step} \end{cases}
         \qquad \times\; \min(1, p / warmup)
 
-    e is the whole epoch, p the progress in epochs at the end of the present batch. A pure function
+    With `at` the rate of "step" falls at these epochs instead. e is the whole epoch, p the progress in epochs at the end of the present batch. A pure function
     of the position, so that there is no state to save.
     """
 
@@ -79,6 +79,7 @@ class Schedule(Strict):
 
     name: Literal["constant", "cosine", "step"] = "cosine"
     every: Count = 1
+    at: tuple[Count, ...] = ()
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup: Annotated[float, Field(ge=0, le=MOST)] = 0.0
 
@@ -96,7 +97,8 @@ class Schedule(Strict):
             case "cosine":
                 value = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
             case "step":
-                value = self.factor ** (epoch // self.every)
+                falls = sum(epoch >= one for one in self.at) if self.at else epoch // self.every
+                value = self.factor**falls
         return value * min(1.0, progress / self.warmup) if self.warmup else value
 
 

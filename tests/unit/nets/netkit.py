@@ -205,6 +205,7 @@ def specs(draw):
                 "target": draw(st.integers(0, len(body) - 1)),
                 "layers": (*draw(st.lists(layers(), max_size=1)), draw(weighted)),
                 "delay": draw(st.integers(1, 3)),
+                "restrict_norm": draw(st.sampled_from(["spectral", "frobenius"])),
                 "restrict": draw(st.one_of(st.none(), numbers)),
                 "mask": draw(
                     st.one_of(st.none(), st.builds(MaskSpec, st.floats(0.1, 1.0), st.integers(0)))

@@ -232,6 +232,19 @@ class TestRestrict:
         bound.train()(weight)
         assert not torch.equal(bound.u, before)
 
+    def test_a_frobenius_norm_is_bounded_exactly_and_only_above(self):
+        options = "restrict = 0.5, restrict_norm = 'frobenius'"
+        text = f"{{feedback = [{{source = 0, target = 0, layers = 'f16', {options}}}]}} f16 f3"
+        net = SpikingNet(text, (5,)).double()
+        synapse = net.sites[-1].synapse
+        weight = synapse.effective_weight()
+        torch.testing.assert_close(weight.norm().item(), 0.5)
+        small = synapse.weight.detach() / synapse.weight.norm() / 4
+        synapse.weight.data.copy_(small)
+        assert torch.equal(synapse.effective_weight(), small)
+        synapse.effective_weight().sum().backward()
+        assert torch.equal(synapse.weight.grad, torch.ones_like(small))
+
     def test_with_a_mask(self):
         text = f"{edge(0, 0, 'f16', restrict=0.5, mask='{density = 0.5}')} f16 f3"
         net = SpikingNet(text, (5,))

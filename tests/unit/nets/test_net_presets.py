@@ -33,7 +33,13 @@ CARD = {
     "vgg11x2": (11, 16, 113_899_200, None),
     "vgg11x2-3fc": (11, 16, None, None),
     "vgg11-ws": (9, 9, 9_228_362, None),
+    "vgg11-f": (9, 9, 9_523_338, None),
+    "preact-resnet18": (18, 18, None, None),
+    "preact-resnet18-lif": (18, 18, None, None),
+    "vgg11-dvs": (9, 9, None, None),
 }
+ROUND = {"preact-resnet18": 11.18e6, "preact-resnet18-lif": 11.18e6, "vgg11-dvs": 9.48e6}
+"""Parameters that methods/dsr.md gives in three digits."""
 
 
 def plan_of(spec, in_shape):
@@ -45,7 +51,7 @@ def parameters(spec, in_shape):
     """Count all weights, the readout's too, without storing one."""
     plan = plan_of(spec, in_shape)
     features = torch.Size(plan.out_shape).numel()
-    readout = (features + spec.readout.bias) * spec.classes
+    readout = 0 if spec.readout is None else (features + spec.readout.bias) * spec.classes
     return sum(value.numel() for value in plan.parameters()) + readout
 
 
@@ -65,8 +71,22 @@ def depths(spec):
     weighted = [
         (block.repeat, sum(layer.weighted for layer in block.layers)) for block in spec.blocks
     ]
-    unique = 1 + sum(count for _, count in weighted)
-    return unique, 1 + sum(repeat * count for repeat, count in weighted)
+    readout = int(spec.readout is not None)
+    unique = readout + sum(count for _, count in weighted)
+    return unique, readout + sum(repeat * count for repeat, count in weighted)
+
+
+def width(spec):
+    """Return the number of classes, of a readout or of a last population."""
+    return spec.classes or spec.blocks[-1].layers[0].out
+
+
+@pytest.mark.parametrize("name", ROUND)
+def test_nets_of_dsr(name):
+    spec, shape = PRESETS[name].spec(), PRESETS[name].in_shape
+    assert parameters(spec, shape) == pytest.approx(ROUND[name], rel=1e-3)
+    units = [site.unit for site in plan_of(spec, shape).sites if site.unit]
+    assert len(units) == (9 if "vgg" in name else 19)
 
 
 def test_card_covers_every_preset():
@@ -89,12 +109,13 @@ class TestEveryPreset:
     def test_entry_is_a_described_value(self, name):
         entry = PRESETS[name]
         assert entry.name == name and hash(entry) == hash(entry)
-        assert entry.text == f"{entry.body} f{entry.classes}"
+        assert entry.text.startswith(f"{entry.body} ") and f"f{entry.classes}" in entry.text
         assert entry.note and entry.source.year in (2020, 2022)
-        assert preset(name).classes == entry.classes == (1000 if entry.in_shape[1] > 32 else 10)
+        assert entry.classes == (1000 if entry.in_shape[1] > 48 else 10)
+        assert width(preset(name)) == entry.classes
 
     def test_other_classes(self, name):
-        assert preset(name, classes=7).classes == 7
+        assert width(preset(name, classes=7)) == 7
 
     def test_other_neurons_leave_relu_alone(self, name):
         def kinds(spec):
@@ -159,6 +180,12 @@ def test_small_presets_run(name):
     with torch.no_grad():
         out = net(torch.rand(2, 1, 3, 32, 32))
     assert out.shape == (2, 1, net.features) and out.isfinite().all()
+
+
+def test_the_event_net_runs():
+    net = SpikingNet(PRESETS["vgg11-dvs"].spec(), (2, 48, 48)).eval()
+    with torch.no_grad():
+        assert net(torch.rand(2, 1, 2, 48, 48)).shape == (2, 1, 10)
 
 
 def test_presets_cannot_be_changed():

@@ -90,6 +90,7 @@ def test_optimizers_are_torchs(settings, make):
         (Schedule(), lambda e: (1 + math.cos(math.pi * e / 6)) / 2),
         (Schedule(name="constant"), lambda e: 1.0),
         (Schedule(name="step", every=2, factor=0.5), lambda e: 0.5 ** (e // 2)),
+        (Schedule(name="step", at=(2, 5), factor=0.5), lambda e: 0.5 ** ((e >= 2) + (e >= 5))),
     ],
 )
 def test_schedules_follow_their_law(settings, law):

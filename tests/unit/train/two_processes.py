@@ -25,17 +25,19 @@ _NETS = {
     "noisy": {"net": "c4{dropout = 0.3} P f3", "encoder": "poisson", "head": "stochmax"},
     "clipped": {"net": '[c1{norm = "weight"}]x2 P f3', "stages.0.clip": 0.05},
 }
+_FED = '{feedback = [{source = 0, target = 0, layers = "c4", restrict = 0.5}]} c4 P f3'
+_EQUILIBRIUM = {"plain": {"net": _FED}, "clipped": {"net": _FED, "stages.0.clip": 0.05}}
 _RULES = [*RULES.names(), {"name": "ottt", "update": "online"}, {"name": "sltt", "k_steps": 2}]
 
 
 def cases(precision: str, *, once: bool) -> dict[str, dict]:
-    """Every rule that is linear in the batch, with every net it can train."""
+    """Every rule that can be shared, with every net it can train."""
     found = {}
     for rule in _RULES:
         name = rule if isinstance(rule, str) else rule["name"]
-        if not RULES.find(name).facts.linear_in_batch:
-            continue
-        for net, changes in _NETS.items():
+        facts = RULES.find(name).facts
+        assert facts.linear_in_batch or facts.gathers
+        for net, changes in (_EQUILIBRIUM if facts.order == "equilibrium" else _NETS).items():
             updates = 3 if "update" in rule and not isinstance(rule, str) else 1
             commits = COMMITS.get(net, 30)
             found[f"{precision} {rule} {net}"] = changes | {
