@@ -71,8 +71,9 @@ class Schedule(Strict):
         \text{cosine} \\ factor^{\lfloor e / every \rfloor} & \text{step} \end{cases}
         \qquad \times\; \min(1, p / warmup)
 
-    With `at` the rate of "step" falls at these epochs instead. e is the whole epoch, p the progress in epochs at the end of the present batch. A pure function
-    of the position, so that there is no state to save.
+    With `at` the rate of "step" falls at these epochs instead. e is the whole epoch, p the progress
+    in epochs at the end of the present batch. A pure function of the position, so that there is no
+    state to save.
     """
 
     bare: ClassVar[str | None] = "name"
