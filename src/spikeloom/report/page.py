@@ -76,6 +76,7 @@ def render(entries: Sequence[Entry]) -> str:
     ]
     figures = _figures(drawn)
     below = [
+        Section("notes", "Figures of rules", sections.notes(entries)),
         Section("settings", "Settings", sections.settings(entries)),
         Section("environment", "Environment", sections.environment(entries)),
         Section("sources", "Sources", sections.sources(entries)),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from statistics import mean
 
 from spikeloom.report.diagram import draw_net
 from spikeloom.report.entries import Entry
@@ -151,6 +152,31 @@ def settings(entries: Sequence[Entry]) -> str:
         fold = "" if found.differing else " open"
         html += f"<details{fold}><summary>{title}</summary>{_pairs(found.shared)}</details>"
     return html
+
+
+def notes(entries: Sequence[Entry]) -> str:
+    """Tabulate what rules say of themselves, e.g. residuals; empty where none says anything."""
+    rows = []
+    for entry in entries:
+        curves = [run["curve"] for run in entry.runs if run.get("curve")]
+        for name in dict.fromkeys(one for curve in curves for one in curve[-1].get("notes", {})):
+            ends = [
+                [curve[at]["notes"][name] for curve in curves if name in curve[at].get("notes", {})]
+                for at in (0, -1)
+            ]
+            cells = "".join(f"<td>{mean(end):.3g}</td>" if end else "<td></td>" for end in ends)
+            rows.append(
+                f'<tr><th scope="row" class="label">{escape(entry.label)}</th>'
+                f"<td>{escape(name)}</td>{cells}</tr>"
+            )
+    if not rows:
+        return ""
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="figures of rules">'
+        '<table class="settings"><thead><tr><th scope="col" class="label">entry</th>'
+        '<th scope="col">figure</th><th scope="col">first epoch</th>'
+        f'<th scope="col">last epoch</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
 
 
 def environment(entries: Sequence[Entry]) -> str:
