@@ -1,14 +1,11 @@
 """Compiled loops of `kernels.levels`."""
 
-# pyright: reportMissingImports=false, reportCallIssue=false
+# pyright: reportMissingImports=false
 from typing import Any
 
 import numba
 import numpy as np
-from numba import types
-from numba.extending import overload
 
-from spikeloom.kernels._scalar_numba import wide
 from spikeloom.kernels.jit import OPTIONS
 
 ONE, HALF, MANY = np.float32(1), np.float32(0.5), np.float32(256)
@@ -46,15 +43,6 @@ def unpack_bits(bits, one, zero, x):
             x[8 * row + k] = one if (byte >> np.uint8(k)) & np.uint8(1) else zero
 
 
-def number(x):
-    """Return a stored number as one to compute with."""
-
-
-@overload(number)
-def _number(x):
-    return (lambda x: wide(x)) if x == types.uint16 else (lambda x: x)
-
-
 @jitted
 def smallest(x, top):
     """Return the smallest integer above 0, `top` at most; bits of floats above 0 are so ordered."""
@@ -73,7 +61,7 @@ def pack_levels(x, quantum, palette, out):
     """
     low, highest = np.int32(0), np.int32(0)
     for i in range(x.size):
-        level = np.int32(min(max(number(x[i]) / quantum + HALF, -ONE), MANY))
+        level = np.int32(min(max(x[i] / quantum + HALF, -ONE), MANY))
         low, highest = min(low, level), max(highest, level)
         out[i] = np.uint8(level)
     if low < 0 or highest > 255:

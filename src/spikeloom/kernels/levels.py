@@ -52,7 +52,8 @@ def pack(x: Tensor) -> Packed | None:
     """Store a tensor in fewer bits, or return None where it has too many values.
 
     One amplitude besides 0 takes a bit. Values that differ as whole multiples of one number, up to
-    rounding, take half a byte if there are at most 16 such multiples, a byte up to 256.
+    rounding, take half a byte if there are at most 16 such multiples, a byte up to 256; not in
+    bfloat16, where packing them takes longer than the memory is worth.
 
     Args:
         x: on the CPU, without gaps in memory.
@@ -69,10 +70,12 @@ def pack(x: Tensor) -> Packed | None:
     bits = torch.empty(-(-flat.size // 8), dtype=torch.uint8)
     first, odd = loops.pack_bits(flat, bits.numpy())
     palette = np.zeros(256, flat.dtype)
+    if odd >= 0 and x.dtype == torch.bfloat16:
+        return None
     if odd < 0:
         palette[1] = flat[first]
         return Packed(bits, palette[:2], layout, x.dtype)
-    smallest, levels = _smallest(x, flat), torch.empty(flat.size, dtype=torch.uint8)
+    smallest, levels = _smallest(flat), torch.empty(flat.size, dtype=torch.uint8)
     for parts in _PARTS if np.isfinite(smallest) else ():
         highest = loops.pack_levels(flat, smallest / parts, palette, levels.numpy())
         if 0 <= highest < 16:
@@ -93,14 +96,13 @@ def _loops() -> ModuleType | None:
     return None if numba() is None else _compiled()
 
 
-def _smallest(x: Tensor, flat: Any) -> Any:
+def _smallest(flat: Any) -> Any:
     """Return the smallest value above 0, to compute with; NaN where there is none."""
     loops = _loops()
     assert loops is not None
     whole = np.dtype(f"int{8 * flat.itemsize}")
     found = np.array([loops.smallest(flat.view(whole), whole.type(np.iinfo(whole).max))], whole)
-    value = torch.from_numpy(found).view(x.dtype)
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()[0]
+    return found.view(flat.dtype)[0]
 
 
 def _flat(x: Tensor, layout: Layout) -> Any:
