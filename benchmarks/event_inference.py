@@ -16,6 +16,7 @@ from statistics import median
 
 import torch
 
+from spikeloom.base.allocator import keep_memory
 from spikeloom.nets.events import EventEngine
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.net import SpikingNet
@@ -57,6 +58,7 @@ def main() -> None:
     chosen = parser.parse_args()
     clock = time.process_time if chosen.cpu_time else time.perf_counter
     torch.set_num_threads(chosen.threads)
+    keep_memory()
     rows = [["case", "rate in", "dense ms", "events ms", "dense / events", "range", "by events"]]
     with torch.no_grad():
         for case in CASES:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spikeloom.nets.synapse import Synapse
 
 
-PART = 1 << 18
+PART = 1 << 16
 """Elements of a product that are made at once where it has another type than its sum."""
 
 
