@@ -36,7 +36,10 @@ INNER = {room for rooms in LEVELS[:5] for room in rooms}
 
 CORE = {"torch", "numpy", "spikeloom"}
 PICTURES = {"PIL", "datasets", "huggingface_hub", "pyarrow", "filelock"}
-LAZY = {"data": {"sklearn", "safetensors", "lightning", "pydantic"} | PICTURES}
+LAZY = {
+    "data": {"sklearn", "safetensors", "lightning", "pydantic"} | PICTURES,
+    "rules": {"scipy"},
+}
 KERNELS = {"numba", "llvmlite", "triton"}
 OUTER = {
     *("lightning", "pydantic", "typer", "rich", "safetensors", "sklearn", "click", "pydantic_core"),

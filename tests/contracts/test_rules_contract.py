@@ -46,7 +46,7 @@ def test_one_member_of_each_family_has_one_name():
         assert members and len(set(members)) == len(members)
 
 
-@pytest.mark.parametrize("head", HEADS.names())
+@pytest.mark.parametrize("head", [name for name in HEADS.names() if HEADS.find(name).maps])
 def test_the_max_pool_before_any_map_of_a_head_is_seen(head):
     net = SpikingNet(parse("c4 c4 M f2"), MAPS)
     batch = Batch(torch.rand(4, 2, *MAPS), torch.tensor([0, 1]), SampleRng(0, 0, torch.arange(2)))

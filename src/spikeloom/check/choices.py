@@ -48,10 +48,13 @@ def works_with_every_surrogate(case: Case) -> None:
 
 
 def works_with_every_head(case: Case) -> None:
-    """The loss of every head falls within thirty updates."""
+    """The loss of every head falls within thirty updates; without weights it needs the body's."""
+    reached = _reached(case)
     for name in HEADS.names():
         toy = Toy(case, head=HEADS.find(name))
-        _healthy(toy, f"head {name}", _reached(case))
+        if not (toy.head.sites or reached):
+            continue
+        _healthy(toy, f"head {name}", reached)
         before = toy.learn().loss.item()
         toy.train(30)
         after = toy.learn().loss.item()

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
@@ -47,6 +48,9 @@ def list_names(
 FILE_WIDTH = 1000
 """Columns where there is no terminal to fold for."""
 
+LONGEST = 160
+"""Characters of a net's text that are shown."""
+
 Rows = tuple[list[str], list[tuple[str, ...]]]
 
 
@@ -66,7 +70,12 @@ def _nets() -> Rows:
     from spikeloom.nets.presets import PRESETS
 
     rows = [
-        (name, "x".join(map(str, one.in_shape)), f"{one.body} f{one.classes}", one.note)
+        (
+            name,
+            "x".join(map(str, one.in_shape)),
+            shorten(one.text, LONGEST, placeholder=" ..."),
+            one.note,
+        )
         for name, one in PRESETS.items()
     ]
     return ["net", "input", "text", "note"], rows

@@ -34,7 +34,7 @@ from spikeloom.rules.by_rate import (
     settle,
 )
 
-REACH = 0.5**0.5
+REACH = 14**0.5 / 4
 """Where the largest g comes to, in levels: no whole number of steps adds up to a level."""
 
 FULL = 1e-5
@@ -62,7 +62,7 @@ class Spide(LearningRule):
         back_steps: steps of the second stage.
         scale: :math:`\kappa`, which lifts gradients into the range of spikes: too small and
             nothing fires, too large and p saturates. It is divided out again. None brings the
-            largest g of each batch to :math:`\theta / \sqrt 2`.
+            largest g of each batch close to :math:`\theta`.
         level: :math:`\theta`; half of a backward spike.
 
     Raises:

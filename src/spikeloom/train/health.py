@@ -99,7 +99,8 @@ def memory_warning(predicted: int, bench: Workbench) -> str | None:
     advice = [f"set batch = {fits}" if fits else "take a smaller net"]
     if bench.rule.facts.memory == "linear" and bench.steps > 1:
         facts = {name: RULES.find(name).facts for name in RULES.names()}
-        constant = [name for name, one in facts.items() if one.memory == "constant" and one.spiking]
+        every = [one for one in facts.items() if one[1].spiking and one[1].order == "time"]
+        constant = [name for name, one in every if one.memory == "constant"]
         advice += ["fewer steps"]
         advice += [f"a rule whose memory does not grow with T ({', '.join(constant)})"]
     return (

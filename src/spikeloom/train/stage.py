@@ -80,7 +80,7 @@ class Schedule(Strict):
 
     name: Literal["constant", "cosine", "step"] = "cosine"
     every: Count = 1
-    at: tuple[Count, ...] = ()
+    at: Annotated[tuple[Count, ...], Field(strict=False)] = ()
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup: Annotated[float, Field(ge=0, le=MOST)] = 0.0
 

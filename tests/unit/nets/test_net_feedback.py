@@ -96,7 +96,7 @@ class TestByHand:
         assert torch.equal(net.run_by_time(xs), torch.stack(out))
 
     def test_path_with_neurons_and_gain(self):
-        path = edge(0, 0, "c4{gain = 0.5}")
+        path = edge(0, 0, 'c4{unit = "lif", gain = 0.5}')
         net = kit.exact_net(f"{path} c4{{gain = 2.0}} f3", (4, 8, 8))
         maps, neuron, on_path = named(net), kit.Slow(), kit.Slow()
         last, out = None, []
@@ -165,7 +165,9 @@ class TestGradient:
         assert torch.equal(path, cut_path) and path.abs().sum() > 0
 
     def test_values_pass_through_carry(self):
-        net = kit.exact_net(f"{edge(0, 0, 'c4')} c4 f3", (4, 8, 8))
+        net = kit.exact_net(
+            f"{edge(0, 0, 'c4{unit = {}}')} c4 f3".replace("{}", '"lif"'), (4, 8, 8)
+        )
         names = []
 
         def carry(site, value):

@@ -116,7 +116,7 @@ class TestDefaults:
         )
         spec = parse(text)
         assert spec.blocks[0].shortcut == (LayerSpec("conv", 4, kernel=1, unit=IF()),)
-        assert spec.feedback[0].layers == (LayerSpec("conv", 4, unit=IF()),)
+        assert spec.feedback[0].layers == (LayerSpec("conv", 4, unit=None),)
         assert parse(write(spec)) == spec
 
     def test_shape_fields_are_no_defaults(self):

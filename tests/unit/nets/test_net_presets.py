@@ -58,7 +58,7 @@ def parameters(spec, in_shape):
 def macs(spec, in_shape):
     """O^2 N k^2 M of every computation, from shapes."""
     plan = plan_of(spec, in_shape)
-    total = torch.Size(plan.out_shape).numel() * spec.classes
+    total = torch.Size(plan.out_shape).numel() * (spec.classes or 0)
     for site in plan.sites:
         if site.spec.weighted:
             into, out = site.synapse.in_shape, site.synapse.out_shape

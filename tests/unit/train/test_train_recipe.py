@@ -186,7 +186,7 @@ def test_a_comparison_is_no_recipe():
 def test_options_of_heads_are_checked_without_data():
     """Every registered head can be built from its defaults on one feature and two classes."""
     for name in HEADS.names():
-        assert isinstance(HEADS.find(name)(1, 2), Head)
+        assert isinstance(HEADS.find(name)(2, 2), Head)
         recipe({"head": name})
 
 
