@@ -204,7 +204,8 @@ def _gmres(search: _Search) -> None:
         search.products += 1
         return (found - search.product(found)).cpu().numpy()
 
-    operator = LinearOperator((b.size, b.size), matvec=apply, dtype=b.dtype)
+    size = (b.size, b.size)
+    operator = LinearOperator(size, matvec=apply, dtype=b.dtype)  # pyright: ignore[reportCallIssue]
     steps = max(1, search.limit - 1)
     found, _ = gmres(operator, b, rtol=search.enough / float(like.norm()), restart=steps, maxiter=1)
     search.residual(torch.as_tensor(found, dtype=like.dtype, device=like.device))
