@@ -189,3 +189,15 @@ def test_the_scale_is_divided_out_again():
 
 def test_settings_of_spide_are_checked():
     assert replace(Spide(), scale=3.0).scale == 3.0
+
+
+@pytest.mark.parametrize("linearise", ["rates", "map"])
+def test_running_statistics_move_once_per_batch(linearise):
+    text = LATERAL.replace("f12 f4", 'f12{norm = "batch_step"} f4')
+    one = Problem(text, UNIT, steps=9)
+    (norm,) = one.net.plan.norms.values()
+    current = one.net.sites[0].synapse(one.batch.xs[0]).detach()
+    one.learn(Ide(linearise=linearise))
+    assert norm.training and norm.momentum == 0.1
+    assert torch.allclose(norm.running_mean, 0.1 * current.mean(0))
+    assert torch.allclose(norm.running_var, 0.9 + 0.1 * current.var(0))

@@ -241,6 +241,20 @@ def _decay(site: Site | None) -> float:
 
 
 @contextmanager
+def still(net: SpikingNet) -> Iterator[None]:
+    """Keep running statistics of batch norms where they are."""
+    norms = [site.norm for site in net.sites if site.norm is not None]
+    before = [(norm, norm.momentum) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in before:
+            norm.momentum = momentum
+
+
+@contextmanager
 def _simulating(net: SpikingNet, x: Tensor, weights: OnceWeights) -> Iterator[None]:
     """Fix batch norms for the time of a simulation."""
     norms = [(site, site.norm) for site in net.sites if site.norm is not None]

@@ -29,6 +29,7 @@ from spikeloom.rules.by_rate import (
     loss_on_rates,
     refuse_equilibrium,
     settle,
+    still,
 )
 from spikeloom.rules.linear_solve import Name, Solution, Solver
 
@@ -132,7 +133,8 @@ class Ide(LearningRule):
         map_ = _Map(net, batch, weights, found.x, found.sources)
         at = map_
         if self.linearise == "map":
-            at = _Map(net, batch, weights, found.x, map_.rates())
+            with still(net):
+                at = _Map(net, batch, weights, found.x, map_.rates())
         solution = at.solve(g, Solver(self.solver, self.tolerance, self.limit))
         if solution.diverged:
             raise NumericalError(
