@@ -62,7 +62,7 @@ class Spide(LearningRule):
         back_steps: steps of the second stage.
         scale: :math:`\kappa`, which lifts gradients into the range of spikes: too small and
             nothing fires, too large and p saturates. It is divided out again. None brings the
-            largest g of each batch close to :math:`\theta`.
+            largest input that g gives a neuron in each batch close to :math:`\theta`.
         level: :math:`\theta`; half of a backward spike.
 
     Raises:
@@ -254,7 +254,9 @@ class _Pairs:
         size = self.batch.size
         if self.rule.scale is not None:
             return self.rule.scale * size / self.batch.across.total(size)
-        largest = self.batch.across.highest(float(g.abs().max()) * size)
+        drives = _pulled([self.features], [g], list(self.leaves.values()))
+        own = max((float(one.abs().max()) for one in drives), default=0.0)
+        largest = self.batch.across.highest(own * size)
         return REACH * self.rule.level * size / largest if largest > 0 else 1.0
 
     def _across_feedback(self) -> list[Tensor]:

@@ -1,0 +1,60 @@
+"""Rules through rates in a run: what they warn of, what they note, and when they stop."""
+
+import pytest
+from trainkit import recipe, tiny
+
+from spikeloom.base.errors import ConfigError, NumericalError
+from spikeloom.train.loop_stage import StageLoop
+from spikeloom.train.progress import SILENT
+from spikeloom.train.runs import RunFolder
+from spikeloom.train.setup import set_up
+from spikeloom.train.state import State
+
+LATERAL = "{feedback = [{source = 0, target = 0, layers = 'c4'%s}]} c4 P f3"
+
+
+def trained(rule, more="", **changes):
+    """Train two epochs; return the state."""
+    changes = {"net": LATERAL % more, "stages.0.rule": rule, "stages.0.epochs": 2} | changes
+    bench, state = set_up(recipe(changes), tiny()), State()
+    StageLoop(bench, RunFolder(None), state, SILENT, lambda: False).run()
+    return state
+
+
+@pytest.mark.parametrize("rule", ["ide", "spide"])
+def test_notes_are_in_the_curve(rule):
+    state = trained(rule, ", restrict = 0.5", **{"stages.0.steps": 8})
+    names = {
+        "ide": {"residual of rates", "residual of v", "products with J"},
+        "spide": {"firing rate backward"},
+    }[rule]
+    for entry in state.curve:
+        assert set(entry["notes"]) == names
+        assert all(value >= 0 for value in entry["notes"].values())
+    if rule == "spide":
+        assert 0 < state.curve[0]["notes"]["firing rate backward"] < 1
+    assert not any(rule in line for line in state.warnings)
+
+
+@pytest.mark.parametrize("rule", ["dsr", "ide", "spide"])
+def test_coarse_rates_are_said(rule):
+    net = {"net": "c4 P f3"} if rule == "dsr" else {}
+    state = trained(rule, ", restrict = 0.5", **{"stages.0.steps": 2}, **net)
+    assert state.warnings[0].startswith(f"rules.{rule}: rates of T = 2 come in steps of 1/2")
+
+
+def test_free_feedback_is_measured():
+    unit = {"net": {"text": LATERAL % "", "unit": {"name": "if", "v_th": 0.25}}}
+    try:
+        warnings = trained("spide", **{"stages.0.steps": 8}, **unit).warnings
+    except NumericalError:
+        pytest.fail("SPIDE needs no solver")
+    line = next(one for one in warnings if "feedback edge 0" in one)
+    assert "has norm" in line and "set restrict on it, or raise v_th" in line
+
+
+def test_a_last_population_of_another_width_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"last population of 3 neurons .* got 5; end with \[f3\]"
+    ):
+        set_up(recipe({"net": "c4 P [f5]", "head": "rates", "stages.0.rule": "dsr"}), tiny())
