@@ -147,7 +147,9 @@ class StageLoop:
             start = time.perf_counter()
             self._set_rate(number, len(order))
             share = team.share(order[number])
-            batch = bench.batch(train, share, epoch=passes, part="train", number=number)
+            batch = bench.batch(
+                train, share, epoch=passes, part="train", number=number, across=team
+            )
             self.commit.begin(batch, len(order[number]))
             report = learn(bench, batch, self.commit, faulty=self.commit.faulty)
             sums = self._sums

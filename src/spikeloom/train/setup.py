@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.seeding import SampleRng, derive_seed
-from spikeloom.base.types import Batch
+from spikeloom.base.types import ALONE, Across, Batch
 from spikeloom.data import Samples, Splits, load_data
 from spikeloom.data.augment import Augment
 from spikeloom.encoders import Encoder
@@ -72,9 +72,19 @@ class Workbench:
         return [*self.net.parameters(), *head]
 
     def batch(
-        self, samples: Samples, index: Tensor, *, epoch: int, part: str, number: int = 0
+        self,
+        samples: Samples,
+        index: Tensor,
+        *,
+        epoch: int,
+        part: str,
+        number: int = 0,
+        across: Across = ALONE,
     ) -> Batch:
-        """Encode some samples; draws depend on (seed, part, epoch, sample) alone."""
+        """Encode some samples; draws depend on (seed, part, epoch, sample) alone.
+
+        `across` is for batches that all processes learn from at once, and for no others.
+        """
         x, target = samples.raw(index)
         device = self.fabric.device
         rng = SampleRng(self.recipe.seed, epoch, index, stream=part)
@@ -86,7 +96,7 @@ class Workbench:
             xs = self.encoder.encode(x, self.steps, rng)
         else:
             xs = self.encoder.still(x).unsqueeze(0)
-        return Batch(xs, target.to(device), rng, number, self.team)
+        return Batch(xs, target.to(device), rng, number, across)
 
 
 def set_up(

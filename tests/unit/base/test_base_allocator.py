@@ -15,8 +15,7 @@ def touch():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16 * 2**20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-touch(), touch()
-print(touch() < 64)
+print(min(touch() for _ in range(8)) < 64)
 """
 
 
@@ -35,7 +34,9 @@ def answer(code, **variables):
 
 @pytest.mark.skipif(not GLIBC, reason="another C library")
 def test_a_block_of_64_megabytes_is_touched_once():
-    assert answer("print(keep_memory())" + AGAIN) == ["True", "True"]
+    small = {"THP_MEM_ALLOC_ENABLE": "0"}  # with large pages there is little to count
+    assert answer("print(keep_memory())" + AGAIN, **small) == ["True", "True"]
+    assert answer(AGAIN, SPIKELOOM_ALLOCATOR="system", **small) == ["False"]
 
 
 @pytest.mark.parametrize(
