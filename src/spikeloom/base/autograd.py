@@ -9,9 +9,8 @@ from torch import Tensor
 def backpropagate(values: Sequence[Tensor], grads: Sequence[Tensor] | None = None) -> None:
     """Send gradients back from values, every product in the type of its forward pass.
 
-    Autocast is for forward passes: left on, it would turn what comes back into other types where
-    nothing asks for them, e.g. convert every gradient of a bias to float32 before its sum. Its
-    copies of weights are freed as the pass goes.
+    Autocast is for forward passes; left on, it would also hold its copies of the weights until the
+    end. Here they are freed as the pass goes.
 
     Args:
         values: where to start, on one device.

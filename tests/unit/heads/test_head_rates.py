@@ -35,8 +35,6 @@ def test_a_readout_belongs_to_another_head():
 
 
 def test_the_relu_twin_ends_with_a_readout():
-    spec = parse('f8 [f3]{reads = "step"}').as_ann()
     twin = parse("f8 [f3]").as_ann()
     assert twin.readout is not None and twin.readout.out == 3 and len(twin.blocks) == 1
-    assert spec.blocks
     assert Rates.baseline() is Softmax
