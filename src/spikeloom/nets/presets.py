@@ -293,6 +293,15 @@ _ALL = (
         spikes=True,
     ),
     Preset(
+        "preact-resnet18-w16",
+        preact_resnet18(16),
+        "preact-resnet18 a quarter as wide (ours)",
+        source=DSR,
+        unit=DSR_IF,
+        bias=True,
+        spikes=True,
+    ),
+    Preset(
         "preact-resnet18-lif",
         preact_resnet18(),
         "as in DSR's code, LIF neurons at T = 20",

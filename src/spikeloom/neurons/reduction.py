@@ -21,9 +21,15 @@ def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
     if hs.dtype in LOW_PRECISION:
         total: Tensor = _LowSum.apply(hs, tuple(weights))  # pyright: ignore[reportAssignmentType]
         return total
+    if hs.dim() == 5 and not hs.is_contiguous() and _channels_last(hs[0]):
+        return sum_over_time(hs.movedim(2, -1), weights).movedim(-1, 1)  # in the order of memory
     if len(set(weights)) == 1:
         return hs.mean(0) if weights[0] == 1 / len(hs) else hs.sum(0) * weights[0]
     return torch.tensordot(hs.new_tensor(weights), hs, 1)
+
+
+def _channels_last(h: Tensor) -> bool:
+    return h.is_contiguous(memory_format=torch.channels_last)
 
 
 class _LowSum(torch.autograd.Function):
@@ -32,7 +38,7 @@ class _LowSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hs: Tensor, weights: tuple[float, ...]) -> Tensor:  # noqa: D102
         ctx.weights, ctx.dtype = weights, hs.dtype
-        total = torch.zeros(hs.shape[1:], device=hs.device)
+        total = torch.zeros_like(hs[0], dtype=torch.float32)
         for h, weight in zip(hs.unbind(0), weights, strict=True):
             total.add_(h, alpha=weight)
         return total

@@ -198,7 +198,9 @@ class _Represented(torch.autograd.Function):
         kernels = execution.kernels_for(currents)
         theta = site.neuron.theta()
         ctx.clamp, ctx.dtype, ctx.steps = clamp, currents.dtype, len(currents)
-        z = currents[0] if is_constant(currents) else sum_over_time(currents, clamp.weights)
+        constant = is_constant(currents)
+        ctx.strides = None if constant else currents.stride()
+        z = currents[0] if constant else sum_over_time(currents, clamp.weights)
         ctx.save_for_backward(z, v_th)
         return run_train(site.neuron.unit, currents, theta, kernels=kernels, final=False)[0]
 
@@ -219,5 +221,10 @@ class _Represented(torch.autograd.Function):
             else:
                 threshold = -whole * load / v_th**2 * inside
             threshold = threshold.sum_to_size(v_th.shape)
-        each = each.to(ctx.dtype)
-        return None, None, None, each.expand(steps, *each.shape), threshold
+        each = each.to(ctx.dtype).expand(steps, *each.shape)
+        if ctx.strides is not None:  # a gradient in another layout makes batch norms slow
+            own = torch.empty_strided(
+                each.shape, ctx.strides, dtype=each.dtype, device=each.device
+            )
+            each = own.copy_(each)
+        return None, None, None, each, threshold
