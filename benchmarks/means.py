@@ -24,7 +24,7 @@ from spikeloom.base.allocator import SETTING, keep_memory
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.clock import stopwatch
-from spikeloom.meters.training import peak_allocated
+from spikeloom.meters.peak import peak_allocated
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.net import SpikingNet
 from spikeloom.neurons.leaky import LIF

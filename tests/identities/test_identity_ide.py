@@ -7,7 +7,7 @@ import torch
 from rate_nets import Along, Problem, cosine
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.meters.training import peak_allocated
+from spikeloom.meters.peak import peak_allocated
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.rules.by_rate import OnceWeights, settle

@@ -23,7 +23,7 @@ from spikeloom.bench.contender import CONTENDERS, Contender, Layout, Step, Task
 from spikeloom.bench.neuron import measure_neuron
 from spikeloom.bench.workloads import Workload
 from spikeloom.meters.clock import stopwatch
-from spikeloom.meters.training import peak_allocated
+from spikeloom.meters.peak import peak_allocated
 
 WARM_LEAST, WARM_MOST = 2, 12
 """Steps that are not timed after the build."""

@@ -48,6 +48,22 @@ class Energies(Part):
     strict_fp32: Energy
 
 
+class Growth(Part):
+    """What one more time step costs in training."""
+
+    bytes_per_step: Number
+    ms_per_step: Number
+
+
+class Nonzero(Part):
+    """Products of training without those by 0, per sample."""
+
+    forward_ac: Amount
+    forward_mac: Amount
+    backward_ac: Amount
+    backward_mac: Amount
+
+
 class Training(Part):
     """What a training step costs."""
 
@@ -56,6 +72,8 @@ class Training(Part):
     backward_macs: Amount
     predicted_bytes: Count | None = None
     batch: Count | None = None
+    nonzero: Nonzero | None = None
+    growth: Growth | None = None
 
 
 class Inference(Part):

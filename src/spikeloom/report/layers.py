@@ -89,13 +89,22 @@ def summary_rows(costs: Record, *, spiking: bool) -> list[tuple[str, ...]]:
 
 
 def training_line(costs: Record) -> str:
-    """Say what training took, in one line."""
+    """Say what training took; a line each for memory, operations, and those of no zeros."""
     one = costs["training"]
     forward, backward = count(one["forward_macs"]), count(one["backward_macs"])
-    return (
-        f"training: {one['peak_bytes'] / 1e6:.1f} MB at the peak of a batch of {one['batch']}; "
-        f"operations per sample {forward} forward, {backward} backward"
-    )
+    lines = [f"training: {one['peak_bytes'] / 1e6:.1f} MB at the peak of a batch of {one['batch']}"]
+    if one.get("growth"):
+        more, slower = one["growth"]["bytes_per_step"] / 1e6, one["growth"]["ms_per_step"]
+        lines[0] += f", {more:+.2f} MB and {slower:+.3g} ms for one more step"
+    lines.append(f"operations per sample: {forward} forward, {backward} backward, dense")
+    if one.get("nonzero"):
+        parts = [
+            f"{count(one['nonzero'][f'{phase}_ac'])} AC + "
+            f"{count(one['nonzero'][f'{phase}_mac'])} MAC {phase}"
+            for phase in ("forward", "backward")
+        ]
+        lines.append(f"without products by 0: {', '.join(parts)}")
+    return "\n".join(lines)
 
 
 def _total(costs: Record) -> tuple[str, ...]:

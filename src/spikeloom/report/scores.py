@@ -24,6 +24,8 @@ GROUPS = {
     "uJ strict": "inference cost",
     "train ops": "training cost",
     "train MB": "training cost",
+    "MB/step": "training cost",
+    "ms/step": "training cost",
     "time s": "training cost",
     "x ANN": "training cost",
 }
@@ -42,6 +44,8 @@ ABOUT = {
     "uJ strict": "microjoules per inference by exact counts, fp32; a model",
     "train ops": "multiply-accumulates per training sample, forward + backward",
     "train MB": "the allocator's peak for one training batch, in megabytes",
+    "MB/step": "megabytes that one more time step adds to it",
+    "ms/step": "milliseconds that one more time step adds to training on a batch",
     "time s": "seconds of training, without validation and test",
     "x ANN": "training time over that of the ANN on the same data",
 }

@@ -18,8 +18,9 @@ NOTE = (
     "the same or less strict energy (means over seeds, so differences below the deviation decide "
     "nothing). ms: prediction of one sample on this machine, all T steps. AC, MAC and spikes are "
     "per inference; train ops are dense multiply-accumulates executed per training sample, forward "
-    "+ backward; train MB is the allocator's peak for one batch; time is the rule's own, relative "
-    "to the ANN's."
+    "+ backward; train MB is the allocator's peak for one batch; MB/step and ms/step: what one "
+    "more time step adds to that peak and to the time of training on a batch; time is the rule's "
+    "own, relative to the ANN's."
 )
 
 FRONT = " \N{DEGREE SIGN}"
@@ -54,6 +55,8 @@ COLUMNS = (
     Column("EE"),
     Column("train ops", 4),
     Column("train MB"),
+    Column("MB/step", 7),
+    Column("ms/step", 4),
     Column("time s", 8),
     Column("x ANN", 5),
 )
@@ -185,9 +188,19 @@ def _costs(
         _strict_ratio(entry, anns, one.energy) if spiking else "-",
         f"{count(forward)} + {count(backward)}",
         f"{one.memory:.1f}",
+        *_growth(entry),
         f"{one.seconds:.1f}",
         f"{one.seconds / base:.1f}" if base and not entry["control"] else "-",
     )
+
+
+def _growth(entry: Record) -> tuple[str, str]:
+    """Write what one more step costs in training; older records and T = 1 do not say."""
+    if not all(run["costs"]["training"].get("growth") for run in entry["runs"]):
+        return "-", "-"
+    more = over(entry, lambda cost: cost["training"]["growth"]["bytes_per_step"]) / 1e6
+    slower = over(entry, lambda cost: cost["training"]["growth"]["ms_per_step"])
+    return f"{round(more, 2) + 0.0:.2f}", f"{slower:.3g}"
 
 
 def _strict_ratio(entry: Record, anns: dict[tuple[str, str], Record], strict: float) -> str:

@@ -223,8 +223,6 @@ class _Represented(torch.autograd.Function):
             threshold = threshold.sum_to_size(v_th.shape)
         each = each.to(ctx.dtype).expand(steps, *each.shape)
         if ctx.strides is not None:  # a gradient in another layout makes batch norms slow
-            own = torch.empty_strided(
-                each.shape, ctx.strides, dtype=each.dtype, device=each.device
-            )
+            own = torch.empty_strided(each.shape, ctx.strides, dtype=each.dtype, device=each.device)
             each = own.copy_(each)
         return None, None, None, each, threshold

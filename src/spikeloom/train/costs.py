@@ -1,18 +1,21 @@
 """The cost record of a run: parameters, operations, energy, training memory."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
+from spikeloom.base.errors import SpikeloomError
 from spikeloom.meters.base import Spread, watch
 from spikeloom.meters.clock import time_interleaved
 from spikeloom.meters.energy import FP32, INT32, NOTE, paper_energy, strict_energy
 from spikeloom.meters.memory import memory_accesses
 from spikeloom.meters.operations import OperationMeter
+from spikeloom.meters.peak import peak_allocated
+from spikeloom.meters.products import count_nonzero_operations, count_operations
 from spikeloom.meters.record import OperationRecord
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
-from spikeloom.meters.training import count_operations, peak_allocated
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.setup import Workbench, batches
@@ -20,6 +23,9 @@ from spikeloom.train.unchanged import one_call, training_size, unchanged
 
 LATENCY_ROUNDS = 11
 """Timed passes of one sample; the record holds their median."""
+
+GROWTH_ROUNDS = 3
+"""Timed calls of a rule on all steps and on half of them."""
 
 METERED_SAMPLES = 1000
 """Test samples the meters watch; the standard errors in the record say whether that is enough."""
@@ -137,12 +143,41 @@ def _training(bench: Workbench) -> dict[str, Any]:
     once, input_bytes = one_call(bench, size)
     peak = peak_allocated(once, bench.fabric.device)
     forward, backward = count_operations(once).per_sample(size)
+    nonzero = asdict(count_nonzero_operations(once))
     return {
         "batch": size,
         "peak_bytes": peak,
         "input_bytes": input_bytes,
         "forward_macs": forward,
         "backward_macs": backward,
+        "nonzero": {name: value / size for name, value in nonzero.items()},
+        "growth": _growth(bench, once, peak, size),
+    }
+
+
+def _growth(
+    bench: Workbench, once: Callable[[], None], peak: int, size: int
+) -> dict[str, Any] | None:
+    """Measure the same call on half the steps; None where there is no half, or none the rule takes.
+
+    The differences over the steps say what one more step costs, whatever a call costs at T = 0.
+    """
+    steps, fewer = bench.steps, -(-bench.steps // 2)
+    if fewer == steps:
+        return None
+    try:
+        part, _ = one_call(bench, size, steps=fewer)
+    except SpikeloomError:  # e.g. an option that names a later step
+        return None
+    low = peak_allocated(part, bench.fabric.device)
+    timed = time_interleaved({"part": part, "whole": once}, rounds=GROWTH_ROUNDS)
+    brief, whole = timed["part"].median, timed["whole"].median
+    return {
+        "steps": [fewer, steps],
+        "peak_bytes": [low, peak],
+        "ms": [1e3 * brief, 1e3 * whole],
+        "bytes_per_step": (peak - low) / (steps - fewer),
+        "ms_per_step": 1e3 * (whole - brief) / (steps - fewer),
     }
 
 

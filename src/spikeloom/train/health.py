@@ -16,7 +16,7 @@ import torch
 
 from spikeloom.meters.base import watch
 from spikeloom.meters.firing import FiringMeter
-from spikeloom.meters.training import allocations, highest, peak_allocated
+from spikeloom.meters.peak import allocations, highest, peak_allocated
 from spikeloom.rules.base import RULES
 from spikeloom.train.setup import Workbench, batches
 from spikeloom.train.unchanged import one_call, training_size, unchanged

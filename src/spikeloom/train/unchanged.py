@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
@@ -44,14 +45,22 @@ def training_size(bench: Workbench) -> int:
     return -(-min(bench.stage.batch, len(bench.splits.train)) // bench.team.size)
 
 
-def one_call(bench: Workbench, size: int) -> tuple[Callable[[], None], int]:
+def one_call(
+    bench: Workbench, size: int, *, steps: int | None = None
+) -> tuple[Callable[[], None], int]:
     """Return one call of the rule on the first `size` training samples, and their bytes encoded.
 
     The call updates nothing and leaves no gradients; wrap it in `unchanged`, since norms move
     their statistics and rules their memory. It has run once, so that what is made once is there.
+
+    Args:
+        bench: what learns.
+        size: number of samples.
+        steps: only so many of the first time steps.
     """
     bench.modules().train()
     batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
+    batch = replace(batch, xs=batch.xs[:steps])
     trained = [one for _, one in bench.parameters()]
 
     def clear() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.base import watch
 from spikeloom.meters.operations import OperationMeter
@@ -12,6 +13,8 @@ from spikeloom.meters.record import OperationRecord
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.spec import NetSpec
+
+TEXT, SHAPE = "c8 P c8 f16 f10", (2, 8, 8)
 
 
 def dyadic_net(text: str | NetSpec, in_shape: tuple[int, ...], seed: int = 0) -> SpikingNet:
@@ -58,3 +61,19 @@ def operations_of(net: SpikingNet, xs: Tensor, **options: object) -> OperationRe
 
 def site_named(record: OperationRecord, name: str):
     return next(site for site in record.sites if site.name == name)
+
+
+def learning(rule, steps, *, constant, batch=4, text=TEXT):
+    """One call of a rule on a net with gradients in place."""
+    net = SpikingNet(text, SHAPE)
+    head = Softmax.of(net)
+    generator = torch.Generator().manual_seed(1)
+    xs = torch.rand(1 if constant else steps, batch, *SHAPE, generator=generator)
+    xs = xs.expand(steps, -1, -1, -1, -1)
+    data = Batch.of(xs, torch.arange(batch) % 10)
+
+    def call():
+        rule.learn(net, data, head.bind(data.target, data.rng), lambda: None)
+
+    call()
+    return call

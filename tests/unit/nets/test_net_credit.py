@@ -6,7 +6,7 @@ import torch
 
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.meters.training import count_operations
+from spikeloom.meters.products import count_operations
 from spikeloom.nets.credit import Credit
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse

@@ -8,7 +8,7 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.kernels import jit
-from spikeloom.meters.training import peak_allocated
+from spikeloom.meters.peak import peak_allocated
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.net import SpikingNet

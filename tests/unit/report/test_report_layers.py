@@ -99,10 +99,23 @@ def test_an_ann_has_neither_spikes_nor_efficiency():
 
 
 def test_training():
-    assert training_line(COSTS) == (
-        "training: 5.5 MB at the peak of a batch of 8; operations per sample 100k forward, "
-        "200k backward"
-    )
+    plain = "training: 5.5 MB at the peak of a batch of 8"
+    dense = "operations per sample: 100k forward, 200k backward, dense"
+    assert training_line(COSTS).splitlines() == [plain, dense]
+    more = {
+        "growth": {"bytes_per_step": 250_000.0, "ms_per_step": 1.25},
+        "nonzero": {
+            "forward_ac": 30e3,
+            "forward_mac": 2000.0,
+            "backward_ac": 0.0,
+            "backward_mac": 90e3,
+        },
+    }
+    assert training_line(COSTS | {"training": COSTS["training"] | more}).splitlines() == [
+        plain + ", +0.25 MB and +1.25 ms for one more step",
+        dense,
+        "without products by 0: 30.0k AC + 2000 MAC forward, 0 AC + 90.0k MAC backward",
+    ]
 
 
 @pytest.mark.parametrize("rows", [layer_rows(COSTS), summary_rows(COSTS, spiking=True)])

@@ -42,6 +42,8 @@ class TestRow:
             "EE strict": "5.00*",
             "train ops": "100 + 200",
             "train MB": "5.5",  # 5.55 is stored a little below
+            "MB/step": "-",
+            "ms/step": "-",
             "time s": "6.0",
             "x ANN": "-",
         }
@@ -56,6 +58,18 @@ class TestRow:
         assert row["test %"] == "92.00 ± 2.00"
         costs = rows(entry("x", run(), run(costs__spikes={"mean": 350.0}, train_seconds=8.0)))["x"]
         assert costs["spikes"] == "300" and costs["time s"] == "7.0"
+
+    def test_growth_is_the_mean_of_what_a_step_adds(self):
+        def grown(more, slower):
+            training = run()["costs"]["training"]
+            growth = {"bytes_per_step": more, "ms_per_step": slower}
+            return run(costs__training=training | {"growth": growth})
+
+        row = rows(entry("x", grown(1.0e6, 2.0), grown(1.5e6, 4.0)))["x"]
+        assert (row["MB/step"], row["ms/step"]) == ("1.25", "3")
+        row = rows(entry("x", grown(-1.0, 2.0)))["x"]
+        assert row["MB/step"] == "0.00"
+        assert rows(entry("x", grown(1.0e6, 2.0), run()))["x"]["MB/step"] == "-"
 
     def test_the_time_of_an_inference(self):
         timed = [run(costs__inference={"ms_per_sample": ms}) for ms in (0.1, 0.3)]
@@ -210,7 +224,8 @@ class TestFitting:
     def test_columns_leave_until_it_fits(self, width):
         rows, out = fitted(self.ROWS, width)
         assert max(map(len, to_text(rows).splitlines())) <= width
-        order = ["AC", "MAC", "params", "train ops", "x ANN", "ms", "uJ paper", "time s", "spikes"]
+        order = ["AC", "MAC", "params", "train ops", "ms/step", "x ANN", "ms", "uJ paper"]
+        order += ["MB/step", "time s", "spikes"]
         assert out == order[: len(out)]
         assert len(out) + len(rows[0]) == len(HEADINGS)
 

@@ -89,6 +89,13 @@ class TestConsistency:
         assert training["batch"] == one.stage.batch
         assert training["peak_bytes"] > 0
         assert training["backward_macs"] > training["forward_macs"] > 0
+        dense, nonzero = training["forward_macs"], training["nonzero"]
+        assert 0 < nonzero["forward_ac"] + nonzero["forward_mac"] <= dense
+        assert 0 < nonzero["backward_ac"] + nonzero["backward_mac"] <= training["backward_macs"]
+        if not one.net.spec.spiking:
+            assert nonzero["forward_ac"] == 0 and training["growth"] is None
+        else:
+            assert training["growth"]["steps"] == [2, 3]
         samples = 20 * 16 * 4 * (one.steps if one.recipe.encoder.name == "poisson" else 1)
         assert training["input_bytes"] == samples
 
@@ -125,6 +132,8 @@ class TestNoTrace:
         first, second = measure_costs(one), measure_costs(one)
         for record in (first, second):
             record["training"].pop("peak_bytes")
+            grown = record["training"].pop("growth")
+            assert grown["steps"] == [1, 2] and len(grown["ms"]) == 2
             assert record["inference"].pop("ms_per_sample") > 0
             assert record["inference"] == {"batch": 1, "rounds": 11}
         assert first == second

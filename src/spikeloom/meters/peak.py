@@ -1,80 +1,17 @@
-"""What training costs: products executed forward and backward, and peak memory."""
+"""Peak memory of a call."""
 
 import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.autograd.profiler import profile
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from spikeloom.base.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class TrainingOperations:
-    """Dense multiply-accumulates one call executed.
-
-    Args:
-        forward: outside of autograd's backward pass.
-        backward: inside of it, recomputed activations included.
-    """
-
-    forward: int
-    backward: int
-
-    @property
-    def total(self) -> int:
-        """Both together."""
-        return self.forward + self.backward
-
-    def per_sample(self, samples: int) -> tuple[float, float]:
-        """Return forward and backward operations per training sample.
-
-        Raises:
-            ConfigError: no samples.
-        """
-        if samples < 1:
-            raise ConfigError(
-                f"meters.training: expected 1 sample or more, got {samples}; pass the batch size."
-            )
-        return self.forward / samples, self.backward / samples
-
-
-class _Products(TorchDispatchMode):
-    """Counts products by torch's own formulas; the running autograd node tells the phase."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.forward = 0
-        self.backward = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        formula = flop_registry.get(getattr(func, "_overloadpacket", None))
-        if formula is None:
-            # a composite operator, as linear under inference_mode, hides products inside
-            if hasattr(func, "decompose") and func is not torch.ops.prim.device.default:
-                with self:
-                    out = func.decompose(*args, **kwargs)
-                if out is not NotImplemented:
-                    return out
-            return func(*args, **kwargs)
-        out = func(*args, **kwargs)
-        macs = formula(*args, **kwargs, out_val=out) // 2
-        if torch._C._current_autograd_node() is None:
-            self.forward += macs
-        else:
-            self.backward += macs
-        return out
 
 
 @contextmanager
@@ -89,30 +26,6 @@ def _silence() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def count_operations(call: Callable[[], object]) -> TrainingOperations:
-    """Count the dense multiply-accumulates of matrix products and convolutions in a call.
-
-    Zero operands count, since the hardware multiplied them; so does padding. Elementwise work
-    (units, traces, losses, the optimizer) does not. What a rule computes by hand outside
-    autograd's backward pass counts as forward.
-
-    Args:
-        call: e.g. one `learn` of a rule on one batch.
-
-    Source:
-        formulas of torch.utils.flop_counter (two flops per multiply-accumulate).
-
-    Example:
-        >>> w = torch.ones(3, 4, requires_grad=True)
-        >>> count_operations(lambda: (torch.ones(2, 3) @ w).sum().backward())
-        TrainingOperations(forward=24, backward=24)
-    """
-    mode = _Products()
-    with mode:
-        call()
-    return TrainingOperations(mode.forward, mode.backward)
 
 
 def peak_allocated(call: Callable[[], object], device: torch.device | str = "cpu") -> int:
@@ -144,7 +57,7 @@ def peak_allocated(call: Callable[[], object], device: torch.device | str = "cpu
         return torch.cuda.max_memory_allocated(where) - before
     if where.type != "cpu":
         raise ConfigError(
-            f"meters.training: expected a cpu or cuda device, got '{where}'; measure there."
+            f"meters.peak: expected a cpu or cuda device, got '{where}'; measure there."
         )
     return highest(allocations(call))
 

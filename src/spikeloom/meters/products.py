@@ -1,0 +1,162 @@
+"""Products executed in a call: dense, and those of two non-zero operands, by kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from spikeloom.base.errors import ConfigError
+from spikeloom.meters._nonzero import Pair, pairs_of
+
+FORWARD, BACKWARD = 0, 1
+
+
+@dataclass(frozen=True)
+class TrainingOperations:
+    """Dense multiply-accumulates one call executed.
+
+    Args:
+        forward: outside of autograd's backward pass.
+        backward: inside of it, recomputed activations included.
+    """
+
+    forward: int
+    backward: int
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.forward + self.backward
+
+    def per_sample(self, samples: int) -> tuple[float, float]:
+        """Return forward and backward operations per training sample.
+
+        Raises:
+            ConfigError: no samples.
+        """
+        if samples < 1:
+            raise ConfigError(
+                f"meters.products: expected 1 sample or more, got {samples}; pass the batch size."
+            )
+        return self.forward / samples, self.backward / samples
+
+
+@dataclass(frozen=True)
+class NonzeroOperations:
+    """Products of one call in which no operand is 0: what hardware that skips zeros computes.
+
+    Where all non-zero values of an operand have one magnitude, as spikes and signed spikes have,
+    nothing is multiplied: an AC, else a MAC.
+
+    Args:
+        forward_ac: outside of autograd's backward pass.
+        forward_mac: the same.
+        backward_ac: inside of it.
+        backward_mac: the same.
+    """
+
+    forward_ac: int
+    forward_mac: int
+    backward_ac: int
+    backward_mac: int
+
+
+class _Products(TorchDispatchMode):
+    """Sees every product of a call; the running autograd node tells the phase."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        formula = flop_registry.get(getattr(func, "_overloadpacket", None))
+        if formula is None:
+            # a composite operator, as linear under inference_mode, hides products inside
+            if hasattr(func, "decompose") and func is not torch.ops.prim.device.default:
+                with self:
+                    out = func.decompose(*args, **kwargs)
+                if out is not NotImplemented:
+                    return out
+            return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        dense = formula(*args, **kwargs, out_val=out) // 2
+        phase = FORWARD if torch._C._current_autograd_node() is None else BACKWARD
+        self.take(phase, func, args, out, dense)
+        return out
+
+    def take(self, phase: int, func: Any, args: tuple[Any, ...], out: Any, dense: int) -> None:
+        """Count one product."""
+        raise NotImplementedError
+
+
+class _Dense(_Products):
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = [0, 0]
+
+    def take(self, phase: int, func: Any, args: tuple[Any, ...], out: Any, dense: int) -> None:
+        self.macs[phase] += dense
+
+
+class _Nonzero(_Products):
+    def __init__(self) -> None:
+        super().__init__()
+        self.acs, self.macs = [0, 0], [0, 0]
+
+    def take(self, phase: int, func: Any, args: tuple[Any, ...], out: Any, dense: int) -> None:
+        for one in pairs_of(func, args, out) or [Pair(dense, ())]:
+            kind = self.acs if any(map(_one_magnitude, one.operands)) else self.macs
+            kind[phase] += one.count
+
+
+def count_operations(call: Callable[[], object]) -> TrainingOperations:
+    """Count the dense multiply-accumulates of matrix products and convolutions in a call.
+
+    Zero operands count, since the hardware multiplied them; so does padding. Elementwise work
+    (units, traces, losses, the optimizer) does not. What a rule computes by hand outside
+    autograd's backward pass counts as forward.
+
+    Args:
+        call: e.g. one `learn` of a rule on one batch.
+
+    Source:
+        formulas of torch.utils.flop_counter (two flops per multiply-accumulate).
+
+    Example:
+        >>> w = torch.ones(3, 4, requires_grad=True)
+        >>> count_operations(lambda: (torch.ones(2, 3) @ w).sum().backward())
+        TrainingOperations(forward=24, backward=24)
+    """
+    mode = _Dense()
+    with mode:
+        call()
+    return TrainingOperations(*mode.macs)
+
+
+def count_nonzero_operations(call: Callable[[], object]) -> NonzeroOperations:
+    r"""Count the products of a call whose operands are both non-zero, padding left out.
+
+    .. math:: \sum_k |\{i : A_{ik} \ne 0\}|\,|\{j : B_{kj} \ne 0\}|
+
+    for a matrix product AB, and the same pairs for convolutions and their two gradients. Products
+    of other operators count dense, as MACs.
+
+    Example:
+        >>> w = torch.randn(3, 4, requires_grad=True)
+        >>> x = torch.tensor([[0.0, 1.0, 1.0]])
+        >>> count_nonzero_operations(lambda: x @ w)
+        NonzeroOperations(forward_ac=8, forward_mac=0, backward_ac=0, backward_mac=0)
+    """
+    mode = _Nonzero()
+    with mode:
+        call()
+    (forward_ac, backward_ac), (forward_mac, backward_mac) = mode.acs, mode.macs
+    return NonzeroOperations(forward_ac, forward_mac, backward_ac, backward_mac)
+
+
+def _one_magnitude(operand: Tensor) -> bool:
+    values = operand[operand != 0].abs()
+    return len(values) == 0 or bool(values.min() == values.max())
