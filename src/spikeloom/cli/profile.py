@@ -27,7 +27,13 @@ def profile(
     check_device(device)
     if samples < 1:
         raise ConfigError(f"--samples: expected 1 or more, got {samples}; change it.")
-    from spikeloom.report.layers import LAYER_NOTE, layer_rows, summary_rows, training_line
+    from spikeloom.report.layers import (
+        LAYER_NOTE,
+        layer_rows,
+        settling_line,
+        summary_rows,
+        training_line,
+    )
     from spikeloom.report.table import to_text
     from spikeloom.train.opening import find_run
 
@@ -47,6 +53,8 @@ def profile(
     console.print(to_text(to_left(layer_rows(costs), (1, 2))))
     console.print()
     console.print(training_line(costs) if not refusal else f"training refused: {refusal}")
+    if (line := settling_line(costs)) is not None:
+        console.print(line)
     print_note(console, LAYER_NOTE)
     record = {
         "name": bench.recipe.name,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikeloom.neurons.base import LOW_PRECISION
+from spikeloom.neurons.base import LOW_PRECISION, Unit
 
 
 def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
@@ -26,6 +26,43 @@ def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
     if len(set(weights)) == 1:
         return hs.mean(0) if weights[0] == 1 / len(hs) else hs.sum(0) * weights[0]
     return torch.tensordot(hs.new_tensor(weights), hs, 1)
+
+
+class RunningMean:
+    r"""A mean over time that grows step by step, discounted where a unit leaks.
+
+    .. math:: m[t] = \frac{\sum_{s \le t} d^{t-s} x[s]}{\sum_{s \le t} d^{t-s}}
+
+    Args:
+        decay: d; 1 for the plain mean.
+
+    Example:
+        >>> mean = RunningMean(0.5)
+        >>> mean.add(torch.zeros(1)), mean.add(torch.ones(1)), mean.value
+        (None, None, tensor([0.6667]))
+    """
+
+    def __init__(self, decay: float = 1.0) -> None:
+        self.decay = decay
+        self._total: Tensor | None = None
+        self._weight = 0.0
+
+    def add(self, x: Tensor) -> None:
+        """Take one step in; in float32 at least."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        self._total = x.clone() if self._total is None else self._total.mul_(self.decay).add_(x)
+        self._weight = self.decay * self._weight + 1
+
+    @property
+    def value(self) -> Tensor:
+        """The mean so far; one step or more."""
+        assert self._total is not None
+        return self._total / self._weight
+
+
+def decay_of(unit: Unit | None) -> float:
+    """Return the discount of a unit's rate per step: its leak, 1 where it has none."""
+    return getattr(unit, "alpha", 1.0) if unit is not None else 1.0
 
 
 def _channels_last(h: Tensor) -> bool:

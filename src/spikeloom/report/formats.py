@@ -82,6 +82,13 @@ class Inference(Part):
     ms_per_sample: Amount
 
 
+class Settling(Part):
+    """How far the rates of a net with feedback are from where they lead, after each step."""
+
+    residuals: list[Amount]
+    rates: list[Amount]
+
+
 class Layer(Part):
     """One layer in one pass."""
 
@@ -102,6 +109,7 @@ class Costs(Part):
     energy: Energies
     training: Training
     inference: Inference | None = None
+    settling: Settling | None = None
     layers: list[Layer] = []
 
 

@@ -107,6 +107,26 @@ def training_line(costs: Record) -> str:
     return "\n".join(lines)
 
 
+def settling_line(costs: Record) -> str | None:
+    """Say how close the rates of a net with feedback come to rest; None for other nets."""
+    found = costs.get("settling")
+    if not found:
+        return None
+    gaps = [f"{found['residuals'][t - 1]:.3g} at t = {t}" for t in few_steps(len(found["rates"]))]
+    return f"rates settle: mean |f(a) - a| {', '.join(gaps)}; mean rate a {found['rates'][-1]:.3g}"
+
+
+def few_steps(steps: int) -> list[int]:
+    """Return 1, 2, 5, 10, 20, ... below T, and T.
+
+    Example:
+        >>> few_steps(30)
+        [1, 2, 5, 10, 20, 30]
+    """
+    known = [figure * 10**power for power in range(7) for figure in (1, 2, 5)]
+    return [*(one for one in known if one < steps), steps]
+
+
 def _total(costs: Record) -> tuple[str, ...]:
     layers, energy = costs["layers"], costs["energy"]
     spiking = [row for row in layers if row["rate_per_step"] is not None]

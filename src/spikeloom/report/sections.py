@@ -7,6 +7,7 @@ from statistics import mean
 
 from spikeloom.report.diagram import draw_net
 from spikeloom.report.entries import Entry
+from spikeloom.report.layers import few_steps
 from spikeloom.report.scores import highlights, unfinished_text
 from spikeloom.report.settings import compare_settings, environments
 
@@ -169,13 +170,46 @@ def notes(entries: Sequence[Entry]) -> str:
                 f'<tr><th scope="row" class="label">{escape(entry.label)}</th>'
                 f"<td>{escape(name)}</td>{cells}</tr>"
             )
+    return _table("figures of rules", ("figure", "first epoch", "last epoch"), rows)
+
+
+def settling(entries: Sequence[Entry]) -> str:
+    """Tabulate the residual of the rate equation over the steps; empty without feedback."""
+    found = [
+        (entry.label, [run["costs"]["settling"] for run in entry.runs])
+        for entry in entries
+        if entry.runs and all(run["costs"].get("settling") for run in entry.runs)
+    ]
+    if not found:
+        return ""
+    times = few_steps(max(len(one["residuals"]) for _, runs in found for one in runs))
+    rows = []
+    for label, runs in found:
+        cells = [f"{mean(one['rates'][-1] for one in runs):.3g}"]
+        for t in times:
+            reached = [one["residuals"][t - 1] for one in runs if len(one["residuals"]) >= t]
+            cells.append(f"{mean(reached):.3g}" if reached else "")
+        rows.append(
+            f'<tr><th scope="row" class="label">{escape(label)}</th>'
+            + "".join(f"<td>{cell}</td>" for cell in cells)
+            + "</tr>"
+        )
+    return (
+        "<p>Mean distance of firing rates a from the rates f(a) that one pass of the net in rates "
+        "makes of them, where feedback starts, after t steps on test samples. At an equilibrium "
+        "it is 0.</p>"
+    ) + _table("residual of the rate equation", ("mean a", *(f"t = {t}" for t in times)), rows)
+
+
+def _table(title: str, headings: Iterable[str], rows: Sequence[str]) -> str:
+    """Wrap rows of entries into a table; empty where there are none."""
     if not rows:
         return ""
+    head = "".join(f'<th scope="col">{escape(one)}</th>' for one in headings)
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="figures of rules">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
         '<table class="settings"><thead><tr><th scope="col" class="label">entry</th>'
-        '<th scope="col">figure</th><th scope="col">first epoch</th>'
-        f'<th scope="col">last epoch</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

@@ -98,6 +98,7 @@ class RuleReport:
         loss: of the batch.
         logits: of the batch.
         notes: figures the rule has of itself, by name; their means over an epoch are recorded.
+        cautions: what a user should know of it; the loop says each sentence once.
 
     Shape:
         loss: []; logits: [B, K], the prediction over the whole sequence.
@@ -106,6 +107,7 @@ class RuleReport:
     loss: Tensor
     logits: Tensor
     notes: Mapping[str, float] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
 
 
 class LearningRule:

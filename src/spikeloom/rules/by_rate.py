@@ -10,14 +10,15 @@ from torch import Tensor
 from spikeloom.base.autograd import backpropagate
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
+from spikeloom.nets.edge_rates import EdgeRates
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Loss, Objective
 from spikeloom.nets.site import Site
-from spikeloom.nets.state import NetState
 from spikeloom.nets.synapse import Synapse
 from spikeloom.nets.walk import is_constant
 from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.reduction import RunningMean, decay_of
 from spikeloom.rules.base import refuse_tail
 
 FEW = 4
@@ -88,19 +89,13 @@ def settle(net: SpikingNet, batch: Batch, weights: OnceWeights, *, units: bool =
         weights: with which weights.
         units: whether the rates of all populations are wanted.
     """
-    blocks, edges = net.plan.blocks, net.plan.edges
-    decays = {edge.number: _decay(blocks[edge.spec.source].upstream) for edge in edges}
-    means: dict[int | str, _Mean] = {number: _Mean(decay) for number, decay in decays.items()}
-    means["x"] = _Mean(_decay(net.sites[0] if net.sites[0].unit else None))
     constant = is_constant(batch.xs)
-    if constant:
-        x = batch.xs[0]
-    else:
-        for frame in batch.xs.unbind(0):
-            means["x"].add(frame)
-        x = means["x"].value
+    mean = RunningMean(decay_of(net.sites[0].unit))
+    for frame in () if constant else batch.xs:
+        mean.add(frame)
+    x = batch.xs[0] if constant else mean.value
     ops, state, features = weights.ops, None, []
-    rates = _Rates()
+    edges, rates = EdgeRates(net), _Rates()
     with _simulating(net, x, weights), net.observe(*([rates] if units else [])):
         held = None
         if constant and batch.steps > 1:
@@ -108,11 +103,9 @@ def settle(net: SpikingNet, batch: Batch, weights: OnceWeights, *, units: bool =
         for frame in batch.xs.unbind(0):
             h, state = net.step(frame, state, ops, rng=batch.rng, held=held)
             features.append(h)
-            for edge in edges:
-                means[edge.number].add(_sent(state, edge.number))
-    sources = {edge.number: means[edge.number].value for edge in edges}
-    found = {name: mean.value for name, mean in rates.means.items()}
-    return Settled(torch.stack(features), sources, x, found)
+            edges.add(state)
+    found = {name: one.value for name, one in rates.means.items()}
+    return Settled(torch.stack(features), edges.values, x, found)
 
 
 def loss_on_rates(found: Settled, objective: Objective) -> tuple[Loss, Tensor]:
@@ -201,43 +194,15 @@ def cautions_of(net: SpikingNet, steps: int, rule: str) -> list[str]:
     return lines
 
 
-class _Mean:
-    """A mean over time, discounted by a decay."""
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-        self.total: Tensor | None = None
-        self.weight = 0.0
-
-    def add(self, x: Tensor) -> None:
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        self.total = x.clone() if self.total is None else self.total.mul_(self.decay).add_(x)
-        self.weight = self.decay * self.weight + 1
-
-    @property
-    def value(self) -> Tensor:
-        assert self.total is not None
-        return self.total / self.weight
-
-
 class _Rates:
     """Watches the spikes of all populations."""
 
     def __init__(self) -> None:
-        self.means: dict[str, _Mean] = {}
+        self.means: dict[str, RunningMean] = {}
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
         if site.unit is not None:
-            self.means.setdefault(site.name, _Mean(_decay(site))).add(s_out[0])
-
-
-def _sent(state: NetState, number: int) -> Tensor:
-    """Return what the last step left at the start of an edge."""
-    return state.feedback[number][-1]
-
-
-def _decay(site: Site | None) -> float:
-    return getattr(site.unit, "alpha", 1.0) if site is not None else 1.0
+            self.means.setdefault(site.name, RunningMean(decay_of(site.unit))).add(s_out[0])
 
 
 @contextmanager

@@ -139,8 +139,9 @@ class Ide(LearningRule):
         if solution.diverged:
             raise NumericalError(
                 f"rules.ide: expected a solution of v = J^T v + g, got a residual of "
-                f"{solution.residual:.3g} of g after {solution.products} products; feedback does "
-                "not contract: lower its restrict, or raise v_th."
+                f"{solution.residual:.3g} of g after {solution.products} products, most of it "
+                f"{at.worst(g, solution.value)}; feedback does not contract: lower its restrict, "
+                "or raise v_th."
             )
         map_.back(g, solution.value)
         commit()
@@ -149,7 +150,15 @@ class Ide(LearningRule):
             "residual of v": solution.residual,
             "products with J": solution.products,
         }
-        return RuleReport(value, logits, notes)
+        return RuleReport(value, logits, notes, () if solution.converged else (self._short,))
+
+    @property
+    def _short(self) -> str:
+        return (
+            f"rules.ide: expected v = J^T v + g to be solved within {self.limit} products, got a "
+            'larger residual in some batches ("residual of v" has the mean); raise limit, or lower '
+            "the feedback's restrict."
+        )
 
 
 class _Map:
@@ -163,6 +172,7 @@ class _Map:
         x: Tensor,
         sources: dict[int, Tensor],
     ) -> None:
+        self.net = net
         self.fed = {number: rate.detach().requires_grad_() for number, rate in sources.items()}
         self.features, self.sources = net.rate_map(x, self.fed, weights.ops, rng=batch.rng)
 
@@ -178,19 +188,33 @@ class _Map:
 
     def solve(self, g: Tensor, solver: Solver) -> Solution:
         """Solve for what arrives at the sources in all."""
-        starts, ends = list(self.fed.values()), list(self.sources.values())
+        return solver.solve(self._product, self._first(g))
 
-        def pulled(outs: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
-            found = torch.autograd.grad(outs, starts, grads, retain_graph=True, allow_unused=True)
-            return torch.cat(
-                [
-                    (torch.zeros_like(start) if one is None else one).flatten()
-                    for one, start in zip(found, starts, strict=True)
-                ]
-            )
+    def worst(self, g: Tensor, v: Tensor) -> str:
+        """Say where most of the residual of a v is."""
+        gaps = self._parts(self._product(v) - v + self._first(g))
+        norms = [float(gap.double().norm()) for gap in gaps]
+        found = max(zip(norms, self.sources, strict=True), key=lambda pair: abs(pair[0]))
+        source = self.net.spec.feedback[found[1]].source
+        layer = self.net.plan.blocks[source].upstream
+        where = f" in layer {layer.name}" if layer is not None else ""
+        return f"at the start of feedback edge {found[1]}{where}"
 
-        first = pulled([self.features], [g.to(self.features.dtype)])
-        return solver.solve(lambda v: pulled(ends, self._parts(v)), first)
+    def _first(self, g: Tensor) -> Tensor:
+        return self._pulled([self.features], [g.to(self.features.dtype)])
+
+    def _product(self, v: Tensor) -> Tensor:
+        return self._pulled(list(self.sources.values()), self._parts(v))
+
+    def _pulled(self, outs: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
+        starts = list(self.fed.values())
+        found = torch.autograd.grad(outs, starts, grads, retain_graph=True, allow_unused=True)
+        return torch.cat(
+            [
+                (torch.zeros_like(start) if one is None else one).flatten()
+                for one, start in zip(found, starts, strict=True)
+            ]
+        )
 
     def back(self, g: Tensor, v: Tensor) -> None:
         """Leave the gradients of all that is trained."""

@@ -15,6 +15,7 @@ from spikeloom.meters.operations import OperationMeter
 from spikeloom.meters.peak import peak_allocated
 from spikeloom.meters.products import count_nonzero_operations, count_operations
 from spikeloom.meters.record import OperationRecord
+from spikeloom.meters.settling import settling
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
 from spikeloom.train.progress import SILENT, Progress
@@ -78,6 +79,7 @@ def measure_costs(
         },
         "energy": _energies(operations),
         "inference": inference,
+        "settling": _settling(bench),
         "training": trained,
         "layers": _layers(operations, spikes),
     }
@@ -125,6 +127,20 @@ def _energies(record: OperationRecord) -> dict[str, Any]:
         "upper": strict + accesses.upper,
     }
     return energies
+
+
+def _settling(bench: Workbench) -> dict[str, Any] | None:
+    """Follow the rates of a net with feedback on some samples; None where they obey no law."""
+    if not bench.net.spec.feedback or not bench.net.spec.spiking:
+        return None
+    count = min(EVALUATION_BATCH, len(bench.splits.test))
+    batch = bench.batch(bench.splits.test, torch.arange(count), epoch=0, part="test")
+    try:
+        with bench.fabric.autocast():
+            found = settling(bench.net, batch.xs)
+    except SpikeloomError:
+        return None
+    return {"samples": count, "residuals": list(found.residuals), "rates": list(found.rates)}
 
 
 @torch.no_grad()

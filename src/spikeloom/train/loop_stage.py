@@ -1,7 +1,7 @@
 """The one training loop, for every rule: a stage of epochs that can stop at any batch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -119,11 +119,16 @@ class StageLoop:
         """Say what a batch will take, before the first one."""
         self.state.predicted = predict_memory(self.bench)
         self.progress.note(memory_line(self.state.predicted, self.bench))
-        for line in self.bench.rule.cautions(self.bench.net, self.bench.steps):
-            self._warn(line)
+        self._caution(self.bench.rule.cautions(self.bench.net, self.bench.steps))
         warning = memory_warning(self.state.predicted, self.bench)
         if warning is not None:
             self._warn(warning)
+
+    def _caution(self, lines: Iterable[str]) -> None:
+        """Pass a rule's cautions on, each once."""
+        for line in lines:
+            if line not in self.state.warnings:
+                self._warn(line)
 
     def _warn(self, line: str) -> None:
         self.state.warnings.append(line)
@@ -152,6 +157,7 @@ class StageLoop:
             )
             self.commit.begin(batch, len(order[number]))
             report = learn(bench, batch, self.commit, faulty=self.commit.faulty)
+            self._caution(report.cautions)
             sums = self._sums
             sums[0] += float(report.loss) * batch.size
             sums[1] += int((report.logits.argmax(1) == batch.target).sum())

@@ -12,7 +12,15 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.report.diagram import draw_net
 from spikeloom.report.entries import Entry, Unfinished
 from spikeloom.report.page import render, write_page
-from spikeloom.report.sections import environment, nets, settings, sources, warnings
+from spikeloom.report.sections import (
+    environment,
+    nets,
+    notes,
+    settings,
+    settling,
+    sources,
+    warnings,
+)
 from spikeloom.report.settings import compare_settings, environments, flatten
 
 
@@ -176,6 +184,30 @@ class TestTexts:
     def test_settings_of_one_run_and_of_none(self):
         assert "settings of the recipe" in settings([entry("a", kit.run())])
         assert "no settings" in settings([Entry("a", refusal="no")])
+
+    def test_figures_of_rules_and_of_settling(self):
+        def told(seed, last):
+            one = kit.run(rule="ide", seed=seed)
+            for at, epoch in enumerate(one["curve"]):
+                epoch["notes"] = {"residual of v": last + len(one["curve"]) - 1 - at}
+            gaps = {"residuals": [0.4, 0.2, 0.1, last / 10], "rates": [0.1] * 4}
+            one["costs"]["settling"] = gaps
+            return one
+
+        entries = [entry("BPTT", kit.run()), entry("IDE", told(0, 1.0), told(1, 3.0))]
+        rows = re.findall(r"<tr>(.*?)</tr>", notes(entries))
+        epochs = len(entries[1].runs[0]["curve"])
+        assert re.findall(r"<td>(.*?)</td>", rows[-1]) == ["residual of v", f"{epochs + 1}", "2"]
+        text = settling(entries)
+        assert re.findall(r'<th scope="col">(.*?)</th>', text) == [
+            "mean a",
+            *("t = 1", "t = 2", "t = 4"),
+        ]
+        (row,) = re.findall(r"<tr>(<th scope=\"row\".*?)</tr>", text)
+        assert re.findall(r"<td>(.*?)</td>", row) == ["0.1", "0.4", "0.2", "0.2"]
+        assert notes(entries[:1]) == settling(entries[:1]) == ""
+        ids = [attrs["id"] for attrs in Reader(render(entries)).all("section")]
+        assert ids.index("notes") + 1 == ids.index("settling") == ids.index("settings") - 1
 
     def test_flat_recipes(self):
         table = {"name": "x", "seed": 1, "a": {"b": [1, 2]}, "c": [{"d": True}], "e": None}

@@ -53,6 +53,22 @@ def test_free_feedback_is_measured():
     assert "has norm" in line and "set restrict on it, or raise v_th" in line
 
 
+def test_a_solver_that_stops_short_is_said_once():
+    state = trained({"name": "ide", "limit": 1}, ", restrict = 0.9", **{"stages.0.steps": 8})
+    short = [one for one in state.warnings if "within 1 products" in one]
+    assert len(short) == 1 and "raise limit" in short[0]
+    assert state.curve[-1]["notes"]["residual of v"] > 1e-6
+
+
+def test_a_solver_that_diverges_stops_and_names_the_layer():
+    unit = {"net": {"text": LATERAL % "", "unit": {"name": "if", "v_th": 0.005}}}
+    rule = {"name": "ide", "solver": "fixed_point"}
+    with pytest.raises(NumericalError) as error:
+        trained(rule, **{"stages.0.steps": 40, "stages.0.optimizer.lr": 1e-9}, **unit)
+    assert "most of it at the start of feedback edge 0 in layer 0.0.0" in str(error.value)
+    assert "lower its restrict, or raise v_th" in str(error.value)
+
+
 def test_a_last_population_of_another_width_is_refused():
     with pytest.raises(
         ConfigError, match=r"last population of 3 neurons .* got 5; end with \[f3\]"

@@ -1,0 +1,69 @@
+"""How far rates are from an equilibrium, step by step."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikeloom.nets.edge_rates import EdgeRates
+from spikeloom.nets.net import SpikingNet
+from spikeloom.neurons.reduction import RunningMean, decay_of
+
+
+@dataclass(frozen=True)
+class Settling:
+    r"""Residual of the rate equation :math:`a = f(a, x)` after each step.
+
+    Args:
+        residuals: mean of :math:`|f(a[t]) - a[t]|` over samples and the neurons at the starts of
+            feedback edges, for t = 1..T; a[t] is the rate of the first t steps.
+        rates: mean of :math:`a[t]`.
+    """
+
+    residuals: tuple[float, ...]
+    rates: tuple[float, ...]
+
+
+@torch.no_grad()
+def settling(net: SpikingNet, xs: Tensor) -> Settling:
+    r"""Run a net with feedback, and compare its rates with those they lead to at every step.
+
+    f is one pass of the net in which every unit answers with its steady rate. Rates are discounted
+    where a unit leaks, and x is the mean of the input so far. The net runs in evaluation.
+
+    Args:
+        net: with one feedback edge or more, without blocks that wait for the mean over time.
+        xs: its input.
+
+    Shape:
+        xs: [T, B, \*in_shape].
+
+    Raises:
+        ConfigError: a unit has no steady rate.
+        UnsupportedNet: blocks wait for the mean over time.
+
+    Source:
+        Xiao et al. 2021, theorems 1 and 3.
+
+    Example:
+        >>> text = '{feedback = [{source = 0, target = 0, layers = "f4", restrict = 1.0}]} f4 f2'
+        >>> len(settling(SpikingNet(text, (3,)), torch.ones(5, 2, 3)).residuals)
+        5
+    """
+    training = net.training
+    net.eval()
+    try:
+        state, edges, x = None, EdgeRates(net), RunningMean(decay_of(net.sites[0].unit))
+        residuals, rates = [], []
+        for frame in xs:
+            _, state = net.step(frame, state)
+            edges.add(state)
+            x.add(frame)
+            at = edges.values
+            _, to = net.rate_map(x.value, at)
+            gaps = torch.cat([(to[number] - at[number]).flatten() for number in at])
+            residuals.append(float(gaps.abs().mean()))
+            rates.append(float(torch.cat([one.flatten() for one in at.values()]).mean()))
+        return Settling(tuple(residuals), tuple(rates))
+    finally:
+        net.train(training)
