@@ -64,6 +64,9 @@ class Along:
     def over(self, hs, ops=None):
         return self(hs.mean(0), ops)
 
+    def weights(self, steps):
+        return [1 / steps] * steps
+
 
 def cosine(one, other):
     """Return the cosine of two gradients by name, all as one vector."""

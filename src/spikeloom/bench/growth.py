@@ -19,7 +19,7 @@ SIZES: dict[Axis, tuple[int, ...]] = {
 }
 QUICK_SIZES: dict[Axis, tuple[int, ...]] = {"T": (1, 2, 4), "B": (1, 2, 4)}
 
-GROWING = ("bptt", "sltt", "ann-fold")
+GROWING = ("bptt", "sltt", "dsr", "ide", "spide", "ann-fold")
 """Contenders whose growth is measured."""
 
 FLAT_STEPS = (8, 64, 256)

@@ -79,6 +79,8 @@ _LIMITS = {
     "mlp": _Limits(time={"fp32": 1.15, "bf16": 1.2}, memory=1.5, peer={"fp32": 1.3, "bf16": 1.3}),
 }
 SAVING_TIME = 1.25
+STEPWISE = ("sltt", "sltt-k2", "ottt-a", "ottt-o")
+"""Rules whose memory is held to that of a single step; that of others is shown."""
 
 
 def best_floor(found: Measured, workload: str, precision: str) -> Row | None:
@@ -189,7 +191,8 @@ def _of_online(found: Measured, workload: str, precision: str) -> Iterator[Figur
     where, limits = f"{workload} {precision}", _LIMITS.get(workload)
     for row in _of(found, workload, precision):
         if row.kind == "ours" and row.online:
-            yield _memory(found, row.contender, where, row, limits and limits.online)
+            limit = limits.online if limits and row.contender in STEPWISE else None
+            yield _memory(found, row.contender, where, row, limit)
     whole, fewer = (found.find(workload, precision, name) for name in ("sltt", "sltt-k2"))
     if whole is not None and fewer is not None:
         yield Figure(

@@ -81,10 +81,19 @@ class Workload:
         spikes = (torch.rand(size, generator=generator) < RATE).float()
         return spikes, torch.randint(10, (self.batch,), generator=generator)
 
-    def spiking(self) -> tuple[SpikingNet, Head]:
-        """Return the net as ours, with its own initial weights: chosen so that layers fire."""
+    def spiking(self, *, feedback: bool = False) -> tuple[SpikingNet, Head]:
+        """Return the net as ours, with its own initial weights: chosen so that layers fire.
+
+        Args:
+            feedback: with an edge from the first layer to itself besides, for rules that want one.
+        """
         norm = "weight" if self.standardised else "none"
-        net = SpikingNet(parse(self.text, unit=UNIT, norm=norm), self.shape)
+        text = self.text
+        if feedback:
+            lateral = f"{text.split()[0]}{{bias = false}}"
+            edge = f"source = 0, target = 0, layers = '{lateral}', restrict = 1.0"
+            text = f"{{feedback = [{{{edge}}}]}} {text}"
+        net = SpikingNet(parse(text, unit=UNIT, norm=norm), self.shape)
         return net, Softmax.of(net)
 
     def layers(self) -> list[nn.Module]:

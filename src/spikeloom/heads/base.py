@@ -172,12 +172,13 @@ class Head(nn.Module):
         Shape:
             hs: [T, B, D]; result: [B, D].
         """
-        if self.reduce == "last":
-            return hs[-1]
-        steps = len(hs)
+        return hs[-1] if self.reduce == "last" else sum_over_time(hs, self.weights(len(hs)))
+
+    def weights(self, steps: int) -> list[float]:
+        """Return the weight of each of T steps in `reduced`."""
         weights = [self.memory**age for age in range(steps - 1, -1, -1)]
         whole = sum(weights) if self.averages else 1.0
-        return sum_over_time(hs, [weight / whole for weight in weights])
+        return [weight / whole for weight in weights]
 
     @property
     def memory(self) -> float:
@@ -226,3 +227,7 @@ class BoundObjective:
     def over(self, hs: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for a train of features [T, B, D]."""
         return self(hs if self.head.reads == "train" else self.head.reduced(hs), ops)
+
+    def weights(self, steps: int) -> list[float] | None:
+        """Return the weights with which `over` reduces T steps to one; None where it reads all."""
+        return None if self.head.reads == "train" else self.head.weights(steps)

@@ -264,6 +264,7 @@ class Plan(nn.Module):
             mask=spec.mask,
             restrict=spec.restrict,
             restrict_norm=spec.restrict_norm,
+            zero=spec.zero,
         )
         end = self._site(last, f"{prefix}{len(head)}.0", key, signal, "feedback")
         expected = target.passes[0].sites[0].out_shape

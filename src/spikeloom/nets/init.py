@@ -8,7 +8,7 @@ spiking unit               :math:`(3 - \alpha)\,v_{th}`, over :math:`1 - \alpha`
                            the unit scales its input so
 ReLU                       :math:`\sqrt 2` (He et al. 2015)
 linear layer, readout      1
-feedback edge              0.5, below the gain at which activity feeds itself
+feedback edge              0.5, below the gain at which activity feeds itself; or 0
 =========================  =========================================================
 
 Standardised weights have deviation :math:`g / \sqrt n` whatever they were drawn with, so their
@@ -46,7 +46,7 @@ def initialise(sites: tuple[Site, ...], generator: torch.Generator) -> None:
         scale = weight_scale(site) / site.synapse.fan_in**0.5
         weight = site.synapse.weight
         draw = torch.randn(weight.shape, generator=generator, dtype=torch.float32, device="cpu")
-        weight.copy_(draw * scale)
+        weight.copy_(draw * (0.0 if site.synapse.zero else scale))
         if site.synapse.bias is not None:
             nn.init.zeros_(site.synapse.bias)
         if isinstance(site.synapse.shaping, Standardised):

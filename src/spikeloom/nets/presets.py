@@ -185,7 +185,7 @@ _EVENT_VGG = (
     '{default = {norm = "batch_all", amplitude = "v_th", dropout = 0.1, dropout_held = false}} '
     "c64 P c128 P c256 c256 P c512 c512 P c512 c512 P U7"
 )
-_FED = '{feedback = [{source = 10, target = 0, layers = "U8 c64", detach = true}]} '
+_FED = '{feedback = [{source = 10, target = 0, layers = "U8 c64", detach = true, zero = true}]} '
 _SKIP = '[c36]{join = "before_unit"}'
 _FC = "P f1024"
 _BIG = "f4096 f4096"
@@ -275,8 +275,7 @@ _ALL = (
     Preset(
         "vgg11-f",
         f"{_FED}c64 c128 P c256 c256 P c512 c512 P c512 c512 G",
-        "vgg11-ws with feedback from its last spikes to its first current, as in OTTT's code "
-        "(there it starts at 0)",
+        "vgg11-ws with feedback from its last spikes to its first current, as in OTTT's code",
         source=OTTT,
         unit=OTTT_LIF,
         bias=True,

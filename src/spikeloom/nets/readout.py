@@ -1,5 +1,6 @@
 """What passes between networks, heads and rules: losses and objectives."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -30,4 +31,11 @@ class Objective(Protocol):
 
     def over(self, hs: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for a train of features [T, B, D], reduced as the head says."""
+        ...
+
+    def weights(self, steps: int) -> Sequence[float] | None:
+        """Return the weights with which `over` reduces T steps to one; None where it reads all.
+
+        With them a rule may sum features as they come, and call the objective once.
+        """
         ...

@@ -103,6 +103,7 @@ class FeedbackSpec:
             (SPIDE).
         mask: fixed sparse wiring of the last weight matrix.
         detach: no gradient through the edge.
+        zero: the last weights start at 0, so that the net begins without feedback.
 
     Source:
         Xiao et al. 2021 (IDE), Xiao et al. 2022 (VGG-11-F), Zhang & Li 2019 (ST-RSBP).
@@ -116,6 +117,7 @@ class FeedbackSpec:
     restrict_norm: Literal["spectral", "frobenius"] = "spectral"
     mask: MaskSpec | None = None
     detach: bool = False
+    zero: bool = False
 
     def __post_init__(self) -> None:
         require(self.delay >= 1, "feedback.delay", "1 step or more", self.delay, "change it")
@@ -141,6 +143,14 @@ class FeedbackSpec:
             "a last layer with weights",
             self.layers[-1].kind,
             "drop mask and restrict",
+        )
+        plain = self.restrict is None and self.layers[-1].norm != "weight"
+        require(
+            not self.zero or plain,
+            "feedback.zero",
+            "last weights that are used as they are",
+            f"restrict = {self.restrict}, norm = {self.layers[-1].norm}",
+            "drop zero or those",
         )
         require(
             self.mask is None or self.layers[-1].norm != "weight",

@@ -25,6 +25,7 @@ class Synapse(nn.Module):
         mask: fixed sparse wiring.
         restrict: bound on a norm of the weight.
         restrict_norm: which one.
+        zero: whether the weight starts at 0.
 
     Raises:
         ShapeError: the layer cannot take that input, e.g. a pool below 1x1.
@@ -39,9 +40,11 @@ class Synapse(nn.Module):
         mask: MaskSpec | None = None,
         restrict: float | None = None,
         restrict_norm: Literal["spectral", "frobenius"] = "spectral",
+        zero: bool = False,
     ) -> None:
         super().__init__()
         self.spec = spec
+        self.zero = zero
         self.in_shape = (_count(in_shape),) if spec.kind == "linear" else in_shape
         self.out_shape = _out_shape(spec, self.in_shape, where)
         self.bias: nn.Parameter | None = None

@@ -1,6 +1,6 @@
 """What rules that learn through firing rates share: which units have them, how a net settles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -61,13 +61,14 @@ class Settled:
     Rates are means over time, discounted by :math:`\lambda^{T-t}` where the unit leaks.
 
     Args:
-        features: what the head reads, step by step.
+        features: what the head reads, already reduced over time where it says how.
         sources: rates at the start of each feedback edge, by its number.
         x: mean input.
         units: rates of spikes by site, where they were asked for.
 
     Shape:
-        features: [T, B, D]; sources, units: [B, ...]; x: [B, \*in_shape].
+        features: [B, D], or [T, B, D] where the head reads all steps; sources, units: [B, ...]; x:
+            [B, \*in_shape].
     """
 
     features: Tensor
@@ -77,7 +78,14 @@ class Settled:
 
 
 @torch.no_grad()
-def settle(net: SpikingNet, batch: Batch, weights: OnceWeights, *, units: bool = False) -> Settled:
+def settle(
+    net: SpikingNet,
+    batch: Batch,
+    weights: OnceWeights,
+    shares: Sequence[float] | None = None,
+    *,
+    units: bool = False,
+) -> Settled:
     """Simulate a batch and return where it settles.
 
     Batch norms do not learn from single steps: the first layer's uses the statistics of the mean
@@ -87,6 +95,8 @@ def settle(net: SpikingNet, batch: Batch, weights: OnceWeights, *, units: bool =
         net: what settles.
         batch: its input.
         weights: with which weights.
+        shares: weight of each step in what the head reads (`Objective.weights`), so that no step's
+            features are kept; None keeps all.
         units: whether the rates of all populations are wanted.
     """
     constant = is_constant(batch.xs)
@@ -94,33 +104,46 @@ def settle(net: SpikingNet, batch: Batch, weights: OnceWeights, *, units: bool =
     for frame in () if constant else batch.xs:
         mean.add(frame)
     x = batch.xs[0] if constant else mean.value
-    ops, state, features = weights.ops, None, []
+    ops, state, kept, total = weights.ops, None, [], None
     edges, rates = EdgeRates(net), _Rates()
     with _simulating(net, x, weights), net.observe(*([rates] if units else [])):
         held = None
         if constant and batch.steps > 1:
             held = net.hold(x, ops, steps=1, rng=batch.rng)
-        for frame in batch.xs.unbind(0):
+        for t, frame in enumerate(batch.xs.unbind(0)):
             h, state = net.step(frame, state, ops, rng=batch.rng, held=held)
-            features.append(h)
             edges.add(state)
+            if shares is None:
+                kept.append(h)
+            elif total is None:
+                total = shares[t] * h.to(torch.promote_types(h.dtype, torch.float32))
+            else:
+                total.add_(h, alpha=shares[t])
     found = {name: one.value for name, one in rates.means.items()}
-    return Settled(torch.stack(features), edges.values, x, found)
+    return Settled(torch.stack(kept) if total is None else total, edges.values, x, found)
 
 
-def loss_on_rates(found: Settled, objective: Objective) -> tuple[Loss, Tensor]:
+def loss_on_rates(
+    found: Settled, objective: Objective, shares: Sequence[float] | None
+) -> tuple[Loss, Tensor]:
     r"""Take the loss of what has settled, leave the head's gradients, and return that of the rates.
 
     .. math:: g = \sum_t \partial L / \partial s[t]
+
+    Args:
+        found: what has settled.
+        objective: the loss.
+        shares: as `settle` got them.
 
     Shape:
         g: [B, D].
     """
     features = found.features.requires_grad_()
-    loss = objective.over(features)
+    loss = objective.over(features) if shares is None else objective(features)
     backpropagate([loss.value])
     assert features.grad is not None
-    return Loss(loss.logits.detach(), loss.value.detach()), features.grad.sum(0)
+    g = features.grad.sum(0) if shares is None else sum(shares) * features.grad
+    return Loss(loss.logits.detach(), loss.value.detach()), g
 
 
 def refuse_units(net: SpikingNet, rule: str) -> None:

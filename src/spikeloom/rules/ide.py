@@ -127,9 +127,9 @@ class Ide(LearningRule):
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
         """Settle in spikes, solve for v, go back through one pass in rates; one commit."""
-        weights = OnceWeights()
-        found = settle(net, batch, weights)
-        (logits, value), g = loss_on_rates(found, objective)
+        weights, shares = OnceWeights(), objective.weights(batch.steps)
+        found = settle(net, batch, weights, shares)
+        (logits, value), g = loss_on_rates(found, objective, shares)
         map_ = _Map(net, batch, weights, found.x, found.sources)
         at = map_
         if self.linearise == "map":

@@ -140,9 +140,9 @@ class Spide(LearningRule):
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
         """Settle in spikes, solve in spikes, credit with both rates; one commit."""
-        weights = OnceWeights()
-        found = settle(net, batch, weights, units=True)
-        (logits, value), g = loss_on_rates(found, objective)
+        weights, shares = OnceWeights(), objective.weights(batch.steps)
+        found = settle(net, batch, weights, shares, units=True)
+        (logits, value), g = loss_on_rates(found, objective, shares)
         pairs = _Pairs(self, net, batch, weights, found)
         pairs.credit(g)
         commit()

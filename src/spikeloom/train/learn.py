@@ -1,6 +1,6 @@
 """One batch through a rule, stopped where the loss is not finite."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -53,6 +53,9 @@ class _Checked:
 
     def over(self, hs: Tensor, ops: Ops = PLAIN) -> Loss:
         return self._passed(self.inner.over(hs, ops))
+
+    def weights(self, steps: int) -> Sequence[float] | None:
+        return self.inner.weights(steps)
 
     def _passed(self, loss: Loss) -> Loss:
         try:

@@ -211,6 +211,7 @@ def specs(draw):
                     st.one_of(st.none(), st.builds(MaskSpec, st.floats(0.1, 1.0), st.integers(0)))
                 ),
                 "detach": draw(st.booleans()),
+                "zero": draw(st.booleans()),
             }
         )
     readout = None

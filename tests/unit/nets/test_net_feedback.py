@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from spikeloom.base.errors import ConfigError
 from spikeloom.nets.layer import LayerSpec, MaskSpec
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
@@ -163,6 +164,18 @@ class TestGradient:
         cut, cut_path = self.gradient(True)
         assert not torch.equal(full, cut)
         assert torch.equal(path, cut_path) and path.abs().sum() > 0
+
+    def test_zero_starts_without_feedback_and_learns_it(self):
+        net = SpikingNet(f"{edge(0, 0, 'f8', zero='true')} f8 f3", (5,))
+        xs = 2 * torch.rand(6, 4, 5, generator=kit.generator())
+        assert torch.equal(net(xs), SpikingNet("f8 f3", (5,))(xs))
+        net(xs).square().sum().backward()
+        weight = net.sites[-1].synapse.weight
+        assert bool((weight == 0).all()) and bool((weight.grad != 0).any())
+        for more in ({"restrict": 0.5}, {}):
+            layers = "f8" if more else 'f8{norm = "weight"}'
+            with pytest.raises(ConfigError, match="feedback.zero: expected last weights that are"):
+                SpikingNet(f"{edge(0, 0, layers, zero='true', **more)} f8 f3", (5,))
 
     def test_values_pass_through_carry(self):
         net = kit.exact_net(

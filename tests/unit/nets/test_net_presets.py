@@ -35,6 +35,7 @@ CARD = {
     "vgg11-ws": (9, 9, 9_228_362, None),
     "vgg11-f": (9, 9, 9_523_338, None),
     "preact-resnet18": (18, 18, None, None),
+    "preact-resnet18-w16": (18, 18, None, None),
     "preact-resnet18-lif": (18, 18, None, None),
     "vgg11-dvs": (9, 9, None, None),
 }

@@ -10,13 +10,16 @@ from spikeloom.bench.contender import CONTENDERS, LEARNING_RATE, Contender, Step
 from spikeloom.nets.execution import Execution
 from spikeloom.rules.base import LearningRule
 from spikeloom.rules.bptt import Bptt
+from spikeloom.rules.dsr import Dsr
+from spikeloom.rules.ide import Ide
 from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt
+from spikeloom.rules.spide import Spide
 
 
 def _step(task: Task, *, rule: LearningRule, execution: Execution | None = None) -> Step:
     """One call of `learn` with plain SGD at each commit."""
-    net, head = task.workload.spiking()
+    net, head = task.workload.spiking(feedback=rule.facts.order == "equilibrium")
     net.execution = Execution() if execution is None else execution
     xs, y = task.workload.data()
     batch = Batch.of(xs, y)
@@ -42,6 +45,9 @@ _RULES: dict[str, tuple[LearningRule, str]] = {
     "sltt-k2": (Sltt(k_steps=2), "SLTT, 2 of T steps"),
     "ottt-a": (Ottt(), "online training through time, one update"),
     "ottt-o": (Ottt(update="online"), "online training through time, an update at every step"),
+    "dsr": (Dsr(), "differentiation on spike representation"),
+    "ide": (Ide(), "implicit differentiation; the first layer feeds itself besides"),
+    "spide": (Spide(), "IDE by 100 steps of spikes back; the first layer feeds itself besides"),
 }
 
 _SAVING = partial(_step, rule=Bptt(), execution=Execution(memory="saving"))
