@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Torch goes in first and pinned: a later requirement would bring another build of it.
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 
-.PHONY: demo test test-slow test-gpu test-all lint format bench bench-fashion bench-mnist bench-stochmax clean
+.PHONY: demo test test-slow test-gpu test-all lint format bench bench-fashion bench-mnist bench-stochmax bench-rates clean
 
 demo: .venv/ready
 	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo
@@ -33,7 +33,7 @@ bench: .venv/ready
 	$(BIN)/spikeloom bench --out benchmarks/results $(if $(PEERS),--python peers=$(PEERS))
 
 # The longer comparisons of benchmarks/results/; data as docs/howto/data.md says.
-bench-fashion bench-mnist bench-stochmax: bench-%: .venv/ready
+bench-fashion bench-mnist bench-stochmax bench-rates: bench-%: .venv/ready
 	for file in recipes/bench/$**.toml; do $(BIN)/spikeloom compare $$file || exit 1; done
 
 .venv/ready: pyproject.toml constraints.txt
