@@ -68,7 +68,8 @@ def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
 def step_backward(programs: PivotPrograms, variant: Variant) -> Source:
     """Write the module whose `body` takes one step's gradient back to its current.
 
-    Numbers as in `step_forward`: gradients of output and current, pivot, thetas, their gradients.
+    Numbers as in `step_forward`: gradient of the output, that of the current (without a pool it
+    takes the place of the first), pivot, thetas, their gradients.
 
     Raises:
         Unsupported: as in `step_forward`.
@@ -84,12 +85,14 @@ def step_backward(programs: PivotPrograms, variant: Variant) -> Source:
     current, *thetas = present(outputs, emitter)
     arguments = ["g", "gc", "pivot", *names("th", columns), *names("gth", columns)]
     sums = [memory.put(f"gth{k}", text, "b + i") for k, text in enumerate(thetas)]
+    into = ("gc", "gct") if pooled else ("g", "gt")
+    store = memory.put(into[0], variant.store(current), "i", into[1])
     text = [
         *function("backward", arguments, ["gs"] if pooled else []),
         f"        gt = train_at(g + b // {variant.pool**2} * TRAIN)",
-        "        gct = train_at(gc + b * TRAIN)",
+        *(["        gct = train_at(gc + b * TRAIN)"] if pooled else []),
         *(["        unpool(gs, gt, n, width, inner)"] if pooled else []),
-        *loop(2, [*lines, memory.put("gc", variant.store(current), "i", "gct"), *sums]),
+        *loop(2, [*lines, store, *sums]),
         *END,
         *body("backward", arguments),
     ]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
+from spikeloom.base.autograd import is_nobodys
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.threads import run_body
 
@@ -170,11 +171,15 @@ class Run:
         return out, value
 
     def step_back(
-        self, pivot: Tensor, thetas: Sequence[Tensor], grad: Tensor
+        self, pivot: Tensor, thetas: Sequence[Tensor], grad: Tensor, spent: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return gradients of one step's current and thetas."""
-        result = self.layout.empty(grad.dtype, grad.device, 1)
-        grad = self.outs.fitted(grad, train=True)
+        """Return gradients of one step's current and thetas; a spent one is overwritten."""
+        fitted = self.outs.fitted(grad, train=True)
+        if self.pool > 1:
+            grad, result = fitted, self.layout.empty(grad.dtype, grad.device, 1)
+        else:
+            spent |= fitted is not grad
+            grad = result = _taken(fitted) if spent else fitted.clone()
         theta_grads = self.fresh(thetas, grad)
         given = self.fitted(thetas)
         self.call(self.passes.backward, grad, result, pivot, *given, *theta_grads)
@@ -214,7 +219,10 @@ class TrainFunction(torch.autograd.Function):
 
 
 class StepFunction(torch.autograd.Function):
-    """One step whose state passes no gradient on; it stores the pivot that is the state."""
+    """One step whose state passes no gradient on; it stores the pivot that is the state.
+
+    A gradient that is nobody else's makes room for that of the current.
+    """
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
@@ -236,7 +244,8 @@ class StepFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
         pivot, *thetas = ctx.saved_tensors
-        result, sums = ctx.run.step_back(pivot, thetas, grads[0])
+        spent = is_nobodys(grads)  # before the call below takes hold of it
+        result, sums = ctx.run.step_back(pivot, thetas, grads[0], spent)
         return None, None, None, None, result, *sums
 
 
