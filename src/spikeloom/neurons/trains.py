@@ -145,7 +145,7 @@ def compiled(unit: Unit, like: Tensor) -> UnitScan | None:
     if like.device.type != "cpu" or torch.compiler.is_compiling() or _transformed():
         return None
     try:
-        return _scan(unit)
+        return _scan(unit, _changeable(unit))
     except TypeError:  # a unit without hash
         return None
 
@@ -162,8 +162,15 @@ def state_leaves(state: State) -> list[Tensor]:
     return leaves
 
 
+def _changeable(unit: Unit) -> tuple[object, ...]:
+    """Return what may be another value at the next call though the unit is the same."""
+    parameters = getattr(type(unit), "__dataclass_params__", None)
+    return () if parameters is not None and parameters.frozen else tuple(vars(unit).items())
+
+
 @lru_cache(maxsize=256)
-def _scan(unit: Unit) -> UnitScan | None:
+def _scan(unit: Unit, _: tuple[object, ...]) -> UnitScan | None:
+    """Compile a unit as it is; the second argument is `_changeable`."""
     try:
         form, other = unit.init(torch.zeros(1)), unit.init(torch.ones(1))
     except Exception:  # a unit that asks for more than a single neuron

@@ -117,9 +117,9 @@ class StageLoop:
 
     def _predict(self) -> None:
         """Say what a batch will take, before the first one."""
+        self._caution(self.bench.rule.cautions(self.bench.net, self.bench.steps))
         self.state.predicted = predict_memory(self.bench)
         self.progress.note(memory_line(self.state.predicted, self.bench))
-        self._caution(self.bench.rule.cautions(self.bench.net, self.bench.steps))
         warning = memory_warning(self.state.predicted, self.bench)
         if warning is not None:
             self._warn(warning)

@@ -172,6 +172,16 @@ class Weighted(Own):
         return _fire(self.factor * state + current)
 
 
+class Changing(Own):
+    """A plain object whose attributes may change between calls."""
+
+    def __init__(self, alpha, gain):
+        self.alpha, self.gain = alpha, gain
+
+    def step(self, state, current, theta):
+        return _fire(self.alpha * state + self.gain * current)
+
+
 @dataclass
 class Unhashable(Own):
     alpha: float = 0.5

@@ -47,6 +47,14 @@ class TestCompiled:
     def test_in_place_operations_on_its_own_tensors(self, xs, seed):
         kit.same(own.Writes(), xs, seed=seed)
 
+    def test_an_object_that_changes_is_taken_as_it_is(self):
+        unit = own.Changing(0.5, 1.0)
+        kit.same(unit, XS)
+        unit.alpha = 0.9
+        kit.same(unit, XS)
+        unit.gain = 2.0
+        kit.same(unit, XS)
+
     def test_gradients_are_those_of_finite_differences(self):
         unit = own.Soft()
         draw = torch.Generator().manual_seed(1)
