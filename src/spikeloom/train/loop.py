@@ -203,8 +203,4 @@ def _found(out: Path | None, recipe: Recipe) -> Stored | None:
 def _launch(fabric: "Fabric") -> None:
     """Start the other processes, where there are to be some."""
     if fabric.world_size > 1:
-        import logging
-
-        for room in ("fabric", "pytorch"):  # its greeting is no news to the user
-            logging.getLogger(f"lightning.{room}").setLevel(logging.WARNING)
         fabric.launch()

@@ -1,5 +1,6 @@
 """From a recipe to live objects: data, net, head, rule, optimizer, device."""
 
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -265,6 +266,8 @@ def make_fabric(recipe: Recipe, *, processes: int | None = None) -> "Fabric":
         )
     from lightning.fabric import Fabric
 
+    for room in ("fabric", "pytorch"):  # its greetings are no news to the user
+        logging.getLogger(f"lightning.{room}").setLevel(logging.WARNING)
     machines = int(os.environ.get("GROUP_WORLD_SIZE", "1")) if _launched() else 1
     return Fabric(
         accelerator=recipe.device,
