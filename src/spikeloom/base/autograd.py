@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils._python_dispatch import _disable_current_modes
 
 
 def backpropagate(values: Sequence[Tensor], grads: Sequence[Tensor] | None = None) -> None:
@@ -36,15 +37,16 @@ def is_nobodys(grads: tuple[Tensor, ...]) -> bool:
         grads: as a backward function under `once_differentiable` got them; of one step [1, B, ...]
             that was squeezed out of its train.
     """
-    return _holders(grads) == _standard()
+    standard = _standard()
+    return len(standard) > 0 and _holders(grads) == standard
 
 
-def _holders(grads: tuple[Tensor, ...]) -> tuple[int, ...] | None:
-    """Count who holds a gradient, the tensor it is a view of, and their memory."""
+def _holders(grads: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """Count who holds a gradient, the tensor it is a view of, and their memory; () for others."""
     grad = grads[0]
     base = grad._base
-    if base is None:
-        return None
+    if base is None or not grad.untyped_storage().resizable():  # e.g. an array of numpy's
+        return ()
     memory = grad.untyped_storage()._cdata
     counts = (grad._use_count(), base._use_count(), torch._C._storage_Use_Count(memory))  # pyright: ignore
     return (sys.getrefcount(grad), sys.getrefcount(base), *counts)
@@ -66,10 +68,10 @@ class _Probe(torch.autograd.Function):
 
 
 @cache
-def _standard() -> tuple[int, ...] | None:
+def _standard() -> tuple[int, ...]:
     """Return the counts of a gradient that nobody else holds; () where torch does not tell."""
-    found: list[Any] = []
-    with torch.enable_grad():
+    found: list[tuple[int, ...]] = []
+    with torch.enable_grad(), _disable_current_modes():  # what watches may hold tensors
         x = torch.ones(1, 2, requires_grad=True)
         try:
             out: Tensor = _Probe.apply(x.unsqueeze(0), found)  # pyright: ignore

@@ -230,4 +230,5 @@ class BoundObjective:
 
     def weights(self, steps: int) -> list[float] | None:
         """Return the weights with which `over` reduces T steps to one; None where it reads all."""
-        return None if self.head.reads == "train" else self.head.weights(steps)
+        own = type(self.head).reduced is not Head.reduced
+        return None if own or self.head.reads == "train" else self.head.weights(steps)

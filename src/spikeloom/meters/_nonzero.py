@@ -29,13 +29,13 @@ class Pair:
 def pairs_of(func: Any, args: tuple[Any, ...], out: Any) -> list[Pair] | None:
     """Return the products of one call of an operator; None for operators not known here."""
     find = _KNOWN.get(getattr(func, "_overloadpacket", None))
-    return find(out, *args) if find is not None else None
+    dense = all(one.layout == torch.strided for one in args if isinstance(one, Tensor))
+    return find(out, *args) if find is not None and dense else None
 
 
 def _matrices(_: Tensor, a: Tensor, b: Tensor) -> list[Pair]:
     """Products over the last axis of a and the one before the last of b."""
-    met = (a != 0).sum(-2).double() * (b != 0).sum(-1).double()
-    return [Pair(round(float(met.sum())), (a, b))]
+    return [Pair(_total(_count(a, -2) * _count(b, -1)), (a, b))]
 
 
 def _added(out: Tensor, _: Tensor, a: Tensor, b: Tensor) -> list[Pair]:
@@ -69,23 +69,23 @@ def _convolution_backward(
 def _inputs_and_weights(x: Tensor, w: Tensor, geometry: Any) -> int:
     """Pairs of inputs and weights that meet at some output."""
     groups = geometry[GROUPS]
-    each = _counts(w != 0).unflatten(0, (groups, -1)).sum(1).flatten(0, 1).unsqueeze(1)
-    return _total(_convolved(_counts(x != 0).sum(0, keepdim=True), each, geometry, len(each)))
+    each = _count(w.unflatten(0, (groups, -1)), 1).flatten(0, 1).unsqueeze(1)
+    return _total(_convolved(_count(x, 0).unsqueeze(0), each, geometry, len(each)))
 
 
 def _weights_and_outputs(w: Tensor, out: Tensor, sides: tuple[int, ...], geometry: Any) -> int:
     """Pairs of weights and outputs that meet at some input; sides are those of the input."""
     ones = torch.ones(1, 1, *sides, dtype=torch.float64, device=w.device)
-    met = _convolved(ones, _counts(w != 0).sum(1, keepdim=True), geometry, 1)
-    return _total(met * _counts(out != 0).sum(0, keepdim=True))
+    met = _convolved(ones, _count(w, 1).unsqueeze(1), geometry, 1)
+    return _total(_cut(met, out) * _count(out, 0))
 
 
 def _inputs_and_outputs(x: Tensor, out: Tensor, sides: tuple[int, ...], geometry: Any) -> int:
     """Pairs of inputs and outputs that meet at some weight; sides are those of the kernel."""
     groups = geometry[GROUPS]
-    inner, outer = (_counts(one != 0).unflatten(1, (groups, -1)).sum(2) for one in (x, out))
+    inner, outer = (_count(one.unflatten(1, (groups, -1)), 2) for one in (x, out))
     ones = torch.ones(groups, 1, *sides, dtype=torch.float64, device=x.device)
-    return _total(_convolved(inner, ones, geometry, groups) * outer)
+    return _total(_cut(_convolved(inner, ones, geometry, groups), out) * outer)
 
 
 def _convolved(x: Tensor, w: Tensor, geometry: Any, groups: int) -> Tensor:
@@ -94,8 +94,14 @@ def _convolved(x: Tensor, w: Tensor, geometry: Any, groups: int) -> Tensor:
     return aten.convolution(x, w, None, stride, padding, dilation, False, flat, groups)
 
 
-def _counts(mask: Tensor) -> Tensor:
-    return mask.double()
+def _cut(x: Tensor, like: Tensor) -> Tensor:
+    """Drop places at the ends that a transposed convolution has no inputs for."""
+    return x[(..., *(slice(size) for size in like.shape[2:]))]
+
+
+def _count(x: Tensor, axis: int) -> Tensor:
+    """Return the number of values along an axis that are not 0."""
+    return (x != 0).sum(axis, dtype=torch.float64)
 
 
 def _total(counts: Tensor) -> int:

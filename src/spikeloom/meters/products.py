@@ -1,5 +1,6 @@
 """Products executed in a call: dense, and those of two non-zero operands, by kind."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.meters._nonzero import Pair, pairs_of
 
 FORWARD, BACKWARD = 0, 1
+
+PARTS = 16
+"""Slices in which an operand is looked through, so that little memory is taken."""
 
 
 @dataclass(frozen=True)
@@ -158,5 +162,12 @@ def count_nonzero_operations(call: Callable[[], object]) -> NonzeroOperations:
 
 
 def _one_magnitude(operand: Tensor) -> bool:
-    values = operand[operand != 0].abs()
-    return len(values) == 0 or bool(values.min() == values.max())
+    least, most = math.inf, 0.0
+    for part in operand.detach().split(max(1, len(operand) // PARTS)):
+        sizes = part.abs()
+        most = max(most, float(sizes.max())) if sizes.numel() else most
+        sizes.masked_fill_(sizes == 0, math.inf)
+        least = min(least, float(sizes.min())) if sizes.numel() else least
+        if least < most:
+            return False
+    return True

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeloom.base.errors import UnsupportedNet
 from spikeloom.nets.edge_rates import EdgeRates
 from spikeloom.nets.net import SpikingNet
 from spikeloom.neurons.reduction import RunningMean, decay_of
@@ -32,7 +33,7 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
     where a unit leaks, and x is the mean of the input so far. The net runs in evaluation.
 
     Args:
-        net: with one feedback edge or more, without blocks that wait for the mean over time.
+        net: with one feedback edge or more.
         xs: its input.
 
     Shape:
@@ -40,7 +41,7 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
 
     Raises:
         ConfigError: a unit has no steady rate.
-        UnsupportedNet: blocks wait for the mean over time.
+        UnsupportedNet: a unit trains its decay, by which rates would have to be discounted.
 
     Source:
         Xiao et al. 2021, theorems 1 and 3.
@@ -50,7 +51,13 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
         >>> len(settling(SpikingNet(text, (3,)), torch.ones(5, 2, 3)).residuals)
         5
     """
-    training = net.training
+    for site in net.sites:
+        if site.unit is not None and "alpha" in site.unit.learn:
+            raise UnsupportedNet(
+                f"meters.settling: expected fixed decays, got a trained one in layer {site.name}; "
+                "there is nothing to do."
+            )
+    modes = [(one, one.training) for one in net.modules()]
     net.eval()
     try:
         state, edges, x = None, EdgeRates(net), RunningMean(decay_of(net.sites[0].unit))
@@ -66,4 +73,5 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
             rates.append(float(torch.cat([one.flatten() for one in at.values()]).mean()))
         return Settling(tuple(residuals), tuple(rates))
     finally:
-        net.train(training)
+        for one, training in modes:
+            one.training = training

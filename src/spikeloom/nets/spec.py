@@ -144,12 +144,13 @@ class FeedbackSpec:
             self.layers[-1].kind,
             "drop mask and restrict",
         )
-        plain = self.restrict is None and self.layers[-1].norm != "weight"
+        last = self.layers[-1]
+        plain = last.weighted and self.restrict is None and last.norm != "weight"
         require(
             not self.zero or plain,
             "feedback.zero",
             "last weights that are used as they are",
-            f"restrict = {self.restrict}, norm = {self.layers[-1].norm}",
+            f"{last.kind} with restrict = {self.restrict} and norm = {last.norm}",
             "drop zero or those",
         )
         require(

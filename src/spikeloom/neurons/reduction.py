@@ -21,8 +21,12 @@ def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
     if hs.dtype in LOW_PRECISION:
         total: Tensor = _LowSum.apply(hs, tuple(weights))  # pyright: ignore[reportAssignmentType]
         return total
-    if hs.dim() == 5 and not hs.is_contiguous() and _channels_last(hs[0]):
-        return sum_over_time(hs.movedim(2, -1), weights).movedim(-1, 1)  # in the order of memory
+    if hs.dim() == 5 and hs[0].is_contiguous(memory_format=torch.channels_last):
+        return _summed(hs.movedim(2, -1), weights).movedim(-1, 1)  # in the order of memory
+    return _summed(hs, weights)
+
+
+def _summed(hs: Tensor, weights: Sequence[float]) -> Tensor:
     if len(set(weights)) == 1:
         return hs.mean(0) if weights[0] == 1 / len(hs) else hs.sum(0) * weights[0]
     return torch.tensordot(hs.new_tensor(weights), hs, 1)
@@ -49,8 +53,9 @@ class RunningMean:
 
     def add(self, x: Tensor) -> None:
         """Take one step in; in float32 at least."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        self._total = x.clone() if self._total is None else self._total.mul_(self.decay).add_(x)
+        if self._total is None:
+            self._total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
+        self._total.mul_(self.decay).add_(x)
         self._weight = self.decay * self._weight + 1
 
     @property
@@ -63,10 +68,6 @@ class RunningMean:
 def decay_of(unit: Unit | None) -> float:
     """Return the discount of a unit's rate per step: its leak, 1 where it has none."""
     return getattr(unit, "alpha", 1.0) if unit is not None else 1.0
-
-
-def _channels_last(h: Tensor) -> bool:
-    return h.is_contiguous(memory_format=torch.channels_last)
 
 
 class _LowSum(torch.autograd.Function):

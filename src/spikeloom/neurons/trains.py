@@ -146,7 +146,7 @@ def compiled(unit: Unit, like: Tensor) -> UnitScan | None:
         return None
     try:
         return _scan(unit, _changeable(unit))
-    except TypeError:  # a unit without hash
+    except TypeError:  # a unit without hash, or with an attribute that has none
         return None
 
 
@@ -164,8 +164,10 @@ def state_leaves(state: State) -> list[Tensor]:
 
 def _changeable(unit: Unit) -> tuple[object, ...]:
     """Return what may be another value at the next call though the unit is the same."""
-    parameters = getattr(type(unit), "__dataclass_params__", None)
-    return () if parameters is not None and parameters.frozen else tuple(vars(unit).items())
+    parameters = vars(type(unit)).get("__dataclass_params__")  # a subclass may add what it likes
+    if parameters is not None and parameters.frozen:
+        return ()
+    return tuple((name, one, getattr(one, "_version", 0)) for name, one in vars(unit).items())
 
 
 @lru_cache(maxsize=256)

@@ -85,8 +85,14 @@ class Inference(Part):
 class Settling(Part):
     """How far the rates of a net with feedback are from where they lead, after each step."""
 
-    residuals: list[Amount]
-    rates: list[Amount]
+    residuals: list[Amount] = Field(min_length=1)
+    rates: list[Number] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _alike(self) -> "Settling":
+        if len(self.residuals) != len(self.rates):
+            raise ValueError(f"expected {len(self.rates)} residuals, got {len(self.residuals)}")
+        return self
 
 
 class Layer(Part):

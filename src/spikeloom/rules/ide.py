@@ -188,17 +188,19 @@ class _Map:
 
     def solve(self, g: Tensor, solver: Solver) -> Solution:
         """Solve for what arrives at the sources in all."""
-        return solver.solve(self._product, self._first(g))
+        where = g.device.type
+        low = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else None
+        return solver.solve(self._product, self._first(g), low)
 
     def worst(self, g: Tensor, v: Tensor) -> str:
         """Say where most of the residual of a v is."""
         gaps = self._parts(self._product(v) - v + self._first(g))
-        norms = [float(gap.double().norm()) for gap in gaps]
-        found = max(zip(norms, self.sources, strict=True), key=lambda pair: abs(pair[0]))
-        source = self.net.spec.feedback[found[1]].source
+        norms = [float(gap.double().nan_to_num(nan=torch.inf).norm()) for gap in gaps]
+        number = max(zip(norms, self.sources, strict=True))[1]
+        source = self.net.spec.feedback[number].source
         layer = self.net.plan.blocks[source].upstream
         where = f" in layer {layer.name}" if layer is not None else ""
-        return f"at the start of feedback edge {found[1]}{where}"
+        return f"at the start of feedback edge {number}{where}"
 
     def _first(self, g: Tensor) -> Tensor:
         return self._pulled([self.features], [g.to(self.features.dtype)])

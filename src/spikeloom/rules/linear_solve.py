@@ -89,12 +89,13 @@ class Solver:
                 f"solver.{name}: expected {expected}, got {getattr(self, name)!r}; change it."
             )
 
-    def solve(self, product: Product, b: Tensor) -> Solution:
+    def solve(self, product: Product, b: Tensor, precision: torch.dtype | None = None) -> Solution:
         """Solve the equation.
 
         Args:
             product: J^T v for a v.
             b: right side.
+            precision: type in which products are computed; that of b by default.
 
         Shape:
             b, v: [N].
@@ -102,7 +103,7 @@ class Solver:
         norm = float(b.norm())
         if norm == 0 or not math.isfinite(norm):
             return Solution(b, 0.0 if norm == 0 else math.inf, 0, norm == 0)
-        tolerance = max(self.tolerance, ROUNDINGS * torch.finfo(b.dtype).eps)
+        tolerance = max(self.tolerance, ROUNDINGS * torch.finfo(precision or b.dtype).eps)
         search = _Search(product, b, tolerance * norm, self.limit)
         if self.name == "gmres":
             _gmres(search)

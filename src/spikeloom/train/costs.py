@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ LATENCY_ROUNDS = 11
 GROWTH_ROUNDS = 3
 """Timed calls of a rule on all steps and on half of them."""
 
+NONZERO_SAMPLES = 32
+"""Training samples at most whose products are looked at."""
+
 METERED_SAMPLES = 1000
 """Test samples the meters watch; the standard errors in the record say whether that is enough."""
 
@@ -52,6 +56,7 @@ def measure_costs(
     with unchanged(bench):
         operations, spikes = _metered(bench, samples, progress)
         inference = _inference(bench)
+        settled = _settling(bench)
         trained = _training(bench) if training else None
     return {
         "note": f"energies: {NOTE}, in pJ per inference",
@@ -79,7 +84,7 @@ def measure_costs(
         },
         "energy": _energies(operations),
         "inference": inference,
-        "settling": _settling(bench),
+        "settling": settled,
         "training": trained,
         "layers": _layers(operations, spikes),
     }
@@ -140,6 +145,8 @@ def _settling(bench: Workbench) -> dict[str, Any] | None:
             found = settling(bench.net, batch.xs)
     except SpikeloomError:
         return None
+    if not all(map(isfinite, (*found.residuals, *found.rates))):
+        return None
     return {"samples": count, "residuals": list(found.residuals), "rates": list(found.rates)}
 
 
@@ -159,16 +166,25 @@ def _training(bench: Workbench) -> dict[str, Any]:
     once, input_bytes = one_call(bench, size)
     peak = peak_allocated(once, bench.fabric.device)
     forward, backward = count_operations(once).per_sample(size)
-    nonzero = asdict(count_nonzero_operations(once))
     return {
         "batch": size,
         "peak_bytes": peak,
         "input_bytes": input_bytes,
         "forward_macs": forward,
         "backward_macs": backward,
-        "nonzero": {name: value / size for name, value in nonzero.items()},
+        "nonzero": _nonzero(bench, size),
         "growth": _growth(bench, once, peak, size),
     }
+
+
+def _nonzero(bench: Workbench, size: int) -> dict[str, float] | None:
+    """Count products without zeros on a quarter of the batch: to look at operands takes memory."""
+    some = min(-(-size // 4), NONZERO_SAMPLES)
+    try:
+        found = asdict(count_nonzero_operations(one_call(bench, some)[0]))
+    except torch.OutOfMemoryError:
+        return None
+    return {name: value / some for name, value in found.items()}
 
 
 def _growth(

@@ -1,12 +1,41 @@
-"""Whose a gradient is: what may be overwritten on the way back, and what may not."""
+"""Backward passes stay out of autocast, and overwrite no gradient that somebody holds."""
 
 import pytest
 import torch
 from torch.autograd.function import once_differentiable
 
-from spikeloom.base.autograd import is_nobodys
+from spikeloom.base.autograd import backpropagate, is_nobodys
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import run_train
+
+
+def gradients(inside):
+    layer = torch.nn.Linear(64, 32)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(32, 64, generator=generator))
+        layer.bias.zero_()
+    x = torch.rand(128, 64, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = layer(x).float().square().mean()
+        if inside:
+            backpropagate([value])
+            assert torch.is_autocast_enabled("cpu")
+    if not inside:
+        value.backward()
+    assert layer.bias.grad is not None and layer.weight.grad is not None
+    return layer.weight.grad, layer.bias.grad
+
+
+def test_inside_autocast_is_as_outside():
+    for one, other in zip(gradients(inside=True), gradients(inside=False), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_several_values_with_their_gradients():
+    x = torch.ones(3, requires_grad=True)
+    backpropagate([2 * x, 3 * x], [torch.ones(3), torch.arange(3.0)])
+    assert x.grad is not None and x.grad.tolist() == [2.0, 5.0, 8.0]
 
 
 class Asked(torch.autograd.Function):
@@ -61,6 +90,28 @@ def test_what_somebody_holds_may_not(use):
     answers, x = [], leaf()
     use(step(x, answers), x)
     assert answers == [False]
+
+
+class Numpys(torch.autograd.Function):
+    """A loss that keeps the memory of its gradient as an array."""
+
+    @staticmethod
+    def forward(ctx, h, kept):
+        ctx.kept = kept
+        return h.sum()
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return torch.from_numpy(ctx.kept), None
+
+
+def test_memory_of_another_library_is_not_overwritten():
+    kept = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)).numpy()
+    before = kept.copy()
+    answers = []
+    Numpys.apply(step(leaf(), answers), kept).backward()
+    run(leaf(), lambda y, _: Numpys.apply(y, kept).backward())
+    assert answers == [False] and (kept == before).all()
 
 
 def test_of_two_readers_of_a_sum_the_last_one_has_it_alone():

@@ -128,6 +128,18 @@ def test_pairs_of_convolutions_are_products_of_masks(transposed, stride, groups)
     assert found == NonzeroOperations(0, 0, 0, int(back.sum() + kernel.sum()))
 
 
+def test_transposed_convolutions_with_room_at_the_end():
+    x, w = sparse(1, 2, 4, 4), sparse(2, 3, 2, 2, seed=1)
+    ones = masks(x, w)
+    more = {"stride": 2, "output_padding": 1, "dilation": 2}
+    met = F.conv_transpose2d(*ones, **more).sum()
+    found = count_nonzero_operations(lambda: F.conv_transpose2d(x, w, **more))
+    assert found.forward_mac == int(met)
+    more = {"output_padding": 1, "dilation": 2}
+    found = count_nonzero_operations(lambda: F.conv_transpose2d(x, w, **more))
+    assert found.forward_mac == int(F.conv_transpose2d(*ones, **more).sum())
+
+
 @pytest.mark.parametrize("bias", [None, torch.ones(5)])
 def test_pairs_of_matrix_products(bias):
     x, w = sparse(6, 4), sparse(5, 4, seed=1).requires_grad_()

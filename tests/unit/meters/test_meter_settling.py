@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.meters.settling import settling
 from spikeloom.nets.edge_rates import EdgeRates
 from spikeloom.nets.grammar import parse
@@ -81,3 +81,13 @@ def test_rates_of_edges_are_means_over_time():
         rates.add(state)
         sent.append(state.feedback[0][-1])
     assert torch.allclose(rates.values[0], torch.stack(sent).mean(0), rtol=1e-12)
+
+
+def test_a_trained_decay_is_refused_and_modes_are_put_back():
+    with pytest.raises(UnsupportedNet, match="expected fixed decays, got a trained one in layer 0"):
+        settling(net_of(TEXTS["lateral"], LIF(learn=("alpha",))), inputs(3))
+    net = net_of(TEXTS["deep"].replace("f8 f6", 'f8{norm = "batch_step"} f6'), IF()).train()
+    (norm,) = [one for one in net.modules() if isinstance(one, torch.nn.BatchNorm1d)]
+    norm.eval()
+    settling(net, inputs(3))
+    assert net.training and not norm.training

@@ -172,8 +172,7 @@ class TestGradient:
         net(xs).square().sum().backward()
         weight = net.sites[-1].synapse.weight
         assert bool((weight == 0).all()) and bool((weight.grad != 0).any())
-        for more in ({"restrict": 0.5}, {}):
-            layers = "f8" if more else 'f8{norm = "weight"}'
+        for layers, more in (("f8", {"restrict": 0.5}), ('f8{norm = "weight"}', {}), ("U1", {})):
             with pytest.raises(ConfigError, match="feedback.zero: expected last weights that are"):
                 SpikingNet(f"{edge(0, 0, layers, zero='true', **more)} f8 f3", (5,))
 

@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.spike import spike
 from spikeloom.neurons.surrogate import Sigmoid
 
@@ -180,6 +181,17 @@ class Changing(Own):
 
     def step(self, state, current, theta):
         return _fire(self.alpha * state + self.gain * current)
+
+
+class Scaled(LIF):
+    """Adds what its parent, a frozen value, does not know of: two of them are equal."""
+
+    def __init__(self, gain):
+        super().__init__()
+        object.__setattr__(self, "gain", gain)
+
+    def step(self, state, current, theta):
+        return super().step(state, self.gain * current, theta)
 
 
 @dataclass

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikeloom.heads.base import Head
-from spikeloom.neurons.reduction import sum_over_time
+from spikeloom.neurons.reduction import RunningMean, sum_over_time
 
 WEIGHTS = {
     "mean": [0.2] * 5,
@@ -44,3 +44,37 @@ def test_low_precision_does_not_lose_counts():
 def test_a_single_step_is_itself(reduce):
     hs = train(torch.float32, steps=1)
     assert torch.equal(Head(4, 3, reduce=reduce).reduced(hs), hs[0])
+
+
+@pytest.mark.parametrize(
+    "shape", [(4, 2, 3, 5, 4), (4, 2, 3, 1, 1), (4, 2, 3, 1, 5), (4, 2, 1, 5, 5)]
+)
+@pytest.mark.parametrize("name", ["rows", "channels", "strided", "constant"])
+def test_any_layout_of_images(shape, name):
+    """The result lies as a step does: what reads both does not jump."""
+    hs = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    if name == "channels":
+        flat = hs.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        hs = flat.unflatten(0, shape[:2])
+    elif name == "strided":
+        hs = hs.repeat_interleave(2, 0)[::2]
+    elif name == "constant":
+        hs = hs[:1].expand(shape)
+    for weights in ([0.25] * 4, [1.0] * 4, [0.1, 0.2, 0.3, 0.4]):
+        wide = torch.tensor(weights, dtype=torch.float64)
+        total = sum_over_time(hs, weights)
+        assert torch.allclose(total, torch.einsum("t,tbchw->bchw", wide, hs), rtol=1e-12)
+        if name == "channels":
+            assert total.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_running_mean_is_the_discounted_mean():
+    xs = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for decay in (1.0, 0.5):
+        mean = RunningMean(decay)
+        for t, x in enumerate(xs, 1):
+            mean.add(x)
+            share = decay ** torch.arange(t - 1, -1, -1.0)
+            expected = torch.einsum("t,tbd->bd", share / share.sum(), xs[:t].float())
+            assert mean.value.dtype == torch.float32
+            torch.testing.assert_close(mean.value, expected)

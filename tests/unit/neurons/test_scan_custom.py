@@ -55,6 +55,10 @@ class TestCompiled:
         unit.gain = 2.0
         kit.same(unit, XS)
 
+    def test_a_subclass_of_a_frozen_unit_is_not_taken_for_it(self):
+        for gain in (1.0, 0.0):
+            kit.same(own.Scaled(gain), XS)
+
     def test_gradients_are_those_of_finite_differences(self):
         unit = own.Soft()
         draw = torch.Generator().manual_seed(1)

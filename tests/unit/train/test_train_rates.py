@@ -1,9 +1,14 @@
 """Rules through rates in a run: what they warn of, what they note, and when they stop."""
 
 import pytest
+import torch
 from trainkit import recipe, tiny
 
 from spikeloom.base.errors import ConfigError, NumericalError
+from spikeloom.base.types import Batch
+from spikeloom.heads.softmax import Softmax
+from spikeloom.nets.net import SpikingNet
+from spikeloom.rules.ide import Ide
 from spikeloom.train.loop_stage import StageLoop
 from spikeloom.train.progress import SILENT
 from spikeloom.train.runs import RunFolder
@@ -58,6 +63,31 @@ def test_a_solver_that_stops_short_is_said_once():
     short = [one for one in state.warnings if "within 1 products" in one]
     assert len(short) == 1 and "raise limit" in short[0]
     assert state.curve[-1]["notes"]["residual of v"] > 1e-6
+
+
+@pytest.mark.parametrize("solver", ["broyden", "anderson", "gmres", "fixed_point"])
+def test_low_precision_is_not_asked_for_more_than_it_has(solver):
+    rule = {"name": "ide", "solver": solver}
+    state = trained(rule, ", restrict = 0.5", precision="bf16-mixed", **{"stages.0.steps": 8})
+    assert not any("to be solved within" in line for line in state.warnings)
+    assert state.curve[-1]["notes"]["products with J"] < 12
+
+
+def test_a_head_with_a_reduction_of_its_own_is_asked_for_it():
+    class Peak(Softmax):
+        def reduced(self, hs):
+            return hs.amax(0)
+
+    net = SpikingNet(
+        "{feedback = [{source = 0, target = 0, layers = 'f4', restrict = 0.5}]} f4 f3", (2,)
+    )
+    head = Peak.of(net)
+    xs = 3 * torch.rand(1, 5, 2, generator=torch.Generator().manual_seed(0)).expand(6, 5, 2)
+    batch = Batch.of(xs, torch.arange(5) % 3)
+    report = Ide().learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
+    with torch.no_grad():
+        expected = head.logits(net.run_by_time(xs).amax(0))
+    torch.testing.assert_close(report.logits, expected)
 
 
 def test_a_solver_that_diverges_stops_and_names_the_layer():
