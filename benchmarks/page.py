@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from spikeloom.report.table import NOTE, entry_rows, to_markdown
+from spikeloom.report.layers import few_steps
+from spikeloom.report.table import NOTE, count, entry_rows, to_markdown
 
 
 def merged(folders: list[Path]) -> dict[str, dict[str, Any]]:
@@ -66,6 +67,7 @@ def section(name: str, known: dict[str, Any]) -> str:
             to_markdown(rows),
             "",
             *layers(entries),
+            *figures(entries),
         ]
     )
 
@@ -89,6 +91,33 @@ def layers(entries: list[dict[str, Any]]) -> list[str]:
             text = ", ".join(f"{site}: {rate:.3f}" for site, rate in rates.items())
             lines.append(f"- {entry['label']}: {text}")
     return [*lines, ""]
+
+
+def figures(entries: list[dict[str, Any]]) -> list[str]:
+    """Return what rules note of themselves, how rates settle, and products without zeros."""
+    lines = []
+    for entry in entries:
+        runs = entry["runs"]
+        ends = [run["curve"][-1].get("notes", {}) for run in runs]
+        texts = [f"{name} {mean(end[name] for end in ends):.3g}" for name in sorted(ends[0])]
+        settled = [run["costs"].get("settling") for run in runs]
+        if all(settled):
+            steps = few_steps(len(settled[0]["residuals"]))
+            gaps = [mean(one["residuals"][t - 1] for one in settled) for t in steps]
+            near = ", ".join(f"{gap:.3g} at {t}" for t, gap in zip(steps, gaps, strict=True))
+            texts.append(f"mean abs(f(a) - a) after steps: {near}")
+        products = [run["costs"]["training"].get("nonzero") for run in runs]
+        if all(products):
+            kinds = ", ".join(
+                f"{name.replace('_', ' ').upper()} {count(mean(one[name] for one in products))}"
+                for name in products[0]
+            )
+            texts.append(f"products of training without zeros per sample: {kinds}")
+        if texts:
+            lines.append(f"- {entry['label']}: {'; '.join(texts)}")
+    return ["Figures of the last epoch and of training (means over seeds):", "", *lines, ""] * bool(
+        lines
+    )
 
 
 def main() -> None:
