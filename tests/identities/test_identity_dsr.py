@@ -5,6 +5,7 @@ import torch
 from rate_nets import Along, Problem
 
 from spikeloom.heads.rates import Rates
+from spikeloom.nets.execution import Execution
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import run_train
@@ -130,3 +131,21 @@ def test_a_constant_train_and_its_copies_learn_the_same(unit):
     copies = one.learn(Dsr())
     for name, grad in view.items():
         assert torch.allclose(grad, copies[name], rtol=1e-12, atol=1e-14), name
+
+
+@pytest.mark.parametrize("unit", [HALF, LIF(v_th=0.5, alpha=0.8)], ids=["if", "lif"])
+@pytest.mark.parametrize("kernels", ["compiled", "reference"])
+def test_pools_with_the_neurons_are_pools_behind_them(unit, kernels):
+    """An observer wants to see all spikes, so that pools run alone."""
+    found = []
+    for watched in (False, True):
+        text = 'c4{amplitude = "v_th"} P3 c6{norm = "batch_all"} P f3'
+        one = Problem(text, unit, shape=(2, 12, 12))
+        one.net.execution = Execution(kernels=kernels)
+        with one.net.observe(*([one] if watched else [])):
+            found.append(one.learn(Dsr()))
+        assert bool(one.seen) == watched
+    assert found[0].keys() == found[1].keys()
+    for name, grad in found[0].items():
+        assert float(grad.abs().max()) > 0 or "bias" in name
+        torch.testing.assert_close(grad, found[1][name], rtol=1e-9, atol=1e-12)

@@ -29,8 +29,9 @@ class Ops:
         carry: what becomes of a state on its way to the next step; feedback values and low-pass
             states pass through it too.
         emit: what becomes of a site's spikes before gain and low-pass.
-        sequence: a whole train of one site's currents to its outputs, with its own backward;
-            None runs the unit step by step. Used in layer order only.
+        sequence: a whole train of one site's currents to its outputs, with its own backward, and
+            with an average pool of the given side (1 for none) behind it; None runs the unit
+            step by step. Used in layer order only.
         sees_pools: whether `synapse` has something to do at sites without weights; where it has
             not, average pools may be computed together with the units before them.
         trains_amplitude: whether a threshold that scales its unit's outputs gets the gradient of
@@ -41,13 +42,14 @@ class Ops:
 
     Shape:
         synapse: [N, \*in_shape] -> [N, \*out_shape], N = B in time order, T * B in layer order;
-        emit: [B, ...] or [T, B, ...]; sequence: [T, B, ...] -> [T, B, ...].
+        emit: [B, ...] or [T, B, ...]; sequence: [T, B, ...] -> [T, B, ...], the last two
+        axes divided by the pool's side.
     """
 
     synapse: Callable[[Site, Tensor], Tensor] = plain_synapse
     carry: Callable[[Site, State], State] = keep
     emit: Callable[[Site, Tensor], Tensor] = keep
-    sequence: Callable[[Site, Tensor], Tensor] | None = None
+    sequence: Callable[[Site, Tensor, int], Tensor] | None = None
     sees_pools: bool = True
     trains_amplitude: bool = True
     local: bool = False
@@ -56,7 +58,7 @@ class Ops:
     def joins_pools(self) -> bool:
         """Whether an average pool may be computed together with the unit before it."""
         plain = self.synapse is plain_synapse or not self.sees_pools
-        return plain and self.emit is keep and self.sequence is None
+        return plain and self.emit is keep
 
 
 PLAIN = Ops()

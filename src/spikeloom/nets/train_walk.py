@@ -77,7 +77,7 @@ class TrainWalk(Walk):
                 return out.unsqueeze(0).expand(currents.shape[0], *out.shape)
             return unit.step(None, currents, self.theta(site))[0]
         if self.ops.sequence is not None:
-            return self.ops.sequence(site, currents)
+            return self.ops.sequence(site, currents, self.pool(site))
         theta, kernels = self.theta(site), self.execution.kernels_for(currents)
         if self.ops.carry is keep:
             pool = self.pool(site)

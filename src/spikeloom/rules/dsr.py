@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -152,14 +153,14 @@ class Dsr(LearningRule):
     ) -> RuleReport:
         """Run in spikes, go back through rates; one commit."""
 
-        def sequence(site: Site, currents: Tensor) -> Tensor:
+        def sequence(site: Site, currents: Tensor, pool: int) -> Tensor:
             assert site.neuron is not None and isinstance(site.unit, IF)
             v_th = site.neuron.theta().get("v_th")
             if v_th is None:
                 v_th = torch.tensor(site.unit.v_th, dtype=currents.dtype, device=currents.device)
             clamp = self._clamp(site, site.unit, len(currents))
             out: Tensor = _Represented.apply(  # pyright: ignore[reportAssignmentType]
-                site, net.execution, clamp, currents, v_th
+                site, net.execution, clamp, pool, currents, v_th
             )
             return out
 
@@ -192,17 +193,24 @@ class _Represented(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
-        ctx: Any, site: Site, execution: Execution, clamp: Clamp, currents: Tensor, v_th: Tensor
+        ctx: Any,
+        site: Site,
+        execution: Execution,
+        clamp: Clamp,
+        pool: int,
+        currents: Tensor,
+        v_th: Tensor,
     ) -> Tensor:
         assert site.neuron is not None
         kernels = execution.kernels_for(currents)
         theta = site.neuron.theta()
-        ctx.clamp, ctx.dtype, ctx.steps = clamp, currents.dtype, len(currents)
+        ctx.clamp, ctx.pool, ctx.dtype, ctx.steps = clamp, pool, currents.dtype, len(currents)
         constant = is_constant(currents)
         ctx.strides = None if constant else currents.stride()
         z = currents[0] if constant else sum_over_time(currents, clamp.weights)
         ctx.save_for_backward(z, v_th)
-        return run_train(site.neuron.unit, currents, theta, kernels=kernels, final=False)[0]
+        unit = site.neuron.unit
+        return run_train(unit, currents, theta, kernels=kernels, pool=pool, final=False)[0]
 
     @staticmethod
     @once_differentiable
@@ -213,9 +221,11 @@ class _Represented(torch.autograd.Function):
         load = clamp.slope * z
         inside = (load >= 0) & (load <= v_th) if clamp.closed else (load > 0) & (load < v_th)
         whole = steps * sum_over_time(grad, clamp.weights).to(z.dtype)
+        if ctx.pool > 1:  # every neuron of a window gets its share
+            whole = F.interpolate(whole / ctx.pool**2, scale_factor=ctx.pool)
         each = whole * (clamp.slope / steps) / v_th * inside
         threshold = None
-        if ctx.needs_input_grad[4]:
+        if ctx.needs_input_grad[5]:
             if clamp.scaled:
                 threshold = clamp.share * whole / v_th * (load > v_th)
             else:
@@ -225,4 +235,4 @@ class _Represented(torch.autograd.Function):
         if ctx.strides is not None:  # a gradient in another layout makes batch norms slow
             own = torch.empty_strided(each.shape, ctx.strides, dtype=each.dtype, device=each.device)
             each = own.copy_(each)
-        return None, None, None, each, threshold
+        return None, None, None, None, each, threshold
