@@ -204,7 +204,8 @@ def _row(number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, 
         if heading == "test %" and frame.fronts:
             columns.append(_front_cell(front, len(frame.headings)))
     if frame.differences:
-        columns.append(f'<td class="text">{escape(_short(entry.differences or ()))}</td>')
+        text = escape(_short(entry.differences or ()))
+        columns.append(f'<td class="text" title="{text}"><span>{text}</span></td>')
     return f"{opening}{''.join(columns)}</tr>"
 
 

@@ -72,12 +72,16 @@ def _rules(run: dict) -> str:
 def nets(entries: Sequence[Entry]) -> str:
     """Draw each network once, with the entries that train it.
 
-    A net and its ReLU twin are drawn as one, the spiking of the two.
+    A net and its ReLU twin are drawn as one, the spiking of the two; feedback, which the twin has
+    not, makes another net.
     """
     drawn: dict[str, tuple[str, bool]] = {}
     users: dict[str, list[str]] = {}
     for entry in entries:
-        twins = {run["ann_net"]: run["net"] for run in entry.runs}
+        twins = {
+            run["net"] if "feedback = [" in run["net"] else run["ann_net"]: run["net"]
+            for run in entry.runs
+        }
         for twin, net in twins.items():
             users.setdefault(twin, []).append(entry.label)
             if twin not in drawn or (entry.spiking and not drawn[twin][1]):

@@ -131,6 +131,12 @@ class TestNets:
         )
         assert html.count('class="net"') == 1 and "LIF" in html and "ANN; BPTT" in html
 
+    def test_a_net_with_feedback_is_drawn_by_itself(self):
+        fed = kit.run(rule="ide")
+        fed["net"] = '{feedback = [{source = 0, target = 0, layers = "c8"}]} c8 P f10'
+        html = nets([entry("BPTT", kit.run()), entry("IDE", fed)])
+        assert html.count('class="net"') == 2 and "feedback from 0 to 0" in html
+
     def test_boxes(self):
         text = Reader(draw_net('c8k5s2 [c8 c8]x3{join = "add"} M3 G f10')).text
         assert "conv 8 · 5×5 / 2" in text and "computed 3 times, shortcut: add" in text
