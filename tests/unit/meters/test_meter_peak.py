@@ -9,15 +9,6 @@ from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny products on many threads wait for each other longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_peak_of_known_allocations_is_exact():
     def call():
         one = torch.empty(1000)  # 4000

@@ -23,15 +23,6 @@ from spikeloom.rules.sltt import Sltt
 from spikeloom.rules.spide import Spide
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny products on many threads wait for each other longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_matrix_products_by_hand():
     x, w = torch.ones(5, 3), torch.ones(3, 4, requires_grad=True)
     assert count_operations(lambda: x @ w) == TrainingOperations(60, 0)
