@@ -44,7 +44,7 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
         UnsupportedNet: a unit trains its decay, by which rates would have to be discounted.
 
     Source:
-        Xiao et al. 2021, theorems 1 and 3.
+        Xiao et al. 2021, the equilibrium of average firing rates.
 
     Example:
         >>> text = '{feedback = [{source = 0, target = 0, layers = "f4", restrict = 1.0}]} f4 f2'

@@ -1,6 +1,6 @@
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from metering import SHAPE, TEXT, learning
 from torch.utils.checkpoint import checkpoint
 
