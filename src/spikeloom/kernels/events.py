@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.kernels.jit import numba
-from spikeloom.kernels.threads import run_body
+from spikeloom.kernels.threads import run_body, shares
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -125,14 +125,13 @@ class SparseMap:
         """Run the body; `work` is what one element costs: a sample, or a line of an image."""
         memory = (x.data_ptr(), self._rows.data_ptr(), self._bias.data_ptr(), out.data_ptr())
         lines = self._out_shape[1] if window else 1
-        run_body(
-            self._body,
-            (*memory, *self._in_shape, *self._out_shape, *window),
+        parts = shares(
             x.shape[0] * lines,
             grain=max(1, round(WORTH_A_THREAD / work)),
             # pieces of one image list the same inputs again where they meet
             multiple=lines if x.shape[0] >= WHOLE_IMAGES else max(1, lines // WHOLE_IMAGES),
         )
+        run_body(self._body, (*memory, *self._in_shape, *self._out_shape, *window), parts)
 
 
 def interleaved(x: Tensor) -> bool:

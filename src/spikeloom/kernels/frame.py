@@ -1,7 +1,7 @@
 """What all generated kernels have in common: the module, functions over blocks, loops."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from spikeloom.kernels.emit import Emitter
 from spikeloom.kernels.pooling import pooling_source
@@ -10,7 +10,7 @@ from spikeloom.kernels.threads import HEAD
 
 TRAINS = ("c", "out", "g", "gc")
 """Arrays in the type of currents and outputs; all others are in that of the state."""
-OWN = ["lo", "hi", "count", "steps", "block", "width", "inner", "stride"]
+OWN = ["piece", "lo", "hi", "count", "steps", "block", "width", "inner", "stride"]
 """What every function takes behind its arrays."""
 END = ["    work[0] = 0  # the scratch lives until here"]
 
@@ -24,12 +24,17 @@ class Variant:
         constant: the same currents at every step, stored once.
         pool: side of the average pool its outputs go through; 1 for none.
         over: the gradient of the currents is written over them, for trains that nobody else reads.
+        tiled: trained quantities repeat along a block, and are given and summed as one block.
+        part: of a backward pass: "all"; or first the "sums" of trained quantities' gradients and,
+            when it is known what follows from them, the "rest" (`kernels.runs.TrainFunction`).
     """
 
     io: str = "float32"
     constant: bool = False
     pool: int = 1
     over: bool = False
+    tiled: bool = False
+    part: Literal["all", "sums", "rest"] = "all"
 
     @property
     def state(self) -> str:
@@ -107,9 +112,21 @@ def module_source(variant: Variant, emitter: Emitter, functions: list[str]) -> S
 
 
 def function(
-    name: str, arguments: list[str], scratch: list[str], kept: list[int] | None = None
+    name: str,
+    arguments: list[str],
+    scratch: list[str],
+    kept: list[int] | None = None,
+    before: list[str] | None = None,
 ) -> list[str]:
-    """Begin the function that takes blocks lo..hi through time; scratch is one piece of memory."""
+    """Begin the function that takes blocks lo..hi through time; scratch is one piece of memory.
+
+    Args:
+        name: of the function.
+        arguments: names of arrays.
+        scratch: names of rows of one block.
+        kept: numbers of states of which there is a row for each step.
+        before: lines before the loop over blocks.
+    """
     steps = [one for one in arguments if one not in TRAINS]
     rows = len(scratch)
     parts = [f"    {one} = state_at(base + {k} * block * STATE)" for k, one in enumerate(scratch)]
@@ -126,6 +143,7 @@ def function(
         "    base = (np.int64(work.ctypes.data) + 63) // 64 * 64",
         *parts,
         *(f"    has_{one}, {one} = {one} != 0, state_at({one})" for one in steps),
+        *(before or ()),
         "    for b in range(lo, hi, block):",
         "        n = min(block, hi - b)",
     ]
@@ -133,7 +151,7 @@ def function(
 
 def body(name: str, arguments: list[str]) -> list[str]:
     """Write the function that threads run: it reads addresses and claims pieces."""
-    numbers = ["numbers", *OWN[3:], *arguments]
+    numbers = ["numbers", *OWN[4:], *arguments]
     return [
         "",
         "",

@@ -1,10 +1,14 @@
 """How one step of a train lies in memory, seen by kernels as a flat row of elements."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
+
+_LONGEST = 1 << 11
+"""Elements of a quantity that is worth repeating along a block of work."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,49 @@ class Layout:
         if fits:
             return x
         return self.empty(x.dtype, x.device, x.shape[0] if train else None).copy_(x)
+
+    def period(self, quantities: Sequence[Tensor]) -> int | None:
+        """Return after how many elements in memory quantities repeat; None for long periods.
+
+        Args:
+            quantities: each broadcasts to a step.
+        """
+        longest = 1
+        for one in quantities:
+            sizes, total = (1,) * (len(self.shape) - one.dim()) + tuple(one.shape), 1
+            for axis in self._inwards[::-1]:
+                total *= self.shape[axis]
+                if sizes[axis] != 1:
+                    longest = max(longest, total)
+        return longest if longest <= _LONGEST else None
+
+    def tile(self, x: Tensor, period: int, length: int) -> Tensor:
+        """Return a quantity as it lies along `length` elements, a multiple of its period."""
+        whole = x.expand(self.shape).permute(self._inwards)
+        while whole.numel() > period:
+            whole = whole[0]
+        return whole.reshape(-1).repeat(length // period)
+
+    def untile(self, tiles: Tensor, period: int, shape: tuple[int, ...]) -> Tensor:
+        """Return the sum of tiles in a quantity's own shape.
+
+        Shape:
+            tiles: [N, length].
+        """
+        row = tiles.view(-1, period).sum(0)
+        sides, left = [1] * len(self.shape), period
+        for axis in self._inwards[::-1]:
+            if left > 1:
+                sides[axis] = self.shape[axis]
+                left //= self.shape[axis]
+        inward = self._inwards
+        back = [inward.index(axis) for axis in range(len(inward))]
+        return row.view([sides[axis] for axis in inward]).permute(back).sum_to_size(shape)
+
+    @cached_property
+    def _inwards(self) -> tuple[int, ...]:
+        """Axes in their order in memory, the innermost last."""
+        return tuple(sorted(range(len(self.shape)), key=lambda axis: -self.strides[axis]))
 
     def _channels_last(self) -> bool:
         images = len(self.shape) >= 3 and self.shape[-3] > 1

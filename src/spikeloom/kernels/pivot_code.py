@@ -15,6 +15,7 @@ from spikeloom.kernels.frame import (
     written,
 )
 from spikeloom.kernels.pivot import PIVOT, PivotPrograms
+from spikeloom.kernels.theta_code import ThetaCode, theta_loads
 
 
 def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
@@ -30,9 +31,9 @@ def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
     """
     emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
     pooled = variant.pool > 1
-    columns, rows = range(programs.thetas), range(programs.states)
+    rows = range(programs.states)
     loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
-    loads |= {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
+    loads |= theta_loads(programs.thetas, variant, memory)
     zero = emitter.constant(0)
     first = {
         f"x{1 + programs.thetas + k}": f"{memory.get(f'in{k}', 'b + i')} if has_in{k} else {zero}"
@@ -49,7 +50,7 @@ def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
     spike = present(outs, emitter)[0]
     store = memory.put("o", spike) if pooled else memory.put("c", variant.store(spike), "i", "ct")
     ends = [*out, store, memory.put("pivot", pivot, "b + i")]
-    arguments = ["c", "out", *names("th", columns), *names("in", rows), "old", "pivot"]
+    arguments = ["c", "out", *names("th", programs.thetas), *names("in", rows), "old", "pivot"]
     lines = [
         *function("forward", arguments, ["o"] if pooled else []),
         "        ct = train_at(c + b * TRAIN)",
@@ -76,23 +77,27 @@ def step_backward(programs: PivotPrograms, variant: Variant) -> Source:
     """
     emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
     pooled = variant.pool > 1
-    columns = range(programs.thetas)
-    loads = {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in columns}
+    loads = theta_loads(programs.thetas, variant, memory)
     loads[PIVOT.name] = memory.get("pivot", "b + i")
     grad = programs.back.inputs[-1].name
     loads[grad] = memory.get("gs") if pooled else variant.load(memory.get("g", "i", "gt"))
     lines, outputs = written(programs.back, loads, emitter)
-    current, *thetas = present(outputs, emitter)
+    current = present(outputs[:1], emitter)[0]
+    theta = ThetaCode(outputs[1:], variant, memory)
+    columns = range(programs.thetas)
     arguments = ["g", "gc", "pivot", *names("th", columns), *names("gth", columns)]
-    sums = [memory.put(f"gth{k}", text, "b + i") for k, text in enumerate(thetas)]
+    scratch = [*theta.scratch, *(["gs"] if pooled else [])]
     into = ("gc", "gct") if pooled else ("g", "gt")
     store = memory.put(into[0], variant.store(current), "i", into[1])
     text = [
-        *function("backward", arguments, ["gs"] if pooled else []),
+        *function("backward", arguments, scratch, before=theta.cleared(block=False)),
         f"        gt = train_at(g + b // {variant.pool**2} * TRAIN)",
         *(["        gct = train_at(gc + b * TRAIN)"] if pooled else []),
         *(["        unpool(gs, gt, n, width, inner)"] if pooled else []),
-        *loop(2, [*lines, store, *sums]),
+        *theta.cleared(block=True),
+        *loop(2, [*lines, store, *theta.added()]),
+        *theta.stored(block=True),
+        *theta.stored(block=False),
         *END,
         *body("backward", arguments),
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import lcm
 from typing import Any, NamedTuple
 
 import torch
@@ -12,12 +13,13 @@ from torch.autograd.graph import increment_version
 
 from spikeloom.base.autograd import is_nobodys
 from spikeloom.kernels.layout import Layout
-from spikeloom.kernels.threads import run_body
+from spikeloom.kernels.threads import Shares, run_body, shares
 
 _GRAIN = 1 << 15  # elements times steps that are worth a thread
 _SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
 _WIDEST = 1024
 _LINE = 64  # elements: whole cache lines and vectors
+_COARSEST = 1 << 12  # elements up to which a quantum is whole lines and whole tiles
 
 
 class Kernel(NamedTuple):
@@ -28,10 +30,14 @@ class Kernel(NamedTuple):
 
 
 class Passes(NamedTuple):
-    """The kernels of both passes; of the forward pass alone where no gradient is wanted."""
+    """The kernels of both passes; of the forward pass alone where no gradient is wanted.
+
+    With `sums` the backward pass goes in two parts: sums of gradients, then all the rest.
+    """
 
     forward: Kernel
     backward: Kernel | None
+    sums: Kernel | None = None
 
 
 class Pivot(NamedTuple):
@@ -50,13 +56,23 @@ class Pivot(NamedTuple):
 
 @dataclass
 class Run:
-    """Kernels on one layout: what does not change between the two passes."""
+    """Kernels on one layout: what does not change between the two passes.
+
+    Args:
+        passes: the kernels.
+        layout: of a step.
+        steps: T.
+        pool: side of the average pool behind the outputs.
+        over: whether the gradient of currents takes their place.
+        period: after how many elements trained quantities repeat; None where they do not.
+    """
 
     passes: Passes
     layout: Layout
     steps: int
     pool: int
     over: bool = False
+    period: int | None = None
 
     @cached_property
     def outs(self) -> Layout:
@@ -71,10 +87,12 @@ class Run:
     @cached_property
     def quantum(self) -> int:
         """Pieces of work begin at multiples of this: whole rows of windows where it pools."""
-        if self.pool == 1:
-            return _LINE
         width, inner = self.geometry
-        return self.pool * width * inner
+        quantum = _LINE if self.pool == 1 else self.pool * width * inner
+        if self.period is None:
+            return quantum
+        both = lcm(quantum, self.period)
+        return both if self.pool > 1 or both <= _COARSEST else self.period
 
     @cached_property
     def block(self) -> int:
@@ -88,12 +106,36 @@ class Run:
         given = kernel.numbers.data_ptr()
         numbers = [given, self.steps, self.block, *self.geometry, stride]
         numbers += [0 if one is None else one.data_ptr() for one in tensors]
+        run_body(kernel.body, numbers, self.work())
+
+    def work(self) -> Shares:
+        """Return how the work is cut."""
         grain = max(1, _GRAIN // self.steps)
-        run_body(kernel.body, numbers, self.layout.count, grain=grain, multiple=self.quantum)
+        return shares(self.layout.count, grain=grain, multiple=self.quantum)
 
     def fitted(self, steps: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return steps as they lie in the layout."""
         return [None if one is None else self.layout.fitted(one) for one in steps]
+
+    def theta(self, thetas: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return trained quantities as a kernel reads them."""
+        if self.period is None:
+            return self.fitted(thetas)
+        return [self.layout.tile(one, self.period, self.block) for one in thetas]
+
+    def sums(self, thetas: Sequence[Tensor]) -> list[Tensor]:
+        """Return memory for sums of their gradients."""
+        if self.period is None:
+            return [self.layout.empty(one.dtype, one.device) for one in thetas]
+        return [one.new_empty(self.work().pieces, self.block) for one in thetas]
+
+    def summed(self, sums: Sequence[Tensor], thetas: Sequence[Tensor]) -> list[Tensor]:
+        """Return these sums in the shapes of what they belong to."""
+        pairs = zip(sums, thetas, strict=True)
+        if self.period is None:
+            return [one.sum_to_size(theta.shape) for one, theta in pairs]
+        period = self.period
+        return [self.layout.untile(one, period, theta.shape) for one, theta in pairs]
 
     def fresh(self, like: Sequence[Any], currents: Tensor) -> list[Tensor]:
         """Return as many new steps of a state."""
@@ -114,7 +156,7 @@ class Run:
         """Run a train; see `Scan.run`."""
         out = self.out_like(currents)
         last = self.fresh(states, currents) if finals else []
-        given = self.fitted((*thetas, *states))
+        given = (*self.theta(thetas), *self.fitted(states))
         currents = self.layout.fitted(currents, train=True)
         self.call(self.passes.forward, currents, out, *given, *(last or none(states)))
         return out, last
@@ -127,8 +169,9 @@ class Run:
         grad: Tensor,
         finals: Sequence[Tensor | None],
         wants_states: bool,
+        rate: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Return gradients of currents, thetas and first states."""
+        """Return gradients of currents, thetas and first states; `rate`: see `TrainFunction`."""
         currents = self.layout.fitted(currents, train=True)
         if self.over:
             result = currents = currents.clone() if _graph_is_kept() else _taken(currents)
@@ -136,13 +179,21 @@ class Run:
             result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
         stays = grad.stride(0) == 0  # of a mean over T: one step says it all
         grad = self.outs.fitted(grad[:1] if stays else grad, train=True)
-        theta_grads = self.fresh(thetas, grad)
+        theta_grads = self.sums(thetas)
         state_grads = self.fresh(states, grad) if wants_states else []
-        given = self.fitted((*thetas, *states))
-        rest = (*given, *theta_grads, *(state_grads or none(states)), *self.fitted(finals))
-        stride = 0 if stays else self.outs.count
+        given = (*self.theta(thetas), *self.fitted(states))
+        stride, last = 0 if stays else self.outs.count, self.fitted(finals)
+        sums = theta_grads
+        if rate is not None:
+            rest = (None, *given, *sums, *none(states), *last)
+            self.call(self.passes.sums, currents, grad, *rest, stride=stride)
+            theta_grads = self.summed(sums, thetas)
+            sums = self.theta(_share_of_statistics(currents, rate, thetas, theta_grads))
+        rest = (*given, *sums, *(state_grads or none(states)), *last)
         self.call(self.passes.backward, currents, grad, result, *rest, stride=stride)
-        return result, _summed(theta_grads, thetas), state_grads
+        if rate is None:
+            theta_grads = self.summed(sums, thetas)
+        return result, theta_grads, state_grads
 
     def step(
         self,
@@ -166,7 +217,7 @@ class Run:
             (value,) = self.fresh([None], current)
             states, old = self.fitted(before), None
         assert value is not None
-        given = self.fitted(thetas)
+        given = self.theta(thetas)
         self.call(self.passes.forward, current, out, *given, *states, old, value)
         return out, value
 
@@ -180,24 +231,41 @@ class Run:
         else:
             spent |= fitted is not grad
             grad = result = _taken(fitted) if spent else fitted.clone()
-        theta_grads = self.fresh(thetas, grad)
-        given = self.fitted(thetas)
+        theta_grads = self.sums(thetas)
+        given = self.theta(thetas)
         self.call(self.passes.backward, grad, result, pivot, *given, *theta_grads)
-        return result, _summed(theta_grads, thetas)
+        return result, self.summed(theta_grads, thetas)
 
 
 class TrainFunction(torch.autograd.Function):
-    """A train; it stores the currents, and nothing that grows with T besides.
+    r"""A train; it stores the currents, and nothing that grows with T besides.
 
     Currents that are nobody else's make room for their gradient, unless the graph is kept.
+
+    With a `rate` the last three thetas are :math:`\mu, a, b` of a norm
+    :math:`y = a (c - \mu) + b` whose statistics are those of these currents: :math:`\mu` is the
+    mean of n values and :math:`a = \gamma r` with the rate
+    :math:`r = 1 / \sqrt{\sigma^2 + \epsilon}`. Through both the currents get, besides what they
+    have through y,
+
+    .. math:: -\frac{a r^2}{n} \frac{\partial L}{\partial a} (c - \mu)
+        - \frac{a}{n} \frac{\partial L}{\partial b}.
+
+    Both sums are over all currents, so the kernel runs twice: for the sums, then for the rest.
     """
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
-        ctx: Any, run: Run, thetas: int, finals: bool, currents: Tensor, *rest: Any
+        ctx: Any,
+        run: Run,
+        thetas: int,
+        finals: bool,
+        rate: Tensor | None,
+        currents: Tensor,
+        *rest: Any,
     ) -> tuple[Tensor, ...]:
         out, last = run.forward(currents, rest[:thetas], rest[thetas:], finals)
-        ctx.run, ctx.thetas = run, thetas
+        ctx.run, ctx.thetas, ctx.rate = run, thetas, rate
         ctx.save_for_backward(currents, *rest)
         ctx.set_materialize_grads(False)
         return out, *last
@@ -211,11 +279,11 @@ class TrainFunction(torch.autograd.Function):
         thetas, states = rest[: ctx.thetas], rest[ctx.thetas :]
         if grad is None:
             grad = run.out_like(currents).zero_()
-        wants = any(ctx.needs_input_grad[4 + ctx.thetas :])
+        wants = any(ctx.needs_input_grad[5 + ctx.thetas :])
         result, theta_grads, state_grads = run.backward(
-            currents, thetas, states, grad, finals or none(states), wants
+            currents, thetas, states, grad, finals or none(states), wants, ctx.rate
         )
-        return None, None, None, result, *theta_grads, *(state_grads or none(states))
+        return None, None, None, None, result, *theta_grads, *(state_grads or none(states))
 
 
 class StepFunction(torch.autograd.Function):
@@ -249,6 +317,15 @@ class StepFunction(torch.autograd.Function):
         return None, None, None, None, result, *sums
 
 
+def _share_of_statistics(
+    currents: Tensor, rate: Tensor, thetas: Sequence[Tensor], grads: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return slope and offset of what statistics add to the gradient of their currents."""
+    scale, of_scale, of_shift = thetas[-2], grads[-2], grads[-1]
+    count = currents.numel() // rate.numel()
+    return [-scale * rate.square() * of_scale / count, -scale * of_shift / count]
+
+
 def none(states: Sequence[Any]) -> list[None]:
     """Return a None for each state."""
     return [None] * len(states)
@@ -265,7 +342,3 @@ def _taken(x: Tensor) -> Tensor:
     if not x.is_inference():
         increment_version(x)
     return x.new_empty(0).set_(x)  # pyright: ignore[reportArgumentType] - a tensor will do
-
-
-def _summed(grads: Sequence[Tensor], thetas: Sequence[Tensor]) -> list[Tensor]:
-    return [one.sum_to_size(theta.shape) for one, theta in zip(grads, thetas, strict=True)]

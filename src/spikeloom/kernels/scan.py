@@ -56,6 +56,7 @@ class Scan:
         pool: int = 1,
         finals: bool = False,
         spent: bool = False,
+        rate: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         r"""Run the step over a train.
 
@@ -67,6 +68,8 @@ class Scan:
             pool: side of an average pool over the last two axes of the outputs, without overlap.
             finals: whether the states after the last step are wanted.
             spent: nobody else reads the currents, so their gradient may take their place.
+            rate: says that the last three thetas are a norm by statistics of the currents
+                (`kernels.runs.TrainFunction`).
 
         Returns:
             Outputs in the type of the currents, and the last states (empty without `finals`).
@@ -80,14 +83,17 @@ class Scan:
         """
         constant = currents.shape[0] == 1 and steps > 1
         wanted, over = _wanted(currents, *thetas, *states), spent and not constant
-        variant = Variant(_io(currents), constant, pool, over and wanted)
         layout = _layout(currents, pool)
-        key = (TrainFunction, variant, wanted, layout, steps)
-        run = self._once(key, lambda: self._train_run(variant, wanted, layout, steps))
+        period = layout.period(thetas) if thetas else None
+        variant = Variant(io_type(currents), constant, pool, over and wanted, period is not None)
+        key = (TrainFunction, variant, wanted, layout, steps, period, rate is None)
+        run = self._once(
+            key, lambda: self._train_run(variant, wanted, layout, steps, period, rate is not None)
+        )
         if not wanted:
             return run.forward(currents, thetas, states, finals)
         out, *last = TrainFunction.apply(  # pyright: ignore[reportGeneralTypeIssues]
-            run, self.thetas, finals, currents, *thetas, *states
+            run, self.thetas, finals, rate, currents, *thetas, *states
         )
         return out, last
 
@@ -115,10 +121,11 @@ class Scan:
         Raises:
             Unsupported: as in `run`, or a step without a pivot.
         """
-        variant = Variant(_io(current), pool=pool)
         wanted, layout = _wanted(current, *thetas), _layout(current, pool)
-        key = (StepFunction, variant, wanted, layout)
-        run = self._once(key, lambda: self._step_run(variant, wanted, layout))
+        period = layout.period(thetas) if thetas else None
+        variant = Variant(io_type(current), pool=pool, tiled=period is not None)
+        key = (StepFunction, variant, wanted, layout, period)
+        run = self._once(key, lambda: self._step_run(variant, wanted, layout, period))
         if not wanted:
             out, value = run.step(current, thetas, before, spent)
             return out, Pivot(value, (None,) * self.states)
@@ -146,21 +153,38 @@ class Scan:
             ("programs", dtype), lambda: trace_step(self.step, self.thetas, self.states, dtype)
         )
 
-    def _train_run(self, variant: Variant, wanted: bool, layout: Layout, steps: int) -> Run:
-        ahead = self._train_kernel(train_forward, replace(variant, over=False))
-        back = self._train_kernel(train_backward, variant) if wanted else None
-        return Run(Passes(ahead, back), layout, steps, variant.pool, variant.over)
+    def _train_run(
+        self,
+        variant: Variant,
+        wanted: bool,
+        layout: Layout,
+        steps: int,
+        period: int | None,
+        in_parts: bool,
+    ) -> Run:
+        ahead, back, sums = (
+            self._train_kernel(train_forward, replace(variant, over=False)),
+            None,
+            None,
+        )
+        if wanted and in_parts:
+            sums = self._train_kernel(train_backward, replace(variant, over=False, part="sums"))
+            back = self._train_kernel(train_backward, replace(variant, part="rest"))
+        elif wanted:
+            back = self._train_kernel(train_backward, variant)
+        passes = Passes(ahead, back, sums)
+        return Run(passes, layout, steps, variant.pool, variant.over, period)
 
-    def _step_run(self, variant: Variant, wanted: bool, layout: Layout) -> Run:
+    def _step_run(self, variant: Variant, wanted: bool, layout: Layout, period: int | None) -> Run:
         ahead = self._step_kernel(step_forward, variant)
         back = self._step_kernel(step_backward, variant) if wanted else None
-        return Run(Passes(ahead, back), layout, 1, variant.pool)
+        return Run(Passes(ahead, back), layout, 1, variant.pool, period=period)
 
     def _train_kernel(
         self, write: Callable[[StepPrograms, Variant], Source], variant: Variant
     ) -> Kernel:
         def make() -> Kernel:
-            return _loaded(write(self._programs(variant), variant))
+            return load_kernel(write(self._programs(variant), variant))
 
         return self._once((write, variant), make)
 
@@ -171,13 +195,17 @@ class Scan:
             programs = find_pivot(self._programs(variant))
             if programs is None:
                 raise Unsupported("no value that decides output and state")
-            return _loaded(write(programs, variant))
+            return load_kernel(write(programs, variant))
 
         return self._once((write, variant), make)
 
 
-def _loaded(source: Source) -> Kernel:
-    """Compile a module; its functions are compiled when it is imported."""
+def load_kernel(source: Source) -> Kernel:
+    """Compile a module; its functions are compiled when it is imported.
+
+    Raises:
+        Unsupported: the compiler failed.
+    """
     try:
         module = load_source(source.text)
     except Exception as error:  # a compiler fails in ways of its own
@@ -192,7 +220,12 @@ def _wanted(*inputs: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(one.requires_grad for one in given)
 
 
-def _io(currents: Tensor) -> str:
+def io_type(currents: Tensor) -> str:
+    """Name the type of a train for a kernel.
+
+    Raises:
+        Unsupported: there are no kernels for it.
+    """
     if currents.dtype not in _IO:
         raise Unsupported(f"currents of type {currents.dtype}")
     return _IO[currents.dtype]

@@ -10,7 +10,7 @@ import os
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,15 +20,19 @@ HEAD = 4
 _PIECES = 4  # per thread, so that one that is held up does not hold up all
 
 
-def run_body(
-    body: Any, numbers: Sequence[int], count: int, *, grain: int, multiple: int = 1
-) -> None:
-    """Run a compiled body over 0..count, on as many of torch's threads as it is worth.
+class Shares(NamedTuple):
+    """Work in pieces: elements in all, elements of a piece, pieces, threads that claim them."""
+
+    count: int
+    size: int
+    pieces: int
+    workers: int
+
+
+def shares(count: int, *, grain: int, multiple: int = 1) -> Shares:
+    """Cut 0..count into pieces, for as many of torch's threads as it is worth.
 
     Args:
-        body: a `numba.cfunc` of one pointer, to the four numbers of `HEAD` and `numbers`; it claims
-            pieces until none is left.
-        numbers: addresses and sizes, as the body reads them.
         count: number of elements.
         grain: fewer elements than this are not worth another thread.
         multiple: pieces begin at multiples of this many elements.
@@ -38,7 +42,20 @@ def run_body(
     if workers > 1:
         size = max(grain // 2, -(-count // (workers * _PIECES)))
     size = -(-size // multiple) * multiple
-    data = array("q", (0, -(-count // size), size, count, *numbers))
+    return Shares(count, size, -(-count // size), workers)
+
+
+def run_body(body: Any, numbers: Sequence[int], work: Shares) -> None:
+    """Run a compiled body on torch's threads.
+
+    Args:
+        body: a `numba.cfunc` of one pointer, to the four numbers of `HEAD` and `numbers`; it claims
+            pieces until none is left.
+        numbers: addresses and sizes, as the body reads them.
+        work: what there is to claim.
+    """
+    workers = work.workers
+    data = array("q", (0, work.pieces, work.size, work.count, *numbers))
     address = data.buffer_info()[0]
     gomp = _gomp() if workers > 1 else None
     if workers == 1:

@@ -22,6 +22,7 @@ from spikeloom.kernels.frame import (
     written,
 )
 from spikeloom.kernels.program import StepPrograms
+from spikeloom.kernels.theta_code import AFFINE, ThetaCode, affine, theta_loads
 
 
 def train_forward(programs: StepPrograms, variant: Variant) -> Source:
@@ -62,7 +63,9 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
 
     Numbers as in `train_forward`: currents and their outputs' gradient, the currents' gradient (it
     takes the currents' place where the variant writes over), thetas, first states, their
-    gradients, and gradients of the last states.
+    gradients, and gradients of the last states. Where the variant is the "rest" of a pass, two
+    quantities stand in the place of the thetas' gradients: what the currents' gradient changes by
+    with the current itself, less the first of the last three thetas, and by a constant.
 
     Raises:
         Unsupported: as in `train_forward`.
@@ -73,33 +76,41 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
     step_lines, step_outputs = written(again, loads, emitter)
     states = present(step_outputs, emitter)
     first, pooled = 1 + programs.thetas + programs.states, variant.pool > 1
-    rows, columns = range(programs.states), range(programs.thetas)
+    rows = range(programs.states)
     loads |= {f"x{1 + programs.thetas + k}": memory.get(f"k{k}", "i", f"k{k}t") for k in rows}
     loads[f"x{first}"] = memory.get("gs") if pooled else variant.load(memory.get("g", "i", "gt"))
     loads |= {f"x{first + 1 + k}": memory.get(f"d{k}") for k in rows}
     read = programs.backward.reads()
     kept = [k for k in rows if f"x{1 + programs.thetas + k}" in read]
     lines, outputs = written(programs.backward, loads, emitter)
+    sums = [] if variant.part == "rest" else outputs[1 : 1 + programs.thetas]
+    theta = ThetaCode(sums, variant, memory)
     current, *others = present(outputs, emitter)
-    thetas, carried = others[: programs.thetas], others[programs.thetas :]
-    arguments = ["c", "g", "gc", *names("th", columns), *names("in", rows)]
-    arguments += [*names("gth", columns), *names("gin", rows), *names("gfin", rows)]
+    carried = others[programs.thetas :]
+    arguments = ["c", "g", "gc", *names("th", programs.thetas), *names("in", rows)]
+    arguments += [*names("gth", len(sums)), *(AFFINE if variant.part == "rest" else [])]
+    arguments += [*names("gin", rows), *names("gfin", rows)]
     zero = emitter.constant(0)
-    scratch = [*names("v", rows), *names("d", rows), *names("e", columns)]
+    more = ""
+    if variant.part == "rest":
+        more = f" + {affine(loads['x0'], loads[f'x{programs.thetas - 2}'], variant, memory)}"
+    scratch = [*names("v", rows), *names("d", rows), *theta.scratch]
     scratch += [*(["gs"] if pooled else []), *(["acc"] if variant.constant else [])]
     at = "0" if variant.constant else "t"
     current_rows = [f"            ct = train_at(c + ({at} * count + b) * TRAIN)"]
     kept_rows = [f"            k{k}t = state_at(k{k} + t * block * STATE)" for k in kept]
-    if variant.constant:
-        store = memory.put("acc", f"{memory.get('acc')} + {current}")
+    if variant.part == "sums":
+        store = []
+    elif variant.constant:
+        store = [memory.put("acc", f"{memory.get('acc')} + {current}")]
     elif variant.over:
-        store = memory.put("c", variant.store(current), "i", "ct")
+        store = [memory.put("c", variant.store(current + more), "i", "ct")]
     else:
-        store = memory.put("gc", variant.store(current), "i", "gct")
+        store = [memory.put("gc", variant.store(current + more), "i", "gct")]
     text = [
-        *function("backward", arguments, scratch, kept),
+        *function("backward", arguments, scratch, kept, theta.cleared(block=False)),
         *_given_or_zero(memory, "v", "in", rows, emitter.constant(0)),
-        *loop(2, [memory.put(f"e{k}", zero) for k in columns]),
+        *theta.cleared(block=True),
         *(loop(2, [memory.put("acc", zero)]) if variant.constant else []),
         "        for t in range(steps):",
         *current_rows,
@@ -118,27 +129,28 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
             3,
             [
                 *lines,
-                store,
-                *(
-                    memory.put(f"e{k}", f"{memory.get(f'e{k}')} + {text}")
-                    for k, text in enumerate(thetas)
-                ),
+                *store,
+                *theta.added(),
                 *(memory.put(f"d{k}", text) for k, text in enumerate(carried)),
             ],
         ),
         *_when_given(memory, "gin", "d", rows),
-        *loop(2, [memory.put(f"gth{k}", memory.get(f"e{k}"), "b + i") for k in columns]),
-        *(_constant_end(memory, variant) if variant.constant else []),
+        *theta.stored(block=True),
+        *(_constant_end(memory, variant, more) if variant.constant else []),
+        *theta.stored(block=False),
         *END,
         *body("backward", arguments),
     ]
     return module_source(variant, emitter, text)
 
 
-def _constant_end(memory: Memory, variant: Variant) -> list[str]:
+def _constant_end(memory: Memory, variant: Variant, more: str) -> list[str]:
+    if variant.part == "sums":
+        return []
     return [
+        "        ct = train_at(c + b * TRAIN)",
         "        gct = train_at(gc + b * TRAIN)",
-        *loop(2, [memory.put("gc", variant.store(memory.get("acc")), "i", "gct")]),
+        *loop(2, [memory.put("gc", variant.store(memory.get("acc") + more), "i", "gct")]),
     ]
 
 
@@ -164,7 +176,7 @@ def _when_given(memory: Memory, array: str, scratch: str, rows: range) -> list[s
 def _loads(programs: StepPrograms, variant: Variant, memory: Memory) -> dict[str, str]:
     """Return the loads of current, thetas and states in a loop that moves the states on."""
     loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
-    loads |= {f"x{1 + k}": memory.get(f"th{k}", "b + i") for k in range(programs.thetas)}
+    loads |= theta_loads(programs.thetas, variant, memory)
     return loads | {
         f"x{1 + programs.thetas + k}": memory.get(f"v{k}") for k in range(programs.states)
     }

@@ -156,9 +156,9 @@ class Plan(nn.Module):
             if last and spec.join == "before_unit":
                 shortcut = self._path(spec.shortcut, f"{number}.s", turn, tap, "shortcut")
                 self._check_join(spec, number, site.out_shape, tap.shape)
-                site.static = site.static and tap.static
+                site.static, site.meets = site.static and tap.static, True
             if fed and row == 0:
-                site.static = False
+                site.static, site.meets = False, True
             signal.passed(site)
             if not tapped and site.unit is not None:
                 tap, tapped = replace(signal), True

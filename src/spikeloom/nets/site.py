@@ -44,6 +44,8 @@ class Site:
     """The input is the network's own, pooled at most."""
     static_input: bool = False
     """Under a constant input the current is the same at every step."""
+    meets: bool = False
+    """A shortcut or feedback is added to the current."""
     pool: "Site | None" = field(default=None, repr=False)
     """An average pool without overlap that alone reads this site's spikes."""
     static: bool = False
@@ -98,11 +100,7 @@ class Site:
         norm = self.norm
         if norm is None:
             return current
-        if norm.training and current.numel() == current.shape[1]:
-            raise ShapeError(
-                f"net layer {self.name}: expected more than one value per channel for its batch "
-                "norm in training, got a batch of one; use a larger batch or norm = 'weight'."
-            )
+        self.check_statistics(current)
         if not (norm.training and steps > 1 and self.spec.norm == "batch_step"):
             return norm(current)
         kept, tracked = norm.momentum, norm.num_batches_tracked
@@ -116,6 +114,14 @@ class Site:
         finally:
             norm.momentum = kept
             tracked += steps - 1
+
+    def check_statistics(self, current: Tensor) -> None:
+        r"""Refuse currents [N, \*out_shape] from which no variance comes; see `normalise`."""
+        if self.norm and self.norm.training and current.numel() == current.shape[1]:
+            raise ShapeError(
+                f"net layer {self.name}: expected more than one value per channel for its batch "
+                "norm in training, got a batch of one; use a larger batch or norm = 'weight'."
+            )
 
     @property
     def folds(self) -> bool:

@@ -10,11 +10,14 @@ from torch import Tensor
 from spikeloom.kernels.levels import pack
 from spikeloom.nets.build import Block
 from spikeloom.nets.fit import fit_channels
+from spikeloom.nets.norms import joinable, norm_theta
 from spikeloom.nets.ops import keep, plain_synapse
 from spikeloom.nets.saving import cheap_sites, packing, recomputing
 from spikeloom.nets.site import Site
 from spikeloom.nets.walk import Walk, is_constant, kept_channels, low_pass, only_step
-from spikeloom.neurons.trains import run_train
+from spikeloom.neurons.base import Unit
+from spikeloom.neurons.normed import Normed
+from spikeloom.neurons.trains import compiled, run_train
 
 
 class TrainWalk(Walk):
@@ -37,14 +40,53 @@ class TrainWalk(Walk):
             return self._current(site, x)
 
     def _current(self, site: Site, x: Tensor) -> Tensor:
-        if is_constant(x):
-            current = self.normalised(site, only_step(x), steps=x.shape[0])
-            return current.unsqueeze(0).expand(x.shape[0], *current.shape)
-        steps = x.shape[0]
-        if site.spec.norm == "batch_step" and site.norm is not None and site.norm.training:
-            parts = self.ops.synapse(site, x.flatten(0, 1)).unflatten(0, (steps, -1)).unbind(0)
+        steps, once = x.shape[0], is_constant(x)
+        flat = only_step(x) if once else x.flatten(0, 1)
+        if self._norm_is_late(site):
+            current = self.ops.synapse(site, flat)
+        elif not once and site.spec.norm == "batch_step" and site.norm and site.norm.training:
+            parts = self.ops.synapse(site, flat).unflatten(0, (steps, -1)).unbind(0)
             return torch.stack([site.normalise(part) for part in parts])
-        return self.normalised(site, x.flatten(0, 1)).unflatten(0, (steps, -1))
+        else:
+            current = self.normalised(site, flat, steps=steps if once else 1)
+        if once:
+            return current.unsqueeze(0).expand(steps, *current.shape)
+        return current.unflatten(0, (steps, -1))
+
+    def _norm_is_late(self, site: Site) -> bool:
+        """Whether the norm of a site is left to `_train`, and its currents are without it."""
+        norm = site.norm
+        alone = site.unit is not None and site.unit.stateful and not site.meets
+        if norm is None or not alone or not joinable(norm) or self.folds(site):
+            return False
+        at_once = not norm.training or site.spec.norm == "batch_all"
+        plain = self.ops.sequence is None and self.ops.carry is keep and not self.observers
+        return at_once and plain and self.execution.kernels != "reference"
+
+    def _normed(self, site: Site, currents: Tensor) -> Tensor:
+        """Run a unit whose norm was left to it over a train of raw currents."""
+        assert site.norm is not None and site.unit is not None
+        once, theta = is_constant(currents), self.theta(site)
+        unit: Unit = Normed(site.unit)  # pyright: ignore[reportAssignmentType] - spikes as it does
+        train = currents[:1] if once else currents
+        site.check_statistics(train.flatten(0, 1))
+        kernels, rate = self.execution.kernels_for(currents), None
+        if kernels == "reference" or not compiled(unit, currents):
+            unit = site.unit
+            train = site.normalise(train.flatten(0, 1)).unflatten(0, (train.shape[0], -1))
+        else:
+            of_norm, rate = norm_theta(site.norm, train)
+            theta = {**theta, **of_norm}
+        return run_train(
+            unit,
+            train.expand(currents.shape) if once else train,
+            theta,
+            kernels=kernels,
+            pool=self.pool(site),
+            final=False,
+            spent=self.spent(site),
+            rate=rate,
+        )[0]
 
     def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
         """Run the unit over the whole train."""
@@ -78,6 +120,8 @@ class TrainWalk(Walk):
             return unit.step(None, currents, self.theta(site))[0]
         if self.ops.sequence is not None:
             return self.ops.sequence(site, currents, self.pool(site))
+        if self._norm_is_late(site):
+            return self._normed(site, currents)
         theta, kernels = self.theta(site), self.execution.kernels_for(currents)
         if self.ops.carry is keep:
             pool = self.pool(site)

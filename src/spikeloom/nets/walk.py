@@ -110,9 +110,14 @@ class Walk:
 
     def normalised(self, site: Site, x: Tensor, *, steps: int = 1) -> Tensor:
         """Run synapse and norm on inputs whose statistics belong together, at once if possible."""
-        if site.folds and self.ops.synapse is plain_synapse and not torch.is_grad_enabled():
+        if self.folds(site):
             return site.folded(x)
         return site.normalise(self.ops.synapse(site, x), steps=steps)
+
+    def folds(self, site: Site) -> bool:
+        """Whether a norm goes into the weights here."""
+        plain = self.ops.synapse is plain_synapse and not torch.is_grad_enabled()
+        return plain and site.folds
 
     def spent(self, site: Site) -> bool:
         """Whether a site's currents are made for its unit alone."""

@@ -13,6 +13,7 @@ from spikeloom.kernels.program import Unsupported
 from spikeloom.kernels.runs import Pivot
 from spikeloom.kernels.scan import Scan
 from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
+from spikeloom.neurons.normed import through_statistics
 
 Kernels = Literal["auto", "compiled", "reference"]
 """Which loop runs: the compiled one where it exists and is worth it, wherever it exists, never."""
@@ -32,6 +33,7 @@ def run_train(
     final: bool = True,
     local: bool = False,
     spent: bool = False,
+    rate: Tensor | None = None,
 ) -> tuple[Tensor, State]:
     r"""Take a stateful unit through a train: :math:`(s[t], v[t]) = step(v[t-1], c[t])`.
 
@@ -50,6 +52,8 @@ def run_train(
             which only a further call like this one can read.
         spent: the currents are nobody else's: outputs may take their place where `local`, else
             their gradient on the way back.
+        rate: of a `Normed` unit whose norm has the statistics of these very currents, from rest;
+            their gradient then goes through both (`neurons.normed.through_statistics`).
 
     Shape:
         currents, outputs: [T, B, ...]; with `pool` the outputs' last two axes are that much
@@ -60,9 +64,11 @@ def run_train(
         scan = compiled(unit, currents)
     if scan is not None:
         try:
-            return _compiled(scan, unit, currents, theta, state, pool, final, local, spent)
+            return _compiled(scan, unit, currents, theta, state, pool, final, local, spent, rate)
         except Unsupported:
             assert not isinstance(state, Pivot)
+    if rate is not None:
+        theta = through_statistics(currents, theta, rate)
     return _reference(unit, currents, theta, state, pool)
 
 
@@ -76,6 +82,7 @@ def _compiled(
     final: bool,
     local: bool,
     spent: bool,
+    rate: Tensor | None,
 ) -> tuple[Tensor, State]:
     scan = found.scan
     if state is None and not found.rests_at_zero:
@@ -95,7 +102,8 @@ def _compiled(
             return scan.run_step(currents, values, leaves, pool=pool, spent=spent)
     steps = currents.shape[0]
     once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
-    out, last = scan.run(once, values, leaves, steps=steps, pool=pool, finals=final, spent=spent)
+    how = {"pool": pool, "finals": final, "spent": spent, "rate": rate}
+    out, last = scan.run(once, values, leaves, steps=steps, **how)
     after = iter(last)
     return out, map_state(found.form, lambda _: next(after)) if final else None
 
@@ -162,12 +170,16 @@ def state_leaves(state: State) -> list[Tensor]:
     return leaves
 
 
-def _changeable(unit: Unit) -> tuple[object, ...]:
+def _changeable(unit: object) -> tuple[object, ...]:
     """Return what may be another value at the next call though the unit is the same."""
     parameters = vars(type(unit)).get("__dataclass_params__")  # a subclass may add what it likes
-    if parameters is not None and parameters.frozen:
-        return ()
-    return tuple((name, one, getattr(one, "_version", 0)) for name, one in vars(unit).items())
+    if parameters is None or not parameters.frozen:
+        return tuple((name, one, getattr(one, "_version", 0)) for name, one in vars(unit).items())
+    parts = [one for one in vars(unit).values() if type(one) not in _FIXED]
+    return tuple(_changeable(one) for one in parts if hasattr(one, "__dict__"))
+
+
+_FIXED = frozenset((float, int, bool, str, tuple, type(None)))
 
 
 @lru_cache(maxsize=256)

@@ -110,3 +110,33 @@ def test_overlapping_steps_are_copied():
     assert torch.equal(fitted, xs) and fitted.is_contiguous()
     sliding = torch.rand(9).unfold(0, 5, 1)
     assert Layout.of(sliding).fitted(sliding, train=True).stride(0) == 5
+
+
+@given(trains(), st.data())
+def test_values_that_repeat_in_memory_are_tiles(xs, data):
+    layout = Layout.of(xs)
+    shape = [data.draw(st.sampled_from([1, size])) for size in xs.shape[1:]]
+    values = [torch.rand(shape, dtype=torch.float64), torch.tensor(3.0, dtype=torch.float64)]
+    period = layout.period(values)
+    assert layout.count % period == 0
+    for value in values:
+        whole = memory(layout.fitted(value), layout.count)
+        tile = layout.tile(value, period, 2 * period)
+        assert torch.equal(whole, tile[:period].repeat(layout.count // period))
+        assert torch.equal(tile[:period], tile[period:])
+        tiles = torch.rand(3, 2 * period, dtype=torch.float64)
+        back = layout.untile(tiles, period, value.shape)
+        assert back.shape == value.shape
+        up = torch.rand_like(value)  # the sum is the adjoint of the tile
+        spread = layout.tile(up, period, 2 * period)
+        assert torch.allclose((back * up).sum(), (tiles * spread).sum())
+
+
+def test_periods():
+    image = Layout.of(last(torch.rand(2, 4, 6, 8, 8)))
+    rows = Layout.of(torch.rand(2, 4, 6, 8, 8))
+    one, channel = torch.rand(()), torch.rand(6, 1, 1)
+    assert image.period([one]) == rows.period([one]) == 1
+    assert image.period([channel, one]) == 6 and rows.period([channel]) == 6 * 64
+    assert image.period([torch.rand(4, 1, 1, 1)]) == 4 * 6 * 64
+    assert Layout.of(torch.rand(2, 3, 5000)).period([torch.rand(5000)]) is None

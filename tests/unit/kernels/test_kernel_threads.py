@@ -68,8 +68,10 @@ def test_pieces_cover_everything_once(count, workers, grain, multiple):
     numbers = [7, 9, *[0] * (16 - threads.HEAD - 2)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "_gomp", lambda: None)
-        threads.run_body(body, numbers, count, grain=grain, multiple=multiple)
+        work = threads.shares(count, grain=grain, multiple=multiple)
+        threads.run_body(body, numbers, work)
     covers(body.pieces, count)
+    assert len(body.pieces) == work.pieces
     assert all(lo % multiple == 0 for lo, _ in body.pieces)
     assert body.numbers == [[7, 9]] * len(body.pieces)
     assert len(body.callers) <= max(1, min(workers, count // grain))
@@ -80,7 +82,7 @@ def test_little_work_stays_on_the_calling_thread(monkeypatch):
     monkeypatch.setattr(threads, "_pool", None)  # calling it would fail
     monkeypatch.setattr(threads, "_gomp", None)
     body = Body()
-    threads.run_body(body, [0] * 12, 1999, grain=1000)
+    threads.run_body(body, [0] * 12, threads.shares(1999, grain=1000))
     assert body.pieces == [(0, 1999)] and body.callers == {threading.get_ident()}
 
 
@@ -186,7 +188,7 @@ class TestCompiled:
         while not seen:
             time.sleep(0.001)
         start = time.perf_counter()
-        threads.run_body(body, [], 1, grain=1)
+        threads.run_body(body, [], threads.shares(1, grain=1))
         end = time.perf_counter()
         done.set()
         watcher.join()

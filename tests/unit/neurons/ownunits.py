@@ -269,3 +269,13 @@ class Flagged(Own):
 
 STRANGE = [Weighted(), Unhashable(), Named(), Listed(), Counting(), Growing(), Broad(), Flagged()]
 """Units that are no frozen values with a state of tensors."""
+
+
+class Slope:
+    """A surrogate whose height is an attribute, which may be set."""
+
+    def __init__(self, height):
+        self.height = height
+
+    def slope(self, u, v_th):
+        return self.height * (u.abs() < 1).to(u.dtype)

@@ -11,6 +11,7 @@ from spikeloom.base.errors import ShapeError
 from spikeloom.neurons.integrate_fire import IF, SpikingState
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
+from spikeloom.neurons.normed import Normed
 from spikeloom.neurons.trains import compiled, run_train, state_leaves
 
 WITHIN = settings(max_examples=12, deadline=None, derandomize=True)
@@ -54,6 +55,19 @@ class TestCompiled:
         kit.same(unit, XS)
         unit.gain = 2.0
         kit.same(unit, XS)
+
+    @pytest.mark.parametrize("wrapped", [False, True], ids=["unit", "normed"])
+    def test_a_part_of_a_frozen_unit_that_changes_is_taken_as_it_is(self, wrapped):
+        slope = own.Slope(0.5)
+        unit = LIF(surrogate=slope)
+        theta = {}
+        if wrapped:
+            unit = Normed(unit)
+            theta = dict(zip(unit.learn, torch.tensor([0.1, 1.5, 0.2]), strict=True))
+        _, first = kit.same(unit, XS, theta=theta)
+        slope.height = 2.0
+        _, second = kit.same(unit, XS, theta=theta)
+        assert first.current.any() and not torch.equal(first.current, second.current)
 
     def test_a_subclass_of_a_frozen_unit_is_not_taken_for_it(self):
         for gain in (1.0, 0.0):

@@ -1,0 +1,98 @@
+"""A unit behind a norm: what a batch norm does to its current, as three more quantities."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from spikeloom.neurons.base import State, Theta, Unit
+
+CENTRE, SCALE, SHIFT = "norm_centre", "norm_scale", "norm_shift"
+
+
+@dataclass(frozen=True)
+class Normed:
+    r"""A unit that steps with a normalised current.
+
+    .. math:: (s[t], v[t]) = step\big(v[t-1],\; a (c[t] - \mu) + b;\; \theta\big)
+
+    It lets one compiled kernel do both, so that normalised currents are never in memory. Its theta
+    is the unit's own with :math:`\mu` ("norm_centre"), a ("norm_scale") and b ("norm_shift").
+    The centre gets no gradient: it would be :math:`-a` times that of the shift.
+
+    Args:
+        unit: the equation.
+
+    Example:
+        >>> import torch
+        >>> from spikeloom.neurons.integrate_fire import IF
+        >>> norm = {"norm_centre": 1.0, "norm_scale": 2.0, "norm_shift": 0.25}
+        >>> theta = {name: torch.tensor(value) for name, value in norm.items()}
+        >>> unit, current = Normed(IF()), torch.tensor([1.25])
+        >>> unit.step(unit.init(current), current, theta)[1].v.item()
+        0.75
+    """
+
+    unit: Unit
+    stateful: ClassVar[bool] = True
+
+    @property
+    def spiking(self) -> bool:
+        """Whether outputs are spikes."""
+        return self.unit.spiking
+
+    @property
+    def learn(self) -> tuple[str, ...]:
+        """Names of the quantities: the unit's own, then the norm's."""
+        return (*self.unit.learn, CENTRE, SCALE, SHIFT)
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether a quantity has one value per channel: the norm's do."""
+        return True
+
+    def init(self, current: Tensor) -> State:
+        """Return the unit's state before the first step."""
+        return self.unit.init(current)
+
+    def step(self, state: State, current: Tensor, theta: Theta) -> tuple[Tensor, State]:
+        """Advance the unit by one step.
+
+        Shape:
+            current, output: [B, ...]; values of theta broadcast against it.
+        """
+        return self.unit.step(state, self._normalised(current, theta), theta)
+
+    def rate(self, current: Tensor, theta: Theta) -> Tensor:
+        """Return the unit's steady rate under a constant current."""
+        return self.unit.rate(self._normalised(current, theta), theta)
+
+    @staticmethod
+    def _normalised(current: Tensor, theta: Theta) -> Tensor:
+        return (current - theta[CENTRE].detach()) * theta[SCALE] + theta[SHIFT]
+
+
+def through_statistics(currents: Tensor, theta: Theta, rate: Tensor) -> Theta:
+    r"""Return a norm's theta, whose gradient also goes through the statistics of its currents.
+
+    With mean :math:`\mu` and variance :math:`\sigma^2` of each channel, values stay as they are and
+
+    .. math::
+        \frac{\partial a}{\partial \sigma^2} = -\frac{a r^2}{2}, \quad
+        \frac{\partial (a (c - \mu) + b)}{\partial \mu} = -a.
+
+    Args:
+        currents: whose statistics `theta` has.
+        theta: of a `Normed` unit.
+        rate: r, from :math:`1 / r^2 = \sigma^2 + \epsilon`.
+
+    Shape:
+        currents: [T, B, C, ...]; rate: [C, 1, ...].
+    """
+    axes = [axis for axis in range(currents.dim()) if axis != 2]
+    wide = currents.to(rate.dtype)
+    var, mean = (one.view_as(rate) for one in torch.var_mean(wide, axes, correction=0))
+    scale = theta[SCALE] * (1 - rate.square() / 2 * (var - var.detach()))
+    shift = theta[SHIFT] - theta[SCALE].detach() * (mean - mean.detach())
+    return {**theta, SCALE: scale, SHIFT: shift}
