@@ -179,20 +179,23 @@ class Run:
             result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
         stays = grad.stride(0) == 0  # of a mean over T: one step says it all
         grad = self.outs.fitted(grad[:1] if stays else grad, train=True)
-        theta_grads = self.sums(thetas)
+        sums: Sequence[Tensor] = self.sums(thetas)
         state_grads = self.fresh(states, grad) if wants_states else []
         given = (*self.theta(thetas), *self.fitted(states))
         stride, last = 0 if stays else self.outs.count, self.fitted(finals)
-        sums = theta_grads
-        if rate is not None:
-            rest = (None, *given, *sums, *none(states), *last)
-            self.call(self.passes.sums, currents, grad, *rest, stride=stride)
-            theta_grads = self.summed(sums, thetas)
-            sums = self.theta(_share_of_statistics(currents, rate, thetas, theta_grads))
-        rest = (*given, *sums, *(state_grads or none(states)), *last)
-        self.call(self.passes.backward, currents, grad, result, *rest, stride=stride)
+        rest = (*(state_grads or none(states)), *last)
         if rate is None:
-            theta_grads = self.summed(sums, thetas)
+            self.call(
+                self.passes.backward, currents, grad, result, *given, *sums, *rest, stride=stride
+            )
+            return result, self.summed(sums, thetas), state_grads
+        first = (*given, *sums, *none(states), *last)
+        self.call(self.passes.sums, currents, grad, None, *first, stride=stride)
+        theta_grads = self.summed(sums, thetas)
+        share = self.theta(_share_of_statistics(currents, rate, thetas, theta_grads))
+        self.call(
+            self.passes.backward, currents, grad, result, *given, *share, *rest, stride=stride
+        )
         return result, theta_grads, state_grads
 
     def step(

@@ -23,7 +23,7 @@ _PIECES = 4  # per thread, so that one that is held up does not hold up all
 class Shares(NamedTuple):
     """Work in pieces: elements in all, elements of a piece, pieces, threads that claim them."""
 
-    count: int
+    total: int
     size: int
     pieces: int
     workers: int
@@ -55,7 +55,7 @@ def run_body(body: Any, numbers: Sequence[int], work: Shares) -> None:
         work: what there is to claim.
     """
     workers = work.workers
-    data = array("q", (0, work.pieces, work.size, work.count, *numbers))
+    data = array("q", (0, work.pieces, work.size, work.total, *numbers))
     address = data.buffer_info()[0]
     gomp = _gomp() if workers > 1 else None
     if workers == 1:
