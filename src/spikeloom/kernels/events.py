@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.kernels.jit import numba
+from spikeloom.kernels.layout import interleaved
 from spikeloom.kernels.threads import run_body, shares
 
 DTYPES = (torch.float32, torch.float64)
@@ -132,12 +133,3 @@ class SparseMap:
             multiple=lines if x.shape[0] >= WHOLE_IMAGES else max(1, lines // WHOLE_IMAGES),
         )
         run_body(self._body, (*memory, *self._in_shape, *self._out_shape, *window), parts)
-
-
-def interleaved(x: Tensor) -> bool:
-    """Whether images lie in memory with their channels last, and not otherwise as well."""
-    return (
-        x.dim() == 4
-        and not x.is_contiguous()
-        and x.is_contiguous(memory_format=torch.channels_last)
-    )

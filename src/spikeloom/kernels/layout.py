@@ -134,6 +134,15 @@ class Layout:
         return True
 
 
+def interleaved(x: Tensor) -> bool:
+    """Whether images lie in memory with their channels last, and not otherwise as well."""
+    return (
+        x.dim() == 4
+        and not x.is_contiguous()
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
 @lru_cache(maxsize=1024)
 def _layout_of(shape: tuple[int, ...], strides: tuple[int, ...]) -> Layout:
     own = Layout(tuple(shape), _cleaned(shape, strides))

@@ -152,20 +152,15 @@ class Credited(torch.autograd.Function):
         if dtype in LOW_PRECISION and into is None:
             dtype = torch.promote_types(dtype, presynaptic.dtype)
         grad, presynaptic, weight = (one.to(dtype) for one in (grad, presynaptic, weight))
-        if synapse.spec.kind == "linear":
-            wanted = (False, needs_weight, needs_bias)
-            parts = list(synapse.gradients(grad, presynaptic, weight, wanted, into))
-            del presynaptic
-            parts[0] = grad @ weight if needs_x else None
-        else:
-            wanted = (needs_x, needs_weight, needs_bias)
-            parts = synapse.gradients(grad, presynaptic, weight, wanted, into)
+        wanted = needs_weight, needs_bias
+        trained = synapse.parameter_gradients(grad, presynaptic, weight, wanted, into)
+        del presynaptic
+        of_x = synapse.input_gradient(grad, weight, ctx.x_shape) if needs_x else None
+        parts = (of_x, *trained)
         found = [
             None if part is None else part.to(kind)
             for part, kind in zip(parts, ctx.types, strict=True)
         ]
-        if found[0] is not None:
-            found[0] = found[0].reshape(ctx.x_shape)
         return None, *found, None, None, None
 
 

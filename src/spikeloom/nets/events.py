@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.kernels import events
+from spikeloom.kernels.layout import interleaved
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
@@ -188,7 +189,7 @@ class EventEngine:
         if events.kernels() is None:
             return synapse(x)
         weight, sparse = _renew(ready, synapse)
-        if not (x.is_contiguous() or events.interleaved(x)):
+        if not (x.is_contiguous() or interleaved(x)):
             x = x.contiguous()
         limit = self._limit(synapse, ready, x)
         share = events.density(x) if limit > 0 else 1.0
@@ -269,7 +270,7 @@ def _break_even(synapse: Synapse, ready: _Prepared, like: Tensor, rows: int) -> 
     draw = torch.rand(
         (rows, *like.shape[1:]), generator=torch.Generator().manual_seed(0), dtype=like.dtype
     )
-    if like.dim() == 4 and events.interleaved(like):
+    if like.dim() == 4 and interleaved(like):
         draw = draw.contiguous(memory_format=torch.channels_last)
     few, many = (
         torch.where(draw < share, 1.0 if ones else 1 + draw, torch.zeros_like(draw))

@@ -30,7 +30,9 @@ class Again:
     def unpack(self) -> Tensor:
         """Compute them."""
         low = self.dtype in (torch.bfloat16, torch.float16)
-        with torch.no_grad(), torch.autocast("cpu", self.dtype if low else None, enabled=low):
+        # a cache of cast weights would hold them until the whole pass is done
+        how = {"dtype": self.dtype if low else None, "enabled": low, "cache_enabled": False}
+        with torch.no_grad(), torch.autocast("cpu", **how):
             return self.compute()
 
 

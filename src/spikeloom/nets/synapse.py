@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
+from spikeloom.kernels.layout import interleaved
 from spikeloom.nets.credit import Credited, WeightSum
 from spikeloom.nets.layer import LayerSpec, MaskSpec
 from spikeloom.nets.weight import Masked, Plain, Restricted, Shrunk, Standardised
@@ -145,37 +146,61 @@ class Synapse(nn.Module):
         out: Tensor = Credited.apply(*args)  # pyright: ignore[reportAssignmentType]
         return out
 
-    def gradients(
+    def parameter_gradients(
         self,
         grad: Tensor,
         x: Tensor,
         weight: Tensor,
-        wanted: tuple[bool, bool, bool],
+        wanted: tuple[bool, bool],
         into: WeightSum | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        r"""Return the gradients of input, (effective) weight and bias.
+    ) -> tuple[Tensor | None, Tensor | None]:
+        r"""Return the gradients of (effective) weight and bias; None for what is not wanted.
 
         Args:
             grad: of the output.
             x: input.
             weight: effective.
-            wanted: which of the three; the others are None.
-            into: takes the weight's gradient, of which None is returned then.
+            wanted: which of the two.
+            into: where the weight's is added; None is returned in its place then.
 
         Shape:
             grad: [N, \*out_shape]; x: [N, \*in_shape].
         """
-        for_x, for_weight, for_bias = wanted
+        for_weight, for_bias = wanted
+        found, of_bias = None, None
+        if self.spec.kind != "linear" and for_weight:
+            _, found, of_bias = self._convolved_back(grad, x, weight, [False, *wanted])
+            if into is not None:
+                into.add(found)
+                found = None
+        elif for_weight and into is not None:
+            into.add_product(grad, x.flatten(1))
+        elif for_weight:
+            found = grad.t() @ x.flatten(1)
+        if not for_bias:
+            return found, None
+        if of_bias is None:
+            of_bias = grad.sum([axis for axis in range(grad.dim()) if axis != 1])
+        return found, of_bias
+
+    def input_gradient(self, grad: Tensor, weight: Tensor, shape: Shape) -> Tensor:
+        r"""Return the gradient of the input, which itself is not needed.
+
+        Args:
+            grad: of the output.
+            weight: effective.
+            shape: of the input, [N, \*in_shape].
+        """
         if self.spec.kind == "linear":
-            flat = x.flatten(1)
-            weight_grad = None
-            if for_weight and into is not None:
-                into.add_product(grad, flat)
-            elif for_weight:
-                weight_grad = grad.t() @ flat
-            return grad @ weight if for_x else None, weight_grad, grad.sum(0) if for_bias else None
+            return (grad @ weight).view(shape)
+        hollow = _hollow(grad, shape)
+        return self._convolved_back(grad, hollow, weight, [True, False, False])[0]
+
+    def _convolved_back(
+        self, grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         spec = self.spec
-        found = torch.ops.aten.convolution_backward(
+        return torch.ops.aten.convolution_backward(
             grad,
             x,
             weight,
@@ -186,16 +211,26 @@ class Synapse(nn.Module):
             spec.kind == "conv_transpose",
             [spec.output_padding] * 2,
             1,
-            [for_x, for_weight, for_bias],
+            wanted,
         )
-        if for_weight and into is not None:
-            into.add(found[1])
-            return found[0], None, found[2]
-        return found  # None where it was not asked for
 
     def extra_repr(self) -> str:
         """Show kind and shapes."""
         return f"{self.spec.kind}, {self.in_shape} -> {self.out_shape}"
+
+
+def _hollow(like: Tensor, shape: Shape) -> Tensor:
+    """Return images of a shape whose values mean nothing, in the layout of others'.
+
+    They lie in the others' memory where there is enough: torch wants them whole.
+    """
+    _, channels, height, width = shape
+    strides = (channels * height * width, height * width, width, 1)
+    if interleaved(like):
+        strides = (strides[0], 1, width * channels, channels)
+    if like.numel() >= strides[0] * shape[0]:
+        return like.as_strided(shape, strides)
+    return like.new_empty(1).expand(shape)
 
 
 def _count(shape: Shape) -> int:

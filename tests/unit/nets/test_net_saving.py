@@ -82,3 +82,24 @@ def test_an_unknown_way_is_refused():
         Execution(worth=-1)
     with pytest.raises(ConfigError, match="execution.memory: expected one of"):
         Execution(memory="none")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.skipif(jit.numba() is None, reason="no compiler")
+def test_weights_cast_for_recomputed_currents_are_let_go():
+    """In bfloat16 and with few samples, a copy of this linear layer's weights is what counts."""
+    peaks = {}
+    for memory in ("plain", "saving"):
+        execution = Execution(kernels="compiled", memory=memory)
+        net = SpikingNet("c64 c128 P c256 P f256 f10", (3, 32, 32), execution=execution)
+        head = Softmax.of(net)
+        xs = (torch.rand(2, 2, 3, 32, 32, generator=kit.generator()) < 0.2).float()
+        batch = Batch.of(xs, torch.arange(2))
+
+        def step(net=net, head=head, batch=batch):
+            with torch.autocast("cpu", torch.bfloat16):
+                Bptt().learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
+
+        step()
+        peaks[memory] = peak_allocated(step)
+    assert "5.0.0" in cheap_sites(net.sites)
+    assert peaks["saving"] <= peaks["plain"]

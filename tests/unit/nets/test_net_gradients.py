@@ -1,0 +1,49 @@
+"""A synapse's own gradients are those of autograd, whatever its input was."""
+
+import pytest
+import torch
+
+from spikeloom.nets.layer import LayerSpec
+from spikeloom.nets.synapse import Synapse
+
+LAYERS = {
+    "linear": (LayerSpec("linear", 5), (12,)),
+    "linear on maps": (LayerSpec("linear", 5), (3, 2, 2)),
+    "widening": (LayerSpec("conv", 8, kernel=3), (3, 6, 6)),
+    "narrowing": (LayerSpec("conv", 2, kernel=3), (6, 7, 5)),
+    "strided": (LayerSpec("conv", 4, kernel=3, stride=2), (6, 7, 7)),
+    "transposed": (LayerSpec("conv_transpose", 4, kernel=2, stride=2), (3, 4, 4)),
+}
+DTYPES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients(name, dtype, layout):
+    spec, shape = LAYERS[name]
+    synapse = Synapse(spec, shape, "a").to(dtype)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        synapse.weight.copy_(torch.randn(synapse.weight.shape, generator=draw))
+    x = torch.randn(4, *shape, generator=draw).to(dtype)
+    x = x.contiguous(memory_format=layout) if x.dim() == 4 else x
+    leaf = x.clone().requires_grad_()
+    out = synapse(leaf)
+    grad = torch.randn(out.shape, generator=draw).to(dtype)
+    grad = grad.contiguous(memory_format=layout) if grad.dim() == 4 else grad
+    expected = torch.autograd.grad(out, [leaf, synapse.weight, synapse.bias], grad)
+    weight = synapse.weight.detach()
+    before = grad.clone()
+    of_x = synapse.input_gradient(grad, weight, tuple(x.shape))
+    of_weight, of_bias = synapse.parameter_gradients(grad, x, weight, (True, True))
+    for mine, theirs in zip((of_x, of_weight, of_bias), expected, strict=True):
+        assert mine.shape == theirs.shape and mine.dtype == theirs.dtype
+        assert (mine - theirs).abs().max() <= DTYPES[dtype] * theirs.abs().max()
+    assert torch.equal(grad, before)
+    if spec.kind != "linear" and grad.numel() >= x.numel():
+        assert of_x.is_contiguous(memory_format=layout)
+    assert synapse.parameter_gradients(grad, x, weight, (False, False)) == (None, None)
+    only = synapse.parameter_gradients(grad, x, weight, (False, True))
+    assert only[0] is None
+    assert (only[1] - of_bias).abs().max() <= DTYPES[dtype] * of_bias.abs().max()
