@@ -4,7 +4,7 @@ Usage: python benchmarks/means.py chunks|memory|norms [--rounds 7] [--threads 2]
 
 chunks: convolutions of conv and VGG-11 on T*B images at once, and in chunks of time, alone.
 memory: a BPTT step in processes that keep freed memory or not, back to back and after a pause.
-norms: step and evaluation of the conv net with and without batch norm.
+norms: step and evaluation of the conv net with and without batch norm, and of the ReLU net.
 
 Medians of interleaved rounds; ms.
 """
@@ -29,6 +29,7 @@ from spikeloom.nets.grammar import parse
 from spikeloom.nets.net import SpikingNet
 from spikeloom.neurons.leaky import LIF
 from spikeloom.report.table import to_markdown
+from spikeloom.rules.ann import Ann
 from spikeloom.rules.bptt import Bptt
 
 NET = "c64 c128 P c256 P f256 f10"
@@ -48,18 +49,24 @@ Rows = list[list[str]]
 
 
 class Training:
-    """A BPTT step of the conv net, or its evaluation."""
+    """A BPTT step of the conv net, or its evaluation; or the ReLU net's on T x B images."""
 
-    def __init__(self, text: str = NET, *, low: bool, learns: bool = True) -> None:
+    def __init__(
+        self, text: str = NET, *, low: bool, learns: bool = True, spiking: bool = True
+    ) -> None:
         torch.manual_seed(0)
-        self.net = SpikingNet(parse(text, unit=LIF(detach_reset=True)), SHAPE)
+        spec = parse(text, unit=LIF(detach_reset=True))
+        self.net = SpikingNet(spec if spiking else spec.as_ann(), SHAPE)
+        self.rule = Bptt() if spiking else Ann()
         self.head = Softmax.of(self.net)
         self.net.train(learns)
         self.low, self.learns = low, learns
         parameters = [*self.net.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.SGD(parameters, lr=1e-5)
-        xs = (torch.rand(STEPS, BATCH, *SHAPE) < 0.2).float()
-        self.batch = Batch.of(xs, torch.randint(10, (BATCH,)))
+        xs, targets = (torch.rand(STEPS, BATCH, *SHAPE) < 0.2).float(), torch.randint(10, (BATCH,))
+        if not spiking:
+            xs, targets = xs.flatten(0, 1).unsqueeze(0), targets.repeat(STEPS)
+        self.batch = Batch.of(xs, targets)
 
     def commit(self) -> None:
         """Update."""
@@ -71,7 +78,7 @@ class Training:
         objective = self.head.bind(self.batch.target, self.batch.rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.low):
             if self.learns:
-                Bptt().learn(self.net, self.batch, objective, self.commit)
+                self.rule.learn(self.net, self.batch, objective, self.commit)
             else:
                 with torch.no_grad():
                     self.net(self.batch.xs)
@@ -150,20 +157,22 @@ def child(rounds: int, low: str) -> None:
 
 
 def norms(rounds: int) -> Rows:
-    """Time step and evaluation with and without norms."""
+    """Time step and evaluation with and without norms, of the spiking net and of the ReLU net."""
     texts = {"none": NET, "batch_all": '{default = {norm = "batch_all"}} ' + NET}
-    rows = [["products", "norm", "step", "peak MB", "evaluation", "peak MB"]]
+    rows = [["products", "net", "norm", "step", "peak MB", "evaluation", "peak MB"]]
     for low in (False, True):
-        steps = {name: Training(text, low=low) for name, text in texts.items()}
-        answers = {name: Training(text, low=low, learns=False) for name, text in texts.items()}
-        learning = interleaved(dict(steps), rounds)
-        answering = interleaved(dict(answers), rounds)
-        for name in texts:
-            row = ["bf16" if low else "fp32", name]
-            for times, calls in ((learning, steps), (answering, answers)):
-                peak = peak_allocated(calls[name]) / 1e6
-                row += [f"{times[name]:.1f}", f"{peak:.0f}"]
-            rows.append(row)
+        kinds = {(kind, norm): text for kind in ("LIF", "ReLU") for norm, text in texts.items()}
+        found = []
+        for learns in (True, False):
+            calls = {
+                " ".join(key): Training(text, low=low, learns=learns, spiking=key[0] == "LIF")
+                for key, text in kinds.items()
+            }
+            times = interleaved(dict(calls), rounds)
+            found.append({name: (times[name], peak_allocated(calls[name]) / 1e6) for name in calls})
+        for kind, norm in kinds:
+            cells = [f"{each[f'{kind} {norm}'][k]:.{1 - k}f}" for each in found for k in (0, 1)]
+            rows.append(["bf16" if low else "fp32", kind, norm, *cells])
     return rows
 
 
