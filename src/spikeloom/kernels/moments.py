@@ -28,8 +28,7 @@ from spikeloom.kernels.theta_code import ThetaCode, theta_loads
 def moments(train: Tensor) -> tuple[Tensor, Tensor] | None:
     r"""Return mean and (biased) variance per channel, or None where no kernel gives them.
 
-    Sums are of :math:`x - k` and its square, with k the channel's first value, which is about as
-    far from the mean as any other:
+    Sums are of :math:`x - k` and its square, with k the mean of some of the channel's values:
 
     .. math:: \mu = k + S_1 / n, \quad \sigma^2 = S_2 / n - (S_1 / n)^2
 
@@ -38,31 +37,27 @@ def moments(train: Tensor) -> tuple[Tensor, Tensor] | None:
     """
     if train.device.type != "cpu" or numba() is None:
         return None
-    train = train.detach()
-    view = (-1, *[1] * (train.dim() - 3))
-    layout, first = (
-        Layout.of(train),
-        train[0, 0].flatten(1)[:, 0] if train.dim() > 3 else train[0, 0],
-    )
+    train, layout = train.detach(), Layout.of(train)
     wide = torch.float64 if train.dtype == torch.float64 else torch.float32
-    first = first.to(wide).view(view)
-    period = layout.period([first])
-    if period is None:
+    some = train[0, 0].to(wide).flatten(1).mean(1) if train.dim() > 3 else train[0].to(wide).mean(0)
+    shift = some.view(-1, *[1] * (train.dim() - 3))
+    period = layout.period([shift])
+    run = None if period is None else _run(train.dtype, layout, train.shape[0], period)
+    if run is None:
         return None
-    try:
-        run = _run(io_type(train), layout, train.shape[0], period)
-    except Unsupported:
-        return None
-    sums = run.sums([first, first])
-    run.call(run.passes.forward, layout.fitted(train, train=True), *run.theta([first]), *sums)
+    sums = run.sums([shift, shift])
+    run.call(run.passes.forward, layout.fitted(train, train=True), *run.theta([shift]), *sums)
     count = train.numel() // train.shape[2]
-    offset, square = (one / count for one in run.summed(sums, [first, first]))
-    return (first + offset).flatten(), (square - offset.square()).clamp_(min=0).flatten()
+    mean, square = (one.flatten() / count for one in run.summed(sums, [shift, shift]))
+    return some + mean, (square - mean.square()).clamp_(min=0)
 
 
 @lru_cache(maxsize=256)
-def _run(io: str, layout: Layout, steps: int, period: int) -> Run:
-    kernel = load_kernel(_source(Variant(io, tiled=True)))
+def _run(dtype: torch.dtype, layout: Layout, steps: int, period: int) -> Run | None:
+    try:
+        kernel = load_kernel(_source(Variant(io_type(dtype), tiled=True)))
+    except Unsupported:
+        return None
     return Run(Passes(kernel, None), layout, steps, 1, period=period)
 
 

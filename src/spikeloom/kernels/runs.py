@@ -19,7 +19,6 @@ _GRAIN = 1 << 15  # elements times steps that are worth a thread
 _SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
 _WIDEST = 1024
 _LINE = 64  # elements: whole cache lines and vectors
-_COARSEST = 1 << 12  # elements up to which a quantum is whole lines and whole tiles
 
 
 class Kernel(NamedTuple):
@@ -92,13 +91,17 @@ class Run:
         if self.period is None:
             return quantum
         both = lcm(quantum, self.period)
-        return both if self.pool > 1 or both <= _COARSEST else self.period
+        return both if self.pool > 1 or both <= self._wanted else self.period
 
     @cached_property
     def block(self) -> int:
         """Elements that a kernel takes at a time."""
-        wanted = max(_LINE, min(_WIDEST, _SCRATCH // self.steps) // _LINE * _LINE)
-        return -(-wanted // self.quantum) * self.quantum
+        return -(-self._wanted // self.quantum) * self.quantum
+
+    @cached_property
+    def _wanted(self) -> int:
+        """Elements whose states of all steps lie in the near cache."""
+        return max(_LINE, min(_WIDEST, _SCRATCH // self.steps) // _LINE * _LINE)
 
     def call(self, kernel: Kernel | None, *tensors: Tensor | None, stride: int = 0) -> None:
         """Run a kernel; what is None is not wanted, or not given; `stride` is the gradient's."""

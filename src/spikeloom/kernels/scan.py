@@ -85,7 +85,9 @@ class Scan:
         wanted, over = _wanted(currents, *thetas, *states), spent and not constant
         layout = _layout(currents, pool)
         period = layout.period(thetas) if thetas else None
-        variant = Variant(io_type(currents), constant, pool, over and wanted, period is not None)
+        variant = Variant(
+            io_type(currents.dtype), constant, pool, over and wanted, period is not None
+        )
         key = (TrainFunction, variant, wanted, layout, steps, period, rate is None)
         run = self._once(
             key, lambda: self._train_run(variant, wanted, layout, steps, period, rate is not None)
@@ -123,7 +125,7 @@ class Scan:
         """
         wanted, layout = _wanted(current, *thetas), _layout(current, pool)
         period = layout.period(thetas) if thetas else None
-        variant = Variant(io_type(current), pool=pool, tiled=period is not None)
+        variant = Variant(io_type(current.dtype), pool=pool, tiled=period is not None)
         key = (StepFunction, variant, wanted, layout, period)
         run = self._once(key, lambda: self._step_run(variant, wanted, layout, period))
         if not wanted:
@@ -220,15 +222,15 @@ def _wanted(*inputs: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(one.requires_grad for one in given)
 
 
-def io_type(currents: Tensor) -> str:
+def io_type(dtype: torch.dtype) -> str:
     """Name the type of a train for a kernel.
 
     Raises:
         Unsupported: there are no kernels for it.
     """
-    if currents.dtype not in _IO:
-        raise Unsupported(f"currents of type {currents.dtype}")
-    return _IO[currents.dtype]
+    if dtype not in _IO:
+        raise Unsupported(f"currents of type {dtype}")
+    return _IO[dtype]
 
 
 def _layout(currents: Tensor, pool: int) -> Layout:

@@ -222,15 +222,16 @@ class Synapse(nn.Module):
 def _hollow(like: Tensor, shape: Shape) -> Tensor:
     """Return images of a shape whose values mean nothing, in the layout of others'.
 
-    They lie in the others' memory where there is enough: torch wants them whole.
+    They lie in the others' memory where there is enough: torch copies what has gaps or overlaps.
     """
     _, channels, height, width = shape
     strides = (channels * height * width, height * width, width, 1)
     if interleaved(like):
         strides = (strides[0], 1, width * channels, channels)
-    if like.numel() >= strides[0] * shape[0]:
+    whole = like.is_contiguous() or interleaved(like)
+    if whole and like.numel() >= strides[0] * shape[0]:
         return like.as_strided(shape, strides)
-    return like.new_empty(1).expand(shape)
+    return like.new_empty_strided(shape, strides)
 
 
 def _count(shape: Shape) -> int:

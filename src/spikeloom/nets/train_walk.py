@@ -10,14 +10,14 @@ from torch import Tensor
 from spikeloom.kernels.levels import pack
 from spikeloom.nets.build import Block
 from spikeloom.nets.fit import fit_channels
-from spikeloom.nets.norms import joinable, norm_theta
+from spikeloom.nets.norms import joinable, joins, norm_theta
 from spikeloom.nets.ops import keep, plain_synapse
 from spikeloom.nets.saving import cheap_sites, packing, recomputing
 from spikeloom.nets.site import Site
 from spikeloom.nets.walk import Walk, is_constant, kept_channels, low_pass, only_step
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.normed import Normed
-from spikeloom.neurons.trains import compiled, run_train
+from spikeloom.neurons.trains import run_train
 
 
 class TrainWalk(Walk):
@@ -66,20 +66,18 @@ class TrainWalk(Walk):
     def _normed(self, site: Site, currents: Tensor) -> Tensor:
         """Run a unit whose norm was left to it over a train of raw currents."""
         assert site.norm is not None and site.unit is not None
-        once, theta = is_constant(currents), self.theta(site)
+        theta, kernels, rate = self.theta(site), self.execution.kernels_for(currents), None
+        once = currents.detach()[:1] if is_constant(currents) else currents.detach()
+        site.check_statistics(once.flatten(0, 1))
         unit: Unit = Normed(site.unit)  # pyright: ignore[reportAssignmentType] - spikes as it does
-        train = currents[:1] if once else currents
-        site.check_statistics(train.flatten(0, 1))
-        kernels, rate = self.execution.kernels_for(currents), None
-        if kernels == "reference" or not compiled(unit, currents):
-            unit = site.unit
-            train = site.normalise(train.flatten(0, 1)).unflatten(0, (train.shape[0], -1))
-        else:
-            of_norm, rate = norm_theta(site.norm, train)
+        if kernels != "reference" and joins(site.norm, unit, once):
+            of_norm, rate = norm_theta(site.norm, once)
             theta = {**theta, **of_norm}
+        else:
+            unit, currents = site.unit, self._normalised_first(site, currents)
         return run_train(
             unit,
-            train.expand(currents.shape) if once else train,
+            currents,
             theta,
             kernels=kernels,
             pool=self.pool(site),
@@ -87,6 +85,12 @@ class TrainWalk(Walk):
             spent=self.spent(site),
             rate=rate,
         )[0]
+
+    def _normalised_first(self, site: Site, currents: Tensor) -> Tensor:
+        steps = currents.shape[0]
+        if is_constant(currents):
+            return site.normalise(only_step(currents)).unsqueeze(0).expand(currents.shape)
+        return site.normalise(currents.flatten(0, 1)).unflatten(0, (steps, -1))
 
     def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
         """Run the unit over the whole train."""

@@ -120,9 +120,10 @@ class Walk:
         return plain and site.folds
 
     def spent(self, site: Site) -> bool:
-        """Whether a site's currents are made for its unit alone."""
+        """Whether a site's currents are made for its unit alone; a hook may have kept them."""
         own = self.ops.synapse is plain_synapse or self.ops.local
-        return own and site.spec.weighted and not self.observers
+        watched = self.observers or site.synapse._forward_hooks
+        return own and site.spec.weighted and not watched
 
     def theta(self, site: Site) -> Theta:
         """Return the trained quantities of a site, read once per walk."""

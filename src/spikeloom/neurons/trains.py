@@ -59,6 +59,7 @@ def run_train(
         currents, outputs: [T, B, ...]; with `pool` the outputs' last two axes are that much
         shorter.
     """
+    assert rate is None or (state is None and not local)
     scan = None
     if kernels != "reference" and (kernels == "compiled" or currents.numel() >= WORTH):
         scan = compiled(unit, currents)
@@ -175,7 +176,10 @@ def _changeable(unit: object) -> tuple[object, ...]:
     parameters = vars(type(unit)).get("__dataclass_params__")  # a subclass may add what it likes
     if parameters is None or not parameters.frozen:
         return tuple((name, one, getattr(one, "_version", 0)) for name, one in vars(unit).items())
-    parts = [one for one in vars(unit).values() if type(one) not in _FIXED]
+    values = [*getattr(unit, "__dict__", {}).values()]
+    if "__slots__" in vars(type(unit)):
+        values += [getattr(unit, name) for name in vars(type(unit))["__dataclass_fields__"]]
+    parts = [one for one in values if type(one) not in _FIXED]
     return tuple(_changeable(one) for one in parts if hasattr(one, "__dict__"))
 
 

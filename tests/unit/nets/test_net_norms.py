@@ -1,7 +1,7 @@
 """Norms that units apply in their own kernels are torch's batch norm before the unit."""
 
 import importlib.util
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import netkit as kit
 import pytest
@@ -233,6 +233,79 @@ def test_a_norm_of_ones_own_is_called(asked):
     got, mine, _ = ran(net, xs, "compiled")
     assert len(asked) == len(net.plan.norms) - 1 and torch.equal(got, expected)
     close(mine, theirs, 1e-13)
+
+
+def test_hooks_and_statistics_that_are_not_tracked_are_heeded(asked):
+    net, xs, seen = make(LATE["pools"]).train(), inputs(), []
+    first, second, *_ = net.plan.norms.values()
+    first.register_forward_hook(lambda *args: seen.append(1))
+    second.track_running_stats = False
+    ran(net, xs, "compiled")
+    assert seen and len(asked) == len(net.plan.norms) - 2
+    assert not second.running_mean.any() and second.num_batches_tracked == 0
+
+
+def test_a_hook_on_a_synapse_may_keep_what_it_sees():
+    net, xs, kept = make(LATE["pools"]).train(), inputs(), []
+    net.execution = replace(net.execution, kernels="compiled")
+    net.sites[0].synapse.register_forward_hook(lambda *args: kept.append(args[-1]))
+    out = net(xs)
+    before = kept[0].detach().clone()
+    out.square().sum().backward()
+    assert torch.equal(kept[0], before)
+
+
+def test_a_unit_that_starts_from_its_current_gets_the_normalised_one(asked):
+    @dataclass(frozen=True)
+    class Started(LIF):
+        def init(self, current):
+            state = super().init(current)
+            return state._replace(v=0.5 * current)
+
+    spec = parse("c4 c6 f8 f3", unit=Started(alpha=0.75, detach_reset=True), norm="batch_all")
+    net, xs = SpikingNet(spec, IMAGE).double().train(), inputs()
+    expected, theirs, _ = ran(net, xs, "reference")
+    got, mine, _ = ran(net, xs, "compiled")
+    assert not asked and torch.equal(got, expected) and expected.any()
+    close(mine, theirs, 1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_nets_of_low_precision_run_as_they_did(dtype, asked):
+    net, xs = make(LATE["pools"], dtype).train(), inputs(dtype)
+    outs = [ran(net, xs, kernels)[0] for kernels in ("reference", "compiled")]
+    assert not asked and torch.equal(*outs)
+    net.eval()
+    outs = [ran(net, xs, kernels)[0] for kernels in ("reference", "compiled")]
+    assert not asked and torch.equal(*outs)
+
+
+def test_a_single_step_in_rows_is_left_to_torch(asked):
+    net, xs = make("c64 P f8 f3", layout="rows").train(), inputs()[:1]
+    expected, theirs, _ = ran(net, xs, "reference")
+    got, mine, _ = ran(net, xs, "compiled")
+    assert len(asked) == 1  # the linear layer's repeats along memory
+    assert torch.equal(got, expected)
+    close(mine, theirs, 1e-13)
+
+
+@CONSTANT
+def test_a_single_step_costs_what_it_did(constant):
+    """No copy of the currents comes of picking them out of their train."""
+    peaks = {}
+    for norm in ("none", "batch_all"):
+        spec = parse("c16 c32 c32 f10", unit=LIF(alpha=0.5, detach_reset=True), norm=norm)
+        net = SpikingNet(spec, (3, 32, 32)).train()
+        head = Softmax.of(net)
+        xs = torch.rand(1, 16, 3, 32, 32, generator=kit.generator())
+        batch = Batch.of(xs.expand(4, *xs.shape[1:]) if constant else xs, torch.arange(16) % 10)
+
+        def step(net=net, head=head, batch=batch):
+            Bptt().learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
+
+        step()
+        peaks[norm] = peak_allocated(step)
+    assert peaks["batch_all"] < 1.05 * peaks["none"]
 
 
 def test_one_value_per_channel_is_refused():

@@ -68,6 +68,27 @@ class Adaptive(Own):
         return fired, Pair(torch.where(quiet, rest, v - fired * level), w)
 
 
+@dataclass(frozen=True, slots=True)
+class Slotted:
+    """A unit whose attributes lie in no dictionary."""
+
+    decay: float
+    surrogate: object = Sigmoid(2.0)
+
+    spiking: ClassVar[bool] = True
+    stateful: ClassVar[bool] = True
+    learn: ClassVar[tuple[str, ...]] = ()
+    per_channel: ClassVar[bool] = False
+
+    def init(self, current):
+        return torch.zeros_like(current)
+
+    def step(self, state, current, theta):
+        u = self.decay * state + current
+        out = spike(u - 1, self.surrogate)
+        return out, u - out
+
+
 @dataclass(frozen=True)
 class Writes(Own):
     """In-place operations on tensors of its own."""

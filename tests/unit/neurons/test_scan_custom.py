@@ -69,6 +69,14 @@ class TestCompiled:
         _, second = kit.same(unit, XS, theta=theta)
         assert first.current.any() and not torch.equal(first.current, second.current)
 
+    def test_a_frozen_unit_without_a_dictionary(self):
+        slope = own.Slope(0.5)
+        unit = own.Slotted(0.7, slope)
+        _, first = kit.same(unit, XS)
+        slope.height = 2.0
+        _, second = kit.same(unit, XS)
+        assert first.current.any() and not torch.equal(first.current, second.current)
+
     def test_a_subclass_of_a_frozen_unit_is_not_taken_for_it(self):
         for gain in (1.0, 0.0):
             kit.same(own.Scaled(gain), XS)
