@@ -58,6 +58,7 @@ class StageLoop:
         self.commit = Commit(bench, self.optimizer)
         self.saved = time.monotonic()
         self._sums: list[Any] = [0.0, 0, 0, 0.0, {}]
+        self._cautions: list[str] = []
 
     def run(self) -> None:
         """Train the epochs that are left and leave the weights that are kept.
@@ -128,6 +129,7 @@ class StageLoop:
         """Pass a rule's cautions on, each once."""
         for line in lines:
             if line not in self.state.warnings:
+                self._cautions.append(line)
                 self._warn(line)
 
     def _warn(self, line: str) -> None:
@@ -169,6 +171,8 @@ class StageLoop:
             self.progress.advance(
                 len(order[number]), loss=sums[0] / sums[2], accuracy=sums[1] / sums[2]
             )
+        for lines in team.gather(self._cautions):
+            self._caution(lines)
         *figures, notes = self._sums
         loss, hits, seen, seconds = team.sum(*figures)
         means = {name: team.sum(notes[name])[0] / seen for name in sorted(notes)}

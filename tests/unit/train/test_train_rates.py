@@ -10,6 +10,7 @@ from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.net import SpikingNet
 from spikeloom.rules.ide import Ide
 from spikeloom.train.loop_stage import StageLoop
+from spikeloom.train.processes import Team
 from spikeloom.train.progress import SILENT
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.setup import set_up
@@ -63,6 +64,21 @@ def test_a_solver_that_stops_short_is_said_once():
     short = [one for one in state.warnings if "within 1 products" in one]
     assert len(short) == 1 and "raise limit" in short[0]
     assert state.curve[-1]["notes"]["residual of v"] > 1e-6
+
+
+def test_what_another_process_is_warned_of_is_said_here(monkeypatch):
+    """Its share of a batch may be the only one whose equations are hard to solve."""
+    alone = Team.gather
+    far = "rules.ide: it took too long over there"
+
+    def gather(self, value):
+        found = alone(self, value)
+        told = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        return [*found, [far]] if told else found
+
+    monkeypatch.setattr(Team, "gather", gather)
+    state = trained("ide", ", restrict = 0.5", **{"stages.0.steps": 8})
+    assert state.warnings.count(far) == 1 and len(state.curve) == 2
 
 
 @pytest.mark.parametrize("solver", ["broyden", "anderson", "gmres", "fixed_point"])
