@@ -11,7 +11,7 @@ WIDTH, HEIGHT = 400, 280
 """Of one panel."""
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 70, 40, 44
-COLOURS = ("#1f6fb4", "#d1611c", "#6b7280", "#2f8f4e", "#8b5cb5")
+COLOURS = ("#1f6fb4", "#d1611c", "#6b7280", "#2f8f4e", "#8b5cb5", "#b3123f")
 INK, PALE, FAINT = "#1f2937", "#8a929d", "#e2e5ea"
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from spikeloom.bench.growth import Curve, Flatness
+from spikeloom.bench.growth import GROWING, Curve, Flatness
 from spikeloom.bench.measure import Measured, Row
 from spikeloom.bench.neuron import bytes_moved, measure_neuron
 from spikeloom.bench.page import page_text, sections
 from spikeloom.bench.plan import Plan, chosen_contenders
-from spikeloom.bench.plot import draw_growth
+from spikeloom.bench.plot import COLOURS, draw_growth
 from spikeloom.bench.reach import best_floor, fastest_peer, memory_floor, reach
 from spikeloom.bench.result import Result
 from spikeloom.bench.tables import contender_rows, reach_rows
@@ -148,6 +148,10 @@ def test_small_sizes_are_not_judged():
     assert {one.met for one in result(quick=True).figures()} == {None}
     assert "figures say nothing" in page_text(plan, result(quick=True))
     assert [one.title for one in sections(plan, result())][0] == "Figures to reach"
+
+
+def test_every_curve_that_is_measured_has_a_colour_of_its_own():
+    assert len(set(COLOURS)) == len(COLOURS) >= len(GROWING)
 
 
 def test_the_plot_holds_every_curve():
