@@ -164,11 +164,8 @@ class Scan:
         period: int | None,
         in_parts: bool,
     ) -> Run:
-        ahead, back, sums = (
-            self._train_kernel(train_forward, replace(variant, over=False)),
-            None,
-            None,
-        )
+        ahead = self._train_kernel(train_forward, replace(variant, over=False))
+        back = sums = None
         if wanted and in_parts:
             sums = self._train_kernel(train_backward, replace(variant, over=False, part="sums"))
             back = self._train_kernel(train_backward, replace(variant, part="rest"))

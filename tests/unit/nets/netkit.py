@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.base.seeding import SampleRng
+from spikeloom.base.types import Batch
+from spikeloom.heads.softmax import Softmax
+from spikeloom.meters.peak import peak_allocated
 from spikeloom.nets.layer import Filter, LayerSpec, MaskSpec
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.spec import BlockSpec, FeedbackSpec, NetSpec
@@ -14,10 +17,23 @@ from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu
 from spikeloom.neurons.surrogate import Arctan, Rectangle, Sigmoid, Triangle
+from spikeloom.rules.bptt import Bptt
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def step_peak(net: SpikingNet, xs: Tensor, *, low: bool = False) -> int:
+    """Return the most bytes that the second BPTT step of a net takes; `low`: under bfloat16."""
+    head, batch = Softmax.of(net), Batch.of(xs, torch.arange(xs.shape[1]) % 10)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            Bptt().learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
+
+    step()
+    return peak_allocated(step)
 
 
 def rng_for(batch: int, seed: int = 3) -> SampleRng:

@@ -9,9 +9,6 @@ import torch
 from torch import nn
 
 from spikeloom.base.errors import ShapeError
-from spikeloom.base.types import Batch
-from spikeloom.heads.softmax import Softmax
-from spikeloom.meters.peak import peak_allocated
 from spikeloom.nets import train_walk
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
@@ -19,7 +16,6 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.neurons import trains
 from spikeloom.neurons.leaky import LIF
-from spikeloom.rules.bptt import Bptt
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("numba") is None, reason="no compiler is installed"
@@ -296,15 +292,8 @@ def test_a_single_step_costs_what_it_did(constant):
     for norm in ("none", "batch_all"):
         spec = parse("c16 c32 c32 f10", unit=LIF(alpha=0.5, detach_reset=True), norm=norm)
         net = SpikingNet(spec, (3, 32, 32)).train()
-        head = Softmax.of(net)
         xs = torch.rand(1, 16, 3, 32, 32, generator=kit.generator())
-        batch = Batch.of(xs.expand(4, *xs.shape[1:]) if constant else xs, torch.arange(16) % 10)
-
-        def step(net=net, head=head, batch=batch):
-            Bptt().learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
-
-        step()
-        peaks[norm] = peak_allocated(step)
+        peaks[norm] = kit.step_peak(net, xs.expand(4, *xs.shape[1:]) if constant else xs)
     assert peaks["batch_all"] < 1.05 * peaks["none"]
 
 
@@ -319,13 +308,6 @@ def test_a_step_needs_no_memory_for_its_norms():
     for norm in ("none", "batch_all"):
         spec = parse("c16 c32 P c32 f64 f10", unit=LIF(alpha=0.5, detach_reset=True), norm=norm)
         net = SpikingNet(spec, (3, 32, 32)).train()
-        head = Softmax.of(net)
         xs = (torch.rand(8, 8, 3, 32, 32, generator=kit.generator()) < 0.2).float()
-        batch = Batch.of(xs, torch.arange(8))
-
-        def step(net=net, head=head, batch=batch):
-            Bptt().learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
-
-        step()
-        peaks[norm] = peak_allocated(step)
+        peaks[norm] = kit.step_peak(net, xs)
     assert peaks["batch_all"] < 1.03 * peaks["none"]

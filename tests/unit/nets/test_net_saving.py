@@ -8,7 +8,6 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.kernels import jit
-from spikeloom.meters.peak import peak_allocated
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.net import SpikingNet
@@ -58,15 +57,8 @@ def test_it_saves():
     peaks = {}
     for memory in ("plain", "saving"):
         net = SpikingNet(spec, (3, 32, 32), execution=Execution(memory=memory))
-        head = Softmax.of(net)
         xs = (torch.rand(8, 8, 3, 32, 32, generator=kit.generator()) < 0.2).float()
-        batch = Batch.of(xs, torch.arange(8))
-
-        def step(net=net, head=head, batch=batch):
-            Bptt().learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
-
-        step()
-        peaks[memory] = peak_allocated(step)
+        peaks[memory] = kit.step_peak(net, xs)
     assert peaks["saving"] < 0.85 * peaks["plain"]
 
 
@@ -91,15 +83,7 @@ def test_weights_cast_for_recomputed_currents_are_let_go():
     for memory in ("plain", "saving"):
         execution = Execution(kernels="compiled", memory=memory)
         net = SpikingNet("c64 c128 P c256 P f256 f10", (3, 32, 32), execution=execution)
-        head = Softmax.of(net)
         xs = (torch.rand(2, 2, 3, 32, 32, generator=kit.generator()) < 0.2).float()
-        batch = Batch.of(xs, torch.arange(2))
-
-        def step(net=net, head=head, batch=batch):
-            with torch.autocast("cpu", torch.bfloat16):
-                Bptt().learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
-
-        step()
-        peaks[memory] = peak_allocated(step)
+        peaks[memory] = kit.step_peak(net, xs, low=True)
     assert "5.0.0" in cheap_sites(net.sites)
     assert peaks["saving"] <= peaks["plain"]

@@ -76,6 +76,25 @@ class TestCompiled:
         assert found[0][1].any()
 
 
+@kit.needs_compiler
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("channels", [16, 63])
+def test_sums_of_many_pieces(threads, channels):
+    """Each piece of work sums by itself, on any number of threads."""
+    before = torch.get_num_threads()
+    draw = torch.Generator().manual_seed(0)
+    xs = torch.randn(8, 16, channels, 16, 16, generator=draw, dtype=torch.float64)
+    xs, unit = kit.laid_out(xs, "channels_last"), LIF(alpha=0.75, learn=("v_th",))
+    torch.set_num_threads(threads)
+    try:
+        _, got = kit.same(Normed(unit), xs, theta=values_of(unit, xs))
+        for pool in (1, 2):
+            kit.same(unit, xs, theta=kit.theta_of(unit, torch.float64), pool=pool)
+    finally:
+        torch.set_num_threads(before)
+    assert got.thetas[SCALE].abs().min() > 0
+
+
 def statistics(leaf, train, seed):
     """Return a norm by statistics of a train, with its rate."""
     axes = [axis for axis in range(train.dim()) if axis != 2]
