@@ -48,7 +48,7 @@ HEAVY = {"lightning", "sklearn", "plotly", "matplotlib", "datasets"}
 EAGER = {"train": {"lightning"}}  # the rooms above import train itself late
 MAX_LINES = 400
 IMPORT_BUDGET = 120
-"""Modules of other libraries, beyond those that torch loads, at the start of package and command."""
+"""Modules of other libraries, beyond those of torch, that package and command load at once."""
 
 
 @dataclass(frozen=True)
