@@ -41,8 +41,6 @@ def layer_fields(where: str, layer: nn.Module) -> Fields:
 def check_known(where: str, layer: nn.Module) -> None:
     """Refuse a class without a counterpart."""
     kind = type_before_parametrizations(layer)
-    if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
-        raise refusal(where, "a layer with its sizes", "a lazy one", "run your module once first")
     if kind in KNOWN:
         return
     known = ", ".join(sorted(kind.__name__ for kind in KNOWN))

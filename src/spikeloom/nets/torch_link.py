@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.weight_norm import WeightNorm
@@ -141,6 +142,9 @@ def check_followed(module: nn.Module) -> None:
         if ".parametrizations" in f".{path}":
             continue
         where = place(path, part)
+        if isinstance(part, LazyModuleMixin):
+            todo = "run your module once first"
+            raise refusal(where, "a layer with its sizes", "a lazy one", todo)
         hooks = [hook for table in HOOKS for hook in getattr(part, table).values()]
         weighted = isinstance(part, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
         norms = isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))
