@@ -17,8 +17,9 @@ from spikeloom.nets.site import Site
 from spikeloom.nets.spec import BlockSpec, Join, NetSpec
 from spikeloom.nets.synapse import Shape, Synapse
 from spikeloom.nets.torch_check import check_values
-from spikeloom.nets.torch_forward import INPUT, Step, place, read_forward
-from spikeloom.nets.torch_layers import SYNAPSES, Fields, check, layer_fields, refusal
+from spikeloom.nets.torch_forward import read_forward
+from spikeloom.nets.torch_graph import INPUT, Step
+from spikeloom.nets.torch_layers import SYNAPSES, Fields, check, layer_fields, place, refusal
 from spikeloom.nets.torch_link import Link, Mode, check_followed
 from spikeloom.neurons.module import Neuron
 from spikeloom.neurons.relu import Relu
@@ -89,6 +90,7 @@ class Blueprint:
     spec: NetSpec
     parts: tuple[nn.Module | None, ...]
     linear: nn.Module | None
+    over_time: bool
     blocks: list[BlockDraft] = field(compare=False)
 
     @property
@@ -129,7 +131,7 @@ def translate(module: nn.Module, in_shape: Shape, norm: Statistics = "batch_step
     net.train(module.training)
     for part, training in modes.items():
         part.training = training  # a part that its user froze stays so
-    check_values(net, module)
+    check_values(net, module, plan.over_time)
     net.modes = nn.ModuleList(Mode(owner) for _, owner in plan.dropouts)
     net.link = Link(module, again, plan)
     return net
@@ -138,8 +140,8 @@ def translate(module: nn.Module, in_shape: Shape, norm: Statistics = "batch_step
 def draw(module: nn.Module, in_shape: Shape, norm: Statistics) -> Blueprint:
     """Read a module and lay its net out."""
     check_followed(module)
-    steps = read_forward(module)
-    blocks = _Builder(steps, norm).blocks
+    forward = read_forward(module)
+    blocks = _Builder(forward.steps, norm).blocks
     if not blocks:
         raise refusal(place("", module), "at least one layer", "none", "add one")
     shape, last = in_shape, blocks[-1]
@@ -154,7 +156,7 @@ def draw(module: nn.Module, in_shape: Shape, norm: Statistics) -> Blueprint:
         for part in (draft.weighted, draft.norm, draft.neuron, draft.dropout and draft.dropout[1])
     ]
     spec = NetSpec(tuple(block.block() for block in blocks), readout=readout)
-    return Blueprint(spec, tuple(parts), linear, blocks)
+    return Blueprint(spec, tuple(parts), linear, forward.over_time, blocks)
 
 
 class _Layers:
@@ -179,20 +181,20 @@ class _Layers:
             self.drafts.append(draft)
             self.flat, self.features = False, None
         elif isinstance(layer, nn.Flatten):
-            whole = (layer.start_dim, layer.end_dim) == (1, -1)
-            came = (layer.start_dim, layer.end_dim)
-            todo = "a forward is written for one step [B, ...] and a net adds the time axis"
-            check(where, whole, "start_dim 1, end_dim -1", came, todo)
             self.flat, self.features = True, step.features or self.features
         elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            self._norm(where, layer)
+            self._norm(step, layer)
         elif isinstance(layer, nn.Dropout):
             self._free(where, ("dropout",)).fields["dropout"] = layer.p
+            self.drafts[-1].fields["dropout_held"] = not step.over_time
             self.drafts[-1].dropout = (where, step.mode or layer)
         elif not isinstance(layer, nn.Identity):
             self._free(where, AFTER_UNIT).add_unit(step)
 
-    def _norm(self, where: str, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+    def _norm(self, step: Step, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        where, joint = step.where, self.norm == "batch_all"
+        came, todo = "a forward that gives it all steps at once", 'pass norm = "batch_all"'
+        check(where, joint or not step.over_time, "statistics of each step", came, todo)
         check(where, layer.track_running_stats, "track_running_stats", False, "use one that tracks")
         draft = self._free(where, AFTER_NORM)
         draft.norm, draft.norm_where = layer, where

@@ -7,17 +7,16 @@ from torch.func import functional_call
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
-from spikeloom.nets.torch_forward import AS_IT_IS, place
-from spikeloom.nets.torch_layers import refusal
+from spikeloom.nets.torch_layers import AS_IT_IS, place, refusal
 from spikeloom.neurons.module import Neuron
 
-STEPS, BATCH = 2, 2
+STEPS, BATCH = 2, 3
 ROUNDING = 0.4
 """Power of a type's precision up to which two orders of the same sums may differ."""
 
 
 @torch.no_grad()
-def check_values(net: SpikingNet, module: nn.Module) -> None:
+def check_values(net: SpikingNet, module: nn.Module, over_time: bool) -> None:
     r"""Compare a net with the module it was made from, on one random input.
 
     Spikes flip on rounding and may be absent, so all neurons with a state answer with
@@ -25,6 +24,11 @@ def check_values(net: SpikingNet, module: nn.Module) -> None:
     as its user wrote it. Both are in evaluation mode; parameters of one axis (biases, the scales of
     norms) are random, since a scale that starts at 0 would hide what is behind it. Weights, running
     statistics, modes and random streams are left as they were.
+
+    Args:
+        net: made from the module.
+        module: the user's.
+        over_time: whether the module takes trains [T, B, ...], or single steps.
 
     Raises:
         UnsupportedNet: other values, or a module that does not run.
@@ -49,13 +53,13 @@ def check_values(net: SpikingNet, module: nn.Module) -> None:
         for neuron in neurons:
             vars(neuron)["forward"] = torch.asinh
         with torch.random.fork_rng([like.device] if like.is_cuda else []):
-            expected, values = functional_call(_Both(module, net), flat, (xs,))
+            expected, values = functional_call(_Both(module, net, over_time), flat, (xs,))
     except SpikeloomError:
         raise
     except Exception as error:  # whatever a user's code raises
         came = f"'{str(error).splitlines()[0] if str(error) else type(error).__name__}'"
-        shown = ", ".join(("B", *map(str, net.in_shape)))
-        expected = f"a forward that takes one step [{shown}]"
+        shown = ", ".join((*(["T"] * over_time), "B", *map(str, net.in_shape)))
+        expected = f"a forward that takes [{shown}]"
         raise refusal(place("", module), expected, came, AS_IT_IS) from None
     finally:
         for neuron in neurons:
@@ -71,27 +75,29 @@ def check_values(net: SpikingNet, module: nn.Module) -> None:
 class _Both(nn.Module):
     """A module and its net, run on the same input with the same parameters."""
 
-    def __init__(self, module: nn.Module, net: SpikingNet) -> None:
+    def __init__(self, module: nn.Module, net: SpikingNet, over_time: bool) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.over_time = module, over_time
         object.__setattr__(self, "net", net)  # its parameters are the module's
 
     def forward(self, xs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the results of the module and of the net.
 
         Shape:
-            xs: [T, B, ...]; results: [T B, ...].
+            xs: [T, B, ...]; results: [T B, D].
         """
         ops = Ops(sequence=lambda site, currents, pool: currents.asinh(), emit=lambda site, x: x)
         values = self.net.run_by_layer(xs, ops).flatten(0, 1)
         if self.net.last_linear is not None:
             values = self.net.last_linear(values)
-        return self.module(xs.flatten(0, 1).clone()), values
+        given = xs if self.over_time else xs.flatten(0, 1)
+        expected = self.module(given.clone())
+        return expected.reshape(values.shape[0], -1), values
 
 
 def _difference(expected: Tensor, values: Tensor) -> float:
     """Return the size of a difference relative to what was expected; infinity for other shapes."""
-    expected, values = expected.flatten(1).double(), values.double()
+    expected, values = expected.double(), values.double()
     if expected.shape != values.shape:
         return torch.inf
     if not bool(expected.isfinite().all()):

@@ -12,37 +12,40 @@ from torch import nn
 from spikeloom.nets.spec import Join
 from spikeloom.nets.torch_layers import check, refusal
 
-SHAPE_ADVICE = "use flatten(1), which keeps the batch and joins the rest"
+SHAPE_ADVICE = "use flatten, which keeps the axes of time and batch and joins the rest"
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class Size:
-    """A size that a forward asked for."""
+    """Sizes of a value that a forward asked for.
 
-    name: str
+    Args:
+        axes: the axis; None for all, (0, 1) for the first two, and a word for what is unknown.
+        lead: number of the value's leading axes; see `torch_graph.Reader`.
+    """
 
+    axes: object
+    lead: int
 
-class SIZES:
-    """The sizes that a reshape can be understood from."""
-
-    whole = Size("shape")
-    batch = Size("batch")
-    other = Size("another size")
-
-    @classmethod
-    def of(cls, axis: object) -> Size:
-        """Return the size of one axis."""
-        return cls.batch if axis == 0 else cls.other
+    def of(self, key: object) -> "Size":
+        """Return some of these sizes."""
+        whole = self.axes is None or (self.axes == (0, 1) and key in (0, 1))
+        if isinstance(key, slice):
+            first_two = self.axes is None and key == slice(None, 2, None)
+            return Size((0, 1) if first_two else "another", self.lead)
+        return Size(key if whole else "another", self.lead)
 
 
 @dataclass(eq=False)
 class Call:
     """One call of a function: its place and positional arguments behind the input.
 
-    What a function's layers do not say is left in `features` and `drops`; see `Step`.
+    What a function's layers do not say is left in `features` and `drops` (see `torch_graph.Step`),
+    and in `lead`: the leading axes of the input, and afterwards of the result.
     """
 
     where: str
+    lead: int
     args: tuple[Any, ...]
     features: int | None = None
     drops: bool | None = None
@@ -108,8 +111,28 @@ def _interpolate(
     return nn.Upsample(size, scale_factor, mode)
 
 
-def _flatten(start_dim: int = 0, end_dim: int = -1) -> nn.Module:
-    return nn.Flatten(start_dim, end_dim)
+def flatten(call: Call, start_dim: int = 0, end_dim: int = -1) -> Layers:
+    """Read a flatten of all but the leading axes, or of these."""
+    axes = (*call.args[:2], *(start_dim, end_dim)[len(call.args[:2]) :])
+    if axes == (0, 1) and call.lead == 2:
+        call.lead = 1
+        return ()
+    todo = "a forward is for one step [B, ...], or folds time with flatten(0, 1)"
+    check(call.where, axes == (call.lead, -1), f"axes ({call.lead}, -1)", axes, todo)
+    return (nn.Flatten(),)
+
+
+def _unflatten(call: Call, dim: Any = None, sizes: Any = None) -> Layers:
+    """Read the way back from [T B, ...] to [T, B, ...]."""
+    dim, sizes = (*call.args[:2], *(dim, sizes)[len(call.args[:2]) :])
+    steps, batch = Size(0, 2), Size(1, 2)
+    pairs = ((steps, batch), (steps, -1), (-1, batch))
+    back = sizes == Size((0, 1), 2) or tuple(_spread((sizes,))) in pairs
+    good = call.lead == 1 and dim == 0 and back
+    todo = "unfold as unflatten(0, xs.shape[:2])"
+    check(call.where, good, "the sizes of time and batch", (dim, sizes), todo)
+    call.lead = 2
+    return ()
 
 
 def _same(memory_format: Any = None) -> None:
@@ -123,11 +146,12 @@ def _dropout(call: Call, p: float = 0.5, training: bool = True, inplace: bool = 
 
 
 def _view(call: Call, **named: Any) -> Layers:
-    r"""Read a reshape to [B, D]: the batch, or -1, and then all the rest."""
+    """Read a reshape that keeps the leading axes and joins all the rest."""
     sizes = _spread(call.args) or tuple(named.get("shape", ()))
-    came = tuple(one.name if isinstance(one, Size) else one for one in sizes)
-    first, last = sizes if len(sizes) == 2 else (None, None)
-    keeps = first is SIZES.batch or (first == -1 and last != -1)
+    came = tuple("a size" if isinstance(one, Size) else one for one in sizes)
+    *first, last = sizes or (None,)
+    keeps = first == [Size(axis, call.lead) for axis in range(call.lead)]
+    keeps = keeps or (call.lead == 1 and first == [-1] and last != -1)
     numbers = isinstance(last, int) and (last == -1 or last > 0)
     check(call.where, keeps and numbers, "a shape (B, -1)", came, SHAPE_ADVICE)
     call.features = None if last == -1 else last
@@ -142,7 +166,7 @@ def _spread(args: tuple[Any, ...]) -> tuple[Any, ...]:
 def _mean(call: Call, dim: Any = None, keepdim: bool = False) -> Layers:
     dim, keepdim = (*call.args[:2], *(dim, keepdim)[len(call.args[:2]) :])
     dim = tuple(dim) if isinstance(dim, (tuple, list)) else dim
-    maps = dim in ((2, 3), (-2, -1), (3, 2), (-1, -2))
+    maps = dim in ((call.lead + 1, call.lead + 2), (-2, -1), (-1, -2))
     todo = "leave the mean over time to the head, and the one over maps to dim=(2, 3)"
     check(call.where, maps, "a mean over height and width", f"dim = {dim}", todo)
     pool = nn.AdaptiveAvgPool2d(1)
@@ -156,7 +180,8 @@ FUNCTIONS: dict[Any, Callable[..., Layers]] = {
     F.adaptive_avg_pool2d: _like(nn.AdaptiveAvgPool2d),
     F.interpolate: _like(_interpolate),
     F.dropout: _dropout,
-    **dict.fromkeys((torch.flatten, "flatten"), _like(_flatten)),
+    **dict.fromkeys((torch.flatten, "flatten"), flatten),
+    **dict.fromkeys((torch.unflatten, "unflatten"), _unflatten),
     **dict.fromkeys(("view", "reshape", torch.reshape), _view),
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys(("contiguous", "clone", torch.clone), _like(_same)),

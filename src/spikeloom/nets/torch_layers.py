@@ -18,6 +18,19 @@ NO_LAYER = (
 """Advice where the text of a net has no counterpart either."""
 
 
+AS_IT_IS = (
+    "compute with layers, additions and flatten alone, or train your module as it is, with Neuron "
+    "and backpropagation through time"
+)
+"""Advice about a forward."""
+
+
+def place(path: str, module: nn.Module) -> str:
+    """Return how errors name a module."""
+    kind = type_before_parametrizations(module).__name__
+    return f"{path} ({kind})" if path else kind
+
+
 def refusal(where: str, expected: str, came: object, todo: str = NO_LAYER) -> UnsupportedNet:
     """Build the error about one module or operation of a user's module."""
     return UnsupportedNet(f"from_torch: module {where}: expected {expected}, got {came}; {todo}.")

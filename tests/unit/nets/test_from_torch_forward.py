@@ -298,7 +298,6 @@ REFUSED = {
     "plain doubling": (lambda m, x: (y := m.conv(x)) + y, "a layer on one of two ways"),
     "in place": (lambda m, x: F.relu(y := m.conv(x), inplace=True) + y, "nobody else reads"),
     "over time": (lambda m, x: m.conv(x).mean(0), "mean over height and width, got dim = 0"),
-    "time axis": (lambda m, x: m.conv(x.flatten(0, 1)), "start_dim 1, end_dim -1"),
     "size": (lambda m, x: m.conv(x).view(x.size(0), x.size(1) * 64), r"a shape \(B, -1\), got"),
     "always dropping": (lambda m, x: F.dropout(m.conv(x)), "dropout that is off in evaluation"),
     "forgetful": (Forgetful(), "expected the net's values from its forward, got others"),
@@ -329,9 +328,7 @@ def test_refuses_other_modules():
         SpikingNet.from_torch("c8", SHAPE)
     with pytest.raises(ConfigError, match="expected norm as one of"):
         SpikingNet.from_torch(nn.Sequential(nn.Linear(4, 4)), (4,), norm="layer")
-    with pytest.raises(
-        ShapeError, match=r"a reshape to \(256,\) for .*, got \(99,\)"
-    ):
+    with pytest.raises(ShapeError, match=r"a reshape to \(256,\) for .*, got \(99,\)"):
         SpikingNet.from_torch(Ends(lambda x: x.view(-1, 99), 99), SHAPE)
     with pytest.raises(UnsupportedNet, match=r"two values of one shape, got \(5, 8, 8\) and \(3"):
         SpikingNet.from_torch(Residual(nn.Conv2d(3, 5, 3, padding=1)), SHAPE)

@@ -274,7 +274,7 @@ REFUSED = [
     (lambda: [nn.Upsample(scale_factor=2, mode="bilinear")], "mode 'nearest'"),
     (lambda: [nn.Upsample(scale_factor=1.5)], "one whole scale_factor"),
     (lambda: [nn.Upsample(size=16)], "one whole scale_factor"),
-    (lambda: [nn.Flatten(0)], "start_dim 1"),
+    (lambda: [nn.Flatten(0)], r"axes \(1, -1\), got \(0, -1\)"),
     (lambda: [C(2, 4, 3), nn.Flatten(), nn.ReLU()], r"2 \(ReLU\): expected a Linear after Flatten"),
     (
         lambda: [C(2, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)],
