@@ -116,6 +116,10 @@ def translate(module: nn.Module, in_shape: Shape, norm: Statistics = "batch_step
         raise ConfigError(
             f"from_torch: expected a torch module, got {module!r}; pass a Sequential."
         )
+    if not isinstance(in_shape, (tuple, list)):
+        raise ShapeError(
+            f"from_torch: expected in_shape as (C, H, W) or (D,), got {in_shape!r}; fix it."
+        )
     again = partial(draw, in_shape=tuple(in_shape), norm=norm)
     plan = again(module)
     net = SpikingNet(plan.spec, in_shape)
@@ -351,6 +355,11 @@ def _fit(draft: Draft, shape: Shape) -> Shape:
         check(behind, isinstance(draft.norm, kind), kinds, type(draft.norm).__name__, "change it")
         _same(behind, "a norm of channels", out[:1], (draft.norm.num_features,))
     if draft.neuron is not None and model is not None:
+        try:
+            draft.neuron.theta()
+        except AttributeError:
+            came, todo = "others, e.g. parametrised", "remove what shapes them"
+            raise refusal(where, "trained quantities as parameters", came, todo) from None
         for name, value in model.named_parameters():
             came = getattr(draft.neuron, name)
             _same(where, f"neurons whose {name} has shape", value.shape, came.shape)

@@ -64,6 +64,9 @@ def _agreed(module: nn.Module, training: Reader, evaluation: Reader) -> Reader:
 
 def _check_forwards(module: nn.Module) -> None:
     """Refuse what a reading of the class's forward would miss."""
+    made = isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod")
+    todo = "pass the module it was made from; the net can be compiled"
+    check(place("", module), not made, "a module of Python's", "a compiled one", todo)
     for path, part in module.named_modules():
         where = place(path, part)
         called = type(part).__call__ is nn.Module.__call__ or isinstance(part, fx.GraphModule)
@@ -86,7 +89,7 @@ def _check_forwards(module: nn.Module) -> None:
 def _undisturbed(module: nn.Module) -> Iterator[None]:
     """Refuse a forward that draws random numbers or changes its module, and undo that."""
     parts = [(path, part, dict(vars(part))) for path, part in module.named_modules()]
-    buffers = [(one, one._version, one.clone()) for one in module.buffers() if not one.is_meta]
+    buffers = [(one, one.clone()) for one in module.buffers() if not one.is_meta]
     torchs, pythons, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
@@ -106,7 +109,9 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
             vars(part).clear()
             vars(part).update(before)
         with torch.no_grad():
-            written = [one.copy_(kept) for one, version, kept in buffers if one._version != version]
+            written = [one for one, kept in buffers if not torch.equal(one, kept)]
+            for one, kept in buffers if written else ():
+                one.copy_(kept)
     if drew:
         came = "random numbers drawn by forward"
         raise refusal(place("", module), "a forward without chance", came, "use nn.Dropout")

@@ -9,18 +9,20 @@ from netkit import generator, rng_for
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from spikeloom.base.errors import ShapeError, UnsupportedNet
+from spikeloom.base.errors import ShapeError, SpikeloomError, UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.events import EventEngine
 from spikeloom.nets.net import SpikingNet
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
+from spikeloom.rules.base import RULES
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.sltt import Sltt
 
 XS = torch.rand((3, 4, 2, 6, 6), generator=generator(2))
 BATCH = Batch.of(XS, torch.arange(4) % 3)
+CONSTANT = Batch.of(XS[:1].expand(3, -1, -1, -1, -1), torch.arange(4) % 3)
 
 
 def made():
@@ -279,6 +281,34 @@ def test_per_step_rules_go_back_to_what_weights_are_made_from():
     unit = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     expected = (theirs["0.weight"] * unit).flatten(1).sum(1).view_as(magnitude)
     torch.testing.assert_close(ours["0.parametrizations.weight.original0"], expected)
+
+
+@pytest.mark.parametrize("name", RULES.names())
+def test_every_rule_trains_it_as_the_net_of_its_spec(name):
+    rule, found = RULES.find(name), []
+    for spec in (False, True):
+        net, head = built(made())
+        if spec:
+            plain = SpikingNet(net.spec, net.in_shape)
+            plain.load_state_dict(net.state_dict())
+            other = Softmax.of(plain)
+            other.load_state_dict(head.state_dict())
+            net, head = plain, other
+        try:
+            chosen = rule()
+            chosen.prepare(net, head.sites, CONSTANT)
+        except SpikeloomError as error:
+            found.append(str(error))
+            continue
+        target = CONSTANT.target
+        chosen.learn(net, CONSTANT, head.bind(target, CONSTANT.rng), lambda: None)
+        grads = [one.grad for one in (*net.parameters(), *head.parameters())]
+        found.append([one.clone() for one in grads if one is not None])
+    if isinstance(found[0], str):
+        assert found[0] == found[1]
+        return
+    assert len(found[0]) == len(found[1]) > 0
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("rule", [Bptt(), Sltt()])

@@ -324,6 +324,12 @@ def test_refuses_other_modules():
     module.forward = lambda x: x
     with pytest.raises(UnsupportedNet, match="a forward of its class, got one set by hand"):
         SpikingNet.from_torch(module, SHAPE)
+    compiled = nn.Module()  # as torch.compile leaves it
+    compiled._orig_mod = nn.Linear(4, 4)
+    with pytest.raises(UnsupportedNet, match="Module: .* got a compiled one"):
+        SpikingNet.from_torch(compiled, (4,))
+    with pytest.raises(ShapeError, match=r"expected in_shape as \(C, H, W\) or \(D,\), got 4"):
+        SpikingNet.from_torch(nn.Linear(4, 4), 4)
     with pytest.raises(ConfigError, match="expected a torch module, got 'c8'"):
         SpikingNet.from_torch("c8", SHAPE)
     with pytest.raises(ConfigError, match="expected norm as one of"):

@@ -54,6 +54,7 @@ def view(m, xs):
 
 @pytest.mark.parametrize("function", [chain, skip, view])
 def test_values_are_the_modules_own_as_it_runs(function):
+    torch.manual_seed(0)
     module = Trains(function).double()
     net = SpikingNet.from_torch(module, SHAPE, norm="batch_all")
     before = {name: value.clone() for name, value in module.state_dict().items()}
