@@ -85,17 +85,22 @@ def _check_forwards(module: nn.Module) -> None:
     check(place("", module), single, "a forward with one input", names, AS_IT_IS)
 
 
+def _version(buffer: torch.Tensor) -> int:
+    return 0 if buffer.is_inference() else buffer._version
+
+
 @contextmanager
 def _undisturbed(module: nn.Module) -> Iterator[None]:
     """Refuse a forward that draws random numbers or changes its module, and undo that."""
     parts = [(path, part, dict(vars(part))) for path, part in module.named_modules()]
-    buffers = [(one, one.clone()) for one in module.buffers() if not one.is_meta]
+    buffers = [(one, one.clone(), _version(one)) for one in module.buffers()]
     torchs, pythons, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
     finally:
         drew = not torch.equal(torch.get_rng_state(), torchs) or random.getstate() != pythons
-        drew = drew or not np.array_equal(np.random.get_state()[1], numpys[1])  # noqa: NPY002
+        _, keys, *rest = np.random.get_state()  # noqa: NPY002
+        drew = drew or not np.array_equal(keys, numpys[1]) or tuple(rest) != numpys[2:]
         torch.set_rng_state(torchs)
         random.setstate(pythons)
         np.random.set_state(numpys)  # noqa: NPY002
@@ -109,9 +114,9 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
             vars(part).clear()
             vars(part).update(before)
         with torch.no_grad():
-            written = [one for one, kept in buffers if not torch.equal(one, kept)]
-            for one, kept in buffers if written else ():
-                one.copy_(kept)
+            written = [
+                one.copy_(kept) for one, kept, version in buffers if _version(one) != version
+            ]
     if drew:
         came = "random numbers drawn by forward"
         raise refusal(place("", module), "a forward without chance", came, "use nn.Dropout")

@@ -162,11 +162,14 @@ def _check_steady(where: str, layer: nn.Module) -> None:
     makers = [part for made in layer.parametrizations.values() for part in made.modules()]  # pyright: ignore
     modes = [(part, part.training) for part in makers]
     buffers = [(one, one.clone()) for part in makers for one in part.buffers(recurse=False)]
-    state = torch.get_rng_state()
+    tensors = [*layer.parameters(), *layer.buffers()]
+    if any(one.is_meta for one in tensors):
+        return  # no values to compare
+    devices = {one.device for one in tensors if one.is_cuda}
     try:
         for part in makers:
             part.training = True
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices):
             first, second = (
                 [getattr(layer, name).clone() for name in layer.parametrizations]  # pyright: ignore
                 for _ in range(2)
@@ -176,7 +179,6 @@ def _check_steady(where: str, layer: nn.Module) -> None:
     finally:
         for part, training in modes:
             part.training = training
-        torch.set_rng_state(state)
         with torch.no_grad():
             for one, kept in buffers:
                 one.copy_(kept)

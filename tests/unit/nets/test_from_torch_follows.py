@@ -128,6 +128,15 @@ def copy_of(module, change):
     return twin
 
 
+def test_a_pruned_norm_is_not_folded_without_its_mask():
+    module = made().eval()
+    net, _ = built(module)
+    with torch.no_grad():
+        prune.random_unstructured(module[1], "weight", 2)
+        module[1].weight_orig.mul_(2)  # the pruned weight that torch keeps is stale now
+        torch.testing.assert_close(net(XS), by_hand(module[:-1], XS))
+
+
 @pytest.mark.parametrize("change", [exchanged, pruned, reparametrised])
 def test_sums_over_events_see_changes(change):
     module = made()

@@ -4,6 +4,7 @@ import copy
 import random
 
 import netkit as kit
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -282,6 +283,10 @@ REFUSED = {
     "modes": (lambda m, x: m.conv(x) if m.training else m.other(x), "same in training and eval"),
     "chance": (lambda m, x: m.conv(x) if torch.rand(1) < 2 else x, "without chance"),
     "python's chance": (lambda m, x: m.conv(x) if random.random() < 2 else x, "without chance"),
+    "numpy's chance": (
+        lambda m, x: m.conv(x) if np.random.rand() < 2 else x,  # noqa: NPY002
+        "without chance",
+    ),
     "noise": (lambda m, x: m.conv(x) + torch.rand_like(x), "operation rand_like"),
     "state": (counting, r"changes nothing, got a new value of Says: calls"),
     "crossing skips": (overlapping, "got a value with 3 readers"),
