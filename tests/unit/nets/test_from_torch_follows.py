@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from spikeloom.base.errors import ShapeError, SpikeloomError, UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.events import EventEngine
+from spikeloom.nets.events import EventEngine, _mark
 from spikeloom.nets.net import SpikingNet
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
@@ -148,7 +148,16 @@ def test_sums_over_events_see_changes(change):
         change(module)
         after = net(XS, ops=engine.ops)
         torch.testing.assert_close(after, net(XS))
-    assert not torch.equal(before, after)
+        assert not torch.equal(before, after)
+
+
+def test_weights_made_anew_are_never_taken_for_the_last_ones():
+    module = made()
+    net, _ = built(module)
+    synapse = net.sites[1].synapse
+    assert _mark(synapse) == _mark(synapse)
+    pruned(module)  # from now on a weight may lie in the memory of the one before
+    assert _mark(synapse) != _mark(synapse)
 
 
 def test_types_follow():
