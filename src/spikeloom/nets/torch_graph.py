@@ -4,6 +4,7 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
@@ -26,7 +27,7 @@ class Step:
         inputs: numbers of the steps whose results it reads, or `INPUT`.
         layer: the user's own, or a layer of torch that equals a function call.
         owned: whether it is the user's own.
-        join: how two inputs meet; there is no layer then.
+        join: how two inputs meet, the first as a block's output; there is no layer then.
         features: width that a reshape asks for; None takes what comes.
         mode: module whose mode switches a dropout on and off.
         drops: whether a dropout written as a function was on in this reading.
@@ -60,10 +61,31 @@ def settings(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _context() -> tuple[bool, ...]:
+    """Return the modes of torch that change what an operation is."""
+    kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    casts = (torch.is_autocast_enabled(kind) for kind in kinds)
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *casts
+
+
 class Tracer(fx.Tracer):
     """Takes torch's layers and our neurons whole, and walks through everything else."""
 
     failed: tuple[str, nn.Module] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context = _context()
+
+    def create_node(self, *args: Any, **named: Any) -> fx.Node:
+        """Note an operation; a graph would not say that it has no gradient or another type."""
+        if _context() != self.context:
+            path = next(reversed(self.module_stack), "").partition("@")[0]
+            came = "one under no_grad, inference_mode or autocast"
+            todo = "freeze parameters with requires_grad_(False), and use autocast around the net"
+            where = place(path, self.root.get_submodule(path))
+            raise refusal(where, "a forward that does not switch modes of torch", came, todo)
+        return super().create_node(*args, **named)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is taken whole."""
@@ -111,6 +133,7 @@ class Reader:
         self.values: dict[fx.Node, int] = {}
         self.sizes: dict[fx.Node, Size] = {}
         self.leads: dict[fx.Node, int] = {}
+        self.complements: dict[fx.Node, fx.Node] = {}
         self.result = INPUT
         self.over_time = False
         if is_leaf(module):
@@ -219,7 +242,7 @@ class Reader:
         path = str(stack[-1][0]) if stack else ""
         module = self.module.get_submodule(path)
         where = f"{place(path, module)}, operation {name}"
-        if self._size(node):
+        if self._size(node) or self._complement(node):
             return
         self._check_in_place(where, node, name.endswith("_") or target is operator.iadd)
         if target in JOINS:
@@ -270,8 +293,19 @@ class Reader:
             "compute out of place",
         )
 
+    def _complement(self, node: fx.Node) -> bool:
+        """Note 1 - a, which only a product with another value may read."""
+        is_one = node.target is operator.sub and node.args[0] == 1
+        if is_one and all(JOINS.get(one.target) == "and" for one in node.users):
+            self.complements[node] = node.args[1]  # pyright: ignore[reportArgumentType]
+        return node in self.complements
+
     def _join(self, where: str, node: fx.Node, join: Join) -> None:
         left, right = (*node.args, *node.kwargs.values())[:2]
+        if right in self.complements:
+            left, right = right, left
+        if left in self.complements:
+            left, join = self.complements[left], "iand"  # pyright: ignore[reportArgumentType]
         numbers = [one for one in (left, right) if one != 0 or join != "add"]  # sum() starts at 0
         plain = len(node.args) + len(node.kwargs) == 2
         check(where, plain, "two values alone", "more", AS_IT_IS)

@@ -1,137 +1,16 @@
 """Modules with a forward of their own: translated to the letter, or refused by name."""
 
-import copy
 import random
 
-import netkit as kit
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchkit import SHAPE, XS, Residual, neuron, over_time
 
 from spikeloom.base.errors import ConfigError, ShapeError, UnsupportedNet
 from spikeloom.nets.net import SpikingNet
-from spikeloom.neurons.leaky import LIF
-from spikeloom.neurons.module import Neuron
-
-SHAPE = (3, 8, 8)
-XS = torch.rand((3, 2, *SHAPE), dtype=torch.float64, generator=kit.generator(5)) * 2
-
-
-def neuron(**fields):
-    return Neuron(LIF(v_th=0.3, **fields))
-
-
-class Residual(nn.Module):
-    """A skip around `main`, through `side`; `after` follows the sum."""
-
-    def __init__(self, main, side=None, after=None, product=False):
-        super().__init__()
-        self.main, self.side, self.after, self.product = main, side, after, product
-
-    def forward(self, x):
-        y = self.main(x)
-        other = x if self.side is None else self.side(x)
-        y = y * other if self.product else y + other
-        return y if self.after is None else self.after(y)
-
-
-def over_time(module, xs, norm="batch_step"):
-    """Run a user's own layers by hand: neurons over the train, the rest at each step."""
-    if isinstance(module, Residual):
-        y = over_time(module.main, xs, norm)
-        other = xs if module.side is None else over_time(module.side, xs, norm)
-        y = y * other if module.product else y + other
-        return y if module.after is None else over_time(module.after, y, norm)
-    if isinstance(module, nn.Sequential):
-        for part in module:
-            xs = over_time(part, xs, norm)
-        return xs
-    if isinstance(module, Neuron):
-        return module(xs)
-    if norm == "batch_all" and isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-        return module(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
-    return torch.stack([module(x) for x in xs])
-
-
-def random_module(draw: random.Random) -> nn.Sequential:
-    """Return some of the layers that a net knows, for inputs of SHAPE."""
-    channels, side, parts = SHAPE[0], SHAPE[1], []
-    for _ in range(draw.randint(1, 4)):
-        kind = draw.choice(["conv", "conv", "pool", "residual", "up", "unit", "norm"])
-        if kind == "conv":
-            before, channels = channels, draw.choice([2, 4])
-            parts.append(nn.Conv2d(before, channels, 3, padding=1, bias=draw.random() < 0.5))
-            if draw.random() < 0.5:
-                parts.append(random_norm(draw, channels))
-            parts.append(random_unit(draw))
-        elif kind == "pool" and side >= 4:
-            parts.append(draw.choice([nn.AvgPool2d(2), nn.MaxPool2d(2)]))
-            side //= 2
-        elif kind == "up" and side <= 4:
-            parts.append(nn.Upsample(scale_factor=2))
-            side *= 2
-        elif kind == "residual":
-            parts.append(random_residual(draw, channels))
-        elif kind == "norm":
-            parts.append(random_norm(draw, channels))
-        else:
-            parts.append(draw.choice([random_unit(draw), nn.Identity(), nn.Sequential()]))
-    parts += draw.choice([[], [nn.AdaptiveAvgPool2d(1)]])
-    side = 1 if isinstance(parts[-1], nn.AdaptiveAvgPool2d) else side
-    parts += [nn.Flatten(), nn.Linear(channels * side**2, 5), neuron()]
-    return nn.Sequential(*parts)
-
-
-def random_norm(draw, channels):
-    return nn.BatchNorm2d(
-        channels,
-        eps=draw.choice([1e-5, 1e-2]),
-        momentum=draw.choice([0.1, 0.3, None]),
-        affine=draw.random() < 0.7,
-    )
-
-
-def random_unit(draw):
-    return draw.choice([neuron(), neuron(learn=("alpha",)), neuron(beta=0.3), nn.ReLU()])
-
-
-def random_residual(draw, channels):
-    main = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), random_norm(draw, channels))
-    if draw.random() < 0.5:
-        main = nn.Sequential(nn.Conv2d(channels, channels, 1), random_unit(draw), *main)
-    if draw.random() < 0.3:
-        main.append(random_unit(draw))
-    side = draw.choice([None, None, nn.Conv2d(channels, channels, 1, bias=False)])
-    after = draw.choice([None, random_unit(draw), nn.Sequential(nn.BatchNorm2d(channels))])
-    return Residual(main, side, after, product=draw.random() < 0.2)
-
-
-@pytest.mark.parametrize("seed", range(24))
-def test_values_gradients_and_statistics_are_the_modules_own(seed):
-    draw = random.Random(seed)
-    torch.manual_seed(seed)
-    module = random_module(draw).double()
-    norm = draw.choice(["batch_step", "batch_step", "batch_all"])
-    twin = copy.deepcopy(module)
-    net = SpikingNet.from_torch(module, SHAPE, norm=norm)
-    in_time = norm == "batch_step" and draw.random() < 0.5
-    out = (net.run_by_time if in_time else net.run_by_layer)(XS)
-    expected = over_time(twin, XS, norm).flatten(2)
-    torch.testing.assert_close(out, expected)
-    weights = torch.rand(out.shape, dtype=torch.float64, generator=kit.generator(1))
-    for value in (out, expected):
-        (value * weights).sum().backward()
-    names = [name for name, _ in module.named_parameters()]
-    for name in names:
-        ours, theirs = module.get_parameter(name).grad, twin.get_parameter(name).grad
-        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-10, msg=name)
-    for ours, theirs in zip(module.buffers(), twin.buffers(), strict=True):
-        torch.testing.assert_close(ours, theirs)
-    with torch.no_grad():  # norms go into weights here
-        expected = over_time(twin.eval(), XS, norm).flatten(2)
-        torch.testing.assert_close(net.eval()(XS), expected)
 
 
 class Functional(nn.Module):
@@ -197,6 +76,30 @@ def test_ways_to_flatten(name):
 def test_a_mean_over_maps_is_a_pool():
     net = SpikingNet.from_torch(Ends(lambda x: x.mean(dim=(-2, -1)), 4), SHAPE)
     assert net.spec.blocks[1].layers[0].kind == "global_pool" and net.features == 4
+
+
+JOINS = {
+    "and": lambda m, x: m.unit(m.conv(x)) * x,
+    "iand": lambda m, x: x * (1 - m.unit(m.conv(x))),
+    "add": lambda m, x: sum([x, m.unit(m.conv(x))]),
+    "before_unit": lambda m, x: m.unit(torch.add(m.other(m.unit(m.conv(x))), x)),
+}
+
+
+@pytest.mark.parametrize("join", JOINS)
+def test_joins(join):
+    module = Says(JOINS[join]).double()
+    net = SpikingNet.from_torch(module, SHAPE)
+    assert net.spec.blocks[0].join == join
+    spikes = over_time(nn.Sequential(module.conv, module.unit), XS)
+    assert spikes.unique().numel() == 2
+    expected = {
+        "and": lambda: spikes * XS,
+        "iand": lambda: (1 - spikes) * XS,
+        "add": lambda: spikes + XS,
+        "before_unit": lambda: module.unit(over_time(module.other, spikes) + XS),
+    }[join]()
+    torch.testing.assert_close(net(XS), expected.flatten(2))
 
 
 class Repeats(nn.Module):
@@ -267,6 +170,29 @@ def counting(m, x):
     return m.conv(x)
 
 
+def without_gradient(m, x):
+    with torch.no_grad():
+        y = m.conv(x)
+    return m.unit(y)
+
+
+def in_low_precision(m, x):
+    with torch.autocast("cpu", torch.bfloat16):
+        return m.conv(x)
+
+
+class Rectified(torch.autograd.Function):
+    """A function whose way back is its own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad
+
+
 class Forgetful:
     """A function that answers in another way from the third call on, and keeps count outside."""
 
@@ -301,6 +227,10 @@ REFUSED = {
     "norm twice": (lambda m, x: m.norm(m.conv(m.norm(x))), "a norm at one place"),
     "doubled": (lambda m, x: m.conv(x) + (y := m.other(x)) + y, "one reader, got a result with 2"),
     "plain doubling": (lambda m, x: (y := m.conv(x)) + y, "a layer on one of two ways"),
+    "no gradient": (without_gradient, r"conv \(Conv2d\): expected a forward that does not switch"),
+    "autocast": (in_low_precision, "got one under no_grad, inference_mode or autocast"),
+    "own backward": (lambda m, x: Rectified.apply(m.conv(x)), "does not switch modes of torch"),
+    "detached": (lambda m, x: m.conv(x).detach(), "operation detach"),
     "in place": (lambda m, x: F.relu(y := m.conv(x), inplace=True) + y, "nobody else reads"),
     "over time": (lambda m, x: m.conv(x).mean(0), "mean over height and width, got dim = 0"),
     "size": (lambda m, x: m.conv(x).view(x.size(0), x.size(1) * 64), r"a shape \(B, -1\), got"),
