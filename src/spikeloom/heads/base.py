@@ -11,6 +11,7 @@ from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
 from spikeloom.nets.init import initialise
+from spikeloom.nets.lent import LentSynapse
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
@@ -112,10 +113,9 @@ class Head(nn.Module):
             site.upstream = last.upstream if last else None
             site.external = last is None
         if net.last_linear is not None:
-            weight = net.last_linear.weight
-            assert isinstance(weight, nn.Parameter)
-            head.site.synapse.weight = weight
-            head.site.synapse.bias = net.last_linear.bias
+            site = head.site
+            lent = LentSynapse(site.spec, (net.features,), site.name, net.last_linear)
+            site.synapse = head.synapses[site.name] = lent
         return head
 
     @classmethod

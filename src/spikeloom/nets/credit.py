@@ -106,7 +106,7 @@ class Credit:
             weight, total = one.effective, one.total
             if total is None:
                 continue
-            if not weight.is_leaf:
+            if not weight.is_leaf or _hooked(weight):
                 shaped.append((weight, total))
             elif weight.grad is None:
                 weight.grad = total
@@ -115,6 +115,11 @@ class Credit:
         self._sums.clear()
         if shaped:
             backpropagate([one for one, _ in shaped], [grad for _, grad in shaped])
+
+
+def _hooked(weight: Tensor) -> bool:
+    """Whether a user's hook waits for the gradient of a leaf, which only autograd would call."""
+    return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
 
 
 class Credited(torch.autograd.Function):

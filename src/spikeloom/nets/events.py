@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.kernels import events
@@ -252,9 +252,9 @@ def _work(synapse: Synapse) -> int:
 
 def _mark(synapse: Synapse) -> tuple[object, ...]:
     """Return what differs as soon as a weight was replaced or written to."""
-    tensors: list[Tensor] = [synapse.weight]
-    if synapse.bias is not None:
-        tensors.append(synapse.bias)
+    tensors = [one for one in (synapse.weight, synapse.bias) if one is not None]
+    if any(not isinstance(one, nn.Parameter) for one in tensors):
+        return (object(),)  # made anew at every reading, from what we do not know
     if not isinstance(synapse.shaping, Plain):
         tensors += [*synapse.shaping.parameters(), *synapse.shaping.buffers()]
     return tuple(

@@ -1,264 +1,163 @@
-"""A user's own `nn.Sequential` as a `SpikingNet` that shares its parameters."""
+"""A user's own torch module as a `SpikingNet` that shares its parameters and follows it."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import get_args
 
 import torch
 from torch import nn
 
-from spikeloom.base.errors import ShapeError, SpikeloomError, UnsupportedNet
-from spikeloom.nets.layer import LayerSpec
+from spikeloom.base.errors import ConfigError, ShapeError, SpikeloomError
+from spikeloom.nets.lent import LentSynapse, made
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
-from spikeloom.nets.spec import BlockSpec, NetSpec
+from spikeloom.nets.spec import NetSpec
 from spikeloom.nets.synapse import Shape, Synapse
+from spikeloom.nets.torch_blocks import (
+    AFTER_NORM,
+    ONE_SKIP,
+    BlockDraft,
+    Builder,
+    Draft,
+    Statistics,
+)
+from spikeloom.nets.torch_check import check_values
+from spikeloom.nets.torch_forward import read_forward
+from spikeloom.nets.torch_layers import check, place, refusal
+from spikeloom.nets.torch_link import Link, Mode, check_followed
 from spikeloom.neurons.module import Neuron
-from spikeloom.neurons.relu import Relu
-
-Fields = dict[str, Any]
 
 
-@dataclass
-class _Draft:
-    """One layer in the making: its fields and the modules it takes over."""
+@dataclass(frozen=True)
+class Blueprint:
+    """What a net is made from: equal where two nets would be the same."""
 
-    where: str
-    fields: Fields
-    synapse: nn.Module | None = None
-    norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
-    neuron: Neuron | None = None
-    flat: bool = False
-    """A Flatten came before it."""
+    spec: NetSpec
+    parts: tuple[nn.Module | None, ...]
+    linear: nn.Module | None
+    over_time: bool
+    blocks: list[BlockDraft] = field(compare=False)
 
-    def layer(self) -> LayerSpec:
-        fields: Fields = {"unit": None, **self.fields}
-        return LayerSpec(**fields)
+    @property
+    def dropouts(self) -> list[tuple[str, nn.Module]]:
+        """Places and modules whose mode switches a dropout on and off."""
+        drafts = [draft for block in self.blocks for draft in (*block.main, *block.side)]
+        return [one.dropout for one in drafts if one.dropout and one.fields["dropout"]]
 
 
-def translate(module: nn.Sequential, in_shape: Shape) -> SpikingNet:
-    """Build the net of a user's Sequential; see `SpikingNet.from_torch`.
+def translate(module: nn.Module, in_shape: Shape, norm: Statistics = "batch_step") -> SpikingNet:
+    """Build the net of a user's module; see `SpikingNet.from_torch`.
 
     Raises:
+        ConfigError: unknown norm statistics, or no module.
         ShapeError: layers that do not fit, by their position.
-        UnsupportedNet: a module without a counterpart here, by its name and position.
+        UnsupportedNet: what has no counterpart here, by its name and position.
     """
-    drafts = _Reader().read(module)
-    shape = tuple(in_shape)
-    for draft in drafts:
-        shape = _fit(draft, shape)
-    linear = drafts[-1].synapse if _is_readout(drafts[-1]) else None
-    readout = drafts.pop().layer() if linear is not None else None
-    blocks = tuple(BlockSpec((draft.layer(),), reads="step") for draft in drafts)
-    net = SpikingNet(NetSpec(blocks, readout=readout), in_shape)
-    for draft, block in zip(drafts, net.plan.blocks, strict=True):
-        _adopt(net, block.passes[0].sites[0], draft)
-    if isinstance(linear, nn.Linear):
-        # not as a child module: its parameters are the head's, not the net's
-        object.__setattr__(net, "last_linear", linear)
-    return net.train(module.training)
+    if norm not in get_args(Statistics):
+        raise ConfigError(
+            f"from_torch: expected norm as one of {get_args(Statistics)}, got {norm!r}; change it."
+        )
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"from_torch: expected a torch module, got {module!r}; pass a Sequential."
+        )
+    if not isinstance(in_shape, (tuple, list)):
+        raise ShapeError(
+            f"from_torch: expected in_shape as (C, H, W) or (D,), got {in_shape!r}; fix it."
+        )
+    again = partial(draw, in_shape=tuple(in_shape), norm=norm)
+    plan = again(module)
+    net = SpikingNet(plan.spec, in_shape)
+    for drafts, block in zip(plan.blocks, net.plan.blocks, strict=True):
+        (one,) = block.passes
+        for draft, site in zip(drafts.main, one.sites, strict=True):
+            _adopt(net, site, draft)
+        for draft, site in zip(drafts.side, one.shortcut, strict=True):
+            _adopt(net, site, draft)
+    # not as a child module: its parameters are the head's, not the net's
+    object.__setattr__(net, "last_linear", plan.linear)
+    modes = {part: part.training for part in module.modules()}
+    net.train(module.training)
+    for part, training in modes.items():
+        part.training = training  # a part that its user froze stays so
+    check_values(net, module, plan.over_time)
+    net.modes = nn.ModuleList(Mode(owner) for _, owner in plan.dropouts)
+    net.link = Link(module, again, plan)
+    return net
 
 
-class _Reader:
-    """One pass over the modules, collecting layers."""
-
-    def __init__(self) -> None:
-        self.drafts: list[_Draft] = []
-        self.flat = False
-
-    def read(self, module: nn.Sequential) -> list[_Draft]:
-        for where, part in _leaves(module, ""):
-            self._take(where, part)
-        if not self.drafts:
-            raise UnsupportedNet(
-                "from_torch: expected a Sequential with at least one layer, got none; add one."
-            )
-        return self.drafts
-
-    def _take(self, where: str, part: nn.Module) -> None:
-        if self.flat and not isinstance(part, (nn.Linear, nn.Flatten, nn.Dropout)):
-            raise _refusal(where, "a Linear after Flatten", "it", "move Flatten before the Linear")
-        kind = type(part)
-        if kind in _SYNAPSES:
-            fields = _SYNAPSES[kind](where, part)
-            self.drafts.append(_Draft(where, fields, synapse=part, flat=self.flat))
-            self.flat = False
-        elif isinstance(part, nn.Flatten):
-            whole = (part.start_dim, part.end_dim) == (1, -1)
-            _check(where, whole, "start_dim 1, end_dim -1", (part.start_dim, part.end_dim))
-            self.flat = True
-        elif isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            self._norm(where, part)
-        elif isinstance(part, nn.Dropout):
-            self._dropout(where, part)
-        elif isinstance(part, Neuron):
-            draft = self._unit(where, part.unit)
-            draft.neuron = part
-        else:
-            self._unit(where, Relu())
-
-    def _norm(self, where: str, part: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
-        last = self.drafts[-1] if self.drafts else None
-        if last is None or last.synapse is None or not last.fields.keys().isdisjoint(_AFTER_NORM):
-            raise _refusal(where, "a layer right before it", "none", "move it behind its layer")
-        _check(where, part.track_running_stats, "track_running_stats", False)
-        last.norm = part
-        last.fields["norm"] = "batch_step"
-
-    def _dropout(self, where: str, part: nn.Dropout) -> None:
-        if not self.drafts or "dropout" in self.drafts[-1].fields:
-            self.drafts.append(_Draft(where, {"kind": "identity"}))
-        self.drafts[-1].fields["dropout"] = part.p
-
-    def _unit(self, where: str, unit: Any) -> _Draft:
-        if not self.drafts or not self.drafts[-1].fields.keys().isdisjoint(_AFTER_UNIT):
-            self.drafts.append(_Draft(where, {"kind": "identity"}))
-        self.drafts[-1].fields["unit"] = unit
-        return self.drafts[-1]
+def draw(module: nn.Module, in_shape: Shape, norm: Statistics) -> Blueprint:
+    """Read a module and lay its net out."""
+    check_followed(module)
+    forward = read_forward(module)
+    blocks = Builder(forward.steps, norm).blocks
+    if not blocks:
+        raise refusal(place("", module), "at least one layer", "none", "add one")
+    shape, last = in_shape, blocks[-1]
+    for block in blocks:
+        shape = _fit_block(block, shape)
+    linear = last.main[0].synapse if _is_readout(last) else None
+    readout = blocks.pop().main[0].layer() if linear is not None else None
+    drafts = [draft for block in blocks for draft in (*block.main, *block.side)]
+    parts = [
+        part
+        for draft in drafts
+        for part in (draft.weighted, draft.norm, draft.neuron, draft.dropout and draft.dropout[1])
+    ]
+    spec = NetSpec(tuple(block.block() for block in blocks), readout=readout)
+    return Blueprint(spec, tuple(parts), linear, forward.over_time, blocks)
 
 
-_AFTER_UNIT = ("unit", "dropout")
-_AFTER_NORM = ("norm", *_AFTER_UNIT)
+def _is_readout(block: BlockDraft) -> bool:
+    draft = block.main[-1]
+    plain = block.join == "none" and draft.fields.keys().isdisjoint(AFTER_NORM)
+    return plain and isinstance(draft.synapse, nn.Linear)
 
 
-def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield all parts in order, with position and class, refusing what has no counterpart."""
-    for name, part in module._modules.items():  # named_children would skip repeated modules
-        assert part is not None
-        where = f"{prefix}{name} ({type(part).__name__})"
-        if part._forward_hooks or part._forward_pre_hooks:
-            raise _refusal(where, "a module without hooks", "some", "remove them")
-        if type(part) is nn.Sequential:
-            yield from _leaves(part, f"{prefix}{name}.")
-        elif type(part) in _KNOWN:
-            yield where, part
-        else:
-            known = ", ".join(sorted(kind.__name__ for kind in _KNOWN))
-            raise _refusal(where, f"one of {known}", "it", "replace it or write the net as text")
+def _fit_block(block: BlockDraft, shape: Shape) -> Shape:
+    """Check that a block takes values of this shape, and return what it gives."""
+    main = side = shape
+    for draft in block.main:
+        main = _fit(draft, main)
+    for draft in block.side:
+        side = _fit(draft, side)
+    if block.join != "none":
+        check(block.where, main == side, "two values of one shape", f"{main} and {side}", ONE_SKIP)
+    return main
 
 
-def _refusal(where: str, expected: str, came: object, todo: str) -> UnsupportedNet:
-    return UnsupportedNet(f"from_torch: module {where}: expected {expected}, got {came}; {todo}.")
-
-
-def _check(where: str, good: bool, expected: str, came: object) -> None:
-    if not good:
-        raise _refusal(where, expected, came, "change it or write the net as text")
-
-
-def _single(where: str, what: str, value: Any) -> int:
-    """Return the one number that holds for both axes."""
-    sides = value if isinstance(value, tuple) else (value, value)
-    _check(where, len(set(sides)) == 1 and isinstance(sides[0], int), f"a square {what}", value)
-    return sides[0]
-
-
-def _conv(where: str, part: Any) -> Fields:
-    _check(where, part.groups == 1, "groups = 1", part.groups)
-    _check(where, _single(where, "dilation", part.dilation) == 1, "dilation = 1", part.dilation)
-    _check(where, part.padding_mode == "zeros", "padding_mode 'zeros'", part.padding_mode)
-    transposed = isinstance(part, nn.ConvTranspose2d)
-    fields: Fields = {
-        "kind": "conv_transpose" if transposed else "conv",
-        "out": part.out_channels,
-        "kernel": _single(where, "kernel", part.kernel_size),
-        "stride": _single(where, "stride", part.stride),
-        "padding": _single(where, "padding as a number", part.padding),
-        "bias": part.bias is not None,
-    }
-    if transposed:
-        fields["output_padding"] = _single(where, "output_padding", part.output_padding)
-    return fields
-
-
-def _linear(where: str, part: Any) -> Fields:
-    return {"kind": "linear", "out": part.out_features, "bias": part.bias is not None}
-
-
-def _window(where: str, kind: str, part: Any) -> Fields:
-    _check(where, not part.ceil_mode, "ceil_mode = False", True)
-    return {
-        "kind": kind,
-        "kernel": _single(where, "window", part.kernel_size),
-        "stride": _single(where, "stride", part.stride),
-        "padding": _single(where, "padding", part.padding),
-    }
-
-
-def _avg_pool(where: str, part: Any) -> Fields:
-    _check(where, part.divisor_override is None, "no divisor_override", part.divisor_override)
-    fields = _window(where, "avg_pool", part)
-    counts = part.count_include_pad or fields["padding"] == 0
-    _check(where, counts, "count_include_pad = True", False)
-    return fields
-
-
-def _max_pool(where: str, part: Any) -> Fields:
-    _check(where, _single(where, "dilation", part.dilation) == 1, "dilation = 1", part.dilation)
-    _check(where, not part.return_indices, "return_indices = False", True)
-    return _window(where, "max_pool", part)
-
-
-def _global_pool(where: str, part: Any) -> Fields:
-    _check(where, part.output_size in (1, (1, 1)), "output_size = 1", part.output_size)
-    return {"kind": "global_pool"}
-
-
-def _upsample(where: str, part: Any) -> Fields:
-    _check(where, part.mode == "nearest", "mode 'nearest'", part.mode)
-    factor = part.scale_factor
-    sides = factor if isinstance(factor, tuple) else (factor, factor)
-    values = {float(side) for side in sides if side is not None}
-    whole = len(values) == 1 and min(values).is_integer()
-    _check(where, whole, "one whole scale_factor", factor)
-    return {"kind": "upsample", "kernel": int(min(values))}
-
-
-_SYNAPSES: dict[type[nn.Module], Callable[[str, Any], Fields]] = {
-    nn.Conv2d: _conv,
-    nn.ConvTranspose2d: _conv,
-    nn.Linear: _linear,
-    nn.AvgPool2d: _avg_pool,
-    nn.MaxPool2d: _max_pool,
-    nn.AdaptiveAvgPool2d: _global_pool,
-    nn.Upsample: _upsample,
-}
-_KNOWN: tuple[type[nn.Module], ...] = (
-    *_SYNAPSES,
-    nn.Flatten,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.Dropout,
-    nn.ReLU,
-    Neuron,
-)
-
-
-def _fit(draft: _Draft, shape: Shape) -> Shape:
+def _fit(draft: Draft, shape: Shape) -> Shape:
     """Check that a layer takes maps of this shape, and return what it gives."""
     where = draft.where
+    model = None
     try:
         with torch.device("meta"):
             synapse = Synapse(draft.layer(), shape, where)
-            model = (
-                Neuron(draft.neuron.unit, synapse.out_shape[0], len(synapse.out_shape) - 1)
-                if (draft.neuron)
-                else None
-            )
+            out = synapse.out_shape
+            if draft.neuron is not None:
+                model = Neuron(draft.neuron.unit, out[0], len(out) - 1)
     except SpikeloomError as error:
         raise type(error)(f"from_torch: module {where}: {error}") from None
     if isinstance(draft.synapse, nn.Linear) and len(shape) == 3 and not draft.flat:
-        raise _refusal(where, "Flatten between maps and a Linear", "none", "add nn.Flatten()")
-    out, own = synapse.out_shape, draft.synapse
-    if synapse.spec.weighted and own is not None:
-        _same(where, "a weight", synapse.weight.shape, own.get_parameter("weight").shape)
-    if isinstance(draft.norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
-        norm = nn.BatchNorm2d if len(out) == 3 else nn.BatchNorm1d
-        _check(where, isinstance(draft.norm, norm), f"{norm.__name__} behind it", draft.norm)
-        _same(where, "a norm of channels", out[:1], (draft.norm.num_features,))
+        raise refusal(where, "Flatten between maps and a Linear", "none", "add nn.Flatten()")
+    if draft.features is not None:
+        _same(where, "a reshape to", synapse.in_shape, (draft.features,))
+    if synapse.spec.weighted and draft.synapse is not None:
+        _same(where, "a weight", synapse.weight_shape, made(draft.synapse, "weight").shape)
+    if draft.norm is not None:
+        kind = nn.BatchNorm2d if len(out) == 3 else nn.BatchNorm1d
+        kinds = f"{kind.__name__} for values of shape {out}"
+        behind = draft.norm_where
+        check(behind, isinstance(draft.norm, kind), kinds, type(draft.norm).__name__, "change it")
+        _same(behind, "a norm of channels", out[:1], (draft.norm.num_features,))
     if draft.neuron is not None and model is not None:
+        try:
+            draft.neuron.theta()
+        except AttributeError:
+            came, todo = "others, e.g. parametrised", "remove what shapes them"
+            raise refusal(where, "trained quantities as parameters", came, todo) from None
         for name, value in model.named_parameters():
-            came = draft.neuron.get_parameter(name)
+            came = getattr(draft.neuron, name)
             _same(where, f"neurons whose {name} has shape", value.shape, came.shape)
     return out
 
@@ -271,17 +170,13 @@ def _same(where: str, what: str, expected: Shape, came: Shape) -> None:
         )
 
 
-def _is_readout(draft: _Draft) -> bool:
-    return isinstance(draft.synapse, nn.Linear) and draft.fields.keys().isdisjoint(_AFTER_NORM)
-
-
-def _adopt(net: SpikingNet, site: Site, draft: _Draft) -> None:
-    """Put the user's own modules and parameters into a site."""
+def _adopt(net: SpikingNet, site: Site, draft: Draft) -> None:
+    """Put the user's own modules into a site."""
     key = site.name.replace(".", "_")
     if site.spec.weighted and draft.synapse is not None:
-        own = dict(draft.synapse.named_parameters())
-        site.synapse.weight = own["weight"]
-        site.synapse.bias = own.get("bias")
+        shared = key.rpartition("_")[0]
+        lent = LentSynapse(site.spec, site.synapse.in_shape, site.name, draft.synapse)
+        site.synapse = net.plan.synapses[shared] = lent
     if draft.norm is not None:
         site.norm = net.plan.norms[key] = draft.norm
     if draft.neuron is not None:

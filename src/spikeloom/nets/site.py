@@ -15,6 +15,13 @@ from spikeloom.neurons.module import Neuron
 Role = Literal["body", "shortcut", "feedback", "readout"]
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether something happens at a call of the module beside its forward."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    hooks += (module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
+
+
 @dataclass(eq=False)
 class Site:
     """One unrolled layer; passes of a block share its synapse and own the rest.
@@ -127,8 +134,9 @@ class Site:
     def folds(self) -> bool:
         """Whether the norm can go into the weights: a convolution whose norm is done learning."""
         norm = self.norm
-        done = norm is not None and not norm.training and norm.running_mean is not None
-        return done and self.spec.kind.startswith("conv")
+        if norm is None or norm.training or norm.running_mean is None or hooked(norm):
+            return False
+        return self.spec.kind.startswith("conv")
 
     def folded(self, x: Tensor) -> Tensor:
         r"""Apply the synapse with its norm inside the weights; equal up to rounding.
@@ -142,12 +150,15 @@ class Site:
         """
         norm, synapse = self.norm, self.synapse
         assert norm is not None and norm.running_mean is not None and norm.running_var is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        scale = torch.rsqrt(norm.running_var + norm.eps)
+        if norm.affine:
+            scale = norm.weight * scale
         shift = -norm.running_mean if synapse.bias is None else synapse.bias - norm.running_mean
         weight = synapse.effective_weight()
         sides = [1] * weight.dim()
         sides[synapse.out_axis] = -1
-        return synapse.apply_map(x, weight * scale.view(sides), scale * shift + norm.bias)
+        bias = scale * shift + norm.bias if norm.affine else scale * shift
+        return synapse.apply_map(x, weight * scale.view(sides), bias)
 
     @property
     def out_shape(self) -> Shape:
