@@ -75,6 +75,8 @@ def check_values(net: SpikingNet, module: nn.Module, over_time: bool) -> None:
 class _Both(nn.Module):
     """A module and its net, run on the same input with the same parameters."""
 
+    net: SpikingNet
+
     def __init__(self, module: nn.Module, net: SpikingNet, over_time: bool) -> None:
         super().__init__()
         self.module, self.over_time = module, over_time

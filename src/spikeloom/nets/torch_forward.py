@@ -64,24 +64,19 @@ def _agreed(module: nn.Module, training: Reader, evaluation: Reader) -> Reader:
 
 def _check_forwards(module: nn.Module) -> None:
     """Refuse what a reading of the class's forward would miss."""
-    made = isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod")
-    todo = "pass the module it was made from; the net can be compiled"
-    check(place("", module), not made, "a module of Python's", "a compiled one", todo)
     for path, part in module.named_modules():
         where = place(path, part)
+        made = isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod")
+        todo = "use the module it was made from; the net can be compiled"
+        check(where, not made, "a module of Python's", "a compiled one", todo)
         called = type(part).__call__ is nn.Module.__call__ or isinstance(part, fx.GraphModule)
         plain = "forward" not in vars(part) and called
         check(where, plain, "a forward of its class", "one set by hand", "write a class with it")
-    _, *rest = list(signature(type(module).forward).parameters.values()) or [None]
-    first = rest[0] if rest else None
-    extra = [
-        one.name
-        for one in rest[1:]
-        if one.default is Parameter.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
-    single = first is not None and not extra
-    single = single and first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
-    names = ", ".join(str(one) for one in rest) or "none"
+    given = list(signature(type(module).forward).parameters.values())[1:]
+    named = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    needed = [one for one in given if one.default is Parameter.empty and one.kind in named]
+    single = len(given) > 0 and given[0].kind in named[:2] and needed in ([], given[:1])
+    names = ", ".join(str(one) for one in given) or "none"
     check(place("", module), single, "a forward with one input", names, AS_IT_IS)
 
 
@@ -94,13 +89,16 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
     """Refuse a forward that draws random numbers or changes its module, and undo that."""
     parts = [(path, part, dict(vars(part))) for path, part in module.named_modules()]
     buffers = [(one, one.clone(), _version(one)) for one in module.buffers()]
-    torchs, pythons, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    torchs, pythons, numpys = (
+        torch.get_rng_state(),
+        random.getstate(),
+        np.random.get_state(legacy=False),
+    )  # noqa: NPY002
     try:
         yield
     finally:
         drew = not torch.equal(torch.get_rng_state(), torchs) or random.getstate() != pythons
-        _, keys, *rest = np.random.get_state()  # noqa: NPY002
-        drew = drew or not np.array_equal(keys, numpys[1]) or tuple(rest) != numpys[2:]
+        drew = drew or repr(np.random.get_state(legacy=False)) != repr(numpys)  # noqa: NPY002
         torch.set_rng_state(torchs)
         random.setstate(pythons)
         np.random.set_state(numpys)  # noqa: NPY002

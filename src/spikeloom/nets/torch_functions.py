@@ -140,9 +140,9 @@ def _same(memory_format: Any = None) -> None:
 
 
 def _dropout(call: Call, p: float = 0.5, training: bool = True, inplace: bool = False) -> Layers:
-    p, training = (*call.args[:2], *(p, training)[len(call.args[:2]) :])
-    call.drops = training
-    return (nn.Dropout(p),)
+    given = call.args[:2]
+    share, call.drops = (*given, *(p, training)[len(given) :])
+    return (nn.Dropout(share),)
 
 
 def _view(call: Call, **named: Any) -> Layers:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from spikeloom.base.errors import UnsupportedNet
@@ -272,7 +273,7 @@ class Reader:
         if node.target == "size" or (node.target is getattr and node.args[1] == "shape"):
             axis = node.args[1] if node.target == "size" and len(node.args) > 1 else None
             axis = node.kwargs.get("dim", axis)
-            lead = self.leads.get(source, 0)  # pyright: ignore[reportArgumentType]
+            lead = self.leads[source] if isinstance(source, fx.Node) and source in self.leads else 0
             self.sizes[node] = Size(axis, lead)
         elif node.target is operator.getitem and sized:
             self.sizes[node] = self.sizes[sized[0]].of(node.args[1])
@@ -321,6 +322,6 @@ class Reader:
 
     def _with_sizes(self, args: Any) -> Any:
         """Return arguments with sizes in the place of their nodes."""
-        return fx.node.map_aggregate(
+        return map_aggregate(
             args, lambda one: self.sizes.get(one, one) if isinstance(one, fx.Node) else one
         )

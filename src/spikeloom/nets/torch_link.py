@@ -33,14 +33,16 @@ class Mode(nn.Module):
     Whoever sets or restores the modes of a net's modules so reaches the user's too.
     """
 
+    owner: nn.Module
+
     def __init__(self, owner: nn.Module) -> None:
         object.__setattr__(self, "owner", owner)  # not a child: its parameters have other names
         training = owner.training
         super().__init__()
         self.training = training
 
-    @property
-    def training(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    @property  # pyright: ignore[reportIncompatibleVariableOverride]
+    def training(self) -> bool:
         """The user's module's mode."""
         return self.owner.training
 
