@@ -128,6 +128,17 @@ class TestTooMany:
         with pytest.raises(ConfigError, match="expected 1 process for rule 'bptt'"):
             set_up(recipe(), tiny(), fabric=make_fabric(recipe(), processes=1))
 
+    def test_for_a_solver_whose_samples_a_norm_couples(self, monkeypatch):
+        """Each would take as many products as its own samples need, and wait for the others."""
+        monkeypatch.setattr(Fabric, "world_size", property(lambda _: 2))
+        net = (
+            '{feedback = [{source = 1, target = 0, layers = "c4"}]} '
+            'c4{norm = "batch_step"} c4{norm = "batch_step"} P f3'
+        )
+        one = recipe({"net": net, "stages.0.rule": "ide"})
+        with pytest.raises(ConfigError, match=r"inside a feedback loop \(layer 1.0.0\), got 2"):
+            set_up(one, tiny(), fabric=make_fabric(one, processes=1), prepared=False)
+
 
 class TestWorkers:
     @pytest.fixture
