@@ -129,10 +129,12 @@ class Head(nn.Module):
         """Return the head of the ReLU net of the same spec."""
         return cls
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *args: Any, **options: Any
+    ) -> None:
         for name in self.absent_in_older(prefix):
             state_dict.setdefault(name, torch.zeros(self.classes))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
     def absent_in_older(self, prefix: str = "") -> tuple[str, ...]:
         """Return the names of weights that older runs may lack, and that then load as 0.
