@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -317,20 +318,45 @@ def _launched() -> bool:
 
 
 def make_optimizer(
-    settings: Optimizer, parameters: Iterable[nn.Parameter]
+    settings: Optimizer,
+    parameters: Iterable[nn.Parameter],
+    *,
+    undecayed: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
-    """Build the optimizer; Adam's and AdamW's updates are torch's fused ones."""
+    """Build the optimizer; Adam's and AdamW's updates are torch's fused ones.
+
+    Args:
+        settings: of the stage.
+        parameters: what is trained.
+        undecayed: those of them that no weight decay falls on.
+    """
+    groups = _groups(parameters, undecayed if settings.weight_decay else ())
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     adam: dict[str, Any] = common | {"betas": settings.betas, "fused": True}
     match settings.name:
         case "sgd":
-            return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+            return torch.optim.SGD(groups, momentum=settings.momentum, **common)
         case "adam":
-            return torch.optim.Adam(parameters, **adam)
+            return torch.optim.Adam(groups, **adam)
         case "adamw":
-            return torch.optim.AdamW(parameters, **adam)
+            return torch.optim.AdamW(groups, **adam)
         case "radam":
-            return torch.optim.RAdam(parameters, betas=settings.betas, **common)
+            return torch.optim.RAdam(groups, betas=settings.betas, **common)
+
+
+def _groups(
+    parameters: Iterable[nn.Parameter], undecayed: Iterable[nn.Parameter]
+) -> list[dict[str, Any]]:
+    """Put neighbours that are decayed alike into one group.
+
+    Torch numbers parameters group by group. Groups of neighbours keep the order of `parameters`, so
+    a saved state means the same parameters with and without weight decay.
+    """
+    spared = {id(parameter) for parameter in undecayed}
+    return [
+        {"params": list(neighbours)} | ({"weight_decay": 0.0} if free else {})
+        for free, neighbours in groupby(parameters, key=lambda parameter: id(parameter) in spared)
+    ]
 
 
 def batches(count: int, size: int, seed: int | None) -> list[Tensor]:
