@@ -11,8 +11,8 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
+from spikeloom.nets.from_torch.lent import LentSynapse
 from spikeloom.nets.init import initialise
-from spikeloom.nets.lent import LentSynapse
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss

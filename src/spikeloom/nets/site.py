@@ -9,19 +9,12 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
 from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.norms import over_copies, step_after_step
+from spikeloom.nets.norms import hooked, over_copies, step_after_step
 from spikeloom.nets.synapse import Shape, Synapse
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.module import Neuron
 
 Role = Literal["body", "shortcut", "feedback", "readout"]
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether something happens at a call of the module beside its forward."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    hooks += (module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks)
 
 
 @dataclass(eq=False)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from spikeloom.nets.torch_graph import Reader
-from spikeloom.nets.torch_layers import AS_IT_IS, check, place, refusal
+from spikeloom.nets.from_torch.graph import Reader
+from spikeloom.nets.from_torch.layers import AS_IT_IS, check, place, refusal
 
 
 def read_forward(module: nn.Module) -> Reader:
@@ -89,11 +89,8 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
     """Refuse a forward that draws random numbers or changes its module, and undo that."""
     parts = [(path, part, dict(vars(part))) for path, part in module.named_modules()]
     buffers = [(one, one.clone(), _version(one)) for one in module.buffers()]
-    torchs, pythons, numpys = (
-        torch.get_rng_state(),
-        random.getstate(),
-        np.random.get_state(legacy=False),
-    )  # noqa: NPY002
+    torchs, pythons = torch.get_rng_state(), random.getstate()
+    numpys = np.random.get_state(legacy=False)  # noqa: NPY002
     try:
         yield
     finally:
