@@ -322,6 +322,8 @@ class Reader:
 
     def _with_sizes(self, args: Any) -> Any:
         """Return arguments with sizes in the place of their nodes."""
-        return map_aggregate(
-            args, lambda one: self.sizes.get(one, one) if isinstance(one, fx.Node) else one
-        )
+
+        def size_of(value: Any) -> Any:
+            return self.sizes.get(value, value) if isinstance(value, fx.Node) else value
+
+        return map_aggregate(args, size_of)
