@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,12 @@ _IO = {
 }
 
 T = TypeVar("T")
+
+
+class _Failed(NamedTuple):
+    """Why something could not be made."""
+
+    reason: str
 
 
 class Scan:
@@ -143,11 +149,13 @@ class Scan:
             try:
                 self._made[key] = make()
             except Unsupported as error:
-                self._made[key] = error
-        found = self._made[key]
-        if isinstance(found, Unsupported):
-            raise found
-        return found
+                self._made[key] = _Failed(str(error))
+        made = self._made[key]
+        if isinstance(made, _Failed):
+            # a new exception each time: a kept one keeps every frame it was raised through alive,
+            # and with the frames their tensors
+            raise Unsupported(made.reason)
+        return made
 
     def _programs(self, variant: Variant) -> StepPrograms:
         dtype = getattr(torch, variant.state)
