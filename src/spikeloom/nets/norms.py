@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from spikeloom.base.tracing import hooked
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.moments import moments
 from spikeloom.neurons.base import Theta, Unit
@@ -17,10 +18,8 @@ def joinable(norm: nn.Module) -> bool:
     """Whether a norm is torch's own: scale and shift, statistics that it keeps, no hooks."""
     if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d):
         return False
-    hooks = (norm._forward_hooks, norm._forward_pre_hooks)
-    hooks += (norm._backward_hooks, norm._backward_pre_hooks)
     kept = norm.track_running_stats and norm.running_mean is not None
-    return bool(norm.affine and kept and not any(hooks))
+    return bool(norm.affine and kept and not hooked(norm))
 
 
 def joins(norm: nn.BatchNorm1d | nn.BatchNorm2d, unit: Unit, currents: Tensor) -> bool:
