@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from spikeloom.base.tracing import hooked
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.moments import moments
 from spikeloom.neurons.base import Theta, Unit
