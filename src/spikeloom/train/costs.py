@@ -103,7 +103,7 @@ def _metered(
     with torch.no_grad():
         for index in batches(count, EVALUATION_BATCH, None):
             batch = bench.batch(bench.splits.test, index, epoch=0, part="test")
-            with watch(net, batch.xs, operations, spikes):
+            with watch(net, batch.xs, operations, spikes, kind=bench.input_kind):
                 features, _ = predict(bench, batch)
                 for site in head.inference_sites:
                     with bench.fabric.autocast():
