@@ -103,9 +103,8 @@ def _joined(join: str, signal: Signal, shortcut: Signal) -> Signal:
 def _fitted(signal: Signal, block: Block) -> Signal:
     """Return a pass's output fitted to the next; an amplitude per channel loses its channels."""
     same = block.in_shape[0] == block.passes[0].sites[-1].out_shape[0]
-    if same or isinstance(signal.amplitude, float) or signal.amplitude.numel() == 1:
-        return signal
-    return Signal("real", static=signal.static)
+    per_channel = isinstance(signal.amplitude, Tensor) and signal.amplitude.numel() > 1
+    return Signal("real", static=signal.static) if per_channel and not same else signal
 
 
 def _alike(one: Tensor | float, other: Tensor | float) -> bool:
