@@ -1,5 +1,6 @@
 """``spikeloom compare``: several entries, several seeds, one table."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,13 +61,21 @@ def compare(
         if not 0 < value < float("inf"):
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option}: expected a number above 0, got {value}; change it.")
-    plan = _plan(recipes, {"net": net, "data": data, "rules": rules}, changes, seeds)
+    options = {"net": net, "data": data, "rules": rules}
+    plan = _plan(recipes, options, changes, seeds)
     folder = out or Path("runs") / plan.name
     console = plain_console()
     shown = watcher(quiet=quiet, verbose=verbose, epochs=verbose, console=console)
     with stoppable() as stop, shown as progress:
         try:
-            results = run_comparison(plan, folder, progress=progress, overwrite=force, stop=stop)
+            results = run_comparison(
+                plan,
+                folder,
+                progress=progress,
+                overwrite=force,
+                stop=stop,
+                command=_command(recipes, options, changes, seeds),
+            )
         except (KeyboardInterrupt, Stopped):
             again = "the same command" + (" without --force" if force else "")
             raise Stopped(
@@ -84,6 +93,21 @@ def compare(
     entries = results["entries"]
     if any(entry["error"] for entry in entries) or not any(entry["runs"] for entry in entries):
         raise typer.Exit(1)
+
+
+def _command(
+    recipes: list[Path] | None,
+    options: dict[str, str | None],
+    changes: list[str] | None,
+    seeds: str | None,
+) -> str:
+    """Return the command that runs the same comparison; of absolute paths the name alone."""
+    words = ["spikeloom", "compare"]
+    words += [path.name if path.is_absolute() else str(path) for path in recipes or ()]
+    given = [*options.items(), *(("set", change) for change in changes or ()), ("seeds", seeds)]
+    for name, value in given:
+        words += [f"--{name}", value] if value is not None else []
+    return shlex.join(words)
 
 
 def _plan(

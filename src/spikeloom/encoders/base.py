@@ -7,6 +7,7 @@ from torch import Tensor
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import InputKind, Values
 
 ENCODERS: Registry[type["Encoder"]] = Registry("encoder", "spikeloom.encoders")
 
@@ -36,6 +37,17 @@ class Encoder(Protocol):
             ShapeError: x has no batch dimension or is no float tensor.
         """
         ...
+
+    def gives(self, values: Values) -> InputKind:
+        """Say what its trains are, for those who count operations.
+
+        The default is "real", the dearest reading: a multiplication for every value that is not
+        0, at every step.
+
+        Args:
+            values: what the samples are.
+        """
+        return "real"
 
     def still(self, x: Tensor) -> Tensor:
         """Return what a net without time sees: the sample itself, undistorted.

@@ -15,13 +15,6 @@ _FEW = 4
 """Steps below which a norm that does not repeat along memory is cheaper before the unit."""
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether something happens at a call of the module beside its forward."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    hooks += (module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks)
-
-
 def over_copies(norm: nn.Module, current: Tensor, copies: int) -> Tensor:
     r"""Apply a norm in training as to `copies` equal currents in one batch, and return one of them.
 

@@ -33,6 +33,7 @@ def run_comparison(
     progress: Progress = SILENT,
     overwrite: bool = False,
     stop: Callable[[], bool] = never,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Run every row with every seed, seed by seed; results.json is rewritten after each run.
 
@@ -48,6 +49,7 @@ def run_comparison(
         progress: told of each run, its phases and epochs.
         overwrite: train every row of the plan anew.
         stop: asked between batches; true saves the run at hand and stops.
+        command: what runs the same comparison again, for the record.
 
     Returns:
         The content of results.json.
@@ -68,7 +70,9 @@ def run_comparison(
             check_tuning(plan, out)
             for job in jobs:
                 check_unchanged(plan, job)
-        return _Runner(plan, out, data, refusals, progress=progress, stop=stop).run(jobs)
+        runner = _Runner(plan, out, data, refusals, progress=progress, stop=stop)
+        runner.command = command
+        return runner.run(jobs)
 
 
 class _Runner:
@@ -93,6 +97,7 @@ class _Runner:
             row.slug: EntryState(plan, row, refusal=refusals[row.slug]) for row in plan.rows
         }
         self.pace = Pace()
+        self.command: str | None = None
 
     def run(self, jobs: list[Job]) -> dict[str, Any]:
         for job in jobs:
@@ -156,6 +161,7 @@ class _Runner:
         results = {
             "format": RESULTS_FORMAT,
             "name": plan.name,
+            "command": self.command,
             "seeds": list(plan.seeds),
             "tune": plan.tune.model_dump(mode="json") if plan.tune is not None else None,
             "first": plan.first.label,

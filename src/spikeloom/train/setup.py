@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.seeding import SampleRng, derive_seed
-from spikeloom.base.types import ALONE, Across, Batch
+from spikeloom.base.types import ALONE, Across, Batch, InputKind
 from spikeloom.data import Samples, Splits, load_data
 from spikeloom.data.augment import Augment
 from spikeloom.encoders import Encoder
@@ -58,6 +58,12 @@ class Workbench:
     def dtype(self) -> torch.dtype:
         """Type of inputs and weights."""
         return _DTYPES.get(self.recipe.precision, torch.float32)
+
+    @property
+    def input_kind(self) -> InputKind:
+        """What the net is given: said by encoder and data; a net without time sees real values."""
+        spiking = self.rule.facts.spiking
+        return self.encoder.gives(self.splits.values) if spiking else "constant"
 
     def modules(self) -> nn.ModuleDict:
         """Return net and head under one roof, for weights on disk."""
