@@ -22,8 +22,8 @@ from spikeloom.train.runs import locked
 from spikeloom.train.setup import prepare, set_up
 from spikeloom.train.tables import placed
 
-RESULTS_FORMAT = 2
-"""Version of results.json; 1 had labels, runs and refusals only."""
+RESULTS_FORMAT = 3
+"""Version of results.json; 1 had labels, runs and refusals only, 2 no checksum."""
 
 
 def run_comparison(
@@ -161,7 +161,7 @@ class _Runner:
             "first": plan.first.label,
             "entries": [entry.record() for entry in self.entries.values()],
         }
-        checkpoint.write_json(self.out / "results.json", results)
+        checkpoint.write_record(self.out / "results.json", results)
         return results
 
 

@@ -294,12 +294,14 @@ def _load(bench: Workbench, path: Path) -> None:
     modules = bench.modules()
     expected = modules.state_dict()
     with _safetensors(path) as file:
-        checkpoint.check_format(path, (file.metadata() or {}).get("format", 1))
+        texts = file.metadata() or {}
+        checkpoint.check_format(path, texts.get("format", 1))
         shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         _compare(path, {name: list(one.shape) for name, one in expected.items()}, shapes)
         stored = {name: file.get_tensor(name) for name in expected}
     for name, tensor in stored.items():
         _check_weight(path, name, tensor, expected[name])
+    checkpoint.check_tensors(path, stored, texts)
     modules.load_state_dict(stored)
 
 

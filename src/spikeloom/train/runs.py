@@ -66,7 +66,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def write_json(self, name: str, record: Mapping[str, Any]) -> None:
         """Write a record."""
         if self.path is not None:
-            checkpoint.write_json(self / name, record)
+            checkpoint.write_record(self / name, record)
 
     def write_lines(self, name: str, records: list[dict[str, Any]]) -> None:
         """Write records, one a line."""

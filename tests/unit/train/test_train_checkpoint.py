@@ -1,6 +1,5 @@
 """Files of a run: written whole or not at all; damage is a DataError."""
 
-import json
 import pickle
 
 import pytest
@@ -125,8 +124,11 @@ class TestWeights:
 class TestRecords:
     def test_lines(self, tmp_path):
         checkpoint.write_lines(tmp_path / "m", [{"a": 1}, {"a": 2}])
+        assert checkpoint.read_lines(tmp_path / "m") == [{"a": 1}, {"a": 2}]
         text = (tmp_path / "m").read_text()
-        assert [json.loads(line) for line in text.splitlines()] == [{"a": 1}, {"a": 2}]
+        (tmp_path / "m").write_text(text.replace('"a": 2', '"a": 3'))
+        with pytest.raises(DataError, match="m: .* got others, by their checksum"):
+            checkpoint.read_lines(tmp_path / "m")
 
     @pytest.mark.parametrize(
         "content", [b"", b'{"a": ', b"\xff", b"[1]", b"3", b"[" * 100_000, b"{" + b"1" * 5000]

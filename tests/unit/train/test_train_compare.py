@@ -60,7 +60,7 @@ class TestRunning:
         ]
         assert "(about 1 s left)" in told.notes[-1] and "left" not in told.notes[0]
         assert checkpoint.read_json(tmp_path / "out" / "results.json") == results
-        assert (results["format"], results["seeds"], results["tune"]) == (2, [3, 1], None)
+        assert (results["format"], results["seeds"], results["tune"]) == (3, [3, 1], None)
         assert loads == [None]  # read once
         for entry, one in zip(results["entries"], plan.rows, strict=True):
             assert (entry["label"], entry["slug"]) == (one.label, one.slug)
