@@ -10,15 +10,22 @@ import torch
 
 from spikeloom.base.errors import ConfigError, DataError, Stopped, UnsupportedNet, too_big
 from spikeloom.data import Splits
-from spikeloom.train import checkpoint, runs
-from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span, stored_recipe
+from spikeloom.train import checkpoint
+from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span
 from spikeloom.train.failure import reason
-from spikeloom.train.folder import check_tuning, check_unchanged, clear, finished, resumable
+from spikeloom.train.folder import (
+    check_tuning,
+    check_unchanged,
+    check_unused,
+    clear,
+    finished,
+    usable,
+)
 from spikeloom.train.loop import load, never, train
 from spikeloom.train.plan import Plan, Row
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
-from spikeloom.train.runs import locked
+from spikeloom.train.runs import Lock, locked
 from spikeloom.train.setup import prepare, set_up
 from spikeloom.train.tables import placed
 
@@ -59,16 +66,18 @@ def run_comparison(
     """
     data = _Data(progress)
     refusals = {row.slug: _refusal(row, data) for row in plan.rows}
-    with locked(out):
+    with locked(out) as lock:
         jobs = jobs_of(plan, [row for row in plan.rows if refusals[row.slug] is None], out)
         if overwrite:
+            check_unused(job.folder for job in jobs)
             for job in jobs:
                 clear(job.folder)
         else:
             check_tuning(plan, out)
             for job in jobs:
                 check_unchanged(plan, job)
-        return _Runner(plan, out, data, refusals, progress=progress, stop=stop).run(jobs)
+        runner = _Runner(plan, out, data, refusals, lock=lock, progress=progress, stop=stop)
+        return runner.run(jobs)
 
 
 class _Runner:
@@ -81,11 +90,13 @@ class _Runner:
         data: "_Data",
         refusals: dict[str, str | None],
         *,
+        lock: Lock,
         progress: Progress,
         stop: Callable[[], bool],
     ) -> None:
         self.plan = plan
         self.out = out
+        self.lock = lock
         self.data = data
         self.progress = progress
         self.stop = stop
@@ -123,13 +134,10 @@ class _Runner:
         return self.entries[job.row.slug].has(job)
 
     def _train(self, entry: EntryState, job: Job, recipe: Recipe, title: str) -> None:
-        other = stored_recipe(job.folder) not in (None, recipe)  # a trial that failed before counts
-        record = (job.folder / runs.RESULT).exists()  # one damaged from outside
-        if other or record or not resumable(job.folder, recipe):
-            clear(job.folder)
         watched = _Titled(self.progress, title)
         start = time.perf_counter()
         try:
+            clear(job.folder, keep=lambda: usable(job.folder, recipe))
             record = train(
                 recipe,
                 job.folder,
@@ -161,6 +169,7 @@ class _Runner:
             "first": plan.first.label,
             "entries": [entry.record() for entry in self.entries.values()],
         }
+        self.lock.check()
         checkpoint.write_record(self.out / "results.json", results)
         return results
 
