@@ -236,7 +236,8 @@ def locked(path: Path) -> Iterator[Lock]:
 
     if path.is_file():
         raise ConfigError(
-            f"{path}: expected a folder that can be written, got a file; choose another place with --out."
+            f"{path}: expected a folder that can be written, got a file; choose another place with "
+            "--out."
         )
     with checkpoint.writing(path):
         path.mkdir(parents=True, exist_ok=True)
