@@ -121,5 +121,5 @@ def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
             raise ConfigError(
                 f"--set: expected path=value, got '{change}'; write e.g. stages.0.epochs=3."
             )
-        table = override(table, path, parse_value(value), "--set")
+        table = override(table, path, parse_value(value, f"--set {path}"), "--set")
     return table

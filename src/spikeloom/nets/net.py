@@ -16,6 +16,7 @@ from spikeloom.nets.grammar import parse
 from spikeloom.nets.init import initialise
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
+from spikeloom.nets.size import measure
 from spikeloom.nets.spec import NetSpec
 from spikeloom.nets.synapse import Shape
 from spikeloom.nets.train_walk import TrainWalk
@@ -67,6 +68,7 @@ class SpikingNet(nn.Module):
             raise ShapeError(
                 f"net: expected an input shape (C, H, W) or (D,), got {self.in_shape}; fix it."
             )
+        measure(self.spec, self.in_shape)  # refuses what no memory holds
         self.plan = Plan(self.spec, self.in_shape)
         self.sites: tuple[Site, ...] = self.plan.sites
         self.last_linear: nn.Linear | None = None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data import Samples, Scaling, Splits, load_data
+from spikeloom.nets.size import least_parameters
 from spikeloom.train import checkpoint
 from spikeloom.train.recipe import Recipe, build_recipe
 from spikeloom.train.setup import Workbench, set_up
@@ -266,17 +267,8 @@ def _read_record(path: Path, *, versioned: bool = True) -> dict[str, Any]:
 
 
 def _check_size(recipe: Recipe, path: Path) -> None:
-    """Refuse a net that the file cannot fill, before memory is taken for it.
-
-    Counted are channels times width times window of each layer, which is at most what it has.
-    """
-    least, channels = 0, 1
-    spec = recipe.net.spec()
-    layers = [layer for block in spec.blocks for layer in block.layers]
-    for layer in (*layers, *([spec.readout] if spec.readout else [])):
-        if layer.weighted:
-            least += channels * layer.out * layer.kernel_size**2
-            channels = layer.out
+    """Refuse a net that the file cannot fill, before memory is taken for it."""
+    least = least_parameters(recipe.net.spec())
     size = path.stat().st_size
     if 4 * least > size:
         raise DataError(
