@@ -8,7 +8,7 @@ import typer
 from spikeloom.base.errors import ConfigError, Stopped
 from spikeloom.cli.console import plain_console
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.stopping import stoppable
+from spikeloom.cli.stopping import expect_training, stoppable
 from spikeloom.cli.train import Set, changed
 
 if TYPE_CHECKING:
@@ -48,11 +48,13 @@ def compare(
     The same command goes on where it stopped; finished runs are never trained again. Exit code 1
     where a run failed.
     """
+    expect_training()
     from spikeloom.report.blocks import comparison_lines
     from spikeloom.report.formats import Comparison, check
     from spikeloom.report.page import write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
+    from spikeloom.train.progress import all_of
 
     given = {"max_mb": max_mb, "max_ms": max_ms, "max_spikes": max_spikes}
     limits = {name: value for name, value in given.items() if value is not None}
@@ -66,7 +68,9 @@ def compare(
     shown = watcher(quiet=quiet, verbose=verbose, epochs=verbose, console=console)
     with stoppable() as stop, shown as progress:
         try:
-            results = run_comparison(plan, folder, progress=progress, overwrite=force, stop=stop)
+            results = run_comparison(
+                plan, folder, progress=all_of(progress, stop), overwrite=force, stop=stop
+            )
         except (KeyboardInterrupt, Stopped):
             again = "the same command" + (" without --force" if force else "")
             raise Stopped(

@@ -92,7 +92,17 @@ def write_weights(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts = {"format": str(FORMAT)} | dict(extra or {})
     texts[checksum.KEY] = checksum.of_tensors(plain, texts)
-    write_bytes(path, save(plain, metadata=texts))
+    write_bytes(path, _ordered(save(plain, metadata=texts)))
+
+
+def _ordered(content: bytes) -> bytes:
+    """Put the texts of a safetensors header in order, so that equal tensors give equal files."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

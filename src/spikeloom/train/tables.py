@@ -112,10 +112,13 @@ def override(table: Mapping[str, Any], path: str, value: Any, where: str) -> dic
     """
     copy: Any = _copied(table)
     target, keys = copy, path.split(".", toml.DEEPEST)
-    if not all(keys) or len(keys) > toml.DEEPEST:
+    if len(keys) > toml.DEEPEST:
         raise ConfigError(
-            f"{where}: expected a path of keys, at most {toml.DEEPEST}, got '{path}'; write e.g. "
-            "stages.0.epochs."
+            f"{where}: expected a path of at most {toml.DEEPEST} keys, got '{path}'; shorten it."
+        )
+    if not all(keys):
+        raise ConfigError(
+            f"{where}: expected a path of keys, got '{path}'; write e.g. stages.0.epochs."
         )
     for row, key in enumerate(keys):
         last = row == len(keys) - 1

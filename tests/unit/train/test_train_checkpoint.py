@@ -88,6 +88,13 @@ class TestWeights:
         for name, tensor in tensors.items():
             assert torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype
 
+    def test_equal_tensors_give_equal_files(self, tmp_path):
+        texts = {name: name for name in "abcdefghij"}
+        for name in "xyz":
+            checkpoint.write_weights(tmp_path / name, {"é": torch.arange(3.0)}, texts)
+        assert len({(tmp_path / name).read_bytes() for name in "xyz"}) == 1
+        assert list(checkpoint.read_weights(tmp_path / "x")) == ["é"]
+
     @pytest.mark.parametrize("keep", [0, 4, 20, -1])
     def test_cut_files(self, tmp_path, keep):
         path = tmp_path / "w"
