@@ -1,16 +1,24 @@
 """``python -m spikeloom``, and the command."""
 
+import os
 import sys
+
+from spikeloom.cli import early
 
 
 def main() -> None:
-    """Run the command; a signal while it is imported ends it as any other."""
+    """Run the command; the first thing it does is to listen to signals."""
+    early.begin()
+    from spikeloom.cli.main import main as run
+
     try:
-        from spikeloom.cli.main import main as run
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped.\n")
-        sys.exit(130)
-    run()
+        run()
+    except SystemExit as end:
+        if end.code != 130:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # an interrupt that passed through compiled code has Python end otherwise
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from spikeloom.cli.compare import compare
 from spikeloom.cli.evaluate import evaluate
 from spikeloom.cli.list import list_names
 from spikeloom.cli.new import new
-from spikeloom.cli.plain import plain_output
+from spikeloom.cli.plain import plain_output, say, say_error
 from spikeloom.cli.predict import predict
 from spikeloom.cli.profile import profile
 from spikeloom.cli.report import report
@@ -44,7 +44,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from spikeloom import __version__
 
-        typer.echo(f"spikeloom {__version__}")
+        say(f"spikeloom {__version__}")
         raise typer.Exit
 
 
@@ -61,21 +61,22 @@ def main() -> None:
     """Run the command; a user's mistake becomes one line and exit code 2."""
     keep_memory()
     plain_output()
-    with interruptible() as interrupted:
+    with interruptible():
         try:
             _check_words(sys.argv[1:])
             app()
         except BaseException as error:
-            if interrupted() or isinstance(error, KeyboardInterrupt) or _code(error) == 130:
-                _leave(str(error) if isinstance(error, Stopped) else last_word(), 130)
             _explain(error)
             raise
 
 
 def _explain(error: BaseException) -> None:
     """End with one line where a user can have caused the error."""
-    if isinstance(error, Stopped):
-        _leave(str(error), 130)
+    interrupted = isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemExit) and error.code == 130  # typer's for an interrupt
+    )
+    if interrupted or isinstance(error, Stopped):
+        _leave(last_word() if interrupted else str(error), 130)
     if isinstance(error, SpikeloomError):
         _stop(str(error))
     if isinstance(error, OSError):
@@ -86,10 +87,6 @@ def _explain(error: BaseException) -> None:
         )
     if (message := too_big(error)) is not None:
         _stop(message)
-
-
-def _code(error: BaseException) -> object:
-    return error.code if isinstance(error, SystemExit) else None
 
 
 def _check_words(words: Sequence[str]) -> None:
@@ -116,20 +113,22 @@ def _check_words(words: Sequence[str]) -> None:
 
 
 def _stop(message: str) -> NoReturn:
-    _leave(typer.style(f"error: {' '.join(message.split())}", fg="red"), 2)
+    if speaks():
+        say_error(message)
+    _leave(None, 2)
 
 
-def _leave(message: str, code: int) -> NoReturn:
+def _leave(message: str | None, code: int) -> NoReturn:
     """Say the last word and end with a code.
 
     Of several processes the first one speaks; the others end quietly, for any code of theirs looks
     like a crash to whoever watches them, and has the first one killed. Joined processes end at
     once: an interpreter that tidies up first may meet threads of the connection still at work.
     """
-    if speaks():
-        typer.echo(message, err=True)
-    else:
+    if not speaks():
         code = 0
+    elif message is not None:
+        say(message, err=True)
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_initialized():
         sys.stdout.flush()

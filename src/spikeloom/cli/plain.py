@@ -61,6 +61,17 @@ def plain_output() -> None:
             reconfigure(errors=_NAME)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line."""
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def say_error(text: str) -> None:
+    """Print a line about a mistake, in red on a terminal."""
+    line = f"error: {' '.join(text.split())}"
+    say(f"\x1b[31m{line}\x1b[0m" if sys.stderr.isatty() else line, err=True)
+
+
 def _replaced(error: UnicodeError) -> tuple[str, int]:
     """Replace what cannot be encoded; two letters take the blank behind, so that columns stand."""
     if not isinstance(error, UnicodeEncodeError):

@@ -1,65 +1,50 @@
 """Ctrl-C and SIGTERM: at once where nothing can be lost, else after the batch; then at once."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import typer
-
+from spikeloom.cli import early
+from spikeloom.cli.early import speaks
+from spikeloom.cli.plain import say
 from spikeloom.train.progress import Progress
-
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 PLAIN = "stopped."
 BEFORE = "stopped before training began: nothing is lost, the same command begins again."
 AT_ONCE = "stopped at once; `train --resume` or the same `compare` goes on from there."
 
 
-class _Signals:
-    """What signals did in the present call of the command.
-
-    Args:
-        came: one was to end the command at once. An import that swallows the exception, or turns it
-            into another, must not go on as if nothing had been.
-        last_word: what to say at the end then.
-    """
-
-    def __init__(self) -> None:
-        self.came = False
-        self.last_word = PLAIN
-
-    def end(self, number: int, frame: Any) -> None:
-        """Handle a signal by ending the command."""
-        self.came = True
-        raise KeyboardInterrupt
-
-
-_signals = _Signals()
-
-
-def speaks() -> bool:
-    """Whether this process talks to the user: the first one of those that share a run does."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-
-
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Let either signal end the command at once; give a function that says whether one did."""
-    _signals.came, _signals.last_word = False, PLAIN
-    with _handled(_signals.end):
-        yield lambda: _signals.came
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM interrupt the command as Ctrl-C does."""
+    early.last_word = PLAIN
+    if signal.getsignal(signal.SIGTERM) is early.end:
+        yield  # the imports are still to come
+        return
+    with _handled(_interrupt):
+        yield
 
 
 def expect_training() -> None:
     """Take note that the command is to train, and has not begun."""
-    _signals.last_word = BEFORE
+    early.last_word = BEFORE
 
 
 def last_word() -> str:
     """Return what to say where a signal ended the command at once."""
-    return _signals.last_word
+    return early.last_word
+
+
+def imported() -> None:
+    """Take note that the imports are over: from now on a signal interrupts in the usual way."""
+    for number in early.NUMBERS:
+        if signal.getsignal(number) is early.end:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 class Stopper(Progress):
@@ -82,7 +67,7 @@ class Stopper(Progress):
     def plan(self, epochs: int, done: int = 0) -> None:
         """Take note of a run that begins; its folder is there."""
         self._polls = 0
-        _signals.last_word = AT_ONCE
+        early.last_word = AT_ONCE
 
     def close(self) -> None:
         """Take note of a run that ended."""
@@ -91,21 +76,16 @@ class Stopper(Progress):
     def ask(self, number: int, frame: Any) -> None:
         """Handle a signal."""
         if self.asked or self._polls < 2:
-            _signals.end(number, frame)
+            raise KeyboardInterrupt
         self.asked = True
         if speaks():
-            typer.echo("\nstopping after this batch; press again to stop at once.", err=True)
+            say("\nstopping after this batch; press again to stop at once.", err=True)
 
 
 @contextmanager
 def stoppable() -> Iterator[Stopper]:
-    """Give what says whether the user asked to stop; it is also to be told how the run goes on.
-
-    Raises:
-        KeyboardInterrupt: a signal came before.
-    """
-    if _signals.came:
-        raise KeyboardInterrupt
+    """Give what says whether the user asked to stop; it is also to be told how the run goes on."""
+    imported()
     stopper = Stopper()
     with _handled(stopper.ask):
         yield stopper
@@ -114,9 +94,9 @@ def stoppable() -> Iterator[Stopper]:
 @contextmanager
 def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Handle both signals so inside the block."""
-    before = [signal.signal(number, handler) for number in NUMBERS]
+    before = [signal.signal(number, handler) for number in early.NUMBERS]
     try:
         yield
     finally:
-        for number, kept in zip(NUMBERS, before, strict=True):
+        for number, kept in zip(early.NUMBERS, before, strict=True):
             signal.signal(number, kept)
