@@ -9,6 +9,9 @@ from torch import Tensor
 from spikeloom.base.errors import NumericalError, ShapeError
 from spikeloom.base.seeding import SampleRng
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of real values that are computed with; those of 8 and 4 bits are for storage alone."""
+
 
 class Across(Protocol):
     """Figures over all processes that share a batch; every process asks in the same order."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import FLOATS
 from spikeloom.kernels.jit import compiler
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
@@ -332,7 +333,7 @@ class SpikingNet(nn.Module):
                 f"net: expected an input of type {weight.dtype}, as the weights, got {xs.dtype}; "
                 "convert one of them, e.g. xs.float() or net.double()."
             )
-        if not xs.is_floating_point():
+        if xs.dtype not in FLOATS:
             raise ShapeError(
                 f"net: expected a floating-point input, got {xs.dtype}; convert it (xs.float())."
             )
