@@ -1,5 +1,6 @@
 """``spikeloom compare``: several entries, several seeds, one table."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,8 +84,11 @@ def compare(
         console.print(line.text, style=_STYLES.get(line.kind), soft_wrap=whole)
     if limits:
         console.print(pick(results["entries"], limits), style="bold")
-    page = write_page([folder], folder / "report.html")
-    console.print(f"written: {folder / 'results.json'}, {page}")
+    if os.access(folder, os.W_OK):
+        page = write_page([folder], folder / "report.html")
+        console.print(f"written: {folder / 'results.json'}, {page}")
+    else:
+        console.print(f"nothing written: {folder} is read-only, and nothing was left to do")
     entries = results["entries"]
     if any(entry["error"] for entry in entries) or not any(entry["runs"] for entry in entries):
         raise typer.Exit(1)

@@ -107,6 +107,17 @@ def check_tuning(plan: Plan, out: Path) -> None:
         )
 
 
+def check_kept(plan: Plan, jobs: Iterable[Job], out: Path) -> None:
+    """Refuse a folder whose runs another plan made.
+
+    Raises:
+        ConfigError: naming what changed, as `check_tuning` and `check_unchanged`.
+    """
+    check_tuning(plan, out)
+    for job in jobs:
+        check_unchanged(plan, job)
+
+
 def clear(folder: Path, *, keep: Callable[[], bool] = lambda: False) -> None:
     """Remove a run's files and nothing else, while no other process writes there.
 

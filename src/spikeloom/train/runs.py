@@ -234,12 +234,13 @@ def locked(path: Path) -> Iterator[Lock]:
     """
     from filelock import FileLock, Timeout
 
-    if path.is_file():
-        raise ConfigError(
-            f"{path}: expected a folder that can be written, got a file; choose another place with "
-            "--out."
-        )
     with checkpoint.writing(path):
+        kind = "a file" if path.is_file() else "the root of the file system"
+        if path.is_file() or path.resolve() == Path(path.anchor or path.resolve().anchor):
+            raise ConfigError(
+                f"{path}: expected a folder that can be written, got {kind}; choose another place "
+                "with --out."
+            )
         path.mkdir(parents=True, exist_ok=True)
     file = path / ".lock"
     lock = FileLock(file, timeout=0)
