@@ -16,6 +16,9 @@ InputKind: TypeAlias = Literal["constant", "real", "events", "counts"]
 """What a net is given at each step: the same real values at every step, real values that change,
 events (-1, 0, 1), or numbers of events. Said by encoder and data; values do not tell."""
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of real values that are computed with; those of 8 and 4 bits are for storage alone."""
+
 
 class Across(Protocol):
     """Figures over all processes that share a batch; every process asks in the same order."""

@@ -1,5 +1,6 @@
 """``spikeloom compare``: several entries, several seeds, one table."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ import typer
 from spikeloom.base.errors import ConfigError, Stopped
 from spikeloom.cli.console import plain_console
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.stopping import stoppable
+from spikeloom.cli.stopping import expect_training, stoppable
 from spikeloom.cli.train import Set, changed
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ def compare(
     The same command goes on where it stopped; finished runs are never trained again. Exit code 1
     where a run failed.
     """
+    expect_training()
     from spikeloom.report.blocks import comparison_lines
     from spikeloom.report.formats import Comparison, check
     from spikeloom.report.page import write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
+    from spikeloom.train.progress import all_of
 
     given = {"max_mb": max_mb, "max_ms": max_ms, "max_spikes": max_spikes}
     limits = {name: value for name, value in given.items() if value is not None}
@@ -71,7 +74,7 @@ def compare(
             results = run_comparison(
                 plan,
                 folder,
-                progress=progress,
+                progress=all_of(progress, stop),
                 overwrite=force,
                 stop=stop,
                 command=_command(recipes, options, changes, seeds),
@@ -88,8 +91,11 @@ def compare(
         console.print(line.text, style=_STYLES.get(line.kind), soft_wrap=whole)
     if limits:
         console.print(pick(results["entries"], limits), style="bold")
-    page = write_page([folder], folder / "report.html")
-    console.print(f"written: {folder / 'results.json'}, {page}")
+    if os.access(folder, os.W_OK):
+        page = write_page([folder], folder / "report.html")
+        console.print(f"written: {folder / 'results.json'}, {page}")
+    else:
+        console.print(f"nothing written: {folder} is read-only, and nothing was left to do")
     entries = results["entries"]
     if any(entry["error"] for entry in entries) or not any(entry["runs"] for entry in entries):
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, unknown_name
 from spikeloom.base.registry import Registry
-from spikeloom.base.types import Values
+from spikeloom.base.types import FLOATS, Values
 
 DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data")
 
@@ -236,7 +236,7 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         raise DataError(
             f"{where}: expected at least one sample, got x {list(x.shape)}; fill the part."
         )
-    if y.dtype != torch.int64 or not (x.is_floating_point() or x.dtype == torch.uint8):
+    if y.dtype != torch.int64 or x.dtype not in (*FLOATS, torch.uint8):
         raise DataError(
             f"{where}: expected x uint8 or float and y int64, got {x.dtype} and {y.dtype}; "
             "convert them."

@@ -7,7 +7,7 @@ from torch import Tensor
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
-from spikeloom.base.types import InputKind, Values
+from spikeloom.base.types import FLOATS, InputKind, Values
 
 ENCODERS: Registry[type["Encoder"]] = Registry("encoder", "spikeloom.encoders")
 
@@ -71,7 +71,7 @@ def check_call(where: str, x: Tensor, steps: int) -> None:
         )
     if x.ndim < 1:
         raise ShapeError(f"{where}: x must be [B, ...], got a scalar; add a batch dimension.")
-    if not x.is_floating_point():
+    if x.dtype not in FLOATS:
         raise ShapeError(
             f"{where}: x must be a float tensor, got {x.dtype}; "
             "scale it first, e.g. with Samples.take."

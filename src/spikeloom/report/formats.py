@@ -20,6 +20,7 @@ Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Quartiles = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 
 
@@ -196,7 +197,7 @@ class Run(Part):
 
     format: Positive
     name: str
-    seed: Count
+    seed: Seed
     net: str
     ann_net: str
     data: str
@@ -231,7 +232,7 @@ class Tuning(Part):
 class Failure(Part):
     """A run of an entry that failed."""
 
-    seed: Count
+    seed: Seed
     error: str = ""
 
 

@@ -1,6 +1,5 @@
 """Run folders and comparison folders, read into one list of entries."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -212,13 +211,7 @@ def _read(path: Path) -> Record:
 
 def _curve(path: Path) -> Iterator[Record]:
     """Yield the epochs of a metrics file, one JSON record per line."""
-    try:
-        epochs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, "JSON lines", error) from None
-    for epoch in epochs:
-        if not isinstance(epoch, dict):
-            raise _damaged(path, "JSON lines", f"a {type(epoch).__name__}")
+    for epoch in checkpoint.read_lines(path):
         check(Epoch, epoch, path)
         yield _clean(epoch, path)
 

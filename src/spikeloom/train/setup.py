@@ -20,10 +20,12 @@ from spikeloom.heads.base import HEADS, Head
 from spikeloom.nets.codec import from_options
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
+from spikeloom.nets.size import measure
 from spikeloom.rules.base import LearningRule
 from spikeloom.train.joint_norm import join_norms
 from spikeloom.train.processes import Team
 from spikeloom.train.recipe import HEAD_OWN, Recipe
+from spikeloom.train.room import check_room, check_train
 from spikeloom.train.stage import Optimizer, Stage
 from spikeloom.train.tables import placed
 
@@ -149,7 +151,18 @@ def set_up(
             f"f{spec.readout.out}; {todo}."
         )
     seed = recipe.seed
-    shape = _input_shape(recipe, now, splits, encoder)
+    shape, encoded = _input_shape(recipe, now, splits, encoder)
+    check_room(
+        f"stages.{number}",
+        now,
+        measure(spec, shape),
+        classes=splits.classes,
+        samples=-(-min(now.batch, len(splits.train)) // team.size),
+        encoded=encoded,
+        kind=_DTYPES.get(recipe.precision, torch.float32),
+        device=fabric.device,
+        training=prepared,
+    )
     with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
         execution = recipe.build_execution()
         net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"), execution=execution)
@@ -245,10 +258,13 @@ def prepare(bench: Workbench) -> None:
     bench.rule.prepare(bench.net, bench.head.sites, sample)
 
 
-def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder) -> tuple[int, ...]:
-    """Encode one sample and return its shape at a time step.
+def _input_shape(
+    recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder
+) -> tuple[tuple[int, ...], int]:
+    """Encode one sample; return its shape at a time step and its bytes over all steps.
 
     Raises:
+        ConfigError: one sample alone does not fit into memory.
         ShapeError: data and encoder do not fit, in T or in rank.
     """
     index = torch.zeros(1, dtype=torch.long)
@@ -256,6 +272,7 @@ def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder)
     rule = stage.rule.name
     with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
         if stage.learning_rule().facts.spiking:
+            check_train("steps", stage.steps, encoder.still(x))
             train = encoder.encode(x, stage.steps, SampleRng(recipe.seed, 0, index))
         else:
             train = encoder.still(x).unsqueeze(0)
@@ -271,7 +288,7 @@ def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder)
             f"{list(shape)} from data '{splits.name}' {list(splits.shape)}; take encoder "
             "'frames' for data with a time axis, another for data without."
         )
-    return shape
+    return shape, train.untyped_storage().nbytes()
 
 
 def make_fabric(recipe: Recipe, *, processes: int | None = None) -> "Fabric":
