@@ -9,13 +9,14 @@ from spikeloom.base.errors import DataError
 from spikeloom.data import Splits, load_data
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.environment import difference, environment
+from spikeloom.train.fabric import make_fabric
 from spikeloom.train.loop_stage import StageLoop
 from spikeloom.train.opening import describe_inputs
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.record import finish
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import Workbench, make_fabric, prepare, set_up
+from spikeloom.train.setup import Workbench, prepare, set_up
 from spikeloom.train.state import State, Stored
 
 if TYPE_CHECKING:
