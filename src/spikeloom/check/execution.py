@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterable
 from itertools import cycle
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -70,9 +70,12 @@ def _plain(
     """Return an optimizer with the same settings in torch's plain form, one tensor at a time."""
     kind = type(optimizer)
     known = inspect.signature(kind).parameters
-    settings = {name: value for name, value in optimizer.defaults.items() if name in known}
-    plain = {name: False for name in ("fused", "foreach") if name in known}
-    return kind(parameters, **(settings | plain))
+    settings: dict[str, Any] = {
+        name: False if name in ("fused", "foreach") else value
+        for name, value in optimizer.defaults.items()
+        if name in known
+    }
+    return kind(parameters, **settings)
 
 
 def _follow(problem: Problem, name: str, what: str) -> None:

@@ -15,7 +15,7 @@ _FEW = 4
 """Steps below which a norm that does not repeat along memory is cheaper before the unit."""
 
 
-def over_copies(norm: nn.Module, current: Tensor, copies: int) -> Tensor:
+def over_copies(norm: _BatchNorm, current: Tensor, copies: int) -> Tensor:
     r"""Apply a norm in training as to `copies` equal currents in one batch, and return one of them.
 
     Mean, variance :math:`\sigma^2`, result and gradients are those of the current alone, of n
@@ -54,7 +54,7 @@ def over_copies(norm: nn.Module, current: Tensor, copies: int) -> Tensor:
     return out
 
 
-def step_after_step(norm: nn.Module, current: Tensor, steps: int) -> Tensor:
+def step_after_step(norm: _BatchNorm, current: Tensor, steps: int) -> Tensor:
     r"""Apply a norm in training as to `steps` equal currents one after the other; return one.
 
     .. math:: r \leftarrow (1 - m)^T r + (1 - (1 - m)^T)\, x
@@ -79,14 +79,14 @@ def step_after_step(norm: nn.Module, current: Tensor, steps: int) -> Tensor:
         tracked += steps - 1
 
 
-def statistics(norm: nn.Module, current: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(norm: _BatchNorm, current: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and (biased) variance per channel as a norm takes them in training.
 
     Shape:
         current: [N, C, ...]; mean, variance: [C].
     """
     if not isinstance(norm, _BatchNorm):
-        return norm.statistics(current)  # pyright: ignore[reportCallIssue] - over all processes
+        return norm.statistics(current)  # of all processes
     axes = [axis for axis in range(current.dim()) if axis != 1]
     return current.mean(axes), current.var(axes, unbiased=False)
 
