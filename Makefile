@@ -32,7 +32,8 @@ format: .venv/ready
 bench: .venv/ready
 	$(BIN)/spikeloom bench --out benchmarks/results $(if $(PEERS),--python peers=$(PEERS))
 
-# The longer comparisons of benchmarks/results/; data as docs/howto/data.md says.
+# The longer comparisons of benchmarks/results/; data as docs/howto/data.md says. The tables of stochmax:
+# python benchmarks/heads.py runs/stochmax-*
 bench-fashion bench-mnist bench-stochmax bench-rates: bench-%: .venv/ready
 	for file in recipes/bench/$**.toml; do $(BIN)/spikeloom compare $$file || exit 1; done
 
