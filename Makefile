@@ -35,7 +35,8 @@ bench: .venv/ready
 
 # The tables of README.md and docs: comparisons, then what each table is made of, kept in
 # benchmarks/results/<name>, from which `spikeloom report` prints it again. Data as
-# docs/howto/data.md says. Commit first: a table names the commit it was made at.
+# docs/howto/data.md says. Commit first: a table names the commit it was made at. Heads against
+# updates: python benchmarks/heads.py runs/stochmax-*
 bench-demo: .venv/ready
 	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo
 	$(BIN)/spikeloom report runs/demo --records benchmarks/results/demo
