@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.train.differences import Block, Difference, block_of, differences
 from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
 from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
@@ -112,6 +113,11 @@ class Plan:
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(
                 f"{self.name}: expected seeds that differ, got {list(self.seeds)}; drop one."
+            )
+        if self.seeds and not 0 <= min(self.seeds) <= max(self.seeds) <= LARGEST_WHOLE:
+            raise ConfigError(
+                f"{self.name}: expected seeds from 0 to {LARGEST_WHOLE}, got {list(self.seeds)}; "
+                "change them."
             )
         if self.tune is not None and self.tune.seed in self.seeds:
             raise ConfigError(

@@ -225,6 +225,12 @@ def test_commas_of_rules_are_read_in_one_pass():
     assert [row.label for row in plan.rows] == ["bptt", "sltt:k_steps=2"]
 
 
+def test_seeds_of_a_comparison():
+    base = {key: part for key, part in TABLE.items() if key != "name"} | {"net": "c4 f10"}
+    with pytest.raises(ConfigError, match="x: expected seeds from 0 to 9223372036854775807"):
+        plan_rules(base, "bptt", (0, 10**30), "x")
+
+
 def test_bytes_in_words():
     words = [memory.in_words(count) for count in (999, 10**6, 25 * 10**9, 3 * 10**12, 10**400)]
     assert words == ["1 KB", "1.0 MB", "25 GB", "3.0 TB", "1e+288 TB"]
