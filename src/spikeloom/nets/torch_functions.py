@@ -140,9 +140,10 @@ def _same(memory_format: Any = None) -> None:
 
 
 def _dropout(call: Call, p: float = 0.5, training: bool = True, inplace: bool = False) -> Layers:
-    given = call.args[:2]
-    share, call.drops = (*given, *(p, training)[len(given) :])
-    return (nn.Dropout(share),)
+    given: tuple[Any, ...] = call.args[:2]
+    values: tuple[Any, ...] = (*given, *(p, training)[len(given) :])
+    call.drops = values[1]
+    return (nn.Dropout(values[0]),)
 
 
 def _view(call: Call, **named: Any) -> Layers:

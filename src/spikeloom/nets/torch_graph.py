@@ -322,6 +322,8 @@ class Reader:
 
     def _with_sizes(self, args: Any) -> Any:
         """Return arguments with sizes in the place of their nodes."""
-        return map_aggregate(
-            args, lambda one: self.sizes.get(one, one) if isinstance(one, fx.Node) else one
-        )
+
+        def known(one: Any) -> Any:
+            return self.sizes.get(one, one) if isinstance(one, fx.Node) else one
+
+        return map_aggregate(args, known)

@@ -39,9 +39,9 @@ class Mode(nn.Module):
         object.__setattr__(self, "owner", owner)  # not a child: its parameters have other names
         training = owner.training
         super().__init__()
-        self.training = training
+        self.training = training  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    @property  # pyright: ignore[reportIncompatibleVariableOverride]
+    @property
     def training(self) -> bool:
         """The user's module's mode."""
         return self.owner.training
