@@ -9,8 +9,9 @@ TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 demo: .venv/ready
 	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo
 
+# One file of tests after the other on every core: what a file builds once is built once.
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow

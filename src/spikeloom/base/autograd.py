@@ -26,6 +26,81 @@ def backpropagate(values: Sequence[Tensor], grads: Sequence[Tensor] | None = Non
         torch.autograd.backward(values, grads)
 
 
+@torch.no_grad()
+def add_gradient(parameter: Tensor, grad: Tensor) -> None:
+    """Add to a parameter's `.grad`, in the parameter's own layout.
+
+    Fused optimizers go through parameter and gradient as two flat rows of memory. A gradient with
+    other strides would move other weights than its own, and nothing would say so. Autograd keeps
+    the layout by itself; whatever else sets a gradient for an optimizer does it here.
+
+    Args:
+        parameter: a leaf.
+        grad: of the same shape, in any layout; where the layout fits, it may become `.grad` itself.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.zeros(2, 3, 4, 4))
+        >>> grad = torch.ones_like(weight).contiguous(memory_format=torch.channels_last)
+        >>> add_gradient(weight, grad)
+        >>> weight.grad.stride() == weight.stride()
+        True
+    """
+    if parameter.grad is None:
+        total = laid_out(grad, parameter)
+    elif parameter.grad.stride() == parameter.stride():
+        total = parameter.grad.add_(grad)
+    else:
+        total = laid_out(parameter.grad + grad, parameter)
+    assert lies_like(total, parameter), (total.stride(), parameter.stride())
+    parameter.grad = total
+
+
+def laid_out(x: Tensor, parameter: Tensor) -> Tensor:
+    """Return a tensor of a parameter's shape in the parameter's layout, copied where it has to be.
+
+    A parameter with gaps or overlaps in its memory has no layout that a dense tensor could take;
+    there the result lies row by row.
+    """
+    if x.stride() == parameter.stride() and x.is_contiguous():
+        return x
+    strides = _wanted_strides(parameter)
+    if _same_order(x, strides):  # axes of one element may have any stride: give them the same
+        return x if x.stride() == strides else x.as_strided(x.shape, strides)
+    return torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
+
+
+def lies_like(x: Tensor, parameter: Tensor) -> bool:
+    """Whether a tensor lies in memory as a parameter does, element by element.
+
+    Strides of axes with one element mean nothing and are not compared.
+    """
+    if x.stride() == parameter.stride() and x.is_contiguous():
+        return True
+    return x.shape == parameter.shape and _same_order(x, _wanted_strides(parameter))
+
+
+def _wanted_strides(parameter: Tensor) -> tuple[int, ...]:
+    """Return a parameter's strides where its memory is dense, else those of rows."""
+    if parameter.is_contiguous() or _dense(parameter):
+        return parameter.stride()
+    return torch.empty(parameter.shape, device="meta").stride()
+
+
+def _dense(x: Tensor) -> bool:
+    """Whether elements fill their memory, in any order of the axes."""
+    expected = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _same_order(x: Tensor, strides: tuple[int, ...]) -> bool:
+    axes = zip(x.shape, x.stride(), strides, strict=True)
+    return all(size == 1 or mine == theirs for size, mine, theirs in axes)
+
+
 def is_nobodys(grads: tuple[Tensor, ...]) -> bool:
     """Whether the one gradient that a backward function of a step got may be overwritten.
 

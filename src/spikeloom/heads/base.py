@@ -1,7 +1,8 @@
 """What every head shares: sites, reductions over time, and objectives bound to a batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
+from spikeloom.nets.from_torch.lent import LentSynapse
 from spikeloom.nets.init import initialise
-from spikeloom.nets.lent import LentSynapse
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
@@ -57,6 +58,8 @@ class Head(nn.Module):
     reads: ClassVar[Literal["reduced", "train"]] = "reduced"
     source: ClassVar[Citation | None] = None
     maps: ClassVar[tuple[str, ...]] = ("readout",)
+    branches: ClassVar[tuple[str, ...]] = ()
+    """Maps beside the logits that always have a bias and carry no weight decay."""
 
     def __init__(
         self,
@@ -81,13 +84,16 @@ class Head(nn.Module):
         self.classes = classes
         self.reduce: Reduction = reduce
         self.decay = decay
-        spec = LayerSpec("linear", classes, bias=bias, unit=None)
+        specs = {
+            name: LayerSpec("linear", classes, bias=bias or name in self.branches, unit=None)
+            for name in self.maps
+        }
         self.synapses = nn.ModuleDict(
-            {name: Synapse(spec, (features,), name) for name in self.maps}
+            {name: Synapse(spec, (features,), name) for name, spec in specs.items()}
         )
         self.sites = tuple(
             Site(name=name, spec=spec, synapse=self._synapse(name), role="readout")
-            for name in self.maps
+            for name, spec in specs.items()
         )
         initialise(self.sites, torch.Generator().manual_seed(seed))
 
@@ -123,6 +129,22 @@ class Head(nn.Module):
         """Return the head of the ReLU net of the same spec."""
         return cls
 
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *args: Any, **options: Any
+    ) -> None:
+        for name in self.absent_in_older(prefix):
+            state_dict.setdefault(name, torch.zeros(self.classes))
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
+
+    def absent_in_older(self, prefix: str = "") -> tuple[str, ...]:
+        """Return the names of weights that older runs may lack, and that then load as 0.
+
+        There, branches had a bias only where the logits had one.
+        """
+        if not self.maps or self.site.synapse.bias is not None:
+            return ()
+        return tuple(f"{prefix}synapses.{name}.bias" for name in self.branches)
+
     def _synapse(self, name: str) -> Synapse:
         synapse = self.synapses[name]
         assert isinstance(synapse, Synapse)
@@ -137,6 +159,28 @@ class Head(nn.Module):
     def inference_sites(self) -> tuple[Site, ...]:
         """The sites a prediction needs."""
         return self.sites[:1]
+
+    def undecayed(self) -> tuple[nn.Parameter, ...]:
+        """Return the parameters that no weight decay falls on: those of the branches."""
+        return tuple(one for name in self.branches for one in self._synapse(name).parameters())
+
+    def cautions(self) -> tuple[str, ...]:
+        """Return what a user should know of the settings before training."""
+        return ()
+
+    def figures(self, h: Tensor, target: Tensor, ops: Ops = PLAIN) -> Mapping[str, Tensor]:
+        """Return figures worth watching, by name: means over a batch of evaluation.
+
+        Their means over the validation part are recorded with every epoch.
+
+        Shape:
+            h: [B, D]; target: [B]; each value: [].
+        """
+        return {}
+
+    def findings(self, figures: Mapping[str, float]) -> tuple[str, ...]:
+        """Return what is wrong with `figures` after training, and what to do."""
+        return ()
 
     def scores(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
         """Return o = W h + b.

@@ -36,6 +36,12 @@ class Block:
     upstream: Site | None
     kept: Tensor | None = None
 
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All sites of all passes."""
+        paths = [path for one in self.passes for path in (one.sites, one.shortcut)]
+        return tuple(site for path in paths for site in path)
+
 
 @dataclass(eq=False)
 class Edge:
@@ -117,12 +123,7 @@ class Plan(nn.Module):
     @property
     def sites(self) -> tuple[Site, ...]:
         """All sites: blocks in order of computation, then feedback edges."""
-        body = [
-            site
-            for block in self.blocks
-            for one in block.passes
-            for site in (*one.sites, *one.shortcut)
-        ]
+        body = [site for block in self.blocks for site in block.sites]
         return (*body, *(site for edge in self.edges for site in edge.sites))
 
     def _block(self, spec: BlockSpec, number: int, signal: _Signal, fed: bool) -> Block:

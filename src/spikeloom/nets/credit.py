@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikeloom.base.autograd import backpropagate
+from spikeloom.base.autograd import add_gradient, backpropagate
 from spikeloom.neurons.base import LOW_PRECISION
 
 if TYPE_CHECKING:
@@ -100,18 +100,19 @@ class Credit:
         return synapse.credited(x, x if presynaptic is None else presynaptic, self._sums[synapse])
 
     def flush(self) -> None:
-        """Send every sum back to what its weight was made from, and forget them."""
+        """Send every sum back to what its weight was made from, and forget them.
+
+        Gradients end in their weights' own layout (`base.autograd.add_gradient`).
+        """
         shaped: list[tuple[Tensor, Tensor]] = []
         for one in self._sums.values():
             weight, total = one.effective, one.total
             if total is None:
                 continue
-            if not weight.is_leaf or _hooked(weight):
-                shaped.append((weight, total))
-            elif weight.grad is None:
-                weight.grad = total
+            if weight.is_leaf and not _hooked(weight):
+                add_gradient(weight, total)  # it may lie channels last, as convolutions gave it
             else:
-                weight.grad += total
+                shaped.append((weight, total))
         self._sums.clear()
         if shaped:
             backpropagate([one for one, _ in shaped], [grad for _, grad in shaped])

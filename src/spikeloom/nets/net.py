@@ -30,7 +30,7 @@ from spikeloom.nets.walk import (
 )
 
 if TYPE_CHECKING:
-    from spikeloom.nets.torch_link import Link
+    from spikeloom.nets.from_torch.link import Link
 
 
 class SpikingNet(nn.Module):
@@ -104,7 +104,9 @@ class SpikingNet(nn.Module):
             ShapeError, UnsupportedNet: what cannot be translated, by place and class. The net
                 raises the same where its module was changed later in a way it cannot follow.
         """
-        from spikeloom.nets.from_torch import translate  # it builds nets: imported when called
+        from spikeloom.nets.from_torch.translate import (
+            translate,  # it builds nets: imported when called
+        )
 
         return translate(module, in_shape, norm)
 

@@ -67,11 +67,12 @@ class TrainWalk(Walk):
         """Run a unit whose norm was left to it over a train of raw currents."""
         assert site.norm is not None and site.unit is not None
         theta, kernels, rate = self.theta(site), self.execution.kernels_for(currents), None
-        once = currents.detach()[:1] if is_constant(currents) else currents.detach()
-        site.check_statistics(once.flatten(0, 1))
+        copies = len(currents) if is_constant(currents) else 1
+        once = currents.detach()[: len(currents) // copies]
+        site.check_statistics(once[0], steps=len(currents))
         unit: Unit = Normed(site.unit)  # pyright: ignore[reportAssignmentType] - spikes as it does
         if kernels != "reference" and joins(site.norm, unit, once):
-            of_norm, rate = norm_theta(site.norm, once)
+            of_norm, rate = norm_theta(site.norm, once, copies)
             theta = {**theta, **of_norm}
         else:
             unit, currents = site.unit, self._normalised_first(site, currents)
@@ -89,7 +90,8 @@ class TrainWalk(Walk):
     def _normalised_first(self, site: Site, currents: Tensor) -> Tensor:
         steps = currents.shape[0]
         if is_constant(currents):
-            return site.normalise(only_step(currents)).unsqueeze(0).expand(currents.shape)
+            once = site.normalise(only_step(currents), steps=steps)
+            return once.unsqueeze(0).expand(currents.shape)
         return site.normalise(currents.flatten(0, 1)).unflatten(0, (steps, -1))
 
     def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:

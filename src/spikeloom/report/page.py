@@ -76,7 +76,7 @@ def render(entries: Sequence[Entry]) -> str:
     ]
     figures = _figures(drawn)
     below = [
-        Section("notes", "Figures of rules", sections.notes(entries)),
+        Section("notes", "Figures of rules and heads", sections.notes(entries)),
         Section("settling", "How rates settle", sections.settling(entries), "Settling"),
         Section("settings", "Settings", sections.settings(entries)),
         Section("environment", "Environment", sections.environment(entries)),

@@ -160,7 +160,7 @@ def settings(entries: Sequence[Entry]) -> str:
 
 
 def notes(entries: Sequence[Entry]) -> str:
-    """Tabulate what rules say of themselves, e.g. residuals; empty where none says anything."""
+    """Tabulate what rules and heads say of themselves, e.g. residuals; empty where none does."""
     rows = []
     for entry in entries:
         curves = [run["curve"] for run in entry.runs if run.get("curve")]
@@ -174,7 +174,7 @@ def notes(entries: Sequence[Entry]) -> str:
                 f'<tr><th scope="row" class="label">{escape(entry.label)}</th>'
                 f"<td>{escape(name)}</td>{cells}</tr>"
             )
-    return _table("figures of rules", ("figure", "first epoch", "last epoch"), rows)
+    return _table("figures of rules and heads", ("figure", "first epoch", "last epoch"), rows)
 
 
 def settling(entries: Sequence[Entry]) -> str:

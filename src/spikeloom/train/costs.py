@@ -20,7 +20,7 @@ from spikeloom.meters.settling import settling
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
 from spikeloom.train.progress import SILENT, Progress
-from spikeloom.train.setup import Workbench, batches
+from spikeloom.train.setup import Workbench, batches, fewest_samples
 from spikeloom.train.unchanged import one_call, training_size, unchanged
 
 LATENCY_ROUNDS = 11
@@ -179,7 +179,7 @@ def _training(bench: Workbench) -> dict[str, Any]:
 
 def _nonzero(bench: Workbench, size: int) -> dict[str, float] | None:
     """Count products without zeros on a quarter of the batch: to look at operands takes memory."""
-    some = min(-(-size // 4), NONZERO_SAMPLES)
+    some = max(min(-(-size // 4), NONZERO_SAMPLES), fewest_samples(bench))
     try:
         found = asdict(count_nonzero_operations(one_call(bench, some)[0]))
     except torch.OutOfMemoryError:

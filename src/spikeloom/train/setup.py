@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from spikeloom.encoders import Encoder
 from spikeloom.heads.base import HEADS, Head
 from spikeloom.nets.codec import from_options
 from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.site import Site
 from spikeloom.rules.base import LearningRule
 from spikeloom.train.joint_norm import join_norms
 from spikeloom.train.processes import Team
@@ -175,10 +177,11 @@ def _check_batches(bench: Workbench) -> None:
     """Refuse batches too small for the norms, and teams that a rule or a batch cannot feed."""
     where, size = f"stages.{bench.number}", bench.team.size
     smallest = min(map(len, batches(len(bench.splits.train), bench.stage.batch, None)))
-    if smallest == 1 and any(site.norm is not None for site in bench.net.sites):
+    if smallest < fewest_samples(bench):
         raise ShapeError(
-            f"{where}.batch: expected 2 samples or more for a net with batch norm, got 1; raise "
-            "it (and data.train_size) or use norm = 'weight'."
+            f"{where}.batch: expected 2 samples or more for a batch norm that sees one value per "
+            f"channel of each, got {smallest}; raise it (and data.train_size) or use norm = "
+            "'weight'."
         )
     if smallest < size:
         raise ConfigError(
@@ -191,6 +194,37 @@ def _check_batches(bench: Workbench) -> None:
             f"devices: expected 1 process for rule '{bench.stage.rule.name}', whose update is not "
             f"the mean over the batch, got {size}; drop --devices."
         )
+    looped = _norm_in_a_loop(bench.net) if facts.order == "equilibrium" else None
+    if size > 1 and looped is not None:
+        raise ConfigError(
+            f"devices: expected 1 process for rule '{bench.stage.rule.name}' with a batch norm "
+            f"inside a feedback loop (layer {looped.name}), got {size}: each process solves for "
+            "its own samples, and the norm couples them; drop --devices or that norm."
+        )
+
+
+def _norm_in_a_loop(net: SpikingNet) -> Site | None:
+    """Return a site with batch norm that a feedback edge's signal passes on its way round."""
+    for edge in net.plan.edges:
+        blocks = net.plan.blocks[edge.spec.target : edge.spec.source + 1]
+        first = blocks[0].passes[0].sites[0] if blocks else None  # its norm is before the sum
+        for site in (*edge.sites, *(site for block in blocks for site in block.sites)):
+            if site.norm is not None and site is not first:
+                return site
+    return None
+
+
+def fewest_samples(bench: Workbench) -> int:
+    """Return how many samples a batch must have for every norm to have a variance: 1 or 2."""
+    blocks, tail = bench.net.plan.blocks, bench.net.spec.tail
+    once = {site for block in blocks[tail:] for site in block.sites} if tail is not None else set()
+    together = bench.steps if bench.rule.facts.order == "layer" else 1
+    values = (
+        site.values_per_channel(1, 1 if site in once else together)
+        for site in bench.net.sites
+        if site.norm is not None
+    )
+    return 1 if min(values, default=2) > 1 else 2
 
 
 def prepare(bench: Workbench) -> None:
@@ -284,20 +318,45 @@ def _launched() -> bool:
 
 
 def make_optimizer(
-    settings: Optimizer, parameters: Iterable[nn.Parameter]
+    settings: Optimizer,
+    parameters: Iterable[nn.Parameter],
+    *,
+    undecayed: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
-    """Build the optimizer; Adam's and AdamW's updates are torch's fused ones."""
+    """Build the optimizer; Adam's and AdamW's updates are torch's fused ones.
+
+    Args:
+        settings: of the stage.
+        parameters: what is trained.
+        undecayed: those of them that no weight decay falls on.
+    """
+    groups = _groups(parameters, undecayed if settings.weight_decay else ())
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     adam: dict[str, Any] = common | {"betas": settings.betas, "fused": True}
     match settings.name:
         case "sgd":
-            return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+            return torch.optim.SGD(groups, momentum=settings.momentum, **common)
         case "adam":
-            return torch.optim.Adam(parameters, **adam)
+            return torch.optim.Adam(groups, **adam)
         case "adamw":
-            return torch.optim.AdamW(parameters, **adam)
+            return torch.optim.AdamW(groups, **adam)
         case "radam":
-            return torch.optim.RAdam(parameters, betas=settings.betas, **common)
+            return torch.optim.RAdam(groups, betas=settings.betas, **common)
+
+
+def _groups(
+    parameters: Iterable[nn.Parameter], undecayed: Iterable[nn.Parameter]
+) -> list[dict[str, Any]]:
+    """Put neighbours that are decayed alike into one group.
+
+    Torch numbers parameters group by group. Groups of neighbours keep the order of `parameters`, so
+    a saved state means the same parameters with and without weight decay.
+    """
+    spared = {id(parameter) for parameter in undecayed}
+    return [
+        {"params": list(neighbours)} | ({"weight_decay": 0.0} if free else {})
+        for free, neighbours in groupby(parameters, key=lambda parameter: id(parameter) in spared)
+    ]
 
 
 def batches(count: int, size: int, seed: int | None) -> list[Tensor]:

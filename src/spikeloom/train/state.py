@@ -146,20 +146,32 @@ class Stored:
             with torch.no_grad():
                 for row, parameter in enumerate(bench.rule.parameters()):
                     parameter.copy_(self.tensors[f"owned.{row}"])
+            rows = self._rows(bench)
             moments: dict[int, dict[str, Any]] = {
-                int(row): dict(values) for row, values in self.scalars.items()
+                rows[int(row)]: dict(values) for row, values in self.scalars.items()
             }
             for name, tensor in self._part("optimizer").items():
                 row, key = name.split(".", 1)
-                moments.setdefault(int(row), {})[key] = tensor
+                moments.setdefault(rows[int(row)], {})[key] = tensor
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
             torch.set_rng_state(self.tensors["generator.cpu"])
             if "generator.cuda" in self.tensors and bench.fabric.device.type == "cuda":
                 state = self.tensors["generator.cuda"]
                 torch.cuda.set_rng_state(state, bench.fabric.device)
-        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise self._damaged(error) from None
+
+    def _rows(self, bench: Workbench) -> list[int]:
+        """Return the place of each stored parameter among those trained now.
+
+        An older run may lack some: `Head` says which, and gives them their value.
+        """
+        return [
+            row
+            for row, (name, _) in enumerate(bench.parameters())
+            if name.startswith("rule.") or f"weights.{name}" in self.tensors
+        ]
 
     def _part(self, prefix: str) -> dict[str, Tensor]:
         start = f"{prefix}."

@@ -51,7 +51,7 @@ def slow(augment: Augment, x: torch.Tensor, rng: SampleRng, scaling: Scaling) ->
     size=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(5, 8), st.integers(5, 8)),
     floats=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_the_loop_over_pixels(crop, flip, cutout, seed, size, floats):
     x = torch.randint(1, 256, size, generator=torch.Generator().manual_seed(seed))
     x = x.double() / 7 if floats else x.to(torch.uint8)

@@ -56,7 +56,7 @@ def test_steps_and_values_are_independent():
 
 
 @given(x=st.floats(-1.0, 1.0, width=32), seed=st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_spikes_are_signed_units(x, seed):
     xs = Poisson().encode(torch.full((2, 3), x), 8, generator(seed))
     assert set(xs.unique().tolist()) <= {0.0, math.copysign(1.0, x)}
@@ -80,7 +80,7 @@ def test_same_seed_same_spikes():
     seed=st.integers(0, 2**31),
     epoch=st.integers(0, 300),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_sample_is_blind_to_its_batch(order, size, seed, epoch):
     x = torch.rand(6, 2, 3, generator=generator(2))
     whole = Poisson().encode(x, 5, SampleRng(seed, epoch, torch.arange(6)))

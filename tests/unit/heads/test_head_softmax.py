@@ -149,9 +149,10 @@ class TestEveryHead:
 
     def test_bias_is_an_option(self, name):
         kind = HEADS.find(name)
-        count = len(kind.maps) * D * K
+        plain = len(kind.maps) - len(kind.branches)  # branches always have one
+        count = len(kind.maps) * D * K + len(kind.branches) * K
         assert sum(p.numel() for p in kind(D, K, bias=False).parameters()) == count
-        assert sum(p.numel() for p in kind(D, K).parameters()) == count + len(kind.maps) * K
+        assert sum(p.numel() for p in kind(D, K).parameters()) == count + plain * K
 
     def test_labels_out_of_range_are_refused(self, name):
         head = HEADS.find(name)(D, K)

@@ -15,10 +15,22 @@ def test_calls_take_turns_after_one_untimed_round():
     assert all(0 <= one.fastest <= one.median <= one.slowest for one in times.values())
 
 
-def test_seconds():
-    assert 0.02 <= stopwatch(lambda: time.sleep(0.02)) < 2
-    times = time_interleaved({"slow": lambda: time.sleep(0.01), "fast": lambda: None}, 3)
-    assert times["slow"].median >= 0.01 > times["fast"].fastest
+def test_seconds(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def take(*seconds):
+        turns = iter((0, *seconds))  # the first round is not timed
+
+        def call():
+            clock[0] += next(turns)
+
+        return call
+
+    assert stopwatch(take()) == 0
+    times = time_interleaved({"slow": take(8, 2, 4), "fast": take(1, 1, 1)}, 3)
+    slow, fast = times["slow"], times["fast"]
+    assert (slow.fastest, slow.median, slow.slowest) == (2, 4, 8) and fast.median == 1
 
 
 def test_nothing_to_time_is_refused():

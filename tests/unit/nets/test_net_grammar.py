@@ -16,8 +16,6 @@ from spikeloom.neurons.relu import Relu
 
 EXAMPLES = settings(
     max_examples=100,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 

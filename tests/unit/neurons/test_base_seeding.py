@@ -22,7 +22,7 @@ def draw(seed, epoch, index, stream="", dtype=torch.float64):
     return rng.uniform(SHAPE, dtype=dtype, device=CPU)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6, unique=True), st.randoms())
 def test_neither_batch_mates_nor_their_order_matter(index, random):
     whole = draw(3, 1, index)

@@ -187,3 +187,9 @@ def test_a_rules_own_parameters_are_trained():
     with registered(RULES, "counting", Counting):
         one = bench({"stages.0.rule": "counting"}, tiny())
     assert [name for name, _ in one.parameters()][-1] == "rule.0"
+
+
+@pytest.mark.parametrize("batch", [2, 4])
+def test_a_quarter_of_a_small_batch_has_statistics_too(batch):
+    one = bench({"net": 'f8{norm = "batch_step"} f3', "stages.0.batch": batch})
+    assert measure_costs(one)["training"]["nonzero"]

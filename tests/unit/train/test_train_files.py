@@ -4,7 +4,6 @@ import io
 import os
 import re
 import struct
-import time
 import zipfile
 import zlib
 from dataclasses import replace
@@ -49,14 +48,12 @@ def values(path, given=GREY, **options):
 
 
 def refused(path, *parts, given=GREY):
-    """Check that a file is refused quickly in one line that names it."""
-    start = time.perf_counter()
+    """Check that a file is refused in one line that names it."""
     with pytest.raises(DataError) as caught:
         read_file(path, given)
     message = str(caught.value)
     assert message.startswith(f"{path}: expected ") and "\n" not in message and len(message) < 400
     assert all(part in message for part in parts), message
-    assert time.perf_counter() - start < 3
 
 
 class TestRoundTrip:

@@ -204,8 +204,8 @@ class TestRules:
         calls = []
         make = loop_stage.make_optimizer
 
-        def counting(settings, parameters):
-            optimizer = make(settings, parameters)
+        def counting(*args, **options):
+            optimizer = make(*args, **options)
             optimizer.register_step_post_hook(lambda *_: calls.append(1))
             return optimizer
 

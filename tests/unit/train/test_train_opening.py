@@ -5,7 +5,6 @@ import os
 import pickle
 import shutil
 import struct
-import time
 from dataclasses import replace
 
 import pytest
@@ -78,14 +77,12 @@ def trained(folder, changes=None):
 
 
 def refused(folder, *parts, kind=DataError, **options):
-    """Check that a folder is refused quickly, in one line that holds these parts."""
-    start = time.perf_counter()
+    """Check that a folder is refused in one line that holds these parts."""
     with pytest.raises(kind) as caught:
         open_run(folder, **options)
     message = str(caught.value)
     assert "\n" not in message and len(message) < 700
     assert all(part in message for part in parts), message
-    assert time.perf_counter() - start < 5
 
 
 class TestOpened:

@@ -10,8 +10,8 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.weight_norm import WeightNorm
 
-from spikeloom.nets.torch_graph import settings
-from spikeloom.nets.torch_layers import check, place, refusal
+from spikeloom.nets.from_torch.graph import settings
+from spikeloom.nets.from_torch.layers import check, place, refusal
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 MAKERS = (BasePruningMethod, WeightNorm)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from spikeloom.nets.torch_graph import Reader
-from spikeloom.nets.torch_layers import AS_IT_IS, check, place, refusal
+from spikeloom.nets.from_torch.graph import Reader
+from spikeloom.nets.from_torch.layers import AS_IT_IS, check, place, refusal
 
 
 def read_forward(module: nn.Module) -> Reader:

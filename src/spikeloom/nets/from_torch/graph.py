@@ -10,9 +10,9 @@ from torch.fx.node import map_aggregate
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from spikeloom.base.errors import UnsupportedNet
+from spikeloom.nets.from_torch.functions import FUNCTIONS, JOINS, Call, Size, flatten
+from spikeloom.nets.from_torch.layers import AS_IT_IS, check, check_known, place, refusal
 from spikeloom.nets.spec import Join
-from spikeloom.nets.torch_functions import FUNCTIONS, JOINS, Call, Size, flatten
-from spikeloom.nets.torch_layers import AS_IT_IS, check, check_known, place, refusal
 from spikeloom.neurons.module import Neuron
 
 INPUT = -1

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from spikeloom.nets.from_torch.layers import check, refusal
 from spikeloom.nets.spec import Join
-from spikeloom.nets.torch_layers import check, refusal
 
 SHAPE_ADVICE = "use flatten, which keeps the axes of time and batch and joins the rest"
 

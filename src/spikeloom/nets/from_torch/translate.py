@@ -8,12 +8,7 @@ import torch
 from torch import nn
 
 from spikeloom.base.errors import ConfigError, ShapeError, SpikeloomError
-from spikeloom.nets.lent import LentSynapse, made
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.site import Site
-from spikeloom.nets.spec import NetSpec
-from spikeloom.nets.synapse import Shape, Synapse
-from spikeloom.nets.torch_blocks import (
+from spikeloom.nets.from_torch.blocks import (
     AFTER_NORM,
     ONE_SKIP,
     BlockDraft,
@@ -21,10 +16,15 @@ from spikeloom.nets.torch_blocks import (
     Draft,
     Statistics,
 )
-from spikeloom.nets.torch_check import check_values
-from spikeloom.nets.torch_forward import read_forward
-from spikeloom.nets.torch_layers import check, place, refusal
-from spikeloom.nets.torch_link import Link, Mode, check_followed
+from spikeloom.nets.from_torch.check import check_values
+from spikeloom.nets.from_torch.forward import read_forward
+from spikeloom.nets.from_torch.layers import check, place, refusal
+from spikeloom.nets.from_torch.lent import LentSynapse, made
+from spikeloom.nets.from_torch.link import Link, Mode, check_followed
+from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.site import Site
+from spikeloom.nets.spec import NetSpec
+from spikeloom.nets.synapse import Shape, Synapse
 from spikeloom.neurons.module import Neuron
 
 

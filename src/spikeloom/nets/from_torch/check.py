@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from spikeloom.base.errors import SpikeloomError
+from spikeloom.nets.from_torch.layers import AS_IT_IS, place, refusal
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
-from spikeloom.nets.torch_layers import AS_IT_IS, place, refusal
 from spikeloom.neurons.module import Neuron
 
 STEPS, BATCH = 2, 3

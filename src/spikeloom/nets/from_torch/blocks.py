@@ -7,10 +7,10 @@ from typing import Literal
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from spikeloom.nets.from_torch.graph import INPUT, Step
+from spikeloom.nets.from_torch.layers import SYNAPSES, Fields, check, layer_fields, refusal
 from spikeloom.nets.layer import LayerSpec
 from spikeloom.nets.spec import BlockSpec, Join
-from spikeloom.nets.torch_graph import INPUT, Step
-from spikeloom.nets.torch_layers import SYNAPSES, Fields, check, layer_fields, refusal
 from spikeloom.neurons.module import Neuron
 from spikeloom.neurons.relu import Relu
 
