@@ -1,14 +1,15 @@
 """Backward passes, and whose a gradient is."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import _disable_current_modes
+
+from spikeloom.base.errors import UnsupportedNet
 
 
 def backpropagate(values: Sequence[Tensor], grads: Sequence[Tensor] | None = None) -> None:
@@ -101,6 +102,64 @@ def _same_order(x: Tensor, strides: tuple[int, ...]) -> bool:
     return all(size == 1 or mine == theirs for size, mine, theirs in axes)
 
 
+def gradients_again(
+    call: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor | None],
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return gradients of a call by computing it again, now under autograd.
+
+    What a backward function does that torch cannot see into gives a constant where the gradient
+    itself is to be differentiated (`create_graph`), and fails where gradients come in batches.
+    This gives what autograd gives for the call, graph included where one is being built.
+
+    Args:
+        call: the same values again, by torch's operators.
+        inputs: what it takes.
+        grads: of each of its results; None for 0.
+        wanted: of which inputs a gradient is wanted.
+
+    Returns:
+        A gradient for each input; None where none is wanted, or none arrives.
+    """
+    create = torch.is_grad_enabled()
+    pairs = list(zip(inputs, wanted, strict=True))
+    device = next(x.device.type for x in inputs if x is not None)
+    with torch.enable_grad(), torch.autocast(device, enabled=False):
+        # views: an input may have been made from another one, and that path is not ours
+        given = [x.view_as(x) if x is not None and want else x for x, want in pairs]
+        results = zip(call(*given), grads, strict=True)
+        reached = [(y, grad) for y, grad in results if grad is not None and y.requires_grad]
+        leaves = [x for x, (_, want) in zip(given, pairs, strict=True) if x is not None and want]
+        if not reached or not leaves:
+            return [None] * len(pairs)
+        values, up = [y for y, _ in reached], [grad for _, grad in reached]
+        found = iter(
+            torch.autograd.grad(values, leaves, up, create_graph=create, allow_unused=True)
+        )
+    return [next(found) if x is not None and want else None for x, want in pairs]
+
+
+def refuse_second(where: str, instead: str) -> None:
+    """Refuse to take part in a gradient that is going to be differentiated itself.
+
+    The first line of a backward function whose result would then be a constant, in silence.
+
+    Args:
+        where: who refuses, in front of the message.
+        instead: what to do, behind it.
+
+    Raises:
+        UnsupportedNet: a graph of the backward pass is being built.
+    """
+    if torch.is_grad_enabled():
+        raise UnsupportedNet(
+            f"{where}: expected first derivatives, got a backward pass with create_graph=True; "
+            f"{instead}."
+        )
+
+
 def is_nobodys(grads: tuple[Tensor, ...]) -> bool:
     """Whether the one gradient that a backward function of a step got may be overwritten.
 
@@ -109,8 +168,8 @@ def is_nobodys(grads: tuple[Tensor, ...]) -> bool:
     what is laid out in another way counts as somebody's.
 
     Args:
-        grads: as a backward function under `once_differentiable` got them; of one step [1, B, ...]
-            that was squeezed out of its train.
+        grads: as a backward function got them; of one step [1, B, ...] that was squeezed out of
+            its train.
     """
     standard = _standard()
     return len(standard) > 0 and _holders(grads) == standard
@@ -136,8 +195,7 @@ class _Probe(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
         ctx.found.append(_holders(grads))
         return grads[0].clone(), None
 

@@ -1,13 +1,23 @@
 """Types shared by all rooms."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import NumericalError, ShapeError
 from spikeloom.base.seeding import SampleRng
+
+Values: TypeAlias = Literal["real", "events", "counts"]
+"""What stored samples hold: real values, events (-1, 0, 1), or numbers of events."""
+
+InputKind: TypeAlias = Literal["constant", "real", "events", "counts"]
+"""What a net is given at each step: the same real values at every step, real values that change,
+events (-1, 0, 1), or numbers of events. Said by encoder and data; values do not tell."""
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of real values that are computed with; those of 8 and 4 bits are for storage alone."""
 
 
 class Across(Protocol):

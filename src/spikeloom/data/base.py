@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, unknown_name
 from spikeloom.base.registry import Registry
+from spikeloom.base.types import FLOATS, Values
 
 DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data")
 
@@ -90,6 +91,7 @@ class Samples:
         y: class numbers of the samples, in their order.
         scaling: how `take` makes network input of stored values.
         rows: where in the store each sample stands; None where sample n is row n.
+        values: what scaled samples are: "real", "events" or "counts", said by the data set.
 
     Shape:
         store: [M, ...], with channels in dimension 1; y and rows: [N], int64; M = N without rows.
@@ -99,6 +101,7 @@ class Samples:
     y: Tensor
     scaling: Scaling = Scaling()
     rows: Tensor | None = None
+    values: Values = "real"
 
     def __len__(self) -> int:
         return len(self.store if self.rows is None else self.rows)
@@ -185,6 +188,11 @@ class Splits:
         for part, samples in self.parts():
             where = f"data.{self.name}.{part}"
             check_samples(where, samples, self.classes)
+            if samples.values != self.values:
+                raise DataError(
+                    f"{where}: expected {self.values} as in train, got {samples.values}; prepare "
+                    "all parts in the same way."
+                )
             if samples.shape != self.shape or samples.scaling != self.scaling:
                 raise DataError(
                     f"{where}: expected samples {list(self.shape)} with {self.scaling} as in "
@@ -201,6 +209,11 @@ class Splits:
     def scaling(self) -> Scaling:
         """How stored values become network input, the same for all parts."""
         return self.train.scaling
+
+    @property
+    def values(self) -> Values:
+        """What scaled samples are, the same for all parts."""
+        return self.train.values
 
     def parts(self) -> Iterator[tuple[str, Samples]]:
         """Yield name and samples of train, validation and test."""
@@ -223,7 +236,7 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         raise DataError(
             f"{where}: expected at least one sample, got x {list(x.shape)}; fill the part."
         )
-    if y.dtype != torch.int64 or not (x.is_floating_point() or x.dtype == torch.uint8):
+    if y.dtype != torch.int64 or x.dtype not in (*FLOATS, torch.uint8):
         raise DataError(
             f"{where}: expected x uint8 or float and y int64, got {x.dtype} and {y.dtype}; "
             "convert them."

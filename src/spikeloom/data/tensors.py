@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.data._npy import check_archive
 from spikeloom.data._split import check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples, data_root
 
@@ -103,13 +104,7 @@ def load_tensors(
     check_text("data.tensors.path", path)
     file = (root or data_root()) / Path(path).expanduser()
     arrays = _read(file)
-    unknown = sorted(set(arrays) - {*REQUIRED, *OPTIONAL})
-    missing = sorted({*REQUIRED} - set(arrays))
-    if unknown or missing or len({*OPTIONAL} & set(arrays)) == 1:
-        raise DataError(
-            f"{file}: expected the keys {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}, "
-            f"got {', '.join(sorted(arrays)) or 'none'}; rename or add."
-        )
+    _check_keys(file, set(arrays))
     own = "x_validation" in arrays
     if own and validation is not None:
         raise ConfigError(
@@ -125,6 +120,15 @@ def load_tensors(
         normalise=normalise,
         classes=classes,
     )
+
+
+def _check_keys(file: Path, keys: set[str]) -> None:
+    missing, unknown = {*REQUIRED} - keys, keys - {*REQUIRED, *OPTIONAL}
+    if unknown or missing or len({*OPTIONAL} & keys) == 1:
+        raise DataError(
+            f"{file}: expected the keys {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}, "
+            f"got {', '.join(sorted(keys)[:20]) or 'none'}; rename or add."
+        )
 
 
 def _read(file: Path) -> dict[str, Tensor]:
@@ -152,6 +156,9 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 def _read_npz(file: Path) -> dict[str, Tensor]:
     try:
+        with zipfile.ZipFile(file) as packed:
+            _check_keys(file, {name.removesuffix(".npy") for name in packed.namelist()})
+            check_archive(packed)
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         # torch takes native byte order only
@@ -159,6 +166,8 @@ def _read_npz(file: Path) -> dict[str, Tensor]:
             key: torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
             for key, array in arrays.items()
         }
+    except DataError:
+        raise
     except (  # what numpy, zipfile and torch raise on damage, objects and foreign types
         OSError,
         EOFError,
@@ -166,6 +175,10 @@ def _read_npz(file: Path) -> dict[str, Tensor]:
         RuntimeError,
         TypeError,
         AttributeError,
+        MemoryError,
+        NotImplementedError,
+        SyntaxError,
+        RecursionError,
         TokenError,
         zipfile.BadZipFile,
         zlib.error,

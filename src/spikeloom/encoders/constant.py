@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 
@@ -41,3 +42,7 @@ class Constant(Encoder):
         """
         check_call("encoders.constant", x, steps)
         return x.unsqueeze(0).expand(steps, *x.shape)  # [T, B, ...]
+
+    def gives(self, values: Values) -> InputKind:
+        """Return "constant": real values, whatever they are."""
+        return "constant"

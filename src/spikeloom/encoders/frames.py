@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ShapeError
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 
@@ -50,6 +51,10 @@ class Frames(Encoder):
                 f"{list(x.shape)}; set steps = {x.shape[1]}."
             )
         return x.transpose(0, 1)
+
+    def gives(self, values: Values) -> InputKind:
+        """Return what the samples are."""
+        return values
 
     def still(self, x: Tensor) -> Tensor:
         """Return the mean frame.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 Curve: TypeAlias = Literal["linear", "log", "rc"]
@@ -87,6 +88,10 @@ class Latency(Encoder):
         fires = torch.ones_like(x) if self.silent_below is None else (x > self.silent_below).to(x)
         train = x.new_zeros((steps, *x.shape))  # [T, B, ...]
         return train.scatter_(0, self.times(x, steps).unsqueeze(0), fires.unsqueeze(0))
+
+    def gives(self, values: Values) -> InputKind:
+        """Return "events"."""
+        return "events"
 
     def times(self, x: Tensor, steps: int) -> Tensor:
         """Return the step at which each value would fire, silent ones included.

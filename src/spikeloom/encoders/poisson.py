@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.base.seeding import Rng, stream_for, uniform
+from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 
@@ -75,3 +76,7 @@ class Poisson(Encoder):
         p = self.max_rate * x.abs().to(work)
         s = torch.where(u < p.unsqueeze(1), x.sign().unsqueeze(1), 0.0)
         return s.transpose(0, 1).contiguous()
+
+    def gives(self, values: Values) -> InputKind:
+        """Return "events"."""
+        return "events"

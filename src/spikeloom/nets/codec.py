@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from spikeloom.base.errors import ConfigError, unknown_name
 from spikeloom.base.registry import Registry
+from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.nets.layer import UNSET, LayerSpec
 from spikeloom.neurons.base import UNITS, Unit
 from spikeloom.neurons.surrogate import SURROGATES, Surrogate
@@ -136,6 +137,11 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return from_table(typing.cast("type[Any]", hint), value, where)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(value, where)
+    if hint is int and isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        raise ConfigError(
+            f"{where}: expected a whole number of 64 bits at most, got one of "
+            f"{value.bit_length()}; change it."
+        )
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(
             f"{where}: expected {hint.__name__}, got {value!r}; change the value's type."
@@ -146,7 +152,8 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
 def _finite(value: float, where: str) -> float:
     """Return a number as a float that is one."""
     if not abs(value) <= sys.float_info.max:  # false for NaN; a whole number may be too large
-        raise ConfigError(f"{where}: expected a finite number, got {value!r}; change it.")
+        came = repr(value) if isinstance(value, float) else f"one of {value.bit_length()} bits"
+        raise ConfigError(f"{where}: expected a finite number, got {came}; change it.")
     return float(value)
 
 

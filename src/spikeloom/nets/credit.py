@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from spikeloom.base.autograd import add_gradient, backpropagate
+from spikeloom.base.autograd import add_gradient, backpropagate, refuse_second
 from spikeloom.neurons.base import LOW_PRECISION
 
 if TYPE_CHECKING:
@@ -124,7 +123,10 @@ def _hooked(weight: Tensor) -> bool:
 
 
 class Credited(torch.autograd.Function):
-    """A synapse whose weight gradient is taken at a given presynaptic signal."""
+    """A synapse whose weight gradient is taken at a given presynaptic signal.
+
+    Where it sums weight gradients itself, nothing can be differentiated a second time.
+    """
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
@@ -145,8 +147,9 @@ class Credited(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
+        if ctx.into is not None:
+            refuse_second("nets.credit", "a sum of weight gradients has no graph; use bptt")
         (grad,) = grads
         presynaptic, weight = ctx.saved_tensors
         ctx.maybe_clear_saved_tensors()  # each is freed as soon as it is used

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.tracing import ordinary
 from spikeloom.kernels import events
 from spikeloom.kernels.layout import interleaved
 from spikeloom.nets.ops import Ops
@@ -232,6 +233,9 @@ def _may(synapse: Synapse, x: Tensor) -> bool:
     """Whether a map could be summed over events at all."""
     return (
         synapse.spec.kind in SUMMED
+        # a weight made anew at each call (a parametrization, functional_call) bears no mark
+        and isinstance(synapse.weight, nn.Parameter)
+        and ordinary(x, synapse.weight)
         and not torch.is_grad_enabled()
         and not synapse.training
         and x.device.type == "cpu"

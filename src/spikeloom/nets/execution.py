@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from spikeloom.base.tracing import transformed
 from spikeloom.nets.layer import require
 from spikeloom.neurons.trains import WORTH, Kernels
 
@@ -62,7 +63,7 @@ class Execution:
             x: [B, C, H, W] or [T, B, C, H, W].
         """
         last = self.layout == "channels_last" or (self.layout == "auto" and x.device.type == "cpu")
-        if not last:
+        if not last or transformed():  # vmap knows no other layout than rows
             return x
         if x.dim() == 4:
             return _channels_last(x)

@@ -23,6 +23,11 @@ WEIGHTED: tuple[Kind, ...] = ("conv", "conv_transpose", "linear")
 POOLS: tuple[Kind, ...] = ("avg_pool", "max_pool")
 
 
+LARGEST = 2**31 - 1
+"""Largest width, kernel, stride, padding and delay; torch counts sizes in 64 bits, and these are
+multiplied with each other."""
+
+
 class Unset:
     """Marks a field whose default depends on the kind of layer; never survives construction."""
 
@@ -127,6 +132,9 @@ class LayerSpec:
             self.out,
             "set out" if weighted else "leave out at 0",
         )
+        for name in ("out", "kernel", "stride", "padding", "output_padding"):
+            size = getattr(self, name)
+            require(size <= LARGEST, f"{where}.{name}", f"{LARGEST} at most", size, "lower it")
         require(self.kernel_size >= 1, f"{where}.kernel", "1 or more", self.kernel, "change it")
         require(self.step_size >= 1, f"{where}.stride", "1 or more", self.stride, "change it")
         require(self.pad_size >= 0, f"{where}.padding", "0 or more", self.padding, "change it")

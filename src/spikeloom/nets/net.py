@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import FLOATS
 from spikeloom.kernels.jit import compiler
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
@@ -16,6 +17,7 @@ from spikeloom.nets.grammar import parse
 from spikeloom.nets.init import initialise
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
+from spikeloom.nets.size import measure
 from spikeloom.nets.spec import NetSpec
 from spikeloom.nets.synapse import Shape
 from spikeloom.nets.train_walk import TrainWalk
@@ -70,6 +72,7 @@ class SpikingNet(nn.Module):
             raise ShapeError(
                 f"net: expected an input shape (C, H, W) or (D,), got {self.in_shape}; fix it."
             )
+        measure(self.spec, self.in_shape)  # refuses what no memory holds
         self.plan = Plan(self.spec, self.in_shape)
         self.sites: tuple[Site, ...] = self.plan.sites
         self.last_linear: nn.Linear | None = None
@@ -367,7 +370,7 @@ class SpikingNet(nn.Module):
                 f"net: expected an input of type {weight.dtype}, as the weights, got {xs.dtype}; "
                 "convert one of them, e.g. xs.float() or net.double()."
             )
-        if not xs.is_floating_point():
+        if xs.dtype not in FLOATS:
             raise ShapeError(
                 f"net: expected a floating-point input, got {xs.dtype}; convert it (xs.float())."
             )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from spikeloom.base.tracing import hooked
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.moments import moments
 from spikeloom.neurons.base import Theta, Unit
@@ -12,13 +13,6 @@ from spikeloom.neurons.trains import compiled
 
 _FEW = 4
 """Steps below which a norm that does not repeat along memory is cheaper before the unit."""
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether something happens at a call of the module beside its forward."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    hooks += (module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks)
 
 
 def over_copies(norm: nn.Module, current: Tensor, copies: int) -> Tensor:

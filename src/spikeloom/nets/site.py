@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
+from spikeloom.base.tracing import hooked
 from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.norms import hooked, over_copies, step_after_step
+from spikeloom.nets.norms import over_copies, step_after_step
 from spikeloom.nets.synapse import Shape, Synapse
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.module import Neuron

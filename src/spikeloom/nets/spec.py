@@ -5,9 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from spikeloom.base.errors import UnsupportedNet
-from spikeloom.nets.layer import Filter, LayerSpec, MaskSpec, require
+from spikeloom.nets.layer import LARGEST, Filter, LayerSpec, MaskSpec, require
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.relu import Relu
+
+MOST_LAYERS = 4000
+"""Most layers of a net, each counted once per pass of its block: beyond, laying it out takes long.
+
+The deepest published nets have about 1,200.
+"""
 
 Fit = Literal["none", "drop", "topk", "average"]
 Join = Literal["none", "add", "and", "iand", "before_unit"]
@@ -120,7 +126,9 @@ class FeedbackSpec:
     zero: bool = False
 
     def __post_init__(self) -> None:
-        require(self.delay >= 1, "feedback.delay", "1 step or more", self.delay, "change it")
+        require(
+            1 <= self.delay <= LARGEST, "feedback.delay", "1 step or more", self.delay, "change it"
+        )
         require(len(self.layers) >= 1, "feedback.layers", "at least one layer", 0, "add one")
         require(
             self.restrict is None or self.restrict > 0,
@@ -185,6 +193,16 @@ class NetSpec:
     input_psp: Filter | None = None
 
     def __post_init__(self) -> None:
+        count = sum(
+            block.repeat * (len(block.layers) + len(block.shortcut)) for block in self.blocks
+        ) + sum(len(edge.layers) for edge in self.feedback)
+        require(
+            count <= MOST_LAYERS,
+            "net",
+            f"{MOST_LAYERS} layers at most, those of repeated blocks once per pass",
+            count,
+            "lower the passes (x..) or use fewer layers",
+        )
         last = len(self.blocks) - 1
         for number, edge in enumerate(self.feedback):
             require(

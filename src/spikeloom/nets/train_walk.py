@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.levels import pack
 from spikeloom.nets.build import Block
 from spikeloom.nets.fit import fit_channels
@@ -26,7 +27,8 @@ class TrainWalk(Walk):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         plain = self.ops.synapse is plain_synapse and self.ops.sequence is None
-        self._saving = self.execution.memory == "saving" and plain and torch.is_grad_enabled()
+        saving = self.execution.memory == "saving" and plain and torch.is_grad_enabled()
+        self._saving = saving and ordinary()
         self._cheap = cheap_sites(self.plan.sites) if self._saving else set()
         self._again: dict[str, Callable[[], Tensor]] = {}
 

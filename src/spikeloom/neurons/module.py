@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.neurons.base import State, Theta, Unit
@@ -47,18 +48,37 @@ class Neuron(nn.Module):
 
     def theta(self) -> Theta:
         """Return the trained quantities: v_th as it is, alpha as the logistic of its parameter."""
-        values: dict[str, Tensor] = {
-            name: self.get_parameter(f"raw_{name}") for name in self.unit.learn
-        }
+        # by attribute: a parametrization, or torch.func.functional_call, puts a tensor there
+        values: dict[str, Tensor] = {name: getattr(self, f"raw_{name}") for name in self.unit.learn}
         if "alpha" in values:
             values["alpha"] = torch.sigmoid(values["alpha"])
         return values
 
     @torch.no_grad()
     def project(self) -> None:
-        """Bring trained thresholds back to v_th_min; call it after an optimizer's step."""
-        if "v_th" in self.unit.learn:
-            self.get_parameter("raw_v_th").clamp_(min=getattr(self.unit, "v_th_min", 0.0))
+        """Bring trained thresholds back to v_th_min; call it after an optimizer's step.
+
+        A threshold under a parametrization is set through its `right_inverse`.
+
+        Raises:
+            ConfigError: a parametrization gave a threshold out of bounds and cannot be set.
+        """
+        if "v_th" not in self.unit.learn:
+            return
+        least = getattr(self.unit, "v_th_min", 0.0)
+        if not is_parametrized(self, "raw_v_th"):
+            self.raw_v_th.clamp_(min=least)
+            return
+        v_th = self.raw_v_th
+        if bool((v_th < least).any()):
+            try:
+                self.raw_v_th = v_th.clamp(min=least)
+            except (RuntimeError, NotImplementedError) as error:
+                raise ConfigError(
+                    f"neurons.Neuron: expected thresholds of at least {least}, got "
+                    f"{float(v_th.min()):.3g} from a parametrization that cannot be set; give it "
+                    "a right_inverse, or bounds of its own."
+                ) from error
 
     def run(self, currents: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Map a train of currents to the train of outputs and the state left behind.

@@ -7,9 +7,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from spikeloom.base.autograd import backpropagate
+from spikeloom.base.autograd import backpropagate, refuse_second
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.base.types import Batch
@@ -213,8 +212,8 @@ class _Represented(torch.autograd.Function):
         return run_train(unit, currents, theta, kernels=kernels, pool=pool, final=False)[0]
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
+        refuse_second("rules.dsr", "the gradient of a clamp has no graph; use bptt")
         (grad,) = grads
         z, v_th = ctx.saved_tensors
         clamp, steps = ctx.clamp, ctx.steps

@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -154,6 +155,7 @@ def _read_array(path: Path, inputs: Inputs) -> np.ndarray:
         MemoryError,
         SyntaxError,
         RecursionError,
+        TokenError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

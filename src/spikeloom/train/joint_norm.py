@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeloom.base.autograd import refuse_second
 from spikeloom.nets.net import SpikingNet
 from spikeloom.train.processes import add_up
 
@@ -24,6 +25,7 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        refuse_second("train.joint_norm", "sums over processes have no graph; use one process")
         return add_up(grads[0] * ctx.samples) / ctx.samples, None
 
 

@@ -9,13 +9,14 @@ from spikeloom.base.errors import DataError
 from spikeloom.data import Splits, load_data
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.environment import difference, environment
+from spikeloom.train.fabric import make_fabric
 from spikeloom.train.loop_stage import StageLoop
 from spikeloom.train.opening import describe_inputs
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.record import finish
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import Workbench, make_fabric, prepare, set_up
+from spikeloom.train.setup import Workbench, prepare, set_up
 from spikeloom.train.state import State, Stored
 
 if TYPE_CHECKING:
@@ -77,12 +78,12 @@ def train(
     first = fabric.global_rank == 0
     shown = progress if first else SILENT
     with RunFolder(out if first else None) as folder:
-        if folder.path is not None:
-            runs.claim(folder.path, recipe, overwrite=overwrite, resume=resume)
-        if out is not None and resume:
-            done = runs.stored_result(out, recipe)
-            if done is not None and (done.get("final", True) or not final):
-                return Outcome(done, None)
+        done = _done(out, recipe, final=final) if resume else None
+        if done is None:  # a finished run is read and not locked: it may lie where nothing can be
+            folder.claim(recipe, overwrite=overwrite, resume=resume)
+            done = _done(out, recipe, final=final) if resume else None
+        if done is not None:
+            return Outcome(done, None)
         _launch(fabric)
         splits = load(recipe, shown) if splits is None else splits
         return _run(
@@ -186,11 +187,36 @@ def _open(
             if changed:
                 state.warnings.append(f"resumed with other {changed}: bits may differ.")
                 progress.warn(state.warnings[-1])
+        _mend_inputs(folder, bench, state, progress)
         return
     folder.remove(*runs.FILES)
     folder.write_json(runs.ENVIRONMENT, here)
     folder.write_json(runs.INPUTS, describe_inputs(bench.splits))
     folder.write_json(runs.RECIPE, recipe.model_dump(mode="json"))
+
+
+def _mend_inputs(folder: RunFolder, bench: Workbench, state: State, progress: Progress) -> None:
+    """Write a damaged inputs.json anew, since the data it describes are at hand.
+
+    Raises:
+        NewerFormat: a newer library wrote it.
+    """
+    if not folder.has(runs.INPUTS):
+        return
+    try:
+        checkpoint.read_json(folder / runs.INPUTS)
+    except checkpoint.NewerFormat:
+        raise
+    except DataError:
+        folder.write_json(runs.INPUTS, describe_inputs(bench.splits))
+        state.warnings.append(f"{runs.INPUTS} was damaged; it was written anew from the data.")
+        progress.warn(state.warnings[-1])
+
+
+def _done(out: Path | None, recipe: Recipe, *, final: bool) -> dict[str, Any] | None:
+    """Return the record of the run in the folder, None where something is left to do."""
+    done = None if out is None else runs.stored_result(out, recipe)
+    return done if done is not None and (done.get("final", True) or not final) else None
 
 
 def _found(out: Path | None, recipe: Recipe) -> Stored | None:

@@ -43,9 +43,13 @@ class Comparison(Strict):
     """
 
     name: Name
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000, strict=False)] = (
+        0,
+        1,
+        2,
+    )
     base: dict[str, Any] | None = None
-    entries: Annotated[tuple[Entry, ...], Field(min_length=1, strict=False)]
+    entries: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=1000, strict=False)]
     tune: Tune | None = None
 
 
@@ -222,7 +226,7 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
     Raises:
         ConfigError: a rule or option that does not exist, or a rule twice.
     """
-    texts = [text.strip() for text in re.split(r",(?![^\[]*\])", rules)]
+    texts = [text.strip() for text in _outside_brackets(rules)]
     if not all(texts):
         raise ConfigError(
             f"--rules: expected names by comma, got '{rules}' with an empty one; drop a comma."
@@ -235,6 +239,18 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
     return Plan(name, tuple(rows), seeds)
 
 
+def _outside_brackets(text: str) -> list[str]:
+    """Split a text at the commas that stand in no [list]."""
+    parts, inside = [""], False
+    for piece in re.split(r"([\[\],])", text):
+        if piece == "," and not inside:
+            parts.append("")
+            continue
+        inside = piece == "[" or (inside and piece != "]")
+        parts[-1] += piece
+    return parts
+
+
 def _rule_choice(text: str) -> dict[str, Any]:
     name, _, options = text.partition(":")
     choice: dict[str, Any] = {"name": name}
@@ -244,5 +260,5 @@ def _rule_choice(text: str) -> dict[str, Any]:
             raise ConfigError(
                 f"--rules {text}: expected options as name:key=value, got '{option}'; fix it."
             )
-        choice[key] = parse_value(value)
+        choice[key] = parse_value(value, f"--rules {text}")
     return choice

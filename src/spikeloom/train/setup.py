@@ -1,7 +1,5 @@
 """From a recipe to live objects: data, net, head, rule, optimizer, device."""
 
-import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.seeding import SampleRng, derive_seed
-from spikeloom.base.types import ALONE, Across, Batch
+from spikeloom.base.types import ALONE, Across, Batch, InputKind
 from spikeloom.data import Samples, Splits, load_data
 from spikeloom.data.augment import Augment
 from spikeloom.encoders import Encoder
@@ -20,10 +18,13 @@ from spikeloom.heads.base import HEADS, Head
 from spikeloom.nets.codec import from_options
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
+from spikeloom.nets.size import measure
 from spikeloom.rules.base import LearningRule
+from spikeloom.train.fabric import make_fabric
 from spikeloom.train.joint_norm import join_norms
 from spikeloom.train.processes import Team
 from spikeloom.train.recipe import HEAD_OWN, Recipe
+from spikeloom.train.room import check_room, check_train
 from spikeloom.train.stage import Optimizer, Stage
 from spikeloom.train.tables import placed
 
@@ -58,6 +59,12 @@ class Workbench:
     def dtype(self) -> torch.dtype:
         """Type of inputs and weights."""
         return _DTYPES.get(self.recipe.precision, torch.float32)
+
+    @property
+    def input_kind(self) -> InputKind:
+        """What the net is given: said by encoder and data; a net without time sees real values."""
+        spiking = self.rule.facts.spiking
+        return self.encoder.gives(self.splits.values) if spiking else "constant"
 
     def modules(self) -> nn.ModuleDict:
         """Return net and head under one roof, for weights on disk."""
@@ -143,7 +150,18 @@ def set_up(
             f"f{spec.readout.out}; {todo}."
         )
     seed = recipe.seed
-    shape = _input_shape(recipe, now, splits, encoder)
+    shape, encoded = _input_shape(recipe, now, splits, encoder)
+    check_room(
+        f"stages.{number}",
+        now,
+        measure(spec, shape),
+        classes=splits.classes,
+        samples=-(-min(now.batch, len(splits.train)) // team.size),
+        encoded=encoded,
+        kind=_DTYPES.get(recipe.precision, torch.float32),
+        device=fabric.device,
+        training=prepared,
+    )
     with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
         execution = recipe.build_execution()
         net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"), execution=execution)
@@ -239,10 +257,13 @@ def prepare(bench: Workbench) -> None:
     bench.rule.prepare(bench.net, bench.head.sites, sample)
 
 
-def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder) -> tuple[int, ...]:
-    """Encode one sample and return its shape at a time step.
+def _input_shape(
+    recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder
+) -> tuple[tuple[int, ...], int]:
+    """Encode one sample; return its shape at a time step and its bytes over all steps.
 
     Raises:
+        ConfigError: one sample alone does not fit into memory.
         ShapeError: data and encoder do not fit, in T or in rank.
     """
     index = torch.zeros(1, dtype=torch.long)
@@ -250,6 +271,7 @@ def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder)
     rule = stage.rule.name
     with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
         if stage.learning_rule().facts.spiking:
+            check_train("steps", stage.steps, encoder.still(x))
             train = encoder.encode(x, stage.steps, SampleRng(recipe.seed, 0, index))
         else:
             train = encoder.still(x).unsqueeze(0)
@@ -265,56 +287,7 @@ def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder)
             f"{list(shape)} from data '{splits.name}' {list(splits.shape)}; take encoder "
             "'frames' for data with a time axis, another for data without."
         )
-    return shape
-
-
-def make_fabric(recipe: Recipe, *, processes: int | None = None) -> "Fabric":
-    """Return Lightning Fabric for the recipe's device and precision, not yet launched.
-
-    Under torchrun the processes are there already and may lie on several machines.
-
-    Args:
-        recipe: names device, precision and number of processes.
-        processes: instead of the recipe's.
-
-    Raises:
-        ConfigError: the device does not exist here, or not as often, or torchrun started another
-            number of processes.
-    """
-    count = recipe.devices if processes is None else processes
-    there = torch.cuda.device_count()
-    if recipe.device == "cuda" and not there:
-        raise ConfigError("device: expected a CUDA device for 'cuda', got none; use 'cpu'.")
-    cuda = there > 0 and recipe.device != "cpu"
-    most = there if cuda else max(2, os.cpu_count() or 1)  # two show what several do, anywhere
-    if count > most and not _launched():
-        what = "CUDA devices" if cuda else "processor cores"
-        raise ConfigError(
-            f"devices: expected at most the {most} {what} of this machine, got {count}; use fewer, "
-            "or torchrun for several machines."
-        )
-    if _launched() and count != int(os.environ["WORLD_SIZE"]):
-        raise ConfigError(
-            f"devices: expected one process for each that torchrun started, "
-            f"{os.environ['WORLD_SIZE']}, got {count}; start without torchrun, or as many."
-        )
-    from lightning.fabric import Fabric
-
-    for room in ("fabric", "pytorch"):  # its greetings are no news to the user
-        logging.getLogger(f"lightning.{room}").setLevel(logging.WARNING)
-    machines = int(os.environ.get("GROUP_WORLD_SIZE", "1")) if _launched() else 1
-    return Fabric(
-        accelerator=recipe.device,
-        devices=max(1, count // machines),
-        num_nodes=machines,
-        strategy="ddp" if count > 1 else "auto",
-        precision=recipe.precision,
-    )
-
-
-def _launched() -> bool:
-    """Return whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    return shape, train.untyped_storage().nbytes()
 
 
 def make_optimizer(

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.meters.clock import stopwatch, time_interleaved
+from spikeloom.meters.clock import Timing, rounds_for, stopwatch, time_interleaved
 
 
 def test_calls_take_turns_after_one_untimed_round():
@@ -38,3 +38,20 @@ def test_nothing_to_time_is_refused():
         time_interleaved({"one": lambda: None}, 0)
     with pytest.raises(ConfigError, match="callable"):
         time_interleaved({})
+
+
+@pytest.mark.parametrize(
+    ("times", "doubt"),
+    [
+        ((1.0, 1.1, 1.2, 1.1, 1.0), None),
+        ((1.0, 1.1, 1.2, 1.1), "4 rounds, fewer than 5"),
+        ((-3.47, 0.5, 1.0, -1.0, 2.0), "within the noise: the lower quartile is not above 0"),
+        ((1.0, 1.0, 2.0, 3.0, 3.0), "too noisy: the quartiles are 1 medians apart"),
+    ],
+)
+def test_what_is_no_figure_says_why(times, doubt):
+    assert Timing(times).doubt == doubt
+
+
+def test_rounds_fit_a_budget_but_are_never_too_few():
+    assert [rounds_for(one, most=11, budget=2.0) for one in (1e-3, 0.25, 9.0)] == [11, 8, 5]

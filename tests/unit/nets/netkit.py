@@ -224,7 +224,10 @@ def specs(draw):
                 "restrict_norm": draw(st.sampled_from(["spectral", "frobenius"])),
                 "restrict": draw(st.one_of(st.none(), numbers)),
                 "mask": draw(
-                    st.one_of(st.none(), st.builds(MaskSpec, st.floats(0.1, 1.0), st.integers(0)))
+                    st.one_of(
+                        st.none(),
+                        st.builds(MaskSpec, st.floats(0.1, 1.0), st.integers(0, 2**63 - 1)),
+                    )
                 ),
                 "detach": draw(st.booleans()),
                 "zero": draw(st.booleans()),

@@ -99,6 +99,10 @@ class TestCompiled:
             assert torch.autograd.gradcheck(
                 lambda x: run(x.expand(5, 2, 3), alpha, v_th, v)[0], (once,)
             )
+        assert torch.autograd.gradgradcheck(run, (xs, alpha, v_th, v))
+        assert torch.autograd.gradgradcheck(
+            lambda x: run(x.expand(5, 2, 3), alpha, v_th, v)[0], (once,)
+        )
 
     def test_gradients_behind_a_pool_are_those_of_finite_differences(self):
         theta = {"alpha": torch.tensor(0.6).double(), "v_th": torch.tensor(0.9).double()}
@@ -110,6 +114,9 @@ class TestCompiled:
                 assert torch.autograd.gradcheck(
                     lambda x: run_train(own.Soft(), x, theta, kernels="compiled", pool=2)[0], leaf
                 )
+            assert torch.autograd.gradgradcheck(
+                lambda x: run_train(own.Soft(), x, theta, kernels="compiled", pool=2)[0], leaf
+            )
 
     def test_it_serves_the_module_too(self):
         neuron, xs = Neuron(own.Writes()), torch.randn(4, 64, 80)
@@ -163,7 +170,7 @@ class TestReference:
         found = compiled(own.MIXING[name], XS)
         assert found is not None
         with pytest.raises(kit.trains.Unsupported):
-            found.scan.run(XS, [], [torch.zeros(4, 6)], steps=5)
+            found.scan.run(XS, [], [torch.zeros(4, 6)], steps=5, again=lambda *_: [])
 
     def test_an_error_of_the_step_is_the_users(self):
         class Failing(own.Own):

@@ -319,6 +319,13 @@ class TestBadArrays(TestArrays):
             (tmp_path / "b.npy").write_bytes(re.sub(rb"  {%d}\n" % (len(count) - 2), b"\n", text))
             refused(tmp_path / "b.npy", message)
 
+    @pytest.mark.parametrize("length", [0, 1, 30, 60])
+    def test_a_header_that_says_it_is_shorter(self, tmp_path, length):
+        content = self.save(tmp_path, LEVELS[None]).read_bytes()
+        short = content[:8] + length.to_bytes(2, "little") + content[10:]
+        (tmp_path / "b.npy").write_bytes(short)
+        refused(tmp_path / "b.npy", "a plain array")
+
     def test_a_zip_bomb(self, tmp_path):
         head = io.BytesIO()
         np.lib.format.write_array_header_1_0(

@@ -18,8 +18,9 @@ from two_processes import CASES, trained
 from spikeloom.base.errors import ConfigError, NumericalError
 from spikeloom.rules.bptt import Bptt
 from spikeloom.train import checkpoint, evaluate
+from spikeloom.train.fabric import make_fabric
 from spikeloom.train.processes import Team
-from spikeloom.train.setup import make_fabric, set_up
+from spikeloom.train.setup import set_up
 
 HERE = Path(__file__).parent
 LONG = """

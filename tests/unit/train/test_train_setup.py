@@ -12,11 +12,11 @@ from trainkit import bench, recipe, same, tiny
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, SpikeloomError
 from spikeloom.data import splits_from_tensors
+from spikeloom.train.fabric import make_fabric
 from spikeloom.train.learn import learn
 from spikeloom.train.setup import (
     batches,
     fewest_samples,
-    make_fabric,
     make_optimizer,
     set_up,
     snapshot,

@@ -21,7 +21,7 @@ class Size:
 
     Args:
         axes: the axis; None for all, (0, 1) for the first two, and a word for what is unknown.
-        lead: number of the value's leading axes; see `torch_graph.Reader`.
+        lead: number of the value's leading axes; see `graph.Reader`.
     """
 
     axes: object
@@ -40,7 +40,7 @@ class Size:
 class Call:
     """One call of a function: its place and positional arguments behind the input.
 
-    What a function's layers do not say is left in `features` and `drops` (see `torch_graph.Step`),
+    What a function's layers do not say is left in `features` and `drops` (see `graph.Step`),
     and in `lead`: the leading axes of the input, and afterwards of the result.
     """
 
@@ -140,10 +140,9 @@ def _same(memory_format: Any = None) -> None:
 
 
 def _dropout(call: Call, p: float = 0.5, training: bool = True, inplace: bool = False) -> Layers:
-    given: tuple[Any, ...] = call.args[:2]
-    values: tuple[Any, ...] = (*given, *(p, training)[len(given) :])
-    call.drops = values[1]
-    return (nn.Dropout(values[0]),)
+    given = dict(zip(("p", "training"), call.args, strict=False))
+    call.drops = given.get("training", training)
+    return (nn.Dropout(given.get("p", p)),)
 
 
 def _view(call: Call, **named: Any) -> Layers:

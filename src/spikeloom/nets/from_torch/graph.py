@@ -323,7 +323,7 @@ class Reader:
     def _with_sizes(self, args: Any) -> Any:
         """Return arguments with sizes in the place of their nodes."""
 
-        def known(one: Any) -> Any:
-            return self.sizes.get(one, one) if isinstance(one, fx.Node) else one
+        def size_of(value: Any) -> Any:
+            return self.sizes.get(value, value) if isinstance(value, fx.Node) else value
 
-        return map_aggregate(args, known)
+        return map_aggregate(args, size_of)
