@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import Parameter, signature
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,21 +85,26 @@ def _version(buffer: torch.Tensor) -> int:
     return 0 if buffer.is_inference() else buffer._version
 
 
+def _streams() -> tuple[Any, Any, Any]:
+    """Return the states of torch's, Python's and NumPy's streams of random numbers."""
+    numpys = np.random.get_state(legacy=False)  # noqa: NPY002
+    return torch.get_rng_state(), random.getstate(), numpys
+
+
 @contextmanager
 def _undisturbed(module: nn.Module) -> Iterator[None]:
     """Refuse a forward that draws random numbers or changes its module, and undo that."""
     parts = [(path, part, dict(vars(part))) for path, part in module.named_modules()]
     buffers = [(one, one.clone(), _version(one)) for one in module.buffers()]
-    torchs, pythons = torch.get_rng_state(), random.getstate()
-    numpys = np.random.get_state(legacy=False)  # noqa: NPY002
+    torchs, *others = _streams()
     try:
         yield
     finally:
-        drew = not torch.equal(torch.get_rng_state(), torchs) or random.getstate() != pythons
-        drew = drew or repr(np.random.get_state(legacy=False)) != repr(numpys)  # noqa: NPY002
+        torchs_now, *others_now = _streams()
+        drew = not torch.equal(torchs, torchs_now) or repr(others) != repr(others_now)
         torch.set_rng_state(torchs)
-        random.setstate(pythons)
-        np.random.set_state(numpys)  # noqa: NPY002
+        random.setstate(others[0])
+        np.random.set_state(others[1])  # noqa: NPY002
         changed = [
             f"{place(path, part)}: {name}"
             for path, part, before in parts
