@@ -160,6 +160,15 @@ def test_weights_made_anew_are_never_taken_for_the_last_ones():
     assert _mark(synapse) != _mark(synapse)
 
 
+def test_trained_thresholds_are_followed_through_a_parametrisation():
+    module = nn.Sequential(nn.Linear(4, 8), Neuron(LIF(v_th=0.3, learn=("v_th",))))
+    net, xs = SpikingNet.from_torch(module, (4,)), 3 * torch.rand(5, 3, 4)
+    before = net(xs)
+    parametrize.register_parametrization(module[1], "raw_v_th", Doubled())
+    after = net(xs)
+    assert torch.equal(after, by_hand(module, xs)) and not torch.equal(before, after)
+
+
 def test_types_follow():
     module = made()
     net, head = built(module)
