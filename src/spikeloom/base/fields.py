@@ -52,7 +52,8 @@ class Checked:
         Leak(alpha=0.25)
         >>> Leak(tau=2.0)
         Traceback (most recent call last):
-        spikeloom.base.errors.ConfigError: Leak: unknown field 'tau'; write alpha = 1 - 1/tau. ...
+        spikeloom.base.errors.ConfigError: base.Leak: unknown field 'tau'; write alpha = 1 - 1/tau. \
+Known: alpha.
     """
 
     called: ClassVar[str] = ""
