@@ -59,6 +59,10 @@ class NumericalError(SpikeloomError):
     """A value stopped being finite."""
 
 
+class Hint(UserWarning):
+    """A setting is right as it stands, and may not be what was meant."""
+
+
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """A run was asked to stop and saved itself; the message says how to go on."""
 

@@ -68,7 +68,7 @@ def cases_of(name: str, kind: type[LearningRule]) -> list[Case]:
         )
     try:
         return [Case(name, kind(**one)) for one in options]
-    except TypeError as fault:
+    except (TypeError, ConfigError) as fault:  # a rule that checks its fields says ConfigError
         raise ConfigError(
             f"rules.{name}: expected trials.variants to name its options, got '{fault}'; mend them."
         ) from None

@@ -2,13 +2,14 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from spikeloom.base.allocator import keep_memory
-from spikeloom.base.errors import ConfigError, SpikeloomError, Stopped, too_big
+from spikeloom.base.errors import ConfigError, Hint, SpikeloomError, Stopped, too_big
 from spikeloom.cli.bench import bench
 from spikeloom.cli.check import check
 from spikeloom.cli.compare import compare
@@ -61,6 +62,7 @@ def main() -> None:
     """Run the command; a user's mistake becomes one line and exit code 2."""
     keep_memory()
     plain_output()
+    warnings.showwarning = _show_hint
     with interruptible():
         try:
             _check_words(sys.argv[1:])
@@ -110,6 +112,19 @@ def _check_words(words: Sequence[str]) -> None:
             raise ConfigError(
                 f"{name}: expected a number of a few digits, got one of {len(value)}; shorten it."
             )
+
+
+_show_warning = warnings.showwarning
+_hints: set[str] = set()
+
+
+def _show_hint(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Show a hint as one line, once; where in our code it arose helps nobody at a terminal."""
+    if not issubclass(category, Hint):
+        _show_warning(message, category, *place)
+    elif speaks() and str(message) not in _hints:
+        _hints.add(str(message))
+        say(f"note: {' '.join(str(message).split())}", err=True)
 
 
 def _stop(message: str) -> NoReturn:

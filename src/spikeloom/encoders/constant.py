@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
@@ -12,7 +13,7 @@ from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 @ENCODERS.register("constant")
 @dataclass(frozen=True)
-class Constant(Encoder):
+class Constant(Checked, Encoder):
     """Direct code: every step gets the same real-valued sample, x[t] = x.
 
     The first layer makes the spikes, so its products are real-valued (MAC, not AC). The result is
@@ -29,6 +30,7 @@ class Constant(Encoder):
     """
 
     about: ClassVar[str] = "the same real values at every step; the first layer makes the spikes"
+    called: ClassVar[str] = "encoders.constant"
 
     def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
         """Repeat `x` over time without copying it.

@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from spikeloom.base.errors import ShapeError
+from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
@@ -13,7 +14,7 @@ from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 @ENCODERS.register("frames")
 @dataclass(frozen=True)
-class Frames(Encoder):
+class Frames(Checked, Encoder):
     """Samples with their own time, x[b, t], put time first: the result is a view of x.
 
     Nothing is cut, padded or repeated: a train of another length than the run's is an error.
@@ -28,6 +29,7 @@ class Frames(Encoder):
     """
 
     about: ClassVar[str] = "data with its own time axis, [B, T, ...] turned time first"
+    called: ClassVar[str] = "encoders.frames"
 
     def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
         """Exchange batch and time.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
@@ -16,7 +17,7 @@ Curve: TypeAlias = Literal["linear", "log", "rc"]
 
 @ENCODERS.register("latency")
 @dataclass(frozen=True)
-class Latency(Encoder):
+class Latency(Checked, Encoder):
     r"""Time to first spike.
 
     Each value fires once, at step :math:`\min(\operatorname{round}(t_f), T - 1)`, with
@@ -56,10 +57,10 @@ class Latency(Encoder):
     tau: float = 1.0
     silent_below: float | None = 0.0
     about: ClassVar[str] = "one spike per value, brighter is earlier; inputs in [0, 1]"
+    called: ClassVar[str] = "encoders.latency"
 
     def __post_init__(self) -> None:
-        if self.curve not in ("linear", "log", "rc"):
-            raise _refusal("curve", '"linear", "log" or "rc"', self.curve)
+        super().__post_init__()
         if not 0.0 < self.cutoff < 1.0:
             raise _refusal("cutoff", "in (0, 1)", self.cutoff)
         if not 0.0 < self.tau < float("inf"):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
-from spikeloom.heads.base import HEADS, Head, Reduction
+from spikeloom.heads.base import HEADS, Head, Reduction, widened
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
@@ -115,6 +116,7 @@ class Stochmax(Head):
     maps: ClassVar[tuple[str, ...]] = ("readout", "retain", "posterior")
     branches: ClassVar[tuple[str, ...]] = ("retain", "posterior")
 
+    @checked("head.stochmax")
     def __init__(
         self,
         features: int,
@@ -133,14 +135,6 @@ class Stochmax(Head):
     ) -> None:
         super().__init__(features, classes, bias=bias, reduce=reduce, decay=decay, seed=seed)
         where = "head.stochmax"
-        if variant not in get_args(Variant):
-            raise ConfigError(
-                f"{where}.variant: expected one of {get_args(Variant)}, got {variant!r}; fix it."
-            )
-        if start not in get_args(Start):
-            raise ConfigError(
-                f"{where}.start: expected one of {get_args(Start)}, got {start!r}; fix it."
-            )
         if not tau > 0:
             raise ConfigError(f"{where}.tau: expected a value above 0, got {tau}; change it.")
         if not entropy >= 0:
@@ -175,10 +169,10 @@ class Stochmax(Head):
         Shape:
             h: [B, D]; result: [B, K].
         """
-        o = _full(self.scores(h, ops))
+        o = widened(self.scores(h, ops))
         if self.variant in ("softmax", "random"):
             return o
-        rho = torch.sigmoid(_full(ops.synapse(self.sites[1], h)))
+        rho = torch.sigmoid(widened(ops.synapse(self.sites[1], h)))
         if not self.samples:
             return o + torch.log(rho + EPS)
         # the same draws for every sample: a prediction does not depend on its batch
@@ -202,7 +196,7 @@ class Stochmax(Head):
         Shape:
             h: [B, D]; target: [B]; noise: [B, K].
         """
-        o = _full(self.scores(h, ops))
+        o = widened(self.scores(h, ops))
         if self.variant == "softmax":
             return Loss(o, F.cross_entropy(o, target))
         if self.variant == "random":
@@ -211,7 +205,7 @@ class Stochmax(Head):
             z = concrete(torch.full_like(o, keep), noise, self.tau)
             return Loss(o, masked_cross_entropy(o, z, target))
         hit = F.one_hot(target, self.classes).to(torch.bool)
-        a = _full(ops.synapse(self.sites[1], h))
+        a = widened(ops.synapse(self.sites[1], h))
         rho = torch.sigmoid(a)
         logits = o.detach() + torch.log(rho.detach() + EPS)
         value = self.entropy * negative_entropy(a)
@@ -219,7 +213,7 @@ class Stochmax(Head):
             return Loss(logits, value + masked_cross_entropy(o, rho, target))
         assert noise is not None
         if self.variant == "dropmax":
-            r = _full(ops.synapse(self.sites[2], h))
+            r = widened(ops.synapse(self.sites[2], h))
             q_logit = a.detach() + r
             value = value + posterior_kl(q_logit, a, hit) + auxiliary(r, hit)
         else:
@@ -249,7 +243,7 @@ class Stochmax(Head):
         """
         if self.variant in ("softmax", "random"):
             return {}
-        a = _full(ops.synapse(self.sites[1], h))
+        a = widened(ops.synapse(self.sites[1], h))
         rho = torch.sigmoid(a)
         hit = F.one_hot(target, self.classes).to(torch.bool)
         return {
@@ -327,8 +321,3 @@ def negative_entropy(a: Tensor) -> Tensor:
     """
     kept, dropped = torch.sigmoid(a) * F.softplus(-a), torch.sigmoid(-a) * F.softplus(a)
     return -(kept + dropped).sum(1).mean()
-
-
-def _full(o: Tensor) -> Tensor:
-    """Return o in float32 or better: log rho underflows in half precision."""
-    return o.to(torch.promote_types(o.dtype, torch.float32))

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import Checked
 from spikeloom.meters.record import OperationRecord, SiteOperations
 
 NOTE = "a model, not a measurement"
 
 
 @dataclass(frozen=True)
-class EnergyTable:
+class EnergyTable(Checked):
     """Price of an operation, in picojoules.
 
     Args:
@@ -43,6 +44,7 @@ class EnergyTable:
     source: str = "Horowitz 2014"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.e_mac > 0 and self.e_ac > 0 and self.bits > 0):
             raise ConfigError(
                 f"energy table '{self.name}': expected prices and bits above 0, got e_mac = "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
+from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import FLOATS
 from spikeloom.kernels.jit import compiler
@@ -19,7 +20,7 @@ from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.size import measure
 from spikeloom.nets.spec import NetSpec
-from spikeloom.nets.synapse import Shape
+from spikeloom.nets.synapse import Shape, multiply
 from spikeloom.nets.train_walk import TrainWalk
 from spikeloom.nets.walk import (
     Held,
@@ -56,6 +57,7 @@ class SpikingNet(nn.Module):
         torch.Size([4, 2, 16])
     """
 
+    @checked("net")
     def __init__(
         self,
         spec: NetSpec | str,
@@ -364,15 +366,14 @@ class SpikingNet(nn.Module):
                 f"net: expected an input on {weight.device}, where the weights are, got "
                 f"{xs.device}; move one of them."
             )
-        exact = {torch.float32, torch.float64}
-        if weight is not None and {xs.dtype, weight.dtype} == exact:
-            raise ShapeError(
-                f"net: expected an input of type {weight.dtype}, as the weights, got {xs.dtype}; "
-                "convert one of them, e.g. xs.float() or net.double()."
-            )
         if xs.dtype not in FLOATS:
             raise ShapeError(
                 f"net: expected a floating-point input, got {xs.dtype}; convert it (xs.float())."
+            )
+        if weight is not None and not multiply(xs, weight):
+            raise ShapeError(
+                f"net: expected an input of type {weight.dtype}, as the weights, got {xs.dtype}; "
+                "convert one of them, e.g. xs.float() or net.double()."
             )
         if in_time and self.training:
             for site in self.sites:

@@ -16,6 +16,17 @@ from spikeloom.neurons.base import LOW_PRECISION
 Shape = tuple[int, ...]
 
 
+def multiply(x: Tensor, weight: Tensor) -> bool:
+    """Whether a synapse multiplies an input of this type with a weight of that type.
+
+    Types must agree, but for autocast, which casts all but float64, and weights of low precision,
+    to which the input is cast.
+    """
+    if x.dtype == weight.dtype or weight.dtype in LOW_PRECISION:
+        return True
+    return torch.is_autocast_enabled(x.device.type) and torch.float64 not in (x.dtype, weight.dtype)
+
+
 class Synapse(nn.Module):
     """The linear map of one layer; pools and upsampling are maps without weights.
 

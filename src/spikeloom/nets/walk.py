@@ -146,8 +146,9 @@ class Walk:
                 "got none; pass rng= (a SampleRng or a torch.Generator)."
             )
         stream = stream_for(self.rng, label)
+        # float32 at every precision: half types would also change the share that is dropped
         draw = uniform(
-            stream, like.shape[0], tuple(like.shape[1:]), dtype=like.dtype, device=like.device
+            stream, like.shape[0], tuple(like.shape[1:]), dtype=torch.float32, device=like.device
         )
         return (draw >= site.spec.dropout).to(like.dtype) / (1 - site.spec.dropout)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.fields import checked
 from spikeloom.neurons.base import State, Theta, Unit
 from spikeloom.neurons.trains import run_train
 
@@ -23,7 +24,8 @@ class Neuron(nn.Module):
         spatial: number of axes after the channel axis (2 for images), likewise.
 
     Raises:
-        ConfigError: a unit that trains per channel came without `channels`.
+        ConfigError: no unit, sizes out of range, or a unit that trains per channel came without
+            `channels`.
 
     Example:
         >>> from spikeloom.neurons.leaky import LIF
@@ -31,8 +33,14 @@ class Neuron(nn.Module):
         [0.0, 1.0, 0.0]
     """
 
+    @checked("neurons.Neuron")
     def __init__(self, unit: Unit, channels: int | None = None, spatial: int = 0) -> None:
         super().__init__()
+        for name, count, least in (("channels", channels, 1), ("spatial", spatial, 0)):
+            if count is not None and count < least:
+                raise ConfigError(
+                    f"neurons.Neuron.{name}: expected {least} or more, got {count}; change it."
+                )
         self.unit = unit
         if unit.learn and unit.per_channel and channels is None:
             raise ConfigError(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.tracing import ordinary, transformed
-from spikeloom.neurons.base import LOW_PRECISION, Unit
+from spikeloom.neurons.base import LOW_PRECISION, Unit, declares
 
 
 def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
@@ -69,8 +69,11 @@ class RunningMean:
 
 
 def decay_of(unit: Unit | None) -> float:
-    """Return the discount of a unit's rate per step: its leak, 1 where it has none."""
-    return getattr(unit, "alpha", 1.0) if unit is not None else 1.0
+    """Return the discount of a unit's rate per step: its `trace_decay`, 1 where it has none."""
+    if unit is None or not declares(unit, "trace_decay"):
+        return 1.0
+    decay: float | None = unit.trace_decay  # pyright: ignore[reportAttributeAccessIssue]
+    return 1.0 if decay is None else decay
 
 
 class _LowSum(torch.autograd.Function):

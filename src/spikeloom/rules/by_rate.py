@@ -18,6 +18,7 @@ from spikeloom.nets.readout import Loss, Objective
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
 from spikeloom.nets.walk import is_constant
+from spikeloom.neurons.base import declares
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.reduction import RunningMean, decay_of
 from spikeloom.rules.base import refuse_tail
@@ -157,7 +158,7 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
         unit = site.unit
         if unit is None or not unit.stateful:
             continue
-        if not isinstance(unit, IF):
+        if not isinstance(unit, IF) or not declares(unit, "rate"):
             expected, found = "IF or LIF", type(unit).__name__
         elif unit.reset != "soft" or unit.order != "after_fire":
             expected, found = "a soft reset right after the spike", f"{unit.reset}, {unit.order}"

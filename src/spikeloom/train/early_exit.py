@@ -4,12 +4,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import Checked
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
 from spikeloom.heads.stream import Stream
@@ -34,7 +35,7 @@ EXIT_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
-class Exit:
+class Exit(Checked):
     """When a sample leaves: at the first step at which its answer is at least so clear.
 
     Args:
@@ -48,12 +49,10 @@ class Exit:
     level: float | None
     by: ExitBy = "margin"
 
+    called: ClassVar[str] = "exit"
+
     def __post_init__(self) -> None:
-        if self.by not in get_args(ExitBy):
-            raise ConfigError(
-                f"exit.by: expected one of {', '.join(get_args(ExitBy))}, got '{self.by}'; change "
-                "it."
-            )
+        super().__post_init__()
         if self.level is not None and not 0 <= self.level < float("inf"):
             raise ConfigError(
                 f"exit.level: expected a number of 0 or more, got {self.level}; write e.g. 0.9."
@@ -132,7 +131,7 @@ def run_until(bench: Workbench, batch: Batch, leave: Exit, *, ops: Ops = PLAIN) 
     stream = Stream(net, head, ops)
     xs = batch.xs
     inside = torch.arange(batch.size, device=xs.device)
-    logits = torch.empty(batch.size, head.classes, device=xs.device)
+    logits = torch.empty(batch.size, head.classes, dtype=bench.dtype, device=xs.device)
     steps = torch.full((batch.size,), batch.steps, device=xs.device)
     spikes = torch.zeros(batch.size, dtype=torch.int64, device=xs.device)
     with bench.fabric.autocast(), net.observe(counter):

@@ -42,7 +42,7 @@ def predict(bench: Workbench, batch: Batch, ops: Ops = PLAIN) -> tuple[Tensor, T
     """
     with bench.fabric.autocast():
         features = bench.net(batch.xs, rng=batch.rng, ops=ops)
-        return features, bench.head.logits(bench.head.reduced(features), ops).float()
+        return features, bench.head.logits(bench.head.reduced(features), ops)
 
 
 @torch.no_grad()

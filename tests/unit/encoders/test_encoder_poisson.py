@@ -125,3 +125,17 @@ def test_refuses_rates_that_are_no_probability(max_rate):
 def test_refuses_nan():
     with pytest.raises(DataError, match=r"^encoders.poisson: .* got NaN; "):
         Poisson().encode(torch.tensor([[0.5, math.nan]]), 2, generator())
+
+
+@pytest.mark.parametrize("rng", [generator, lambda: SampleRng(3, 1, torch.arange(64), "train")])
+def test_a_sample_has_the_same_train_at_every_precision(rng):
+    """Values of bytes, as every precision stores them: k / 255 rounded to the type."""
+    exact = (torch.arange(64 * 256, dtype=torch.float64) % 256).view(64, 256) / 255
+    trains = [
+        Poisson(0.75).encode(exact.to(dtype), 20, rng()) for dtype in (torch.float32, torch.float64)
+    ]
+    assert trains[1].dtype == torch.float64
+    assert torch.equal(trains[0].double(), trains[1])
+    half = exact.to(torch.bfloat16)
+    low, high = (Poisson().encode(x, 20, rng()).double() for x in (half, half.double()))
+    assert torch.equal(low, high)

@@ -113,7 +113,7 @@ def test_half_precision_logits_are_compared_in_float32():
         ({"mse": 1.5}, r"^head.softmax.mse: expected \[0, 1\], got 1.5"),
         ({"mse": -0.1}, r"^head.softmax.mse: "),
         ({"mse_target": "one"}, r"^head.softmax.mse_target: expected onehot or ones, got 'one'"),
-        ({"reduce": "max"}, r"^head.reduce: expected one of .*, got 'max'"),
+        ({"reduce": "max"}, r"^head.softmax.reduce: expected one of .*, got 'max'"),
         ({"decay": 1.0}, r"^head.decay: expected a decay in \(0, 1\), got 1.0"),
         ({"decay": 0.0}, r"^head.decay: "),
         ({"classes": 1}, r"^head: expected 2 classes or more, got 1"),

@@ -253,7 +253,7 @@ _exact_units = st.sampled_from(
         LIF(order="next_step"),
         LIF(reset="hard", fires=">"),
         LIF(reset="none"),
-        LIF(beta=0.5, scale_current=True),
+        LIF(alpha=0.5, beta=0.5, scale_current=True),
         LIF(refractory=1),
         LIF(scale_input=True, v_th=0.5),
         IF(fire_fraction=0.5),
