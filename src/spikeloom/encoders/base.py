@@ -16,9 +16,11 @@ class Encoder(Protocol):
     """A map from samples to trains; `about` is its line in a listing.
 
     Encoders act on every sample alone: neither batch mates nor their order change a train.
+    `reads_time` says whether samples bring their own time axis, [B, T, ...].
     """
 
     about: ClassVar[str]
+    reads_time: ClassVar[bool] = False
 
     def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
         """Return the train of every sample, in the type and on the device of `x`.

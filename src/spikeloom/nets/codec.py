@@ -123,7 +123,8 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         if value == "none" and type(None) in args:
             return None
         options = [arg for arg in args if arg not in (type(None), type(UNSET))]
-        return _typed(options[0], value, where)
+        fits = [option for option in options if isinstance(value, str) == (option is str)]
+        return _typed((fits or options)[0], value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where}: expected a list, got {value!r}; write [..].")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the run folder; a newer library opens older runs or says what to do."""
 
 

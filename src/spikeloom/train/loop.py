@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeloom.base.errors import DataError
-from spikeloom.data import Splits, load_data
+from spikeloom.data import Splits
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.environment import difference, environment
 from spikeloom.train.loop_stage import StageLoop
-from spikeloom.train.opening import describe_inputs
+from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
+from spikeloom.train.opening import open_inputs
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.record import finish
@@ -84,11 +85,14 @@ def train(
             if done is not None and (done.get("final", True) or not final):
                 return Outcome(done, None)
         _launch(fabric)
-        splits = load(recipe, shown) if splits is None else splits
+        stored = _found(out, recipe) if resume else None
+        begun = None if stored is None else _begun_on(out, recipe)
+        splits = load(recipe, shown, begun) if splits is None else splits
         return _run(
             recipe,
             folder,
-            _found(out, recipe) if resume else None,
+            stored,
+            begun,
             fabric=fabric,
             splits=splits,
             progress=shown,
@@ -101,6 +105,7 @@ def _run(
     recipe: Recipe,
     folder: RunFolder,
     stored: Stored | None,
+    begun: Inputs | None,
     *,
     fabric: "Fabric",
     splits: Splits,
@@ -114,6 +119,8 @@ def _run(
     bench = set_up(recipe, splits, stage=number, fabric=fabric)
     for row in range(number + 1, last + 1):  # what does not fit shows now
         set_up(recipe, splits, stage=row, fabric=fabric)
+    if begun is not None:
+        begun.check_same(str(folder / runs.INPUTS), splits)
     _open(folder, recipe, bench, state, fresh=stored is None, progress=progress)
     progress.plan(sum(stage.epochs for stage in recipe.stages), done=len(state.curve))
     loop = StageLoop(bench, folder, state, progress, stop)
@@ -132,8 +139,13 @@ def _run(
     return Outcome(record, bench)
 
 
-def load(recipe: Recipe, progress: Progress = SILENT) -> Splits:
-    """Load the data a recipe names; decoding pictures for the first time is told of.
+def load(recipe: Recipe, progress: Progress = SILENT, begun: Inputs | None = None) -> Splits:
+    """Load the data a recipe names; reports progress while pictures are decoded for the first time.
+
+    Args:
+        recipe: names the data.
+        progress: shown while pictures are decoded.
+        begun: what the run to go on with was trained on; read in the same way.
 
     Raises:
         ConfigError, DataError: as `load_data`.
@@ -147,7 +159,7 @@ def load(recipe: Recipe, progress: Progress = SILENT) -> Splits:
         progress.advance(done - before)
         before = done
 
-    return load_data(recipe.data.name, progress=told, **recipe.data.options)
+    return load_splits(recipe, inputs=begun, progress=told)
 
 
 def hand_on(before: Workbench, after: Workbench) -> None:
@@ -191,6 +203,13 @@ def _open(
     folder.write_json(runs.ENVIRONMENT, here)
     folder.write_json(runs.INPUTS, describe_inputs(bench.splits))
     folder.write_json(runs.RECIPE, recipe.model_dump(mode="json"))
+
+
+def _begun_on(out: Path | None, recipe: Recipe) -> Inputs | None:
+    """Return what a stopped run was trained on; None where inputs.json is not there."""
+    if out is None or not (out / runs.INPUTS).exists():
+        return None
+    return open_inputs(out, recipe)
 
 
 def _found(out: Path | None, recipe: Recipe) -> Stored | None:
