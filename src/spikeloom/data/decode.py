@@ -76,13 +76,18 @@ class Reading:
             raise ConfigError(
                 "data.ground: expected a colour to pad with, got none; e.g. ground = 'black'."
             )
-        if self.range is not None and not (
-            len(self.range) == 2 and -np.inf < self.range[0] < self.range[1] < np.inf
-        ):
+        if self.range is None:
+            return
+        try:
+            span = tuple(map(float, self.range))  # a recipe's list becomes comparable
+        except (TypeError, ValueError):
+            span = ()
+        if len(span) != 2 or not -np.inf < span[0] < span[1] < np.inf:
             raise ConfigError(
                 "data.range: expected the stored values of black and white, rising, got "
-                f"{list(self.range)}; e.g. range = [0, 4095]."
+                f"{self.range!r}; e.g. range = [0, 4095]."
             )
+        object.__setattr__(self, "range", span)
 
     @property
     def colour(self) -> tuple[int, int, int] | None:

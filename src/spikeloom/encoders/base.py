@@ -39,6 +39,14 @@ class Encoder(Protocol):
         """
         ...
 
+    def caution(self, x: Tensor) -> str | None:
+        """Say which samples this code cannot tell apart, and what to do; None for no caution.
+
+        Shape:
+            x: [B, ...], some samples as `encode` takes them.
+        """
+        return None
+
     def still(self, x: Tensor) -> Tensor:
         """Return what a net without time sees: the sample itself, undistorted.
 

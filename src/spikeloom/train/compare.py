@@ -2,6 +2,7 @@
 
 import gc
 import time
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from spikeloom.train import checkpoint, runs
 from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span, stored_recipe
 from spikeloom.train.failure import reason
 from spikeloom.train.folder import check_tuning, check_unchanged, clear, finished, resumable
+from spikeloom.train.inputs import stated
 from spikeloom.train.loop import load, never, train
 from spikeloom.train.plan import Plan, Row
 from spikeloom.train.progress import SILENT, Progress
@@ -194,8 +196,9 @@ class _Data:
         Raises:
             DataError: its test samples are not those of the rows before.
         """
-        choice = row.recipe.data
-        key = choice.model_dump_json()
+        name = row.recipe.data.name
+        options = stated(row.recipe, name, row.recipe.data.options)  # encoders may read time or not
+        key = json.dumps([name, options], sort_keys=True)
         if key not in self.loaded:
             splits = load(row.recipe, self.progress)
             for other in self.loaded.values():

@@ -167,9 +167,8 @@ def _bounded(splits: Splits) -> bool:
         return False
     if store.dtype == torch.uint8 and peak >= WHITE:
         return True  # without reading what may lie on a disk
-    return all(
-        bool((part.store >= 0).all() and (part.store <= peak).all()) for _, part in splits.parts()
-    )
+    stores = {id(part.store): part.store for _, part in splits.parts()}  # parts may share one
+    return all(bool((x >= 0).all() and (x <= peak).all()) for x in stores.values())
 
 
 def load_splits(
