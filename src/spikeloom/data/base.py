@@ -103,7 +103,8 @@ class Samples:
         rows: where in the store each sample stands; None where sample n is row n.
 
     Shape:
-        store: [M, C, ...], with a time axis [M, T, C, ...]; y and rows: [N], int64; M = N without rows.
+        store: [M, C, ...], with a time axis [M, T, C, ...]; y and rows: [N], int64; M = N without
+            rows.
     """
 
     store: Tensor

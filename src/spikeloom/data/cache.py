@@ -46,8 +46,8 @@ class Decoded:
     """All pictures of one part.
 
     Shape:
-        x: [N, C, H, W], uint8 levels or float32 shares of white, memory-mapped unless the cache could
-        not be written; y: [N], int64.
+        x: [N, C, H, W], uint8 levels or float32 shares of white, memory-mapped unless the cache
+            could not be written; y: [N], int64.
     """
 
     x: Tensor

@@ -207,8 +207,7 @@ class Decoder:
             shares = self._shares(image, where, notes)  # [C, H, W]
             first = 0 if self.grey else 1
             planes = (
-                self._fitted(Image.fromarray(plane), row)
-                for row, plane in enumerate(shares, first)
+                self._fitted(Image.fromarray(plane), row) for row, plane in enumerate(shares, first)
             )
             pixels = np.stack([np.asarray(plane) for plane in planes])
         else:

@@ -291,9 +291,7 @@ def _publish(known: Known, about: str, source: str) -> None:
     shape = (3, known.side, known.side)
     load = partial(load_known, known)
     DATA.register(known.name)(
-        DataInfo(
-            about, shape, known.classes, load, source=source, state=known.state, pictures=True
-        )
+        DataInfo(about, shape, known.classes, load, source=source, state=known.state, pictures=True)
     )
 
 

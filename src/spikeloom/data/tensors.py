@@ -205,8 +205,7 @@ def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
     x = stored_tensor(where, x)
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise DataError(
-            f"{where}: expected y of an integer type, got {y.dtype}; "
-            "give class numbers."
+            f"{where}: expected y of an integer type, got {y.dtype}; give class numbers."
         )
     time = time_axis("data", x.shape[1:], time)
     return Samples(x, y.long(), Scaling(peak_of("data", x, scale, time), time=bool(time)))

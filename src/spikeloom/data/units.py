@@ -152,7 +152,8 @@ def peak_of(where: str, x: Tensor, scale: Scale, time: bool | None) -> float:
             f"time = true where dimension 1 is time, or {ways}. {axes_advice(x.shape[1:])}"
         )
     raise DataError(
-        f"{where}.scale: expected the meaning of {kind} without a time axis, got none; state {ways}."
+        f"{where}.scale: expected the meaning of {kind} without a time axis, got none; state "
+        f"{ways}."
     )
 
 

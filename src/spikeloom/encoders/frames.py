@@ -47,8 +47,8 @@ class Frames(Encoder):
             )
         if x.shape[1] != steps:
             raise ShapeError(
-                f"encoders.frames: x must be [B, T, ...] with T = {steps}, got {list(x.shape)}; set "
-                f"steps = {x.shape[1]}, or bring time to dimension 1 where that holds channels."
+                f"encoders.frames: x must be [B, T, ...] with T = {steps}, got {list(x.shape)}; "
+                f"set steps = {x.shape[1]}, or bring time to dimension 1 where that holds channels."
             )
         return x.transpose(0, 1)
 

@@ -11,7 +11,6 @@ from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.base.seeding import Rng, stream_for, uniform
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
-
 SATURATED = 0.5
 """Share of values firing at every step from which a code says little about them.
 

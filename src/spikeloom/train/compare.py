@@ -1,8 +1,8 @@
 """Running a comparison: every row with every seed; what is finished is never trained again."""
 
 import gc
-import time
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A user's own files as samples of a trained net: pictures and arrays, read without running code."""
+"""A user's own pictures and arrays as samples of a trained net, read without running code."""
 
 import zipfile
 import zlib

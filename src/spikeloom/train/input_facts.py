@@ -1,4 +1,4 @@
-"""What the net sees of its training data: range, mean, share of zeros, and where they look wrong."""
+"""What the net sees of its training data: range, mean, share of zeros; what looks wrong."""
 
 from dataclasses import dataclass
 

@@ -9,8 +9,8 @@ from spikeloom.base.errors import DataError
 from spikeloom.data import Splits
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.environment import difference, environment
-from spikeloom.train.loop_stage import StageLoop
 from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
+from spikeloom.train.loop_stage import StageLoop
 from spikeloom.train.opening import open_inputs
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe

@@ -138,12 +138,12 @@ def fit_data(splits: Splits, inputs: Inputs) -> Splits:
             f"{where}: expected time = {str(trained.time).lower()}, as in training, got the "
             f"opposite; {todo}."
         )
-    if splits.name == inputs.data and describe_inputs(splits)["stored"] == inputs.stored:
-        if own.peak != trained.peak:
-            raise DataError(
-                f"{where}: expected {trained.peak:g} as the stored value that becomes 1, as in "
-                f"training, got {own.peak:g}; set data.scale = {trained.peak:g}."
-            )
+    same = splits.name == inputs.data and describe_inputs(splits)["stored"] == inputs.stored
+    if same and own.peak != trained.peak:
+        raise DataError(
+            f"{where}: expected {trained.peak:g} as the stored value that becomes 1, as in "
+            f"training, got {own.peak:g}; set data.scale = {trained.peak:g}."
+        )
     inputs.check_depth(where, whole=is_whole(splits.train.store))
     reading = inputs.build_reading()
     if None not in (reading, splits.reading) and reading != splits.reading:

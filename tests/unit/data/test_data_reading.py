@@ -202,7 +202,9 @@ class TestRange:
     @pytest.mark.parametrize("value", [70_000, -1])
     def test_refuses_values_outside(self, value):
         wide = Image.fromarray(np.array([[0, value]], np.int32))
-        with pytest.raises(DataError, match=rf"^here: expected pixels from 0 to 65535, got .*{value}"):
+        with pytest.raises(
+            DataError, match=rf"^here: expected pixels from 0 to 65535, got .*{value}"
+        ):
             read(wide, "TIFF")
 
     @pytest.mark.parametrize("span", [(1.0,), (1.0, 1.0), (2.0, 1.0), (0.0, float("nan"))])

@@ -195,7 +195,9 @@ def test_takes_any_byte_order_and_memory_order(tmp_path):
 def test_refuses_arrays_torch_has_no_type_for(tmp_path, bad):
     content = {key: value.numpy() for key, value in arrays().items()} | {"y_test": bad}
     np.savez(tmp_path / "my.npz", **content)
-    with pytest.raises(DataError, match=rf"my.npz: y_test: expected .*, got {re.escape(bad.dtype.name)}"):
+    with pytest.raises(
+        DataError, match=rf"my.npz: y_test: expected .*, got {re.escape(bad.dtype.name)}"
+    ):
         load_data("tensors", tmp_path, path="my.npz")
 
 

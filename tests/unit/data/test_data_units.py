@@ -42,7 +42,9 @@ class TestScale:
 
     @pytest.mark.parametrize("shape", [FRAMES, PICTURES, FEATURES])
     @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "bool"])
-    @pytest.mark.parametrize(("scale", "white"), [("pictures", 255), ("counts", 1), (4, 4), (0.5, 0.5)])
+    @pytest.mark.parametrize(
+        ("scale", "white"), [("pictures", 255), ("counts", 1), (4, 4), (0.5, 0.5)]
+    )
     def test_a_stated_scale_holds_for_every_type(self, shape, dtype, scale, white):
         assert seen(splits(shape, dtype, scale=scale)) == pytest.approx(1 / white)
 
@@ -94,7 +96,13 @@ class TestArrays:
     def test_event_frames_of_a_file(self, tmp_path):
         x = np.zeros((12, 3, 2, 4, 4), np.int16)
         x[:, 0, 0] = 3
-        np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(12) % 2, x_test=x, y_test=x[:, 1, 0, 0, 0])
+        np.savez(
+            tmp_path / "a.npz",
+            x_train=x,
+            y_train=np.arange(12) % 2,
+            x_test=x,
+            y_test=x[:, 1, 0, 0, 0],
+        )
         assert seen(load_data("tensors", tmp_path, path="a.npz", validation=2, classes=2)) == 3.0
 
 
@@ -114,7 +122,9 @@ class TestNormalise:
         assert one.scaling.mean == pytest.approx(values.mean(1).tolist(), rel=1e-12)
         assert one.scaling.std == pytest.approx(values.std(1, correction=0).tolist(), rel=1e-12)
         given, _ = one.train.take(torch.arange(len(one.train)), torch.float64)
-        assert given.movedim(2, 0).reshape(2, -1).std(1, correction=0).tolist() == pytest.approx([1, 1])
+        assert given.movedim(2, 0).reshape(2, -1).std(1, correction=0).tolist() == pytest.approx(
+            [1, 1]
+        )
 
     def test_an_axis_that_may_be_time_must_be_stated(self):
         x, y = torch.rand(60, 16, 2), torch.arange(60) % 3
@@ -129,7 +139,9 @@ class TestTime:
         ("shape", "time"), [(PICTURES, True), (FEATURES, True), (FRAMES, False)]
     )
     def test_refuses_what_the_rank_contradicts(self, shape, time):
-        with pytest.raises(ConfigError, match=rf"^data.time: expected samples \[N, .*{str(time).lower()}"):
+        with pytest.raises(
+            ConfigError, match=rf"^data.time: expected samples \[N, .*{str(time).lower()}"
+        ):
             splits(shape, "float32", time=time)
 
     @pytest.mark.parametrize("time", ["true", 1, 0.0])
