@@ -159,6 +159,7 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
         ConfigError: a change of something else than the data.
     """
     from spikeloom.data import load_data
+    from spikeloom.train.inputs import stated
     from spikeloom.train.opening import open_recipe
 
     for change in changes or []:
@@ -169,10 +170,12 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
             )
     if name is None and not changes:
         return None
-    own = open_recipe(folder).data
+    recipe = open_recipe(folder)
+    own = recipe.data
     choice = {"name": own.name} | own.options if name in (None, own.name) else {"name": name}
     choice = changed({"data": choice}, changes)["data"]
-    return load_data(choice.pop("name"), **choice)
+    name = choice.pop("name")
+    return load_data(name, **stated(recipe, name, choice))
 
 
 def _record(scores: "OverTime", splits: "Splits") -> Record:

@@ -199,15 +199,19 @@ def _reading(file: Path) -> Iterator["pyarrow.parquet.ParquetFile"]:
         ) from error
 
 
-def _identity(file: str) -> tuple[str, int, int]:
-    """Return what tells one version of a file from another without reading it."""
+def _identity(file: str) -> tuple[str, int, int, int]:
+    """Return what tells one version of a file from another without reading it.
+
+    A file that is written or replaced gets a new time of change, which no program can set; the date
+    of its content can be set to anything.
+    """
     try:
         facts = os.stat(file)  # noqa: PTH116
     except OSError as error:
         raise DataError(
             f"{file}: expected a readable file, got '{error.strerror}'; fetch or remove it."
         ) from error
-    return file, facts.st_size, facts.st_mtime_ns
+    return file, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _digest(*parts: object) -> str:

@@ -59,7 +59,7 @@ def part_samples(
     if normalise:
         scaling = measure(f"{where}.train", train)
         train, validation, test = (
-            replace(part, scaling=scaling) for part in (train, validation, test)
+            replace(part, scaling=scaling, values="real") for part in (train, validation, test)
         )
     return Splits(name, classes, train, validation, test)
 
@@ -98,7 +98,8 @@ def hold_out(where: str, samples: Samples, count: int) -> tuple[Samples, Samples
 def measure(where: str, samples: Samples) -> Scaling:
     """Return the scaling of `samples`, with mean and deviation of each channel in float64.
 
-    Bytes are counted, so that their sums are exact.
+    They are taken over samples, space and, with a time axis, time. Bytes are counted, so that their
+    sums are exact.
 
     Raises:
         DataError: samples without channels, or a channel that is constant.
@@ -116,19 +117,24 @@ def measure(where: str, samples: Samples) -> Scaling:
             f"{where}: normalise needs varying channels, got channel {int(std.argmin())} constant; "
             "drop the channel or set normalise = false."
         )
-    return Scaling(peak, tuple((mean / peak).tolist()), tuple((std / peak).tolist()))
+    means, deviations = ((value / peak).tolist() for value in (mean, std))
+    return replace(samples.scaling, mean=tuple(means), std=tuple(deviations))
 
 
 def _stretches(samples: Samples) -> Iterator[Tensor]:
     """Yield the samples as [n, C, ...] in stretches, since sums need wider types than the store."""
     for rows in torch.arange(len(samples)).split(4096):
-        yield samples.raw(rows)[0]
+        yield samples.raw(rows)[0].movedim(samples.scaling.channel_axis, 1)
+
+
+def _channels(samples: Samples) -> int:
+    return samples.store.shape[samples.scaling.channel_axis]
 
 
 def _of_bytes(samples: Samples) -> tuple[Tensor, Tensor]:
     """Return mean and variance of each channel from counts of the 256 values."""
     value = torch.arange(256, dtype=torch.float64)
-    counts = torch.zeros(samples.shape[0], 256, dtype=torch.int64)
+    counts = torch.zeros(_channels(samples), 256, dtype=torch.int64)
     for x in _stretches(samples):
         for channel in range(x.shape[1]):
             counts[channel] += torch.bincount(x[:, channel].flatten(), minlength=256)
@@ -140,9 +146,10 @@ def _of_bytes(samples: Samples) -> tuple[Tensor, Tensor]:
 def _of_floats(samples: Samples) -> tuple[Tensor, Tensor]:
     """Return mean and variance of each channel from two passes."""
     others = [axis for axis in range(samples.store.ndim) if axis != 1]
-    count = len(samples) * math.prod(samples.shape[1:])
+    channels = _channels(samples)
+    count = len(samples) * math.prod(samples.shape) // channels
     per_channel = (-1, *[1] * (samples.store.ndim - 2))
-    mean = samples.store.new_zeros(samples.shape[0], dtype=torch.float64)
+    mean = samples.store.new_zeros(channels, dtype=torch.float64)
     square = mean.clone()
     for x in _stretches(samples):
         mean += x.double().sum(others)

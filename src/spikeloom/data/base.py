@@ -12,7 +12,9 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, unknown_name
 from spikeloom.base.registry import Registry
-from spikeloom.base.types import FLOATS, Values
+from spikeloom.base.types import Values
+from spikeloom.data.decode import Reading
+from spikeloom.data.units import REAL, WHOLE
 
 DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data")
 
@@ -28,6 +30,7 @@ class Scaling:
         peak: stored value that becomes 1.
         mean: per channel, after division by peak; empty for no normalisation.
         std: per channel, above 0; as long as `mean`.
+        time: whether dimension 1 of [B, ...] is time, so that channels are dimension 2.
 
     Raises:
         DataError: a constant out of range.
@@ -36,6 +39,7 @@ class Scaling:
     peak: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    time: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.peak < float("inf"):
@@ -46,23 +50,29 @@ class Scaling:
                 f"got {self.mean} and {self.std}; give one pair per channel."
             )
 
+    @property
+    def channel_axis(self) -> int:
+        """Dimension of [B, ...] that holds the channels."""
+        return 2 if self.time else 1
+
     def apply(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Scale stored values, computing in at least float32.
 
         Shape:
-            x: [B, ...], with channels in dimension 1; result: as x.
+            x: [B, C, ...], with a time axis [B, T, C, ...]; result: as x.
 
         Raises:
             ShapeError: another number of channels than means.
         """
         x = x.to(torch.promote_types(dtype, torch.float32)) / self.peak
         if self.mean:
-            if x.ndim < 2 or x.shape[1] != len(self.mean):
+            axis = self.channel_axis
+            if x.ndim <= axis or x.shape[axis] != len(self.mean):
                 raise ShapeError(
-                    f"data.scaling: x must be [B, {len(self.mean)}, ...], got {list(x.shape)}; "
-                    "give one mean and std per channel."
+                    f"data.scaling: x must be [B, {'T, ' * (axis - 1)}{len(self.mean)}, ...], got "
+                    f"{list(x.shape)}; give one mean and std per channel."
                 )
-            per_channel = (-1, *[1] * (x.ndim - 2))
+            per_channel = (-1, *[1] * (x.ndim - axis - 1))
             mean, std = (x.new_tensor(v).view(per_channel) for v in (self.mean, self.std))
             x = x.sub_(mean).div_(std)  # x is fresh from the division above
         return x.to(dtype)
@@ -71,7 +81,8 @@ class Scaling:
         """Return what is stored where the network sees 0: the mean of each channel, else 0.
 
         Shape:
-            x: [B, C, ...], stored values; result: [C, 1, ...] of x's type, rounded for integers.
+            x: pictures [B, C, H, W], stored values; result: [C, 1, 1] of x's type, rounded for
+                integers.
         """
         zero = torch.tensor(self.mean or [0.0] * x.shape[1], dtype=torch.float64) * self.peak
         if not x.is_floating_point():
@@ -87,14 +98,15 @@ class Samples:
     that a memory-mapped store stays on disk.
 
     Args:
-        store: what holds the samples, uint8 or float.
+        store: what holds the samples: truth values, whole numbers or floats.
         y: class numbers of the samples, in their order.
         scaling: how `take` makes network input of stored values.
         rows: where in the store each sample stands; None where sample n is row n.
         values: what scaled samples are: "real", "events" or "counts", said by the data set.
 
     Shape:
-        store: [M, ...], with channels in dimension 1; y and rows: [N], int64; M = N without rows.
+        store: [M, C, ...], with a time axis [M, T, C, ...]; y and rows: [N], int64; M = N without
+            rows.
     """
 
     store: Tensor
@@ -160,6 +172,7 @@ class Splits:
         validation: taken from training data, never from the test part.
         test: to report.
         labels: names of the classes 0..K-1; empty where unknown.
+        reading: how pictures became samples; None where samples are no pictures read from files.
 
     Raises:
         DataError: an empty part, labels outside 0..K-1, values that are not finite, parts that
@@ -173,6 +186,7 @@ class Splits:
     validation: Samples
     test: Samples
     labels: tuple[str, ...] = ()
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.classes:
@@ -236,10 +250,10 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         raise DataError(
             f"{where}: expected at least one sample, got x {list(x.shape)}; fill the part."
         )
-    if y.dtype != torch.int64 or x.dtype not in (*FLOATS, torch.uint8):
+    if y.dtype != torch.int64 or x.dtype not in WHOLE + REAL:
         raise DataError(
-            f"{where}: expected x uint8 or float and y int64, got {x.dtype} and {y.dtype}; "
-            "convert them."
+            f"{where}: expected x of truth values, whole numbers or floats of 16 to 64 bits and y "
+            f"int64, got {x.dtype} and {y.dtype}; convert them."
         )
     wrong = ((y < 0) | (y >= classes)).nonzero()
     if len(wrong):
@@ -271,6 +285,7 @@ class DataInfo:
         source: where to get the files and where to put them, one line.
         state: `state(root)` -> "ready", "decoded" (ready and in the cache) or "missing: ...", from
             the existence of files alone.
+        pictures: whether samples are picture files, read by `Decoder`.
     """
 
     about: str
@@ -279,6 +294,7 @@ class DataInfo:
     load: Callable[..., Splits]
     source: str = ""
     state: Callable[[Path], str] = lambda root: "ready"
+    pictures: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:

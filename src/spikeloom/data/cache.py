@@ -1,4 +1,4 @@
-"""Pictures decoded once, into one memory-mapped file of bytes.
+"""Pictures decoded once, into one memory-mapped file of bytes, or of floats for more than 8 bits.
 
 An entry is a folder: `pixels.npy` [N, C, H, W], `labels.npy` [N], `about.json`. It is written under
 another name and renamed when whole, so that no kill leaves half an entry behind; of two processes
@@ -26,7 +26,7 @@ from spikeloom.base.errors import DataError
 from spikeloom.data._sources import Labels, Source
 from spikeloom.data.decode import Decoder, Encoded, bombs_refused
 
-FORMAT = 1
+FORMAT = 2
 ABOUT, PIXELS, LABELS = "about.json", "pixels.npy", "labels.npy"
 CHUNK = 64
 PROBES = 64
@@ -46,7 +46,8 @@ class Decoded:
     """All pictures of one part.
 
     Shape:
-        x: [N, C, H, W], uint8, memory-mapped unless the cache could not be written; y: [N], int64.
+        x: [N, C, H, W], uint8 levels or float32 shares of white, memory-mapped unless the cache
+            could not be written; y: [N], int64.
     """
 
     x: Tensor
@@ -77,6 +78,7 @@ def decode_part(
     labels: Labels,
     *,
     frame: Sequence[int] | None = None,
+    dtype: np.dtype | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Decoded:
     """Decode a part into the cache; into memory, with a warning, where that cannot be written.
@@ -86,11 +88,12 @@ def decode_part(
         decoder: how each is decoded.
         labels: of the source.
         frame: height and width that all must have; None for those of the first picture.
+        dtype: of the pixels of every picture; None for that of the first.
         advance: told how many more are decoded.
 
     Raises:
-        DataError: a picture is damaged or has another size, or their number is not that of the
-            labels; the message names file and row.
+        DataError: a picture is damaged or has another size or depth, or their number is not that of
+            the labels; the message names file and row.
     """
     from filelock import FileLock
 
@@ -101,7 +104,7 @@ def decode_part(
             ready = _open(folder)
             if ready is None:  # no other process has been quicker
                 with bombs_refused():
-                    pictures = _frames(source, decoder, frame, advance)
+                    pictures = _frames(source, decoder, (frame, dtype), advance)
                     _write(folder, pictures, labels)
                 ready = _open(folder)
         if ready is not None:
@@ -116,7 +119,7 @@ def decode_part(
         reason,
     )
     with bombs_refused():
-        x = np.concatenate(list(_frames(source, decoder, frame, advance)))
+        x = np.concatenate(list(_frames(source, decoder, (frame, dtype), advance)))
     _check_count(source.name, len(x), len(labels.y))
     return Decoded(torch.from_numpy(x), torch.from_numpy(labels.y), labels.names)
 
@@ -124,16 +127,20 @@ def decode_part(
 def _frames(
     source: Source,
     decoder: Decoder,
-    frame: Sequence[int] | None,
+    like: tuple[Sequence[int] | None, np.dtype | None],
     advance: Callable[[int], None],
 ) -> Iterator[np.ndarray]:
-    """Decode in order and yield stacks [n, C, H, W] of one frame."""
+    """Decode in order and yield stacks [n, C, H, W] of one frame and type."""
     pictures = source.pictures()
     first = next(pictures, None)
     if first is None:
         raise DataError(f"{source.name}: expected pictures, got none; add some.")
     where, encoded = first
-    height, width = frame or decoder.decode(encoded, where).shape[1:]
+    frame, dtype = like
+    if frame is None or dtype is None:
+        pixels = decoder.decode(encoded, where)
+        frame, dtype = frame or pixels.shape[1:], dtype or pixels.dtype
+    height, width = frame
 
     def decode(pair: tuple[str, Encoded]) -> np.ndarray:
         where, encoded = pair
@@ -143,6 +150,12 @@ def _frames(
             raise DataError(
                 f"{where}: expected a picture of {width} x {height} pixels as the others, got "
                 f"{w} x {h}; remove it, or scale all: data = {{ name = 'images', size = ... }}."
+            )
+        if pixels.dtype != dtype:
+            named = {True: "of 8 bits a channel", False: "of 16 bits or floats"}
+            raise DataError(
+                f"{where}: expected a picture {named[dtype == np.uint8]} as the others, got one "
+                f"{named[pixels.dtype == np.uint8]}; save all with one number of bits."
             )
         return pixels
 
@@ -167,7 +180,8 @@ def _write(folder: Path, frames: Iterator[np.ndarray], labels: Labels) -> None:
         count = 0
         # written as a stream: a full disk is an error here, but kills a process that maps the file
         with (draft / PIXELS).open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            descr = np.lib.format.dtype_to_descr(first.dtype)
+            header = {"descr": descr, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             for stack in chain([first], frames):
                 file.write(np.ascontiguousarray(stack).data)
@@ -177,6 +191,7 @@ def _write(folder: Path, frames: Iterator[np.ndarray], labels: Labels) -> None:
         about = {
             "format": FORMAT,
             "shape": shape,
+            "dtype": first.dtype.name,
             "names": labels.names,
             "pixels": _probe(np.load(draft / PIXELS, mmap_mode="r", allow_pickle=False)),
             "labels": zlib.crc32(labels.y.tobytes()),
@@ -199,7 +214,8 @@ def _open(folder: Path) -> Decoded | None:
         x = np.load(folder / PIXELS, mmap_mode="c", allow_pickle=False)
         y = np.load(folder / LABELS, allow_pickle=False)
         whole = (
-            x.dtype == np.uint8
+            x.dtype.name == about["dtype"]
+            and x.dtype in (np.uint8, np.float32)
             and x.shape == shape
             and (folder / PIXELS).stat().st_size == x.offset + x.nbytes
             and y.shape == shape[:1]

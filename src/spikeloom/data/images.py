@@ -16,7 +16,7 @@ from spikeloom.data._sources import Source
 from spikeloom.data._split import check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, Watcher, data_root
 from spikeloom.data.cache import Decoded, decode_part, find_decoded
-from spikeloom.data.decode import Decoder
+from spikeloom.data.decode import Decoder, Fit, Reading
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def load_known(
     check_text(f"data.{known.name}.label", label)
     sources = known.sources(root, Columns(label=label or known.label))
     frame = (known.side, known.side)
-    parts = _decode_all(sources, Decoder(), frame, progress)
+    decoder = Decoder()
+    parts = _decode_all(sources, decoder, frame, progress)
     train, test, classes, names = _aligned(f"data.{known.name}", parts, known.classes)
     splits = part_samples(
         known.name,
@@ -119,7 +120,7 @@ def load_known(
         train_size=train_size,
         normalise=normalise,
     )
-    return replace(splits, labels=names)
+    return replace(splits, labels=names, reading=decoder.reading)
 
 
 def load_images(  # noqa: D417 - the options of a recipe, each of them flat
@@ -127,7 +128,10 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     *,
     path: str | Path,
     size: int | None = None,
+    fit: Fit = "crop",
     grey: bool = False,
+    ground: str = "white",
+    range: tuple[float, ...] | None = None,
     image: str | None = None,
     label: str | None = None,
     revision: str = "main",
@@ -145,9 +149,14 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     Args:
         root: folder that a relative path starts from; None for `data_root()`.
         path: folder, parquet file or hub name (`owner/name`); layouts as in docs/howto/data.md.
-        size: scale the shorter side to this and keep the centre square; None asks for pictures of
-            one size.
+        size: side of a square that all are brought to; None asks for pictures of one size.
+        fit: how: "crop" scales the shorter side and keeps the centre, "pad" the longer side and
+            fills up with `ground`, "squash" changes the aspect.
         grey: read one channel instead of three.
+        ground: colour behind transparent parts: "white", "black" or "#rrggbb"; "none" drops the
+            transparency.
+        range: stored values that become 0 and 1; None for 0 and 255 of 8 bits, 0 and 65535 of 16.
+            Pictures of floats need it.
         image: column of the pictures, where its type does not tell.
         label: column of the labels, likewise.
         revision: of a set of the hub, e.g. a commit; what it named when first read is kept.
@@ -159,7 +168,7 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
         progress: told of decoding.
 
     Shape:
-        x: [N, 3 or 1, H, W], uint8.
+        x: [N, 3 or 1, H, W], uint8, or float32 from 0 to 1 for more than 8 bits or a stated range.
 
     Raises:
         ConfigError: an option out of range, or a size for a part that the set has itself.
@@ -170,7 +179,7 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     named = {"path": path, "image": image, "label": label, "revision": revision}
     for option, value in named.items():
         check_text(f"{where}.{option}", value)
-    decoder = Decoder(size, grey)
+    decoder = Decoder(size, grey, Reading(fit, ground, range))
     columns = Columns(image, label)
     local = (root or data_root()) / Path(path).expanduser()
     if local.exists():
@@ -202,7 +211,7 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
         train_size=train_size,
         normalise=normalise,
     )
-    return replace(splits, labels=names)
+    return replace(splits, labels=names, reading=decoder.reading)
 
 
 def _decode_all(
@@ -223,12 +232,15 @@ def _decode_all(
             progress(done, total)
 
     ready = {part: one for part, one in parts.items() if one is not None}
-    for part in sources:  # train comes first, and says what size the others must have
-        if part not in ready:
-            if frame is None and "train" in ready:
+    dtype = None
+    for part in sources:  # train comes first, and says what size and depth the others must have
+        if "train" in ready:
+            dtype = ready["train"].x.numpy().dtype
+            if frame is None:
                 _, _, *frame = ready["train"].x.shape
+        if part not in ready:
             ready[part] = decode_part(
-                sources[part], decoder, todo[part], frame=frame, advance=advance
+                sources[part], decoder, todo[part], frame=frame, dtype=dtype, advance=advance
             )
     return ready
 
@@ -266,7 +278,8 @@ def _aligned(
                     f"'{unknown[0]}'; add training pictures of it or remove it."
                 )
             y = torch.tensor([names.index(name) for name in one.names])[y]
-        others[part] = Samples(one.x, y, Scaling(peak=255.0))
+        peak = 1.0 if one.x.is_floating_point() else 255.0
+        others[part] = Samples(one.x, y, Scaling(peak))
     return others.pop("train"), others, count, names
 
 
@@ -278,7 +291,7 @@ def _publish(known: Known, about: str, source: str) -> None:
     shape = (3, known.side, known.side)
     load = partial(load_known, known)
     DATA.register(known.name)(
-        DataInfo(about, shape, known.classes, load, source=source, state=known.state)
+        DataInfo(about, shape, known.classes, load, source=source, state=known.state, pictures=True)
     )
 
 
@@ -310,5 +323,6 @@ DATA.register("images")(
         load_images,
         source="a folder, a parquet file, or a hub name such as uoft-cs/cifar10",
         state=lambda root: "give path",
+        pictures=True,
     )
 )

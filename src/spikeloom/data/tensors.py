@@ -13,6 +13,15 @@ from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data._npy import check_archive
 from spikeloom.data._split import check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples, data_root
+from spikeloom.data.units import (
+    Scale,
+    axes_advice,
+    peak_of,
+    stored_array,
+    stored_tensor,
+    time_axis,
+    values_of,
+)
 
 Pair = tuple[Tensor, Tensor]
 
@@ -29,24 +38,32 @@ def splits_from_tensors(
     train_size: int | None = None,
     normalise: bool = False,
     classes: int | None = None,
+    scale: Scale = None,
+    time: bool | None = None,
 ) -> Splits:
     """Make a data set of tensors.
 
     Args:
-        x: training data; uint8 is scaled by 1/255, float is taken as it is.
+        x: training data: truth values, whole numbers or floats.
         y: labels, any integer type.
         test: pair (x, y) of the test part, or how many samples to take from x as such.
         validation: likewise, taken from what is left; None takes a tenth.
         train_size: how many training samples to keep; None for all.
-        normalise: use mean and deviation of the training part, per entry of dimension 1.
+        normalise: use mean and deviation of the training part, per channel.
         classes: K; None for the largest label plus 1.
+        scale: the stored value that becomes 1 at the net, or "pictures" for 255, "counts" for 1.
+            None takes floats and truth values as they are, whole numbers with a time axis as
+            counts, and bytes without one as grey levels 0..255.
+        time: whether dimension 1 is time. None leaves it to the rank, which says so for all but
+            [N, A, B].
 
     Shape:
-        x: [N, ...], with channels in dimension 1; y: [N].
+        x: [N, D], [N, C, H, W], or with time [N, T, C], [N, T, C, H, W]; y: [N].
 
     Raises:
-        ConfigError: sizes that the data cannot fill.
-        DataError: as listed at `Splits`.
+        ConfigError: sizes that the data cannot fill, a scale out of range, or a time axis where
+            there is none.
+        DataError: as listed at `Splits`, or values whose meaning must be stated.
 
     Example:
         >>> x, y = torch.rand(100, 3), torch.arange(100) % 2
@@ -54,9 +71,17 @@ def splits_from_tensors(
         >>> len(splits.train), len(splits.validation), len(splits.test)
         (72, 8, 20)
     """
-    train = _samples("train", (x, y))
-    held = _samples("test", test) if isinstance(test, tuple) else test
-    own = _samples("validation", validation) if isinstance(validation, tuple) else validation
+    if normalise is True and time_axis("data", x.shape[1:], time) is None:
+        raise DataError(
+            f"data.normalise: expected to know which axis holds the channels, got {list(x.shape)}; "
+            f"state time = true or false. {axes_advice(x.shape[1:])}"
+        )
+    meaning = scale, time
+    train = _samples("train", (x, y), *meaning)
+    held = _samples("test", test, *meaning) if isinstance(test, tuple) else test
+    own = validation
+    if isinstance(validation, tuple):
+        own = _samples("validation", validation, *meaning)
     if classes is None:
         parts = (part for part in (train, own, held) if isinstance(part, Samples))
         classes = 1 + max((int(part.y.max()) for part in parts if part.y.numel()), default=0)
@@ -82,6 +107,8 @@ def load_tensors(
     validation: int | None = None,
     normalise: bool = False,
     classes: int | None = None,
+    scale: Scale = None,
+    time: bool | None = None,
 ) -> Splits:
     """Load a file with x_train, y_train, x_test, y_test and perhaps x_validation, y_validation.
 
@@ -93,8 +120,10 @@ def load_tensors(
         train_size: how many training samples to keep; None for all.
         validation: how many samples to take from x_train; None for the file's own part, else a
             tenth.
-        normalise: use mean and deviation of the training part, per entry of dimension 1.
+        normalise: use mean and deviation of the training part, per channel.
         classes: K; None for the largest label plus 1.
+        scale: as for `splits_from_tensors`.
+        time: likewise; a recipe with encoder "frames" states it.
 
     Raises:
         ConfigError: another kind of file, sizes that it cannot fill, or a validation size where the
@@ -119,6 +148,8 @@ def load_tensors(
         train_size=train_size,
         normalise=normalise,
         classes=classes,
+        scale=scale,
+        time=time,
     )
 
 
@@ -160,12 +191,8 @@ def _read_npz(file: Path) -> dict[str, Tensor]:
             _check_keys(file, {name.removesuffix(".npy") for name in packed.namelist()})
             check_archive(packed)
         with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        # torch takes native byte order only
-        return {
-            key: torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
-            for key, array in arrays.items()
-        }
+            arrays = {key: np.asarray(archive[key]) for key in archive.files}
+        return {key: stored_array(f"{file}: {key}", array) for key, array in arrays.items()}
     except DataError:
         raise
     except (  # what numpy, zipfile and torch raise on damage, objects and foreign types
@@ -190,15 +217,18 @@ def _damaged(file: Path, error: Exception) -> DataError:
     return DataError(f"{file}: expected plain arrays, got '{error}'; write the file again.")
 
 
-def _samples(part: str, pair: Pair) -> Samples:
+def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
     """Wrap a pair; labels of any integer type become int64."""
+    where = f"data.tensors.{part}"
     x, y = pair
+    x = stored_tensor(where, x)
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise DataError(
-            f"data.tensors.{part}: expected y of an integer type, got {y.dtype}; "
-            "give class numbers."
+            f"{where}: expected y of an integer type, got {y.dtype}; give class numbers."
         )
-    return Samples(x, y.long(), Scaling(peak=255.0 if x.dtype == torch.uint8 else 1.0))
+    time = time_axis("data", x.shape[1:], time)
+    scaling = Scaling(peak_of("data", x, scale, time), time=bool(time))
+    return Samples(x, y.long(), scaling, values=values_of(x, scale, scaling))
 
 
 DATA.register("tensors")(

@@ -17,9 +17,11 @@ class Encoder(Protocol):
     """A map from samples to trains; `about` is its line in a listing.
 
     Encoders act on every sample alone: neither batch mates nor their order change a train.
+    `reads_time` says whether samples bring their own time axis, [B, T, ...].
     """
 
     about: ClassVar[str]
+    reads_time: ClassVar[bool] = False
 
     def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
         """Return the train of every sample, in the type and on the device of `x`.
@@ -48,6 +50,14 @@ class Encoder(Protocol):
             values: what the samples are.
         """
         return "real"
+
+    def caution(self, x: Tensor) -> str | None:
+        """Say which samples this code cannot tell apart, and what to do; None for no caution.
+
+        Shape:
+            x: [B, ...], some samples as `encode` takes them.
+        """
+        return None
 
     def still(self, x: Tensor) -> Tensor:
         """Return what a net without time sees: the sample itself, undistorted.

@@ -28,6 +28,7 @@ class Frames(Checked, Encoder):
         torch.Size([5, 8, 2, 4, 4])
     """
 
+    reads_time: ClassVar[bool] = True
     about: ClassVar[str] = "data with its own time axis, [B, T, ...] turned time first"
     called: ClassVar[str] = "encoders.frames"
 
@@ -49,8 +50,8 @@ class Frames(Checked, Encoder):
             )
         if x.shape[1] != steps:
             raise ShapeError(
-                f"encoders.frames: x must have {steps} steps, got {x.shape[1]} in "
-                f"{list(x.shape)}; set steps = {x.shape[1]}."
+                f"encoders.frames: x must be [B, T, ...] with T = {steps}, got {list(x.shape)}; "
+                f"set steps = {x.shape[1]}, or bring time to dimension 1 where that holds channels."
             )
         return x.transpose(0, 1)
 

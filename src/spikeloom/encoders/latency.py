@@ -84,7 +84,8 @@ class Latency(Checked, Encoder):
         if not bool(inside.all()):
             raise DataError(
                 "encoders.latency: x must be in [0, 1], "
-                f"got {x[~inside][0].item():.6g}; leave the data set unnormalised."
+                f"got {x[~inside][0].item():.6g}; set data.scale to the largest stored value and "
+                "normalise = false."
             )
         fires = torch.ones_like(x) if self.silent_below is None else (x > self.silent_below).to(x)
         train = x.new_zeros((steps, *x.shape))  # [T, B, ...]

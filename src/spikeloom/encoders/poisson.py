@@ -12,6 +12,12 @@ from spikeloom.base.seeding import Rng, stream_for, uniform
 from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
+SATURATED = 0.5
+"""Share of values firing at every step from which a code says little about them.
+
+Inputs normalised to mean 0 and deviation 1 have a third of them beyond 1.
+"""
+
 
 @ENCODERS.register("poisson")
 @dataclass(frozen=True)
@@ -52,6 +58,18 @@ class Poisson(Checked, Encoder):
                 f"encoders.poisson: max_rate must be in (0, 1], got {self.max_rate}; "
                 "it is a probability per step."
             )
+
+    def caution(self, x: Tensor) -> str | None:
+        """Say where most values fire at every step, whatever their size."""
+        seen = x[x != 0].abs()
+        beyond = float((self.max_rate * seen > 1).double().mean()) if len(seen) else 0.0
+        if beyond <= SATURATED:
+            return None
+        return (
+            f"encoders.poisson: expected most values in [-1, 1] / max_rate, got {100 * beyond:.0f} "
+            f"% of those that are not 0 beyond, up to {float(seen.max()):.3g}, which all fire at "
+            "every step; set data.scale to the largest stored value."
+        )
 
     def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
         """Draw the spikes of every sample from its own stream "poisson".

@@ -1,6 +1,7 @@
 """Running a comparison: every row with every seed; what is finished is never trained again."""
 
 import gc
+import json
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from spikeloom.train.folder import (
     finished,
     usable,
 )
+from spikeloom.train.inputs import stated
 from spikeloom.train.loop import load, never, train
 from spikeloom.train.plan import Plan, Row
 from spikeloom.train.progress import SILENT, Progress
@@ -221,8 +223,9 @@ class _Data:
         Raises:
             DataError: its test samples are not those of the rows before.
         """
-        choice = row.recipe.data
-        key = choice.model_dump_json()
+        name = row.recipe.data.name
+        options = stated(row.recipe, name, row.recipe.data.options)  # encoders may read time or not
+        key = json.dumps([name, options], sort_keys=True)
         if key not in self.loaded:
             splits = load(row.recipe, self.progress)
             for other in self.loaded.values():

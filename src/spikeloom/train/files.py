@@ -1,35 +1,27 @@
-"""A user's own files as samples of a trained net: images and arrays, read without running code."""
+"""A user's own pictures and arrays as samples of a trained net, read without running code."""
 
-import io
-import warnings
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import DataError
-from spikeloom.data import Samples
-from spikeloom.train.opening import Inputs
+from spikeloom.data import Samples, Scaling
+from spikeloom.data.decode import Decoder, Reading, bombs_refused
+from spikeloom.data.units import stored_array
+from spikeloom.train.inputs import Inputs
 
 LARGEST_FILE = 2**30
 """Bytes of a file, and of an array unpacked, that are still read."""
 
-LARGEST_IMAGE = 2**26
-"""Pixels of an image that is still read."""
-
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Kinds of images that are read; others (EPS) would start further programs."""
-
 ARRAYS = (".npy", ".npz")
-
-_GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
 @dataclass(frozen=True)
@@ -52,15 +44,15 @@ class Given:
 def read_file(path: Path, inputs: Inputs, *, invert: bool = False) -> Given:
     """Read one file as samples for a net that was trained on `inputs`.
 
-    Images are brought to the training data's channels and size, and their grey levels 0..255 to
-    its 0..peak, rounded where it stores whole numbers. Arrays (.npy, .npz) keep their shape: whole
-    numbers are taken as stored; floats likewise, but where the data store bytes they run from 0
-    to 1.
+    Pictures are read as in training, by the same `Decoder`, and their grey levels brought from
+    black..white to the data's 0..peak, rounded where it stores whole numbers. Arrays (.npy, .npz)
+    keep their shape and type: values of the kind that the data store are taken as stored; floats
+    where the data store whole numbers are what the net sees of them, e.g. 0 to 1 for grey levels.
 
     Args:
         path: of the file.
         inputs: what the net was trained on.
-        invert: turn light into dark.
+        invert: turn light into dark, once the picture is read.
 
     Raises:
         DataError: the file is missing, damaged, unsafe, or holds something else; it is named.
@@ -78,46 +70,51 @@ def read_file(path: Path, inputs: Inputs, *, invert: bool = False) -> Given:
         )
     notes: list[str] = []
     if path.suffix.lower() in ARRAYS:
-        x = _stored(path, _read_array(path, inputs), inputs)
+        x = stored_array(str(path), _read_array(path, inputs))
+        x, scaling = _in_stored_units(path, x, inputs)
         single = x.dim() == len(inputs.in_shape)
         x = x.unsqueeze(0) if single else x
     else:
-        x, single = _read_image(path, inputs, notes).unsqueeze(0), True
+        x, scaling, single = _read_picture(path, inputs, notes).unsqueeze(0), None, True
+    scaling = scaling or inputs.build_scaling()
     if invert:
-        x = inputs.scaling.peak - x
+        if float(x.min()) < 0 or float(x.max()) > scaling.peak:
+            raise DataError(
+                f"{path}: expected values from 0 to {scaling.peak:g} to invert, got "
+                f"{float(x.min()):g} to {float(x.max()):g}; leave --invert out."
+            )
+        x = scaling.peak - x.to(torch.promote_types(x.dtype, torch.float32))
         notes.append("inverted")
-    samples = Samples(x, torch.zeros(len(x), dtype=torch.int64), inputs.build_scaling())
+    samples = Samples(x, torch.zeros(len(x), dtype=torch.int64), scaling)
     return Given(path, samples, single, tuple(notes))
 
 
-def _stored(path: Path, array: np.ndarray, inputs: Inputs) -> Tensor:
-    """Return an array's values in the units of the training data.
+def _in_stored_units(path: Path, x: Tensor, inputs: Inputs) -> tuple[Tensor, Scaling]:
+    """Return an array's values with the scaling that makes network input of them.
+
+    Values of the kind that the training data store are taken as those are. Floats where the data
+    store whole numbers are what the net sees of them.
 
     Raises:
-        DataError: no numbers, or values out of range.
+        DataError: values that are not finite, or outside the range of the training data.
     """
-    if array.dtype.kind not in "buif":
-        raise DataError(f"{path}: expected numbers, got {array.dtype}; save a numeric array.")
-    whole = array.dtype.kind != "f"
-    values = np.ascontiguousarray(array, dtype=np.float32)
-    finite = np.isfinite(values)
-    if not finite.all():
-        place = tuple(int(one[0]) for one in (~finite).nonzero())
+    scaling = inputs.build_scaling()
+    if x.is_floating_point() and not bool(x.isfinite().all()):
+        place = tuple((~x.isfinite()).nonzero()[0].tolist())
         raise DataError(
-            f"{path}: expected finite values, got {values[place]} at {list(place)}; mend the file."
+            f"{path}: expected finite values, got {float(x[place])} at {list(place)}; mend the "
+            "file."
         )
-    x = torch.from_numpy(values)
-    if inputs.stored == "float":
-        return x
-    top = inputs.scaling.peak if whole else 1.0
+    if x.is_floating_point() and inputs.whole:
+        scaling = replace(scaling, peak=1.0)
     low, high = float(x.min()), float(x.max())
-    if low < 0 or high > top:
-        came = f"{low:g} to {high:g}"
+    if inputs.whole and inputs.bounded and (low < 0 or high > scaling.peak):
+        kind = str(x.dtype).removeprefix("torch.")
         raise DataError(
             f"{path}: expected whole numbers from 0 to {inputs.scaling.peak:g} or floats from 0 to "
-            f"1, as data '{inputs.data}' has, got {came} in {array.dtype}; scale the array."
+            f"1, as data '{inputs.data}' has, got {low:g} to {high:g} in {kind}; scale the array."
         )
-    return x if whole else x * inputs.scaling.peak
+    return x, scaling
 
 
 def _read_array(path: Path, inputs: Inputs) -> np.ndarray:
@@ -189,108 +186,28 @@ def _check_header(path: Path, file: Any, size: int, inputs: Inputs) -> None:
         raise ValueError(f"{size} bytes for an array of {needed}")
 
 
-def _read_image(path: Path, inputs: Inputs, notes: list[str]) -> Tensor:
-    """Read an image as the training data would store it, [C, H, W].
+def _read_picture(path: Path, inputs: Inputs, notes: list[str]) -> Tensor:
+    """Read a picture as the training data would store it, [C, H, W].
 
     Raises:
-        DataError: the file is no image, or the data are none.
+        DataError: the file is no picture, or the data are none.
     """
     shape = inputs.in_shape
-    if len(shape) != 3 or shape[0] not in (1, 3):
+    if len(shape) != 3 or shape[0] not in (1, 3) or (inputs.whole and inputs.scaling.peak == 1):
         raise DataError(
             f"{path}: expected an array (.npy or .npz) of shape {list(shape)}, since data "
-            f"'{inputs.data}' are no grey or colour images, got an image file; save an array."
+            f"'{inputs.data}' are no grey or colour pictures, got another file; save an array."
         )
-    pixels = _pixels(path, shape, notes)  # [H, W] or [H, W, C], 0..255
-    x = torch.from_numpy(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1)
-    x = x.contiguous() * (inputs.scaling.peak / 255)
-    return x.round() if inputs.stored == "uint8" else x
-
-
-def _pixels(path: Path, shape: tuple[int, ...], notes: list[str]) -> np.ndarray:
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ImportError:
-        raise DataError(
-            f"{path}: expected Pillow for an image file, found none; pip install pillow."
-        ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            content = path.read_bytes()
-            with Image.open(_stream(content), formats=FORMATS) as image:
-                if image.width * image.height > LARGEST_IMAGE:
-                    raise ValueError(f"{image.width}x{image.height} pixels, too many")
-                if getattr(image, "n_frames", 1) > 1:
-                    notes.append("first frame")
-                image.load()
-                turned = ImageOps.exif_transpose(image)
-                return _fitted(turned, shape, notes)
-    except UnidentifiedImageError:
-        came = "an empty file" if not path.stat().st_size else "a file of another kind"
-        raise _damaged(
-            path, "an image (PNG, JPEG, GIF, BMP, TIFF, WebP, PPM), .npy or .npz", came
-        ) from None
-    except DataError:
-        raise
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        TypeError,
-        MemoryError,
-        RuntimeError,
-        KeyError,
-        IndexError,
-        zlib.error,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise _damaged(path, "an image", error) from None
-
-
-def _fitted(image: Any, shape: tuple[int, ...], notes: list[str]) -> np.ndarray:
-    """Return the values 0..255 of an image in the channels and the size of `shape`."""
-    from PIL import Image
-
-    channels, height, width = shape
-    if image.mode in _GREY_16:
-        values = np.asarray(image, dtype=np.float32)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"values from {values.min():g} to {values.max():g}, not 16 bits")
-        image = Image.fromarray(values * (255 / 65535), mode="F")
-        notes.append("16 bits")
-    elif image.mode == "F":
-        raise ValueError("an image of floats; save it as .npy")
-    else:
-        image = _opaque(image, notes)
-        image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        notes.append(f"resized from {image.width}x{image.height} to {width}x{height}")
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    values = np.asarray(image, dtype=np.float32)
-    if channels == 3 and values.ndim == 2:
-        values = np.repeat(values[..., None], 3, axis=2)
-    return np.array(values, order="C")
-
-
-def _opaque(image: Any, notes: list[str]) -> Any:
-    """Lay an image with transparent parts on white, as viewers show it."""
-    from PIL import Image
-
-    if not (image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info):
-        return image
-    image = image.convert("RGBA")
-    if image.getextrema()[3][0] == 255:
-        return image.convert("RGB")
-    notes.append("transparent parts laid on white")
-    ground = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(ground, image).convert("RGB")
-
-
-def _stream(content: bytes) -> BinaryIO:
-    return io.BytesIO(content)
+    decoder = Decoder(shape[1:], grey=shape[0] == 1, reading=inputs.build_reading() or Reading())
+    with bombs_refused():
+        picture = decoder.read(path, str(path))
+    notes += picture.notes
+    x, white = torch.from_numpy(picture.pixels.astype(np.float32)), 255.0
+    if picture.pixels.dtype != np.uint8:
+        inputs.check_depth(str(path), whole=False)
+        white = 1.0
+    x = x * (inputs.scaling.peak / white)
+    return x.round() if inputs.whole else x
 
 
 def _damaged(path: Path, expected: str, came: object) -> DataError:

@@ -153,10 +153,14 @@ def layer_health(bench: Workbench, samples: int = 256) -> list[dict[str, Any]]:
     ]
 
 
-def health_lines(health: list[dict[str, Any]]) -> list[str]:
+def health_lines(health: list[dict[str, Any]], tiny: str | None = None) -> list[str]:
     """Return a sentence for each layer that is dead or saturated, with what to do.
 
     Dead layers right behind a dead one are named in its sentence: they have nothing to answer to.
+
+    Args:
+        health: as `layer_health` returns it.
+        tiny: what to say of the input where that is so small that the first layer cannot fire.
     """
     lines: list[str] = []
     row = 0
@@ -169,7 +173,10 @@ def health_lines(health: list[dict[str, Any]]) -> list[str]:
         while one["verdict"] == "dead" and row < len(health) and health[row]["verdict"] == "dead":
             behind.append(health[row]["site"])
             row += 1
-        lines.append(_dead(one, behind, health) if one["verdict"] == "dead" else _full(one, health))
+        if one["verdict"] == "dead":
+            lines.append(_dead(one, behind, health, tiny if one is health[0] else None))
+        else:
+            lines.append(_full(one, health))
     return lines
 
 
@@ -179,16 +186,19 @@ def _verdict(silent: float, full: float) -> str:
     return "saturated" if full >= SATURATED else "ok"
 
 
-def _dead(one: dict[str, Any], behind: list[str], health: list[dict[str, Any]]) -> str:
+def _dead(
+    one: dict[str, Any], behind: list[str], health: list[dict[str, Any]], tiny: str | None
+) -> str:
     share, what = one["silent_share"], "fired" if one["spiking"] else "gave anything but 0"
     who = "no neuron" if share == 1 else f"{100 * (1 - share):.1f} % of its neurons alone"
     does = "lower v_th or the learning rate" if one["spiking"] else "lower the learning rate"
     also = f", nor in {', '.join(behind)} behind it" if behind and share == 1 else ""
     if behind and not also:
         also = f", and {', '.join(behind)} behind it are dead too"
+    todo = f"{tiny}." if tiny else f"{does}, raise the gain before it, or add a norm."
     return (
         f"{_named(one, health)} is dead: {who} {what} on {one['samples']} validation samples"
-        f"{also}; {does}, raise the gain before it, or add a norm."
+        f"{also}; {todo}"
     )
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeloom.base.errors import DataError
-from spikeloom.data import Splits, load_data
+from spikeloom.data import Splits
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.environment import difference, environment
 from spikeloom.train.fabric import make_fabric
+from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
 from spikeloom.train.loop_stage import StageLoop
-from spikeloom.train.opening import describe_inputs
+from spikeloom.train.opening import open_inputs
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.record import finish
@@ -85,11 +86,14 @@ def train(
         if done is not None:
             return Outcome(done, None)
         _launch(fabric)
-        splits = load(recipe, shown) if splits is None else splits
+        stored = _found(out, recipe) if resume else None
+        begun = None if stored is None else _begun_on(out, recipe)
+        splits = load(recipe, shown, begun) if splits is None else splits
         return _run(
             recipe,
             folder,
-            _found(out, recipe) if resume else None,
+            stored,
+            begun,
             fabric=fabric,
             splits=splits,
             progress=shown,
@@ -102,6 +106,7 @@ def _run(
     recipe: Recipe,
     folder: RunFolder,
     stored: Stored | None,
+    begun: Inputs | None,
     *,
     fabric: "Fabric",
     splits: Splits,
@@ -115,6 +120,8 @@ def _run(
     bench = set_up(recipe, splits, stage=number, fabric=fabric)
     for row in range(number + 1, last + 1):  # what does not fit shows now
         set_up(recipe, splits, stage=row, fabric=fabric)
+    if begun is not None:
+        begun.check_same(str(folder / runs.INPUTS), splits)
     _open(folder, recipe, bench, state, fresh=stored is None, progress=progress)
     progress.plan(sum(stage.epochs for stage in recipe.stages), done=len(state.curve))
     loop = StageLoop(bench, folder, state, progress, stop)
@@ -133,8 +140,13 @@ def _run(
     return Outcome(record, bench)
 
 
-def load(recipe: Recipe, progress: Progress = SILENT) -> Splits:
-    """Load the data a recipe names; decoding pictures for the first time is told of.
+def load(recipe: Recipe, progress: Progress = SILENT, begun: Inputs | None = None) -> Splits:
+    """Load the data a recipe names; reports progress while pictures are decoded for the first time.
+
+    Args:
+        recipe: names the data.
+        progress: shown while pictures are decoded.
+        begun: what the run to go on with was trained on; read in the same way.
 
     Raises:
         ConfigError, DataError: as `load_data`.
@@ -148,7 +160,7 @@ def load(recipe: Recipe, progress: Progress = SILENT) -> Splits:
         progress.advance(done - before)
         before = done
 
-    return load_data(recipe.data.name, progress=told, **recipe.data.options)
+    return load_splits(recipe, inputs=begun, progress=told)
 
 
 def hand_on(before: Workbench, after: Workbench) -> None:
@@ -217,6 +229,13 @@ def _done(out: Path | None, recipe: Recipe, *, final: bool) -> dict[str, Any] | 
     """Return the record of the run in the folder, None where something is left to do."""
     done = None if out is None else runs.stored_result(out, recipe)
     return done if done is not None and (done.get("final", True) or not final) else None
+
+
+def _begun_on(out: Path | None, recipe: Recipe) -> Inputs | None:
+    """Return what a stopped run was trained on; None where inputs.json is not there."""
+    if out is None or not (out / runs.INPUTS).exists():
+        return None
+    return open_inputs(out, recipe)
 
 
 def _found(out: Path | None, recipe: Recipe) -> Stored | None:

@@ -18,6 +18,7 @@ from spikeloom.train.health import (
     memory_warning,
     predict_memory,
 )
+from spikeloom.train.input_facts import input_facts, input_line, tiny_input
 from spikeloom.train.learn import learn
 from spikeloom.train.progress import Progress
 from spikeloom.train.runs import RunFolder
@@ -115,14 +116,19 @@ class StageLoop:
             state.kept = entry
             if bench.stage.select == "best":
                 state.best = snapshot(bench.modules())
-        for line in health_lines(entry.get("health", [])):
-            self._warn(line)
+        health = entry.get("health", [])
+        if any(row["verdict"] != "ok" for row in health):
+            tiny = tiny_input(input_facts(bench), bench.splits)
+            for line in health_lines(health, tiny):
+                self._warn(line)
         self.save()
         self.publish()
         self.progress.epoch(entry)
 
     def _predict(self) -> None:
-        """Say what a batch will take, before the first one."""
+        """Say what the net is shown and what a batch will take, before the first one."""
+        if self.bench.number == 0:
+            self._show_inputs()
         self._caution(self.bench.rule.cautions(self.bench.net, self.bench.steps))
         self._caution(self.bench.head.cautions())
         self.state.predicted = predict_memory(self.bench)
@@ -130,6 +136,15 @@ class StageLoop:
         warning = memory_warning(self.state.predicted, self.bench)
         if warning is not None:
             self._warn(warning)
+
+    def _show_inputs(self) -> None:
+        splits, facts = self.bench.splits, input_facts(self.bench)
+        self.progress.note(input_line(facts, splits))
+        tiny = tiny_input(facts, splits)
+        if tiny is not None:
+            self._warn(f"{tiny}.")
+        if facts.caution is not None:
+            self._warn(facts.caution)
 
     def _caution(self, lines: Iterable[str]) -> None:
         """Pass cautions of rule and head on, each once."""

@@ -6,19 +6,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.data import Samples, Scaling, Splits, load_data
+from spikeloom.data import Splits
+from spikeloom.data.units import is_whole
 from spikeloom.nets.size import least_parameters
 from spikeloom.train import checkpoint
+from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
 from spikeloom.train.recipe import Recipe, build_recipe
 from spikeloom.train.setup import Workbench, set_up
-from spikeloom.train.tables import Strict, build_model
+from spikeloom.train.tables import build_model
 
 LARGEST_RECORD = 64 * 2**20
 """Bytes of a JSON file that is still read; a record of thousands of epochs has a few million."""
@@ -28,67 +29,6 @@ LARGEST_SAMPLE = 2**26
 
 DEPTH = 3
 """How many folders below the one named a run is looked for: comparison, entry, seed."""
-
-
-class StoredScaling(Strict):
-    """`Scaling` on disk."""
-
-    peak: Annotated[float, Field(gt=0)] = 1.0
-    mean: Annotated[tuple[float, ...], Field(strict=False)] = ()
-    std: Annotated[tuple[float, ...], Field(strict=False)] = ()
-
-
-class Inputs(Strict):
-    """What a net was trained on, as far as a prediction needs it: the content of inputs.json.
-
-    Args:
-        format: version of the run folder.
-        data: name of the set.
-        in_shape: shape of one sample as stored.
-        classes: K.
-        labels: names of the classes; empty where unknown.
-        stored: whether samples are stored as bytes or as floats.
-        scaling: how stored values became network input.
-    """
-
-    format: int
-    data: str
-    in_shape: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1, max_length=8)
-    ]
-    classes: Annotated[int, Field(ge=2, le=10**6)]
-    labels: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    stored: Literal["uint8", "float"] = "float"
-    scaling: StoredScaling = StoredScaling()
-
-    def build_scaling(self) -> Scaling:
-        """Return the scaling as the data room knows it."""
-        return Scaling(self.scaling.peak, self.scaling.mean, self.scaling.std)
-
-    def stand_in(self) -> Splits:
-        """Return splits of the same kind that hold two black samples each."""
-        kind = torch.uint8 if self.stored == "uint8" else torch.float32
-        x = torch.zeros((1,) * (1 + len(self.in_shape)), dtype=kind).expand(2, *self.in_shape)
-        samples = Samples(x, torch.zeros(2, dtype=torch.int64), self.build_scaling())
-        return Splits(self.data, self.classes, samples, samples, samples, self.labels)
-
-
-def describe_inputs(splits: Splits) -> dict[str, Any]:
-    """Return the content of inputs.json: what lets a run be opened without its data."""
-    scaling = splits.scaling
-    return {
-        "format": checkpoint.FORMAT,
-        "data": splits.name,
-        "in_shape": list(splits.shape),
-        "classes": splits.classes,
-        "labels": list(splits.labels),
-        "stored": "float" if splits.train.x.is_floating_point() else "uint8",
-        "scaling": {
-            "peak": scaling.peak,
-            "mean": list(scaling.mean),
-            "std": list(scaling.std),
-        },
-    }
 
 
 def find_run(path: Path) -> Path:
@@ -163,11 +103,10 @@ def open_inputs(folder: Path, recipe: Recipe | None = None) -> Inputs:
     path = folder / "inputs.json"
     if not path.exists():
         recipe = recipe or open_recipe(folder)
-        splits = load_data(recipe.data.name, **recipe.data.options)
-        return Inputs.model_validate(describe_inputs(splits))
+        return Inputs.model_validate(describe_inputs(load_splits(recipe)))
     try:
         inputs = build_model(Inputs, _read_record(path), str(path))
-        inputs.build_scaling()
+        inputs.build_scaling(), inputs.build_reading()
     except ConfigError as error:
         raise DataError(str(error)) from None
     if prod(inputs.in_shape) > LARGEST_SAMPLE:
@@ -184,7 +123,8 @@ def fit_data(splits: Splits, inputs: Inputs) -> Splits:
     The peak stays the data's own, since it says what its stored values mean.
 
     Raises:
-        DataError: samples of another shape or another number of classes.
+        DataError: samples of another shape, number of classes or axis of time, or the values or
+            pictures of the set the net was trained on, read in another way.
     """
     if splits.shape != inputs.in_shape or splits.classes != inputs.classes:
         raise DataError(
@@ -192,7 +132,25 @@ def fit_data(splits: Splits, inputs: Inputs) -> Splits:
             f"classes, as the net was trained on ('{inputs.data}'), got {list(splits.shape)} of "
             f"{splits.classes}; choose other data."
         )
-    trained = inputs.build_scaling()
+    trained, own = inputs.build_scaling(), splits.scaling
+    where, todo = f"data '{splits.name}'", "leave the option out"
+    if trained.mean and trained.time != own.time:
+        raise DataError(
+            f"{where}: expected time = {str(trained.time).lower()}, as in training, got the "
+            f"opposite; {todo}."
+        )
+    same = splits.name == inputs.data and describe_inputs(splits)["stored"] == inputs.stored
+    if same and own.peak != trained.peak:
+        raise DataError(
+            f"{where}: expected {trained.peak:g} as the stored value that becomes 1, as in "
+            f"training, got {own.peak:g}; set data.scale = {trained.peak:g}."
+        )
+    inputs.check_depth(where, whole=is_whole(splits.train.store))
+    reading = inputs.build_reading()
+    if None not in (reading, splits.reading) and reading != splits.reading:
+        raise DataError(
+            f"{where}: expected pictures {reading}, as in training, got {splits.reading}; {todo}."
+        )
     scaling = replace(splits.scaling, mean=trained.mean, std=trained.std)
     if scaling == splits.scaling:
         return splits
@@ -233,7 +191,7 @@ def open_run(
     if splits is not None or (folder / "inputs.json").exists():
         inputs = open_inputs(folder, recipe)
         if splits is None and data:
-            splits = load_data(recipe.data.name, **recipe.data.options)
+            splits = load_splits(recipe, inputs=inputs)
         splits = inputs.stand_in() if splits is None else fit_data(splits, inputs)
     bench = set_up(recipe, splits, prepared=False)
     _load(bench, weights)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.seeding import SampleRng, derive_seed
 from spikeloom.base.types import ALONE, Across, Batch, InputKind
-from spikeloom.data import Samples, Splits, load_data
+from spikeloom.data import Samples, Splits
 from spikeloom.data.augment import Augment
+from spikeloom.data.units import axes_advice
 from spikeloom.encoders import Encoder
 from spikeloom.heads.base import HEADS, Head
 from spikeloom.nets.codec import from_options
@@ -21,6 +22,7 @@ from spikeloom.nets.site import Site
 from spikeloom.nets.size import measure
 from spikeloom.rules.base import LearningRule
 from spikeloom.train.fabric import make_fabric
+from spikeloom.train.inputs import load_splits
 from spikeloom.train.joint_norm import join_norms
 from spikeloom.train.processes import Team
 from spikeloom.train.recipe import HEAD_OWN, Recipe
@@ -134,7 +136,7 @@ def set_up(
     fabric = make_fabric(recipe, processes=1) if fabric is None else fabric
     team = Team(fabric)
     if splits is None:
-        splits = load_data(recipe.data.name, **recipe.data.options)
+        splits = load_splits(recipe)
     encoder = recipe.build_encoder()
     now = recipe.stages[number]
     rule = now.learning_rule()
@@ -268,24 +270,24 @@ def _input_shape(
     """
     index = torch.zeros(1, dtype=torch.long)
     x, _ = splits.train.take(index)
-    rule = stage.rule.name
+    rule, time = stage.rule.name, splits.scaling.time
+    if time != encoder.reads_time and (time or splits.scaling.mean):
+        raise ConfigError(
+            f"encoder '{recipe.encoder.name}': expected data "
+            f"{'with' if encoder.reads_time else 'without'} a time axis, got '{splits.name}' with "
+            f"time = {str(time).lower()}; {axes_advice(splits.shape)}"
+        )
     with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
         if stage.learning_rule().facts.spiking:
             check_train("steps", stage.steps, encoder.still(x))
             train = encoder.encode(x, stage.steps, SampleRng(recipe.seed, 0, index))
         else:
             train = encoder.still(x).unsqueeze(0)
-    if splits.scaling.mean and encoder.still(x).dim() < x.dim():
-        raise ConfigError(
-            "data.normalise: expected false for data with a time axis, got true, which would "
-            "normalise each frame by itself; normalise the file's values beforehand."
-        )
     shape = tuple(train.shape[2:])
     if len(shape) not in (1, 3):
         raise ShapeError(
             f"encoder '{recipe.encoder.name}': expected [C, H, W] or [D] at every step, got "
-            f"{list(shape)} from data '{splits.name}' {list(splits.shape)}; take encoder "
-            "'frames' for data with a time axis, another for data without."
+            f"{list(shape)} from data '{splits.name}'; {axes_advice(splits.shape)}"
         )
     return shape, train.untyped_storage().nbytes()
 

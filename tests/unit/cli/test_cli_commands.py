@@ -99,11 +99,15 @@ class TestTrain:
         folder = tmp_path / "runs" / "tiny" / "seed0"
         record = checkpoint.read_json(folder / "result.json")
         lines = done.out.splitlines()
-        assert re.match(r"training memory: about \d+ KB per batch of 20 \(T = 2\), ", lines[0])
-        assert re.match(r"epoch   1  loss \d+\.\d{4}  train \d+\.\d\d %  val \d", lines[1])
-        assert re.match(r"training memory: \d+\.\d MB measured, .\d+\.\d % of the pred", lines[2])
-        assert lines[3].startswith("entry") and lines[5].startswith("bptt")
-        assert f"{100 * record['test_accuracy']:.2f}" in lines[5]
+        assert lines[0] == (
+            "input: [C, H, W] = [1, 8, 8], uint8 divided by 16; 0 to 1, mean 0.307, 48 % zeros in "
+            "40 training samples"
+        )
+        assert re.match(r"training memory: about \d+ KB per batch of 20 \(T = 2\), ", lines[1])
+        assert re.match(r"epoch   1  loss \d+\.\d{4}  train \d+\.\d\d %  val \d", lines[2])
+        assert re.match(r"training memory: \d+\.\d MB measured, .\d+\.\d % of the pred", lines[3])
+        assert lines[4].startswith("entry") and lines[6].startswith("bptt")
+        assert f"{100 * record['test_accuracy']:.2f}" in lines[6]
         assert lines[-1] == "run folder: runs/tiny/seed0"
 
     def test_options_override_the_recipe(self, call, tmp_path):

@@ -154,7 +154,7 @@ class TestData:
 
     def test_latency_of_normalised_data(self, call):
         changes = ["--set", "encoder=latency", "--set", "data.normalise=true"]
-        call("train", "r.toml", *changes).refused("leave the data set unnormalised")
+        call("train", "r.toml", *changes).refused("and normalise = false")
 
 
 def test_a_rate_too_high(call, tmp_path):

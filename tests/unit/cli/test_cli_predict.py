@@ -126,13 +126,13 @@ def test_good_files_are_predicted_beside_bad_ones(call):
     assert done.code == 1
     assert done.out.splitlines()[5].startswith("d0.png")
     first, second = done.err.splitlines()
-    assert first.startswith("error: bad.png: expected an image")
+    assert first.startswith("error: bad.png: expected a picture")
     assert second == "error: gone.npy: expected a file, found none; check the path."
 
 
 def test_bad_files_alone(call):
     Path("bad.png").write_text("no image")
-    call("predict", "snn", "bad.png", "--json", "p.json").refused("bad.png: expected an image")
+    call("predict", "snn", "bad.png", "--json", "p.json").refused("bad.png: expected a picture")
     done = call("predict", "snn", "bad.png", ".")
     assert done.code == 2 and done.err.count("error: ") == done.err.count("\n") == 2
     assert not Path("p.json").exists()

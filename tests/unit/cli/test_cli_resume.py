@@ -98,7 +98,7 @@ class TestRefusals:
         again = call("train", "r.toml", "--resume", "x")
         assert again.code == 0
         assert again.out.splitlines()[0] == "nothing left to do: the run is finished."
-        assert again.out.splitlines()[1:] == first.out.splitlines()[3:]
+        assert again.out.splitlines()[1:] == first.out.splitlines()[4:]
 
     def test_more_processes_than_cores(self, call):
         done = call("train", "r.toml", "--device", "cpu", "--devices", "1000", "--out", "x")

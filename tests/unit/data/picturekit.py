@@ -1,6 +1,8 @@
 """Small sets of pictures on disk, whole and damaged."""
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,6 +64,19 @@ def write_set(folder: Path, *, train: int = 40, test: int = 10, classes: int = 4
         labels = sorted(row % classes for row in range(count))
         write_parquet(folder / f"{part}.parquet", pictures(count), labels, names=names)
     return folder
+
+
+def png(side: int, depth: int, colour: int, body: bytes) -> bytes:
+    """Put a PNG together by hand: a square of a bit depth and type of colour."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def write_folders(folder: Path, classes: Sequence[str], each: int = 5, side: int = 8) -> Path:

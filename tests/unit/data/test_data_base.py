@@ -157,7 +157,10 @@ class TestSplits:
                 r"expected labels in 0..1, got -1 at row 3; ",
             ),
             (Samples(torch.zeros(4, 2, 3), torch.zeros(4)), r"y int64, got .* torch.float32; "),
-            (Samples(torch.zeros(4, 2, 3).int(), torch.zeros(4).long()), r"got torch.int32 and"),
+            (
+                Samples(torch.zeros(4, 2, 3, dtype=torch.complex64), torch.zeros(4).long()),
+                r"got torch.complex64 and",
+            ),
         ],
     )
     def test_refuses_a_bad_part_by_name(self, which, samples, message):

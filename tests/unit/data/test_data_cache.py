@@ -136,7 +136,7 @@ class TestDamage:
 
     def test_entry_of_another_format_is_left_alone(self, folder, cache_folder, monkeypatch):
         load(folder)
-        monkeypatch.setattr(cache, "FORMAT", 2)
+        monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
         load(folder)
         assert len(entries(cache_folder)) == 4
 

@@ -15,7 +15,8 @@ def test_puts_time_first_without_a_copy():
 @pytest.mark.parametrize("steps", [4, 6])
 def test_refuses_another_length(steps):
     message = (
-        rf"^encoders.frames: x must have {steps} steps, got 5 in \[3, 5, 2\]; set steps = 5\.$"
+        rf"^encoders.frames: x must be \[B, T, ...\] with T = {steps}, got \[3, 5, 2\]; set "
+        r"steps = 5, or bring time to dimension 1 where that holds channels\.$"
     )
     with pytest.raises(ShapeError, match=message):
         Frames().encode(torch.zeros(3, 5, 2), steps, torch.Generator())

@@ -153,7 +153,7 @@ class TestImages:
     def test_another_size(self, tmp_path):
         path = image(tmp_path / "a.png", np.full((9, 30), 50, np.uint8))
         given = read_file(path, GREY)
-        assert given.notes == ("resized from 30x9 to 4x4",)
+        assert given.notes == ("resized from 30x9 to 4x4, the centre kept",)
         assert given.samples.x.shape == (1, 1, 4, 4) and (given.samples.x == 50).all()
 
     def test_the_camera_held_upright(self, tmp_path):
@@ -190,13 +190,13 @@ class TestBadImages:
     def test_cut(self, tmp_path, keep):
         path = image(tmp_path / "a.png", np.tile(LEVELS, (20, 20)))
         path.write_bytes(path.read_bytes()[:keep])
-        refused(path, "an image")
+        refused(path, "a picture")
 
     def test_no_image(self, tmp_path):
         (tmp_path / "a.png").write_text("<svg/>")
-        refused(tmp_path / "a.png", "got 'a file of another kind'")
+        refused(tmp_path / "a.png", "got bytes of no known format (BMP, GIF, JPEG, ")
         (tmp_path / "b.png").touch()
-        refused(tmp_path / "b.png", "got 'an empty file'")
+        refused(tmp_path / "b.png", "got bytes of no known format")
 
     def test_places(self, tmp_path):
         refused(tmp_path, "expected a file, got a folder")
@@ -210,11 +210,11 @@ class TestBadImages:
             head = b"IHDR" + struct.pack(">II", side, side) + content[24:29]
             check = struct.pack(">I", zlib.crc32(head))
             (tmp_path / "b.png").write_bytes(content[:12] + head + check + content[33:])
-            refused(tmp_path / "b.png", "expected an image, got", "pixels")
+            refused(tmp_path / "b.png", "expected a picture of at most", "pixels")
 
     def test_images_that_start_programs(self, tmp_path):
         Image.fromarray(LEVELS).save(tmp_path / "a.eps")
-        refused(tmp_path / "a.eps", "got 'a file of another kind'")
+        refused(tmp_path / "a.eps", "got bytes of no known format")
 
     @pytest.mark.parametrize("name", ["a.png", "a.npy"])
     def test_a_file_without_end(self, tmp_path, name):
@@ -224,7 +224,7 @@ class TestBadImages:
 
     def test_floats(self, tmp_path):
         Image.fromarray(LEVELS.astype(np.float32)).save(tmp_path / "a.tiff")
-        refused(tmp_path / "a.tiff", "an image of floats; save it as .npy")
+        refused(tmp_path / "a.tiff", "data.range = [black, white] to read a picture of floats")
 
     @pytest.mark.parametrize("shape", [(5,), (2, 4, 4), (6, 1, 4, 4)])
     def test_data_that_are_no_images(self, tmp_path, shape):
@@ -250,7 +250,9 @@ class TestArrays:
     @pytest.mark.parametrize("kind", ["float64", "float32", "<f2", ">f4"])
     def test_floats_are_shares_of_the_peak(self, tmp_path, kind):
         path = self.save(tmp_path, (LEVELS[None] / 255).astype(kind))
-        assert torch.allclose(values(path), values_of(LEVELS), atol=0.2)
+        index = torch.tensor([0])
+        seen = read_file(path, GREY).samples.take(index)[0]
+        assert torch.allclose(seen, values_of(LEVELS) / 255, atol=1e-3)
 
     def test_truth_values(self, tmp_path):
         assert values(self.save(tmp_path, LEVELS[None] > 99)).max() == 1
@@ -279,7 +281,7 @@ class TestBadArrays(TestArrays):
         [np.zeros((1, 4, 4), "c8"), np.zeros((1, 4, 4), "U3"), np.zeros((1, 4, 4), "M8[s]")],
     )
     def test_no_numbers(self, tmp_path, array):
-        refused(self.save(tmp_path, array), "expected numbers, got")
+        refused(self.save(tmp_path, array), "expected truth values, whole", array.dtype.name)
 
     def test_objects_are_not_unpickled(self, tmp_path):
         array = np.empty((1, 4, 4), dtype=object)

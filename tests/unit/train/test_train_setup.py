@@ -184,7 +184,7 @@ UNFIT = [
     ({"net": "c4 P [f3]"}, ConfigError, "head: expected a net that ends with its classes"),
     ({"net": "c4 P P P f3"}, ShapeError, "net layer 3.0.0 .*window 2.*at least 2x2, got 1x1"),
     ({"net": "f4 c4 f3"}, ShapeError, "net layer 1.0.0 .*expected maps"),
-    ({"encoder": "frames"}, ShapeError, "encoder 'frames' with rule 'bptt', T = 2: .*2 steps, go"),
+    ({"encoder": "frames"}, ShapeError, "encoder 'frames' with rule 'bptt', T = 2: .*T = 2, got"),
     ({"encoder": "frames", "stages.0.steps": 1}, ShapeError, r"expected \[C, H, W\] or \[D\] at"),
     ({"stages.0.rule": {"name": "sltt", "k_steps": 3}}, ConfigError, "at most T = 2, got 3"),
     ({"stages.0.rule": {"name": "sltt", "given": [2]}}, ConfigError, "steps from 0 to 1"),
@@ -211,8 +211,9 @@ def test_frames_bring_their_own_time():
     assert one.net.in_shape == (1, 4, 4)
     x = torch.rand(60, 5, 1, 4, 4)
     scaled = splits_from_tensors(x, torch.arange(60) % 3, test=12, validation=12, normalise=True)
-    with pytest.raises(ConfigError, match="data.normalise: expected false for data with a time"):
-        bench({"encoder": "frames", "stages.0.steps": 5}, scaled)
+    assert bench({"encoder": "frames", "stages.0.steps": 5}, scaled).net.in_shape == (1, 4, 4)
+    with pytest.raises(ConfigError, match="expected data without a time axis, got 'tensors'"):
+        bench({"encoder": "constant", "stages.0.steps": 5}, scaled)
     with pytest.raises(ShapeError, match="with rule 'bptt', T = 4: "):
         bench({"encoder": "frames", "stages.0.steps": 4}, splits)
 

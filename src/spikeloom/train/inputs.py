@@ -1,0 +1,215 @@
+"""What a net is shown: the data a recipe names, described so that a run opens without them."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.data import DATA, Samples, Scaling, Splits, load_data
+from spikeloom.data.decode import Fit, Reading
+from spikeloom.data.units import WHITE, WHOLE, is_whole
+from spikeloom.train import checkpoint
+from spikeloom.train.recipe import Recipe
+from spikeloom.train.tables import Strict
+
+READ_ONCE = 3
+"""First format of inputs.json whose pictures training and `predict` read alike."""
+
+OLDER_READING = Reading(fit="crop", ground="none")
+"""How training read pictures before that: it dropped transparency."""
+
+_KINDS = {str(one).removeprefix("torch."): one for one in WHOLE}
+
+
+class StoredScaling(Strict):
+    """`Scaling` on disk."""
+
+    peak: Annotated[float, Field(gt=0)] = 1.0
+    mean: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    std: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    time: bool = False
+
+
+class StoredReading(Strict):
+    """`Reading` on disk."""
+
+    fit: Fit
+    ground: str
+    range: Annotated[tuple[float, ...], Field(strict=False)] | None = None
+
+
+class Inputs(Strict):
+    """What a net was trained on, as far as a prediction needs it: the content of inputs.json.
+
+    Args:
+        format: version of the run folder.
+        data: name of the set.
+        in_shape: shape of one sample as stored.
+        classes: K.
+        labels: names of the classes; empty where unknown.
+        stored: type of the samples: a type of whole numbers, "bool", or "float" for all floats.
+        scaling: how stored values became network input.
+        bounded: whether grey levels: none of the samples lies outside 0..peak.
+        reading: how pictures became samples; None where they were no picture files.
+    """
+
+    format: int
+    data: str
+    in_shape: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1, max_length=8)
+    ]
+    classes: Annotated[int, Field(ge=2, le=10**6)]
+    labels: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    stored: Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float"] = "float"
+    scaling: StoredScaling = StoredScaling()
+    bounded: bool = True
+    reading: StoredReading | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the samples are stored as whole numbers or truth values."""
+        return self.stored != "float"
+
+    @property
+    def older(self) -> bool:
+        """Whether training and `predict` read pictures in two ways when the run was made."""
+        return self.format < READ_ONCE
+
+    def build_scaling(self) -> Scaling:
+        """Return the scaling as the data room knows it."""
+        return Scaling(**self.scaling.model_dump())
+
+    def build_reading(self) -> Reading | None:
+        """Return the reading of the run's pictures; older runs have their own."""
+        if self.reading is not None:
+            return Reading(**self.reading.model_dump())
+        older = self.older and self.data in DATA.names()
+        return OLDER_READING if older and DATA.find(self.data).pictures else None
+
+    def check_depth(self, where: str, *, whole: bool) -> None:
+        """Refuse pictures of more than 8 bits for a run that read them in another way.
+
+        Raises:
+            DataError: the run is an older one, which kept the high byte of 16 bits.
+        """
+        if self.older and self.build_reading() is not None and self.whole and not whole:
+            raise DataError(
+                f"{where}: expected pictures of 8 bits for a run of an older spikeloom, which kept "
+                "the high byte of 16, got 16 or floats; train again."
+            )
+
+    def check_same(self, where: str, splits: Splits) -> None:
+        """Refuse to go on with data that are not those the run began on, or are read otherwise.
+
+        Raises:
+            DataError: shape, classes, type, scaling or reading of pictures differ.
+        """
+        now = Inputs.model_validate(describe_inputs(splits))
+        time = now.scaling.time if self.older else self.scaling.time  # older runs did not say
+        begun = {"scaling": self.scaling.model_copy(update={"time": time}), "reading": None}
+        if splits.reading is not None:
+            begun["reading"] = self.build_reading()
+        for name in ("in_shape", "classes", "stored", "scaling", "reading"):
+            came = splits.reading if name == "reading" else getattr(now, name)
+            expected = begun.get(name, getattr(self, name))
+            if came != expected:
+                raise DataError(
+                    f"{where}: expected data with {name} = {expected}, on which the run began, got "
+                    f"{came}; bring the data back, or train again with --force."
+                )
+
+    def stand_in(self) -> Splits:
+        """Return splits of the same kind that hold two black samples each."""
+        kind = _KINDS.get(self.stored, torch.float32)
+        x = torch.zeros((1,) * (1 + len(self.in_shape)), dtype=kind).expand(2, *self.in_shape)
+        samples = Samples(x, torch.zeros(2, dtype=torch.int64), self.build_scaling())
+        return Splits(
+            self.data,
+            self.classes,
+            *(samples, samples, samples),
+            labels=self.labels,
+            reading=self.build_reading(),
+        )
+
+
+def describe_inputs(splits: Splits) -> dict[str, Any]:
+    """Return the content of inputs.json: what lets a run be opened without its data."""
+    scaling = splits.scaling
+    kind = str(splits.train.store.dtype).removeprefix("torch.")
+    reading = None if splits.reading is None else asdict(splits.reading)
+    if reading is not None and reading["range"] is not None:
+        reading["range"] = list(reading["range"])
+    return {
+        "format": checkpoint.FORMAT,
+        "data": splits.name,
+        "in_shape": list(splits.shape),
+        "classes": splits.classes,
+        "labels": list(splits.labels),
+        "stored": kind if kind in _KINDS else "float",
+        "scaling": {
+            "peak": scaling.peak,
+            "mean": list(scaling.mean),
+            "std": list(scaling.std),
+            "time": scaling.time,
+        },
+        "bounded": _bounded(splits),
+        "reading": reading,
+    }
+
+
+def _bounded(splits: Splits) -> bool:
+    """Whether samples are grey levels: whole numbers inside 0..peak; counts have no bound."""
+    store, peak = splits.train.store, splits.scaling.peak
+    if peak == 1 or not is_whole(store):
+        return False
+    if store.dtype == torch.uint8 and peak >= WHITE:
+        return True  # without reading what may lie on a disk
+    stores = {id(part.store): part.store for _, part in splits.parts()}  # parts may share one
+    return all(bool((x >= 0).all() and (x <= peak).all()) for x in stores.values())
+
+
+def load_splits(
+    recipe: Recipe,
+    *,
+    inputs: Inputs | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Splits:
+    """Load the data a recipe names, as its encoder reads them.
+
+    Args:
+        recipe: names data and encoder.
+        inputs: of a run on this very data: what the recipe leaves to a default is read as that run
+            read it, whatever the default is today.
+        progress: as for `load_data`.
+
+    Raises:
+        ConfigError, DataError: as `load_data`, or data and encoder that disagree about time.
+    """
+    chosen = stated(recipe, recipe.data.name, recipe.data.options)
+    known = DATA.find(recipe.data.name, "data").options
+    if inputs is not None and inputs.data == recipe.data.name:
+        reading = inputs.build_reading()
+        kept = {"scale": inputs.scaling.peak} | ({} if reading is None else asdict(reading))
+        chosen = {key: value for key, value in kept.items() if key in known} | chosen
+    return load_data(recipe.data.name, progress=progress, **chosen)
+
+
+def stated(recipe: Recipe, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a data set, with the time axis that the recipe's encoder states.
+
+    Raises:
+        ConfigError: the options state the opposite.
+    """
+    reads_time = recipe.build_encoder().reads_time
+    if "time" not in DATA.find(name, "data").options:
+        return options
+    if "time" in options and options["time"] != reads_time:
+        todo = "leave time out" if reads_time else "take encoder 'frames'"
+        raise ConfigError(
+            f"data.time: expected {str(reads_time).lower()} for encoder '{recipe.encoder.name}', "
+            f"got {options['time']}; {todo}."
+        )
+    return {"time": True} | options if reads_time else options
