@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from spikeloom.base.errors import UnsupportedNet
 from spikeloom.kernels.frame import Source, Variant
 from spikeloom.kernels.jit import load_source, numba
 from spikeloom.kernels.layout import Layout
@@ -59,7 +60,7 @@ class Scan:
         states: Sequence[Tensor | None],
         *,
         steps: int,
-        again: Again,
+        again: Again | None = None,
         pool: int = 1,
         finals: bool = False,
         spent: bool = False,
@@ -72,7 +73,8 @@ class Scan:
             thetas: trained quantities; they broadcast against a step's current.
             states: before the first step; None is 0.
             steps: T.
-            again: the same train by torch's operators, for derivatives of its gradients.
+            again: the same train by torch's operators, for derivatives of its gradients; None
+                refuses them.
             pool: side of an average pool over the last two axes of the outputs, without overlap.
             finals: whether the states after the last step are wanted.
             spent: nobody else reads the currents, so their gradient may take their place.
@@ -103,7 +105,7 @@ class Scan:
         if not wanted:
             return run.forward(currents, thetas, states, finals)
         out, *last = TrainFunction.apply(  # pyright: ignore[reportGeneralTypeIssues]
-            run, self.thetas, finals, rate, again, currents, *thetas, *states
+            run, self.thetas, finals, rate, again or _refuse_again, currents, *thetas, *states
         )
         return out, last
 
@@ -221,6 +223,13 @@ def load_kernel(source: Source) -> Kernel:
         raise Unsupported(f"{type(error).__name__}: {error}") from error
     numbers = torch.tensor([*source.numbers, 0], dtype=torch.float64)
     return Kernel(module.body, numbers)
+
+
+def _refuse_again(*_: Any) -> Sequence[Tensor]:
+    raise UnsupportedNet(
+        "kernels.scan: expected a first derivative, got a backward pass that is differentiated or "
+        "that gets gradients in batches; give the train by torch's operators too (again=)."
+    )
 
 
 def _wanted(*inputs: Tensor | None) -> bool:

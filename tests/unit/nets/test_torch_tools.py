@@ -167,6 +167,13 @@ class TestRulesRefuseSecondDerivatives:
         with pytest.raises(UnsupportedNet, match=r"^neurons.LIF: expected the next step where"):
             net.step(drawn(*IMAGES)[1], state)
 
+    def test_a_bare_scan(self):
+        scan = trains.compiled(SMOOTH, torch.ones(1)).scan
+        x = leaf(drawn(4))
+        out, _ = scan.run(x, [], [None], steps=len(x))
+        with pytest.raises(UnsupportedNet, match=r"^kernels.scan: expected a first derivative"):
+            torch.autograd.grad(out.sum(), x, create_graph=True)
+
     def test_a_credited_synapse_by_itself_has_them(self):
         synapse = from_text("reference").sites[0].synapse
         x, weight = leaf(drawn(*IMAGES)[0]), synapse.weight

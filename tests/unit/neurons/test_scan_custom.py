@@ -170,7 +170,7 @@ class TestReference:
         found = compiled(own.MIXING[name], XS)
         assert found is not None
         with pytest.raises(kit.trains.Unsupported):
-            found.scan.run(XS, [], [torch.zeros(4, 6)], steps=5, again=lambda *_: [])
+            found.scan.run(XS, [], [torch.zeros(4, 6)], steps=5)
 
     def test_an_error_of_the_step_is_the_users(self):
         class Failing(own.Own):
