@@ -242,7 +242,8 @@ def _found(out: Path | None, recipe: Recipe) -> Stored | None:
     """Return the state in the folder, None where there is none yet."""
     if out is None or not (out / runs.STATE).exists():
         return None
-    return Stored(out / runs.STATE, recipe)
+    written = (out / runs.RECIPE).exists()  # equal to `recipe`, as `claim` made sure
+    return Stored(out / runs.STATE, runs.stored_recipe(out) if written else recipe)
 
 
 def _launch(fabric: "Fabric") -> None:

@@ -194,8 +194,20 @@ class Recipe(Strict):
 
 def fingerprint(recipe: Recipe) -> str:
     """Return a short text that differs for recipes that differ."""
-    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _fingerprint(recipe.model_dump(mode="json"))
+
+
+def fingerprint_as_written(recipe: Recipe) -> str:
+    """Return the fingerprint of a recipe as it was read, without keys that it did not have.
+
+    Of the recipe in a run folder this is its fingerprint at the time it was written, also where the
+    library has gained settings since.
+    """
+    return _fingerprint(recipe.model_dump(mode="json", exclude_unset=True))
+
+
+def _fingerprint(table: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_recipe(path: Path) -> Recipe:

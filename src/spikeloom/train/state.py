@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.train import checkpoint, checksum
-from spikeloom.train.recipe import Recipe, fingerprint
+from spikeloom.train.recipe import Recipe, fingerprint, fingerprint_as_written
 from spikeloom.train.setup import Workbench
 
 Sums = list[float]
@@ -108,7 +108,7 @@ class Stored:
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path = path
         self.tensors, extra = checkpoint.read_tensors(path)
-        if extra.get("recipe") != fingerprint(recipe):
+        if extra.get("recipe") not in (fingerprint(recipe), fingerprint_as_written(recipe)):
             raise ConfigError(
                 f"{path}: expected the state of the recipe beside it, got one of another recipe; "
                 "train again with --force."

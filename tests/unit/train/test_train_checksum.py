@@ -16,6 +16,7 @@ from spikeloom.train import checkpoint, checksum, runs
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.loop import train
 from spikeloom.train.opening import open_inputs, open_record, open_run
+from spikeloom.train.recipe import fingerprint_as_written
 
 CHANGES = {
     "stages.0.optimizer": {"name": "radam", "lr": 0.01},
@@ -108,6 +109,18 @@ class TestState:
         texts = texts_of(folder / runs.STATE) | {"format": "2"}
         texts["digest"] = checksum.of_values(tensors)
         save_file(tensors, folder / runs.STATE, metadata=texts)
+        record = run(folder, resume=True).record
+        assert without_times(record) == without_times(run(None).record)
+
+    def test_a_state_of_a_library_with_fewer_settings_goes_on(self, stopped, copied):
+        folder = copied(stopped)
+        table = checkpoint.read_json(folder / runs.RECIPE)
+        table.pop("augment")
+        table["stages"][0].pop("clip")
+        checkpoint.write_record(folder / runs.RECIPE, table)
+        tensors, texts = checkpoint.read_tensors(folder / runs.STATE)
+        texts["recipe"] = fingerprint_as_written(runs.stored_recipe(folder))
+        checkpoint.write_weights(folder / runs.STATE, tensors, texts)
         record = run(folder, resume=True).record
         assert without_times(record) == without_times(run(None).record)
 
