@@ -47,12 +47,12 @@ class Checked:
         >>> @dataclasses.dataclass(frozen=True)
         ... class Leak(Checked):
         ...     alpha: float = 0.5
-        ...     renamed: ClassVar[Mapping[str, str]] = {"tau": "write alpha = 1 - 1/tau"}
+        ...     renamed: ClassVar[Mapping[str, str]] = {"tau": "alpha = 1 - 1/tau"}
         >>> Leak(np.float32(0.25))
         Leak(alpha=0.25)
         >>> Leak(tau=2.0)
         Traceback (most recent call last):
-        spikeloom.base.errors.ConfigError: base.Leak: unknown field 'tau'; write alpha = 1 - 1/tau. \
+        spikeloom.base.errors.ConfigError: base.Leak: unknown field 'tau'; alpha = 1 - 1/tau. \
 Known: alpha.
     """
 
