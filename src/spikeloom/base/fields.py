@@ -45,14 +45,14 @@ class Checked:
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
-        ... class Leak(Checked):
+        ... class LIF(Checked):
         ...     alpha: float = 0.5
         ...     renamed: ClassVar[Mapping[str, str]] = {"tau": "write alpha"}
-        >>> Leak(np.float32(0.25))
-        Leak(alpha=0.25)
-        >>> Leak(tau=2.0)
+        >>> LIF(np.float32(0.25))
+        LIF(alpha=0.25)
+        >>> LIF(tau=2.0)
         Traceback (most recent call last):
-        spikeloom.base.errors.ConfigError: base.Leak: unknown field 'tau'; write alpha. Known: alpha.
+        spikeloom.base.errors.ConfigError: base.LIF: unknown field 'tau'; write alpha. Known: alpha.
     """
 
     called: ClassVar[str] = ""
