@@ -174,8 +174,8 @@ def conform(
         return _member(hint, value, where)
     if hint in _SCALARS:
         return _scalar(hint, value, where, todo)
-    plain = isinstance(hint, type) and hint is not Any and not getattr(hint, "_is_protocol", False)
-    if plain and not isinstance(value, hint):
+    protocol = hint is Any or getattr(hint, "_is_protocol", False)
+    if isinstance(hint, type) and not protocol and not isinstance(value, hint):
         raise _refusal(where, hint.__name__, value, todo)
     return value
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -114,7 +114,7 @@ def _compiled(
     def again(once: Tensor, *rest: Tensor | None) -> list[Tensor]:
         train = once.expand(steps, *once.shape[1:])
         values, given = rest[: scan.thetas], iter(rest[scan.thetas :])
-        theta = dict(zip(unit.learn, values, strict=True))
+        theta: Any = dict(zip(unit.learn, values, strict=True))
         state = None if clean else map_state(found.form, lambda _: next(given))
         out, last = _reference(unit, train, theta, state, pool, rate)
         return [out, *(state_leaves(last) if final else [])]

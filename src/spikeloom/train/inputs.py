@@ -188,11 +188,13 @@ def load_splits(
     Raises:
         ConfigError, DataError: as `load_data`, or data and encoder that disagree about time.
     """
-    chosen = stated(recipe, recipe.data.name, recipe.data.options)
+    chosen: dict[str, Any] = stated(recipe, recipe.data.name, recipe.data.options)
     known = DATA.find(recipe.data.name, "data").options
     if inputs is not None and inputs.data == recipe.data.name:
         reading = inputs.build_reading()
-        kept = {"scale": inputs.scaling.peak} | ({} if reading is None else asdict(reading))
+        kept: dict[str, Any] = {"scale": inputs.scaling.peak} | (
+            {} if reading is None else asdict(reading)
+        )
         chosen = {key: value for key, value in kept.items() if key in known} | chosen
     return load_data(recipe.data.name, progress=progress, **chosen)
 
