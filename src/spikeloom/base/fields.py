@@ -8,7 +8,7 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeGuard
 
 import numpy as np
 from torch import Tensor, nn
@@ -174,10 +174,14 @@ def conform(
         return _member(hint, value, where)
     if hint in _SCALARS:
         return _scalar(hint, value, where, todo)
-    protocol = hint is Any or getattr(hint, "_is_protocol", False)
-    if isinstance(hint, type) and not protocol and not isinstance(value, hint):
+    if _plain(hint) and not isinstance(value, hint):
         raise _refusal(where, hint.__name__, value, todo)
     return value
+
+
+def _plain(hint: object) -> TypeGuard[type]:
+    """Whether values can be asked for being of that type."""
+    return isinstance(hint, type) and hint is not Any and not getattr(hint, "_is_protocol", False)
 
 
 def _any_of(args: tuple[Any, ...], value: object, where: str, deeper: Callable[..., Any]) -> Any:
