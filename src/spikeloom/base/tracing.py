@@ -62,7 +62,8 @@ def kept_by_user() -> bool:
     """
     if torch.compiler.is_compiling():
         return False
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    autograd = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]
+    hooks = autograd._top_saved_tensors_default_hooks(False)
     return hooks is not None and not str(getattr(hooks[0], "__module__", "")).startswith("torch.")
 
 

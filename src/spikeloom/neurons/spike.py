@@ -51,8 +51,8 @@ class _Followed(torch.autograd.Function):
     backward = _Spike.backward
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> Tensor | None:  # noqa: D102
-        return None if tangent is None else _Spike.backward(ctx, tangent)[0]
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:  # noqa: D102
+        return None if tangents[0] is None else _Spike.backward(ctx, tangents[0])[0]
 
 
 def _traced(u: Tensor, v_th: Tensor | float, surrogate: Surrogate, strict: bool) -> Tensor:
