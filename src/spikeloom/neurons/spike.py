@@ -51,7 +51,7 @@ class _Followed(torch.autograd.Function):
     backward = _Spike.backward
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:  # noqa: D102
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:  # noqa: D102
         return None if tangents[0] is None else _Spike.backward(ctx, tangents[0])[0]
 
 

@@ -111,7 +111,7 @@ def _compiled(
     once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
     clean = bool(leaves) and leaves[0] is None
 
-    def again(once: Tensor, *rest: Tensor | None) -> list[Tensor]:
+    def again(once: Tensor, *rest: Tensor) -> list[Tensor]:
         train = once.expand(steps, *once.shape[1:])
         values, given = rest[: scan.thetas], iter(rest[scan.thetas :])
         theta: Any = dict(zip(unit.learn, values, strict=True))
