@@ -19,6 +19,10 @@ Encoded: TypeAlias = bytes | Path
 """A picture as its file's bytes, or the file."""
 
 
+LARGEST_SIDE = 4096
+"""Most pixels of a side that pictures are brought to: a run folder opens samples of 2^26 values."""
+
+
 @dataclass(frozen=True)
 class Decoder:
     """How encoded pictures become [C, H, W] bytes.
@@ -32,7 +36,7 @@ class Decoder:
         grey: one channel in place of red, green and blue.
 
     Raises:
-        ConfigError: a size below 1, or grey is no bool.
+        ConfigError: a size below 1 or above 4096, or grey is no bool.
     """
 
     size: int | None = None
@@ -42,6 +46,10 @@ class Decoder:
         size = self.size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise ConfigError(f"data.size: expected pixels from 1, got {size!r}; e.g. size = 32.")
+        if size is not None and size > LARGEST_SIDE:
+            raise ConfigError(
+                f"data.size: expected {LARGEST_SIDE} pixels at most, got {size}; e.g. size = 224."
+            )
         if not isinstance(self.grey, bool):
             raise ConfigError(f"data.grey: expected true or false, got {self.grey!r}; set one.")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 from spikeloom.base.errors import UnsupportedNet
@@ -239,7 +240,7 @@ class NetSpec:
                     f"reads = 'step' on block {tail}."
                 )
 
-    @property
+    @cached_property
     def tail(self) -> int | None:
         """Number of the first block that runs once on the time mean; None if there is none."""
         spiked = False
