@@ -80,7 +80,9 @@ class TestSize:
             Decoder(size=size)
 
     def test_refuses_a_size_of_no_picture(self):
-        with pytest.raises(ConfigError, match=r"^data.size: expected 4096 pixels at most, got 1000"):
+        with pytest.raises(
+            ConfigError, match=r"^data.size: expected 4096 pixels at most, got 1000"
+        ):
             Decoder(size=10**9)
 
     def test_refuses_text_for_grey(self):
