@@ -85,6 +85,7 @@ def limited() -> Iterator[None]:
 NUMBERS = [-(10**12), -1, 0, 1, 2, 3, 7, 10**12, 2**31, 2**63, 2**64, 10**400]
 FLOATS = [-0.0, 0.5, -1.5, 1.0, 2.7, 5e-324, 1e-9, 1e308, -1e308, float("nan"), float("inf")]
 TEXTS = ["", " ", "x", "0", "\x00", "a\nb", "é\u202e𝟙", "../..", "{", "'", '"', "%s{}", "y" * 3000]
+TEXTS += ["9" * 5000, "[" * 3000, "a." * 9000, "[c64]x1000000", "c1000000000 f10"]
 NAMES = ["bptt", "ann", "lif", "relu", "sigmoid", "softmax", "stochmax", "poisson", "digits", "f10"]
 OTHERS = [None, True, False, datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1, 12)]
 

@@ -9,7 +9,7 @@ from spikeloom.nets.grammar import parse, write
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.presets import PRESETS, preset
 
-WIDTHS = ["0", "1", "2", "4", "7", "16", "00004", "999999999999", "9" * 400, "٣", "-1", "1.5"]
+WIDTHS = ["0", "1", "2", "4", "7", "16", "00004", "999999999999", "9" * 400, "9" * 5000, "٣", "-1"]
 FIELDS = [
     'unit = "relu"',
     'unit = "none"',
@@ -43,6 +43,12 @@ FIELDS = [
     'shortcut = "c4k1"',
     'shortcut = "c4 c4"',
     'shortcut = "["',
+    f"gain = {'9' * 5000}",
+    f"x = {'[' * 3000 + ']' * 3000}",
+    f"{'a.' * 5000}b = 1",
+    "repeat = 1000000",
+    "out = 1000000000",
+    "padding = 1000000000",
     'fit = "topk"',
     'fit = "average"',
     'fit = "drop"',

@@ -120,6 +120,10 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
+LARGEST_SIDE = 4096
+"""Most pixels of a side that pictures are brought to: a run folder opens samples of 2^26 values."""
+
+
 @dataclass(frozen=True)
 class Decoder:
     """How encoded pictures become [C, H, W].
@@ -136,7 +140,7 @@ class Decoder:
         reading: everything else.
 
     Raises:
-        ConfigError: a size below 1, or grey is no bool.
+        ConfigError: a size below 1 or above 4096, or grey is no bool.
     """
 
     size: int | tuple[int, int] | None = None
@@ -149,6 +153,11 @@ class Decoder:
             if isinstance(side, bool) or not isinstance(side, int) or side < 1:
                 raise ConfigError(
                     f"data.size: expected pixels from 1, got {self.size!r}; e.g. size = 32."
+                )
+            if side > LARGEST_SIDE:
+                raise ConfigError(
+                    f"data.size: expected {LARGEST_SIDE} pixels at most, got {side}; "
+                    "e.g. size = 224."
                 )
         if not isinstance(self.grey, bool):
             raise ConfigError(f"data.grey: expected true or false, got {self.grey!r}; set one.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from spikeloom.base.errors import UnsupportedNet
@@ -235,7 +236,7 @@ class NetSpec(Checked):
                     f"reads = 'step' on block {tail}."
                 )
 
-    @property
+    @cached_property
     def tail(self) -> int | None:
         """Number of the first block that runs once on the time mean; None if there is none."""
         spiked = False

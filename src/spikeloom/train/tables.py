@@ -124,7 +124,7 @@ def override(table: Mapping[str, Any], path: str, value: Any, where: str) -> dic
         last = row == len(keys) - 1
         index: Any = key
         if isinstance(target, list):
-            if not (key.isascii() and key.isdigit()) or int(key) >= len(target):
+            if not (key.isascii() and key.isdigit() and len(key) < 10) or int(key) >= len(target):
                 raise ConfigError(
                     f"{where}: expected an index from 0 to {len(target) - 1} in '{path}', got "
                     f"'{key}'; change it."

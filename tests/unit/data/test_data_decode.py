@@ -78,6 +78,12 @@ class TestSize:
         with pytest.raises(ConfigError, match=r"^data.size: expected pixels from 1, got "):
             Decoder(size=size)
 
+    def test_refuses_a_size_of_no_picture(self):
+        with pytest.raises(
+            ConfigError, match=r"^data.size: expected 4096 pixels at most, got 1000"
+        ):
+            Decoder(size=10**9)
+
     def test_refuses_text_for_grey(self):
         with pytest.raises(ConfigError, match=r"^data.grey: expected true or false, got 'no'; "):
             Decoder(grey="no")

@@ -81,6 +81,11 @@ def test_a_path_of_the_command_line():
     )
 
 
+def test_an_index_of_the_command_line():
+    line = refused(lambda: override(TABLE, f"stages.{DIGITS}.epochs", 1, "--set"))
+    assert "--set: expected an index from 0 to 0 in 'stages.999" in line
+
+
 @pytest.mark.parametrize("number", [10**30, -(10**30), 2**63])
 @pytest.mark.parametrize("key", ["seed", "stages.0.epochs", "stages.0.rule.k", "encoder.x"])
 def test_a_whole_number_of_a_recipe(key, number):
