@@ -4,13 +4,14 @@ BIN := .venv/bin
 # Torch goes in first and pinned: a later requirement would bring another build of it.
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 
-.PHONY: demo test test-slow test-gpu test-all lint format bench bench-fashion bench-mnist bench-stochmax bench-rates clean
+.PHONY: demo test test-slow test-gpu test-all lint format bench bench-demo bench-cifar10 bench-fashion bench-mnist bench-stochmax bench-rates clean
 
 demo: .venv/ready
 	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo
 
+# One file of tests after the other on every core: what a file builds once is built once.
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
@@ -32,9 +33,20 @@ format: .venv/ready
 bench: .venv/ready
 	$(BIN)/spikeloom bench --out benchmarks/results $(if $(PEERS),--python peers=$(PEERS))
 
-# The longer comparisons of benchmarks/results/; data as docs/howto/data.md says.
-bench-fashion bench-mnist bench-stochmax bench-rates: bench-%: .venv/ready
-	for file in recipes/bench/$**.toml; do $(BIN)/spikeloom compare $$file || exit 1; done
+# The tables of README.md and docs: comparisons, then what each table is made of, kept in
+# benchmarks/results/<name>, from which `spikeloom report` prints it again. Data as
+# docs/howto/data.md says. Commit first: a table names the commit it was made at. Heads against
+# updates: python benchmarks/heads.py runs/stochmax-*
+bench-demo: .venv/ready
+	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo
+	$(BIN)/spikeloom report runs/demo --records benchmarks/results/demo
+
+bench-cifar10 bench-fashion bench-mnist bench-stochmax bench-rates: bench-%: .venv/ready
+	for file in recipes/bench/$**.toml; do \
+		name=$$(sed -n 's/^name = "\(.*\)"$$/\1/p' $$file | head -n 1); \
+		$(BIN)/spikeloom compare $$file --out runs/$$name || exit 1; \
+		$(BIN)/spikeloom report runs/$$name --records benchmarks/results/$$name || exit 1; \
+	done
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from spikeloom.base.seeding import SampleRng
 from spikeloom.data import Samples, Scaling
 from spikeloom.data.augment import Augment
 from spikeloom.data.cache import data_cache
-from spikeloom.meters.clock import time_interleaved
+from spikeloom.meters.clock import Timing, time_interleaved
 from spikeloom.neurons.surrogate import Sigmoid
 from spikeloom.report.table import to_markdown
 from spikeloom.rules.ann import Ann
@@ -147,12 +146,9 @@ def main() -> None:
     samples.x.sum()  # warm from here on
     loader = Loader(samples, args.batch, device)
     times = time_interleaved(loader.parts(), args.rounds)
-    rows = [("loading a batch", "us", "images / s")]
-    rows += [
-        (name, f"{1e6 * one.median:.0f}", f"{args.batch / one.median:,.0f}")
-        for name, one in times.items()
-    ]
-    rows.append(("all, cold", f"{1e6 * median(cold):.0f}", f"{args.batch / median(cold):,.0f}"))
+    rows = [("loading a batch", "us", "quartiles", "images / s")]
+    for name, one in [*times.items(), ("all, cold", Timing(tuple(cold)))]:
+        rows.append((name, *figure(one, 1e6, 0), speed(one, args.batch)))
     print(to_markdown(rows) + "\n")
 
     steps = {}
@@ -160,13 +156,26 @@ def main() -> None:
         steps[f"`{text}`, ReLU"] = Step(text, Ann(), args.batch)
         steps[f"`{text}`, BPTT, T = 4"] = Step(text, Bptt(), args.batch)
     times = time_interleaved({"load": loader, **steps}, args.rounds)
-    load = times.pop("load").median
-    rows = [("training step", "ms", "images / s", "loading, % of both")]
+    load = times.pop("load")
+    rows = [("training step", "ms", "quartiles", "images / s", "loading, % of both")]
     for name, one in times.items():
-        share = load / (load + one.median)
-        speed = args.batch / one.median
-        rows.append((name, f"{1e3 * one.median:.2f}", f"{speed:,.0f}", f"{100 * share:.1f}"))
+        known = not (load.doubt or one.doubt)
+        share = f"{100 * load.median / (load.median + one.median):.1f}" if known else "-"
+        rows.append((name, *figure(one, 1e3, 2), speed(one, args.batch), share))
     print(to_markdown(rows))
+
+
+def figure(timing: Timing, scale: float, digits: int) -> tuple[str, str]:
+    """Write a time and its quartiles; one in doubt is no figure."""
+    if timing.doubt:
+        return "-", "-"
+    low, high = (f"{scale * end:.{digits}f}" for end in timing.quartiles)
+    return f"{scale * timing.median:.{digits}f}", f"{low}..{high}"
+
+
+def speed(timing: Timing, batch: int) -> str:
+    """Write the images per second."""
+    return "-" if timing.doubt else f"{batch / timing.median:,.0f}"
 
 
 if __name__ == "__main__":

@@ -16,14 +16,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 
 from spikeloom.base.allocator import SETTING, keep_memory
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.meters.clock import stopwatch
+from spikeloom.meters.clock import Timing, stopwatch
 from spikeloom.meters.peak import peak_allocated
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.net import SpikingNet
@@ -84,15 +83,23 @@ class Training:
                     self.net(self.batch.xs)
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median milliseconds of each call."""
+def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, str]:
+    """Return the milliseconds of each call in words, see `figure`."""
     for call in calls.values():
         call(), call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             times[name].append(stopwatch(call))
-    return {name: 1000 * median(each) for name, each in times.items()}
+    return {name: figure(Timing(tuple(each))) for name, each in times.items()}
+
+
+def figure(timing: Timing) -> str:
+    """Write median milliseconds with the quartiles; a time in doubt is no figure."""
+    if timing.doubt:
+        return "-"
+    low, high = (f"{1000 * end:.1f}" for end in timing.quartiles)
+    return f"{1000 * timing.median:.1f}({low}..{high})"
 
 
 def chunks(rounds: int) -> Rows:
@@ -118,7 +125,7 @@ def chunks(rounds: int) -> Rows:
                 for _ in range(n)
             ]
         first, second = interleaved(ahead, rounds), interleaved(back, rounds)
-        rows += [[name, size, f"{first[size]:.1f}", f"{second[size]:.1f}"] for size in ahead]
+        rows += [[name, size, first[size], second[size]] for size in ahead]
     return rows
 
 
@@ -153,7 +160,7 @@ def child(rounds: int, low: str) -> None:
         time.sleep(PAUSE)
         apart.append(stopwatch(step))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"{1000 * median(close):.0f} {1000 * median(apart):.0f} {grown:.0f}")
+    print(f"{figure(Timing(tuple(close)))} {figure(Timing(tuple(apart)))} {grown:.0f}")
 
 
 def norms(rounds: int) -> Rows:
@@ -169,9 +176,10 @@ def norms(rounds: int) -> Rows:
                 for key, text in kinds.items()
             }
             times = interleaved(dict(calls), rounds)
-            found.append({name: (times[name], peak_allocated(calls[name]) / 1e6) for name in calls})
+            peaks = {name: f"{peak_allocated(calls[name]) / 1e6:.0f}" for name in calls}
+            found.append({name: (times[name], peaks[name]) for name in calls})
         for kind, norm in kinds:
-            cells = [f"{each[f'{kind} {norm}'][k]:.{1 - k}f}" for each in found for k in (0, 1)]
+            cells = [cell for each in found for cell in each[f"{kind} {norm}"]]
             rows.append(["bf16" if low else "fp32", kind, norm, *cells])
     return rows
 

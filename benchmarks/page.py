@@ -3,7 +3,7 @@
 Usage: python benchmarks/page.py FOLDER... > benchmarks/results/<date>_<hardware>.md
 
 Folders of the same comparison run with different seeds are put together. The page shows the table,
-every seed's accuracy, and what it ran on.
+every seed's accuracy, the command, and what it ran on: commit, processor, versions.
 """
 
 import json
@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Any
 
 from spikeloom.report.layers import few_steps
+from spikeloom.report.provenance import made_with
 from spikeloom.report.table import NOTE, count, entry_rows, to_markdown
 
 
@@ -22,10 +23,8 @@ def merged(folders: list[Path]) -> dict[str, dict[str, Any]]:
     results: dict[str, dict[str, Any]] = {}
     for folder in folders:
         one = json.loads((folder / "results.json").read_text())
-        environment = json.loads(next(folder.rglob("environment.json")).read_text())
-        known = results.setdefault(one["name"], {"environments": [], "entries": {}})
-        if environment not in known["environments"]:
-            known["environments"].append(environment)
+        known = results.setdefault(one["name"], {"commands": {}, "entries": {}})
+        known["commands"][one.get("command")] = None
         for entry in one["entries"]:
             kept = known["entries"].setdefault(entry["label"], entry | {"runs": []})
             kept["runs"] += entry["runs"]
@@ -39,6 +38,8 @@ def section(name: str, known: dict[str, Any]) -> str:
     """Return one comparison as Markdown."""
     entries = [entry for entry in known["entries"].values() if entry["runs"]]
     first = entries[0]["runs"][0]
+    runs = [run for entry in entries for run in entry["runs"]]
+    commands = "; ".join(filter(None, known["commands"]))
     rows = [("entry", "seed", "test %", "val %", "train loss", "rate per step", "time s")]
     rows += [
         (
@@ -59,6 +60,8 @@ def section(name: str, known: dict[str, Any]) -> str:
             "",
             f"Data `{first['data']}`, {first['test_samples']} test samples, {first['epochs']} "
             f"epochs; costs metered on {first['costs']['metered_samples']} test samples.",
+            "",
+            *(f"- {line}" for line in made_with(runs, commands or None)),
             "",
             to_markdown(entry_rows(entries)),
             "",
@@ -124,17 +127,7 @@ def main() -> None:
     """Print the page."""
     results = merged([Path(name) for name in sys.argv[1:]])
     print(f"# Results of {date.today().isoformat()}\n")
-    environments = [one for known in results.values() for one in known["environments"]]
-    for environment in {json.dumps(one, sort_keys=True): one for one in environments}.values():
-        packages = ", ".join(
-            f"{name} {version}" for name, version in environment["packages"].items()
-        )
-        print(
-            f"- {environment['device']} ({environment['cpu_cores']} cores, "
-            f"{environment['threads']} thread(s) per run), {environment['system']}, Python "
-            f"{environment['python']}, {packages}"
-        )
-    print(f"\n{NOTE}\n")
+    print(f"{NOTE}\n")
     for name, known in results.items():
         print(section(name, known))
 

@@ -1,12 +1,19 @@
-"""One thread, and no test writes into the user's cache.
+"""One thread, the same examples in every run, and no test writes into the user's cache.
 
-Small tensors gain nothing from two threads, and lose much where the cores are shared.
+Small tensors gain nothing from two threads, and lose much where the cores are shared. Property
+tests have no deadline: how long an example takes says how busy the machine is.
 """
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True, scope="session")

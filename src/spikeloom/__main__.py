@@ -1,5 +1,25 @@
-"""``python -m spikeloom``."""
+"""``python -m spikeloom``, and the command."""
 
-from spikeloom.cli.main import main
+import os
+import sys
 
-main()
+from spikeloom.cli import early
+
+
+def main() -> None:
+    """Run the command; the first thing it does is to listen to signals."""
+    early.begin()
+    from spikeloom.cli.main import main as run
+
+    try:
+        run()
+    except SystemExit as end:
+        if end.code != 130:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # an interrupt that passed through compiled code has Python end otherwise
+
+
+if __name__ == "__main__":
+    main()

@@ -157,6 +157,39 @@ class Misled(Cutting):
         return RuleReport(done.loss, done.logits + 1)
 
 
+class Misplacing(Cutting):
+    """A rule that leaves gradients in the layout of its images."""
+
+    def learn(self, net, batch, objective, commit):
+        def interleaved():
+            for p in net.parameters():
+                if p.grad is not None and p.dim() == 4:
+                    p.grad = p.grad.contiguous(memory_format=torch.channels_last)
+            commit()
+
+        return super().learn(net, batch, objective, interleaved)
+
+
+class Dependent(Cutting):
+    """A rule whose gradient depends on how the net is computed."""
+
+    def learn(self, net, batch, objective, commit):
+        done = super().learn(net, batch, objective, commit)
+        for p in net.parameters() if net.execution.kernels == "compiled" else ():
+            p.grad *= 2
+        return done
+
+
+class Shifting(Cutting):
+    """A rule that does not repeat itself where kernels are compiled."""
+
+    def learn(self, net, batch, objective, commit):
+        done = super().learn(net, batch, objective, commit)
+        for p in net.parameters() if net.execution.kernels == "compiled" else ():
+            p.grad += torch.rand(1, dtype=p.dtype)
+        return done
+
+
 class Summing(Cutting):
     """A rule whose gradient is a sum over the batch, and which says it is a mean."""
 
@@ -263,6 +296,13 @@ FAULTS = [
     (Slow, "learns_what_frozen_layers_cannot", "after 2 updates "),
     (Zeroing, "adds_gradients_and_never_zeroes", "held ones before learn and was not added to"),
     (Silent, "commits_as_often_as_it_says", "commit was called 0 times at T = 1, commits() says"),
+    (
+        Misplacing,
+        "moves_weights_by_their_gradients",
+        "weight (18, 9, 3, 1); set it with",
+    ),
+    (Dependent, "computes_the_same_however_it_is_executed", "differs from the reference's"),
+    (Shifting, "is_deterministic_and_leaves_the_world_alone", "with compiled kernels: torch's own"),
     (Drawing, "is_deterministic_and_leaves_the_world_alone", "torch's own generator was used"),
     (Graphed, "reports_what_it_saw", "loss still has a graph"),
     (Misled, "reports_what_it_saw", "logits are not those of the net's own forward pass"),

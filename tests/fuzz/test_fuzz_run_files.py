@@ -8,17 +8,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from damage import contents, damaged, put, refusal_without_a_trace
-from fuzzing import cases, sweep
+from fuzzing import cases, refusal, sweep
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import Stopped
+from spikeloom.data import Samples
 from spikeloom.report.page import render
 from spikeloom.report.records import read_entries
-from spikeloom.train import runs
+from spikeloom.train import checkpoint, runs
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.loop import train
-from spikeloom.train.opening import open_record, open_run
+from spikeloom.train.opening import open_inputs, open_record, open_run
+from spikeloom.train.over_time import predict_over_time
 from spikeloom.train.recipe import build_recipe
 
 RECIPE = build_recipe(
@@ -128,3 +131,80 @@ def test_a_damaged_environment_stops_no_run(stored, tmp_path):
     assert outcome.record["warnings"][-1] == (
         "resumed with other versions perhaps, environment.json being damaged: bits may differ."
     )
+
+
+@pytest.mark.parametrize("kind", ["finished", "stopped"])
+@cases(few=8, many=1500)
+def test_a_flip_changes_no_outcome(stored, kind, examples, tmp_path):
+    """Any bit, or digit, of any file: a resumed run, an evaluation and a report say the same."""
+    files = stored[kind]
+    folder = tmp_path / "run"
+
+    def put_all(name: str = "", content: bytes = b"") -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for one, whole in files.items():
+            (folder / one).write_bytes(content if one == name else whole)
+
+    @st.composite
+    def flipped(draw: st.DrawFn) -> tuple[str, bytes]:
+        name = draw(st.sampled_from(sorted(files)))
+        content = bytearray(files[name])
+        digits = [place for place, sign in enumerate(content) if chr(sign).isdigit()]
+        if digits and draw(st.booleans()):
+            place = draw(st.sampled_from(digits))
+            content[place] = ord(draw(st.sampled_from("0123456789")))
+        else:
+            place = draw(st.integers(0, len(content) - 1) | st.integers(0, 3000))
+            content[place % len(content)] ^= 1 << draw(st.integers(0, 7))
+        return name, bytes(content)
+
+    expected = {}
+    for name, outcome in OUTCOMES.items():
+        put_all()
+        expected[name] = outcome(folder)
+
+    def check(case: tuple[str, bytes]) -> None:
+        for name, outcome in OUTCOMES.items():
+            put_all(*case)
+            seen = []
+            if refusal(lambda outcome=outcome, seen=seen: seen.append(outcome(folder))) is None:
+                assert seen[0] == expected[name], f"{name}: another outcome"
+
+    sweep(flipped(), check, examples)
+
+
+def end_of_a_resumed_run(folder: Path) -> object:
+    record = train(runs.stored_recipe(folder), folder, resume=True, final=False).record
+    tensors = checkpoint.read_weights(folder / runs.WEIGHTS)
+    keys = ("recipe", "epochs", "val_accuracy", "val_loss", "test_accuracy", "test_loss", "steps")
+    return [record.get(key) for key in keys], {name: one.tolist() for name, one in tensors.items()}
+
+
+def answers(folder: Path) -> object:
+    bench = open_run(folder, data=False)
+    inputs = open_inputs(folder, bench.recipe)
+    x = torch.linspace(0, inputs.scaling.peak, 64).view(1, *inputs.in_shape)
+    samples = Samples(x, torch.zeros(1, dtype=torch.int64), inputs.build_scaling())
+    return predict_over_time(bench, samples)[0].tolist(), inputs.labels, inputs.classes
+
+
+def scores(folder: Path) -> object:
+    bench = open_run(folder)
+    score = evaluate(bench, bench.splits.validation, "validation")
+    return score.loss, score.accuracy
+
+
+def page(folder: Path) -> object:
+    return render(read_entries([folder])).count("<svg"), [
+        (entry.label, entry.runs, entry.unfinished, entry.samples)
+        for entry in read_entries([folder])
+    ]
+
+
+OUTCOMES: Mapping[str, Callable[[Path], object]] = {
+    "resume": end_of_a_resumed_run,
+    "predict": answers,
+    "evaluate": scores,
+    "report": page,
+}

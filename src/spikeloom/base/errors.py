@@ -26,9 +26,9 @@ class SpikeloomError(ValueError):
     """
 
     def __init__(self, message: object) -> None:
+        text = _shortened(str(message), 10 * LONGEST)  # what is never shown is not looked at
         signs = (
-            sign if sign.isprintable() else sign.encode("unicode_escape").decode()
-            for sign in str(message)
+            sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
         )
         words = (_shortened(word, LONGEST_WORD) for word in "".join(signs).split(" "))
         super().__init__(_shortened(" ".join(words), LONGEST))
@@ -57,6 +57,10 @@ class DataError(SpikeloomError):
 
 class NumericalError(SpikeloomError):
     """A value stopped being finite."""
+
+
+class Hint(UserWarning):
+    """A setting is right as it stands, and may not be what was meant."""
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong

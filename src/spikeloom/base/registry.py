@@ -1,15 +1,23 @@
 """Registries: a family of things found by name, one file each, no list to edit."""
 
 import importlib
+import logging
 import pkgutil
+import sys
+import weakref
 from collections.abc import Callable
-from importlib.metadata import entry_points
-from typing import Generic, TypeVar, cast
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from spikeloom.base.errors import unknown_name
+from spikeloom.base.errors import SpikeloomError, unknown_name
 
 T = TypeVar("T")
 M = TypeVar("M")
+
+_LOG = logging.getLogger(__name__)
+
+_failed: set[str] = set()
+"""Plug-ins that raised: each is named once, also where several families look into its group."""
 
 
 class Registry(Generic[T]):
@@ -17,18 +25,23 @@ class Registry(Generic[T]):
 
     The first lookup imports every file of the family's folder whose name has no leading
     underscore, then the entry points of the group ``spikeloom.<folder>``, so a new member is one
-    new file here or in another package.
+    new file here or in another package. A plug-in that raises while it is imported, whatever it
+    raises, is named in one warning and left out with all it had registered.
 
     Args:
         kind: what a member is called in messages, e.g. "learning rule".
         package: dotted name of the folder (pass ``__package__``).
     """
 
+    _all: ClassVar["weakref.WeakSet[Registry[Any]]"] = weakref.WeakSet()
+
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
         self._members: dict[str, T] = {}
+        self._homes: dict[str, str] = {}
         self._loaded = False
+        self._all.add(self)
 
     def register(self, name: str) -> Callable[[M], M]:
         """Return a decorator that files its object under `name`.
@@ -36,11 +49,13 @@ class Registry(Generic[T]):
         Raises:
             ValueError: the name is taken by another object.
         """
+        home = sys._getframe(1).f_globals.get("__name__", "")
 
         def file(member: M) -> M:
             if name in self._members:
                 raise ValueError(f"{self.kind} '{name}' is registered twice; choose another name.")
             self._members[name] = cast(T, member)
+            self._homes[name] = home
             return member
 
         return file
@@ -69,5 +84,29 @@ class Registry(Generic[T]):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
         for point in entry_points(group=self.package):
-            point.load()
+            self._plug_in(point)
         self._loaded = True
+
+    def _plug_in(self, point: EntryPoint) -> None:
+        """Load an entry point; one that raises leaves nothing behind but a warning."""
+        value = str(getattr(point, "value", point))
+        if value in _failed:
+            return
+        before = {family: set(family._members) for family in self._all}
+        try:
+            point.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a SystemExit of somebody's module is no reason to end
+            _failed.add(value)
+            root = value.partition(":")[0].partition(".")[0]
+            for family in list(self._all):
+                for name in set(family._members) - before.get(family, set()):
+                    if family._homes[name].partition(".")[0] == root:
+                        del family._members[name], family._homes[name]
+            came = f"{type(error).__name__}: {error}".rstrip(": ")
+            line = SpikeloomError(
+                f"plug-in '{value}' of {self.package}: expected an import without errors, got "
+                f"'{' '.join(came.split())}'; it is left out, mend or remove it."
+            )
+            _LOG.warning("%s", line)

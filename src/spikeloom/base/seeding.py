@@ -5,15 +5,24 @@ A draw for one sample is the same whichever batch, process or resumed run the sa
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import Checked
+
+DRAWN = torch.float32
+"""Type in which uniform numbers are drawn, whatever type they are wanted in."""
+
+EXACT = (torch.float32, torch.float64)
+"""Types that hold every number drawn; lower ones would round some of them up to 1."""
+
 
 @dataclass(frozen=True, eq=False)
-class SampleRng:
+class SampleRng(Checked):
     """Independent random streams, one per sample of a batch.
 
     Args:
@@ -29,7 +38,10 @@ class SampleRng:
     stream: str = ""
     _samples: list[int] = field(init=False, repr=False, compare=False)
 
+    called: ClassVar[str] = "rng"
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "_samples", self.index.tolist())
 
     def stream_for(self, name: str) -> "SampleRng":
@@ -39,17 +51,18 @@ class SampleRng:
     def uniform(
         self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        r"""Draw from U[0, 1) for each sample.
+        r"""Draw from U[0, 1) for each sample: the same numbers in either type.
 
         Shape:
             result: [B, \*shape].
         """
-        out = torch.empty((len(self._samples), *shape), dtype=dtype, device=device)
+        assert dtype in EXACT
+        out = torch.empty((len(self._samples), *shape), dtype=DRAWN, device=device)
         generator = torch.Generator(device=device)
         for row, sample in enumerate(self._samples):
             generator.manual_seed(derive_seed(self.seed, self.epoch, sample, self.stream))
-            torch.rand(shape, dtype=dtype, device=device, generator=generator, out=out[row])
-        return out
+            torch.rand(shape, dtype=DRAWN, device=device, generator=generator, out=out[row])
+        return out.to(dtype)
 
     def numbers(self, count: int) -> Tensor:
         r"""Draw `count` numbers from U[0, 1) for each sample, without a generator per sample.
@@ -89,16 +102,37 @@ Rng: TypeAlias = SampleRng | torch.Generator
 def uniform(
     rng: Rng, batch: int, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    r"""Draw [batch, \*shape] from U[0, 1), per sample or from one generator."""
+    r"""Draw [batch, \*shape] from U[0, 1), per sample or from one generator.
+
+    Args:
+        rng: where draws come from.
+        batch: number of samples.
+        shape: of one sample's draws.
+        dtype: float32 or float64. The numbers are those of float32 in either, so that runs at two
+            precisions see the same draws.
+        device: where the result lies.
+    """
+    assert dtype in EXACT
     if isinstance(rng, torch.Generator):
-        draw = torch.rand((batch, *shape), dtype=dtype, device=rng.device, generator=rng)
-        return draw.to(device)
+        draw = torch.rand((batch, *shape), dtype=DRAWN, device=rng.device, generator=rng)
+        return draw.to(device, dtype)
     return rng.uniform(shape, dtype=dtype, device=device)
 
 
 def stream_for(rng: Rng, name: str) -> Rng:
-    """Return the stream of `rng` kept for `name`; a plain generator serves every name."""
-    return rng if isinstance(rng, torch.Generator) else rng.stream_for(name)
+    """Return the stream of `rng` kept for `name`; a plain generator serves every name.
+
+    Raises:
+        ConfigError: no random stream at all.
+    """
+    if isinstance(rng, torch.Generator):
+        return rng
+    if not isinstance(rng, SampleRng):
+        raise ConfigError(
+            f"rng: expected a random stream for '{name}', got {rng!r}; pass a SampleRng (a Batch "
+            "has one) or a torch.Generator."
+        )
+    return rng.stream_for(name)
 
 
 def derive_seed(*parts: object) -> int:

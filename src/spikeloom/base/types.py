@@ -1,13 +1,24 @@
 """Types shared by all rooms."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import NumericalError, ShapeError
+from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import SampleRng
+
+Values: TypeAlias = Literal["real", "events", "counts"]
+"""What stored samples hold: real values, events (-1, 0, 1), or numbers of events."""
+
+InputKind: TypeAlias = Literal["constant", "real", "events", "counts"]
+"""What a net is given at each step: the same real values at every step, real values that change,
+events (-1, 0, 1), or numbers of events. Said by encoder and data; values do not tell."""
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of real values that are computed with; those of 8 and 4 bits are for storage alone."""
 
 
 class Across(Protocol):
@@ -37,8 +48,26 @@ class Alone:
 ALONE = Alone()
 
 
+def check_labels(where: str, target: object) -> None:
+    """Refuse what are no class numbers, one per sample.
+
+    Raises:
+        ShapeError: no tensor [B] of int64, or an empty one.
+    """
+    if not isinstance(target, Tensor) or target.dim() != 1 or not len(target):
+        came = tuple(target.shape) if isinstance(target, Tensor) else repr(target)
+        raise ShapeError(
+            f"{where}: expected class numbers [B] in a tensor, got {came}; pass one per sample."
+        )
+    if target.dtype != torch.int64:
+        raise ShapeError(
+            f"{where}: expected class numbers as int64, got {target.dtype}; convert them "
+            "(target.long())."
+        )
+
+
 @dataclass(frozen=True, eq=False)
-class Batch:
+class Batch(Checked):
     """Samples ready for a network.
 
     Args:
@@ -63,18 +92,17 @@ class Batch:
     number: int = 0
     across: Across = ALONE
 
+    called: ClassVar[str] = "batch"
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         good = self.xs.dim() >= 3 and self.target.dim() == 1
         if not good or self.xs.shape[1] != len(self.target) or min(self.xs.shape[:2]) < 1:
             raise ShapeError(
                 "batch: expected xs [T, B, ...] with time as the first axis and target [B], got "
                 f"{tuple(self.xs.shape)} and {tuple(self.target.shape)}; encode the input first."
             )
-        if self.target.dtype != torch.int64:
-            raise ShapeError(
-                f"batch: expected class numbers as int64, got {self.target.dtype}; convert them "
-                "(target.long())."
-            )
+        check_labels("batch", self.target)
         seen = self.xs[:1] if self.xs.stride(0) == 0 else self.xs
         finite = torch.isfinite(seen)
         if not finite.all():

@@ -7,7 +7,7 @@ from typing import Literal
 
 from spikeloom.bench.plan import Plan
 from spikeloom.bench.process import Process, Refused
-from spikeloom.bench.spread import Rounds, seconds
+from spikeloom.bench.spread import Rounds, Spread, seconds
 from spikeloom.bench.workloads import SMALL_CONV, WORKLOADS, Workload
 from spikeloom.train.progress import SILENT, Progress
 
@@ -42,6 +42,7 @@ class Curve:
         sizes: of what grows.
         seconds: median of each size.
         peaks: bytes of each size.
+        spreads: of the seconds, with their quartiles; empty where they are not known.
     """
 
     workload: str
@@ -51,6 +52,21 @@ class Curve:
     sizes: tuple[int, ...]
     seconds: tuple[float, ...]
     peaks: tuple[int, ...]
+    spreads: tuple[Spread, ...] = ()
+
+    @property
+    def steepest(self) -> Spread:
+        """`jump` with the least and most that the quartiles of both sizes leave open."""
+        pairs = list(zip(self.spreads, self.spreads[1:], strict=False))
+        if not pairs:
+            return Spread(self.jump, self.jump, self.jump)
+        before, after = max(pairs, key=lambda pair: pair[1].median / pair[0].median)
+        return Spread(
+            after.median / before.median,
+            after.low / before.high,
+            after.high / before.low,
+            min(before.count, after.count),
+        )
 
     @property
     def jump(self) -> float:
@@ -170,8 +186,9 @@ def _curves(
             axis,
             fixed,
             tuple(values),
-            tuple(seconds(one).median for one in times[name]),
+            tuple(seconds(rounds).median for rounds in times[name]),
             tuple(peaks[name]),
+            tuple(seconds(rounds) for rounds in times[name]),
         )
         for name in names
     ]

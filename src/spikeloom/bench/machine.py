@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from spikeloom.base.allocator import memory_kept
+from spikeloom.base.provenance import commit, cpuinfo, processor
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 BUSY = 0.5
@@ -39,11 +40,12 @@ def memory_left() -> float:
 
 def machine() -> dict[str, str]:
     """Return hardware and versions by name; no paths and no host name."""
-    facts = _cpuinfo()
+    facts = cpuinfo()
     flags = set(facts.get("flags", "").split())
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "?"
     return {
-        "processor": facts.get("model name", platform.machine()),
+        "commit": commit() or "?",
+        "processor": processor(),
         "cores": str(usable_cores()),
         "instructions": ", ".join(flag for flag in _FLAGS if flag in flags) or "?",
         "memory": _memory(),
@@ -53,16 +55,6 @@ def machine() -> dict[str, str]:
         "allocator": "keeps freed memory" if memory_kept() else "the system's",
         "load before": load,
     }
-
-
-def _cpuinfo() -> dict[str, str]:
-    """Return the first processor's entries; none where the system does not list them."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return {}
-    first = path.read_text("utf-8").split("\n\n")[0]
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _memory() -> str:

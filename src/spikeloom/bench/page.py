@@ -27,7 +27,8 @@ NOTE = (
     "what the allocator gave out at most during a step, above its start; x ANN: over the leanest "
     "ReLU net on T*B images at once, or on one pass of B images for rules that learn step by step. "
     "process MB: growth of the resident memory over the first steps, scratch memory of libraries "
-    "included. Peers choose the faster of two layouts."
+    "included. Peers choose the faster of two layouts. A time stands with its quartiles; - where "
+    "fewer than 5 were taken or the quartiles are more than half the median apart."
 )
 QUICK_NOTE = "Sizes of --quick: to see that everything runs. The figures say nothing."
 

@@ -13,6 +13,10 @@ PEERS = "peers"
 """In the place of a name: all other libraries."""
 
 
+MOST = 10_000
+"""Largest number of rounds, steps and threads: more would take days."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A benchmark to run.
@@ -44,6 +48,10 @@ class Plan:
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"--{name}: expected 1 or more, got {getattr(self, name)}; change it."
+                )
+            if getattr(self, name) > MOST:
+                raise ConfigError(
+                    f"--{name}: expected {MOST} at most, got {getattr(self, name)}; lower it."
                 )
 
     def python_of(self, name: str) -> str | None:

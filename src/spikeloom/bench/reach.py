@@ -31,6 +31,7 @@ class Figure:
         limit: to keep to, or None where the figure only informs.
         above: the limit is a floor instead of a ceiling.
         beside: who it is compared with.
+        timed: the value is one of time, which needs rounds enough and a spread.
     """
 
     what: str
@@ -39,6 +40,12 @@ class Figure:
     limit: float | None = None
     above: bool = False
     beside: str = ""
+    timed: bool = False
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the value is not given; None where it is, or where there is none."""
+        return self.value.doubt if self.timed and self.value is not None else None
 
     @property
     def target(self) -> str:
@@ -50,7 +57,7 @@ class Figure:
     @property
     def met(self) -> bool | None:
         """Whether the median keeps to the limit; None where there is nothing to judge."""
-        if self.value is None or self.limit is None:
+        if self.value is None or self.limit is None or self.doubt:
             return None
         reached = self.value.median
         return reached >= self.limit if self.above else reached <= self.limit
@@ -133,14 +140,14 @@ def reach(
                 "fp32",
                 value,
                 NEURON,
+                timed=True,
                 beside=f"streaming {neuron['bytes'] / 1e6:.0f} MB",
             )
         )
     for curve in curves:
         name = f"{curve.contender}: largest factor where {curve.axis} doubles"
-        value = Spread.of([curve.jump])
         limit = STRAIGHT if curve.contender == FULL else None
-        figures.append(Figure(name, curve.workload, value, limit))
+        figures.append(Figure(name, curve.workload, curve.steepest, limit, timed=True))
     return figures
 
 
@@ -157,6 +164,7 @@ def _of_bptt(found: Measured, workload: str, precision: str) -> Iterator[Figure]
             time_ratio(ours.rounds, best.rounds),
             limits and limits.time.get(precision),
             beside=f"best ANN ({best.contender})",
+            timed=True,
         )
     yield _memory(found, "BPTT", where, ours, limits and limits.memory)
     if peer is not None:
@@ -167,6 +175,7 @@ def _of_bptt(found: Measured, workload: str, precision: str) -> Iterator[Figure]
             limits and limits.peer.get(precision),
             above=True,
             beside=f"fastest peer ({peer.contender})",
+            timed=True,
         )
     yield from _of_saving(found, ours, where, limits)
 
@@ -182,6 +191,7 @@ def _of_saving(found: Measured, ours: Row, where: str, limits: _Limits | None) -
             time_ratio(row.rounds, ours.rounds),
             SAVING_TIME if limit is not None else None,
             beside=FULL,
+            timed=True,
         )
     if limit is not None and not rows:
         yield Figure("BPTT saving memory: memory", where, None, limit, beside="no such contender")
@@ -201,6 +211,7 @@ def _of_online(found: Measured, workload: str, precision: str) -> Iterator[Figur
             time_ratio(fewer.rounds, whole.rounds),
             limits and limits.fewer,
             beside="sltt",
+            timed=True,
         )
 
 

@@ -48,7 +48,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as tables for JSON."""
-        figures = [asdict(one) | {"met": one.met} for one in self.figures()]
+        figures = [asdict(one) | {"met": one.met, "doubt": one.doubt} for one in self.figures()]
         return {**asdict(self), "figures": figures}
 
 

@@ -1,11 +1,12 @@
 """The arithmetic of the tables: medians, quartiles, ratios of rounds that ran side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import TypeAlias
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.meters.clock import doubt_of
 
 Rounds: TypeAlias = Sequence[Sequence[float]]
 """Seconds of every step, by round."""
@@ -15,6 +16,12 @@ Rounds: TypeAlias = Sequence[Sequence[float]]
 class Spread:
     """A median with its quartiles.
 
+    Args:
+        median: of the values.
+        low: lower quartile.
+        high: upper quartile.
+        count: of the values.
+
     Example:
         >>> Spread.of([4, 1, 2, 3, 5])
         Spread(median=3, low=2.0, high=4.0)
@@ -23,6 +30,12 @@ class Spread:
     median: float
     low: float
     high: float
+    count: int = field(default=1, compare=False, repr=False)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the median is no figure of time to give; None where it is one."""
+        return doubt_of(self.median, self.low, self.high, self.count)
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
@@ -34,9 +47,9 @@ class Spread:
         if not values:
             raise ConfigError("bench.spread: expected 1 value or more, got none; run a round.")
         if len(values) == 1:
-            return cls(values[0], values[0], values[0])
+            return cls(values[0], values[0], values[0], 1)
         low, _, high = quantiles(values, n=4, method="inclusive")
-        return cls(median(values), low, high)
+        return cls(median(values), low, high, len(values))
 
 
 def seconds(rounds: Rounds) -> Spread:

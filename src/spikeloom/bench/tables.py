@@ -48,11 +48,11 @@ def contender_rows(found: Measured, workload: str, precision: str) -> Rows:
         rows.append(
             (
                 row.contender + (" (best ANN)" if row is best else ""),
-                milliseconds(spent.median),
-                f"{milliseconds(spent.low)}..{milliseconds(spent.high)}",
-                milliseconds(min(min(turn) for turn in row.rounds)),
-                "-" if ratio is None else f"{ratio.median:.2f}",
-                "-" if ratio is None else between(ratio),
+                _median(spent),
+                "-" if spent.doubt else _range(spent),
+                "-" if spent.doubt else milliseconds(min(min(turn) for turn in row.rounds)),
+                "-" if ratio is None or ratio.doubt else f"{ratio.median:.2f}",
+                "-" if ratio is None or ratio.doubt else between(ratio),
                 f"{row.peak / 1e6:.1f}",
                 "-" if floor is None else f"{row.peak / floor.peak:.2f}",
                 f"{row.process / 1e6:.0f}",
@@ -73,8 +73,8 @@ def reach_rows(figures: Sequence[Figure]) -> Rows:
                 one.where,
                 one.beside or "-",
                 one.target,
-                "not measured" if value is None else f"{value.median:.2f}",
-                "-" if value is None or value.low == value.high else between(value),
+                "not measured" if value is None else "-" if one.doubt else f"{value.median:.2f}",
+                "-" if value is None or one.doubt or value.low == value.high else between(value),
                 verdict,
             )
         )
@@ -89,7 +89,7 @@ def growth_rows(curves: Sequence[Curve]) -> Rows:
         cells = [
             cell
             for one in curves
-            for cell in (milliseconds(one.seconds[place]), f"{one.peaks[place] / 1e6:.1f}")
+            for cell in (_with_range(one, place), f"{one.peaks[place] / 1e6:.1f}")
         ]
         rows.append((str(size), *cells))
     return rows
@@ -111,10 +111,10 @@ def neuron_lines(neuron: dict[str, Any]) -> list[str]:
     shape = " x ".join(map(str, neuron["shape"]))
     return [
         f"neuron alone on {shape}, fp32, backend {neuron['backend']}: "
-        f"{milliseconds(both.median)} ms ({_range(both)}), forward alone "
-        f"{milliseconds(forward.median)} ms",
-        f"streaming {neuron['bytes'] / 1e6:.0f} MB: {milliseconds(stream.median)} ms "
-        f"({_range(stream)}), {rate:.1f} GB/s",
+        f"{_median(both)} ms ({_range(both)}), forward alone "
+        f"{_median(forward)} ms ({_range(forward)})",
+        f"streaming {neuron['bytes'] / 1e6:.0f} MB: {_median(stream)} ms "
+        f"({_range(stream)}), {'-' if stream.doubt else f'{rate:.1f}'} GB/s",
     ]
 
 
@@ -137,6 +137,19 @@ def between(spread: Spread) -> str:
         '1.25..2.00'
     """
     return f"{spread.low:.2f}..{spread.high:.2f}"
+
+
+def _median(spread: Spread) -> str:
+    """Write the milliseconds of a figure of time; those in doubt are none."""
+    return "-" if spread.doubt else milliseconds(spread.median)
+
+
+def _with_range(curve: Curve, place: int) -> str:
+    """Write the milliseconds at one size with their quartiles."""
+    spread = curve.spreads[place] if curve.spreads else None
+    if spread is None or spread.doubt:
+        return "-"
+    return f"{milliseconds(spread.median)} ({_range(spread)})"
 
 
 def _range(spread: Spread) -> str:

@@ -3,7 +3,7 @@
 import inspect
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,10 @@ from spikeloom.check.choices import (
     works_with_every_head,
     works_with_every_surrogate,
     works_with_every_unit,
+)
+from spikeloom.check.execution import (
+    computes_the_same_however_it_is_executed,
+    moves_weights_by_their_gradients,
 )
 from spikeloom.check.form import (
     adds_gradients_and_never_zeroes,
@@ -46,6 +50,8 @@ BATTERY: tuple[Check, ...] = (
     is_linear_in_the_batch_where_it_says_so,
     resumes_to_the_bit,
     remembers_as_much_of_the_past_as_it_says,
+    computes_the_same_however_it_is_executed,
+    moves_weights_by_their_gradients,
     works_with_every_unit,
     works_with_every_surrogate,
     works_with_every_head,
@@ -54,6 +60,19 @@ BATTERY: tuple[Check, ...] = (
     refuses_what_it_says,
     learns_what_frozen_layers_cannot,
 )
+
+
+ALSO_COMPILED: tuple[Check, ...] = (
+    keeps_type_and_device,
+    reports_what_it_saw,
+    commits_as_often_as_it_says,
+    adds_gradients_and_never_zeroes,
+    is_deterministic_and_leaves_the_world_alone,
+    is_linear_in_the_batch_where_it_says_so,
+    resumes_to_the_bit,
+    remembers_as_much_of_the_past_as_it_says,
+)
+"""Checks that run a second time with compiled kernels, which "auto" leaves out on small nets."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +100,21 @@ def run_check(check: Check, case: Case) -> Result:
     name = check.__name__.replace("_", " ")
     try:
         check(case)
+        if check in ALSO_COMPILED:
+            case = replace(case, kernels="compiled")
+            check(case)
     except CheckSkipped as why:
         return Result(name, "skipped", str(why))
     except (CheckFailed, SpikeloomError) as fault:
-        return Result(name, "failed", str(fault))
+        return Result(name, "failed", f"{_how(case)}{fault}")
     except Exception as fault:
-        return Result(name, "failed", f"{type(fault).__name__} at {_place(fault, case)}: {fault}")
+        words = f"{type(fault).__name__} at {_place(fault, case)}: {fault}"
+        return Result(name, "failed", f"{_how(case)}{words}")
     return Result(name, "ok")
+
+
+def _how(case: Case) -> str:
+    return "with compiled kernels: " if case.kernels == "compiled" else ""
 
 
 def _place(fault: Exception, case: Case) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor
 from spikeloom.base.errors import ShapeError, SpikeloomError, UnsupportedNet
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
+from spikeloom.check.nets import MAPS
 from spikeloom.check.outcome import CheckFailed, CheckSkipped, require
 from spikeloom.check.toy import Case, Toy, idle_layers
 from spikeloom.encoders import ENCODERS
@@ -18,9 +19,6 @@ from spikeloom.neurons.base import UNITS
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import SURROGATES
 from spikeloom.rules.base import Trial
-
-MAPS = (2, 4, 4)
-"""Input of the nets that `trials` names."""
 
 
 def works_with_every_unit(case: Case) -> None:

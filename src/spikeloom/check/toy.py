@@ -13,11 +13,13 @@ from spikeloom.base.types import Batch
 from spikeloom.check.outcome import require
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
+from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.leaky import LIF
+from spikeloom.neurons.trains import Kernels
 from spikeloom.rules.base import LearningRule, RuleReport
 
 BITS, T = 8, 4
@@ -26,10 +28,17 @@ RATE = 0.03
 
 @dataclass(frozen=True)
 class Case:
-    """One rule with its options, under test."""
+    """One rule with its options, under test.
+
+    Args:
+        name: of the rule.
+        rule: with options.
+        kernels: which loops take neurons through time in its toys.
+    """
 
     name: str
     rule: LearningRule = field(compare=False)
+    kernels: Kernels = "reference"
 
     def __str__(self) -> str:
         return repr(self.rule)
@@ -59,7 +68,7 @@ def cases_of(name: str, kind: type[LearningRule]) -> list[Case]:
         )
     try:
         return [Case(name, kind(**one)) for one in options]
-    except TypeError as fault:
+    except (TypeError, ConfigError) as fault:  # a rule that checks its fields says ConfigError
         raise ConfigError(
             f"rules.{name}: expected trials.variants to name its options, got '{fault}'; mend them."
         ) from None
@@ -95,7 +104,8 @@ class Toy:
         spec = parse(f"{self.rule.trials.body} {last}", unit=unit or LIF(alpha=0.5))
         if not self.rule.facts.spiking:
             spec, steps, head = spec.as_ann(), 1, head.baseline()
-        self.net = SpikingNet(spec, (BITS,), seed=seed).to(dtype)
+        execution = Execution(kernels=case.kernels)
+        self.net = SpikingNet(spec, (BITS,), seed=seed, execution=execution).to(dtype)
         self.head = head.of(self.net, seed=2).to(dtype)
         x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=dtype)] * BITS)
         self.xs = x.expand(steps, *x.shape)

@@ -1,5 +1,7 @@
 """``spikeloom compare``: several entries, several seeds, one table."""
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +10,7 @@ import typer
 from spikeloom.base.errors import ConfigError, Stopped
 from spikeloom.cli.console import plain_console
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.stopping import stoppable
+from spikeloom.cli.stopping import expect_training, stoppable
 from spikeloom.cli.train import Set, changed
 
 if TYPE_CHECKING:
@@ -48,11 +50,13 @@ def compare(
     The same command goes on where it stopped; finished runs are never trained again. Exit code 1
     where a run failed.
     """
+    expect_training()
     from spikeloom.report.blocks import comparison_lines
     from spikeloom.report.formats import Comparison, check
     from spikeloom.report.page import write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
+    from spikeloom.train.progress import all_of
 
     given = {"max_mb": max_mb, "max_ms": max_ms, "max_spikes": max_spikes}
     limits = {name: value for name, value in given.items() if value is not None}
@@ -60,13 +64,21 @@ def compare(
         if not 0 < value < float("inf"):
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option}: expected a number above 0, got {value}; change it.")
-    plan = _plan(recipes, {"net": net, "data": data, "rules": rules}, changes, seeds)
+    options = {"net": net, "data": data, "rules": rules}
+    plan = _plan(recipes, options, changes, seeds)
     folder = out or Path("runs") / plan.name
     console = plain_console()
     shown = watcher(quiet=quiet, verbose=verbose, epochs=verbose, console=console)
     with stoppable() as stop, shown as progress:
         try:
-            results = run_comparison(plan, folder, progress=progress, overwrite=force, stop=stop)
+            results = run_comparison(
+                plan,
+                folder,
+                progress=all_of(progress, stop),
+                overwrite=force,
+                stop=stop,
+                command=_command(recipes, options, changes, seeds),
+            )
         except (KeyboardInterrupt, Stopped):
             again = "the same command" + (" without --force" if force else "")
             raise Stopped(
@@ -79,11 +91,29 @@ def compare(
         console.print(line.text, style=_STYLES.get(line.kind), soft_wrap=whole)
     if limits:
         console.print(pick(results["entries"], limits), style="bold")
-    page = write_page([folder], folder / "report.html")
-    console.print(f"written: {folder / 'results.json'}, {page}")
+    if os.access(folder, os.W_OK):
+        page = write_page([folder], folder / "report.html")
+        console.print(f"written: {folder / 'results.json'}, {page}")
+    else:
+        console.print(f"nothing written: {folder} is read-only, and nothing was left to do")
     entries = results["entries"]
     if any(entry["error"] for entry in entries) or not any(entry["runs"] for entry in entries):
         raise typer.Exit(1)
+
+
+def _command(
+    recipes: list[Path] | None,
+    options: dict[str, str | None],
+    changes: list[str] | None,
+    seeds: str | None,
+) -> str:
+    """Return the command that runs the same comparison; of absolute paths the name alone."""
+    words = ["spikeloom", "compare"]
+    words += [path.name if path.is_absolute() else str(path) for path in recipes or ()]
+    given = [*options.items(), *(("set", change) for change in changes or ()), ("seeds", seeds)]
+    for name, value in given:
+        words += [f"--{name}", value] if value is not None else []
+    return shlex.join(words)
 
 
 def _plan(

@@ -6,6 +6,7 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.cli.console import bar, beside, to_left
 
 if TYPE_CHECKING:
+    from spikeloom.meters.clock import Timing
     from spikeloom.nets.events import EventEngine
     from spikeloom.train.early_exit import Exit, ExitScore
 
@@ -43,21 +44,31 @@ def parse_exits(text: str | None, by: str) -> "tuple[Exit, ...]":
     return (Exit(None, measure), *(Exit(level, measure) for level in sorted(set(levels))))
 
 
-def exit_record(scores: "tuple[ExitScore, ...]", latency: float) -> Record:
+def exit_record(scores: "tuple[ExitScore, ...]", latency: "Timing") -> Record:
     """Return what --json keeps of early exit."""
     return {
         "by": scores[0].exit.by,
-        "step_seconds": latency,
+        "step": _time_record(latency),
         "rows": [
             {
-                "level": one.exit.level,
-                "accuracy": one.accuracy,
-                "steps": one.steps,
-                "spikes": one.spikes,
-                "seconds": one.seconds,
+                "level": score.exit.level,
+                "accuracy": score.accuracy,
+                "steps": score.steps,
+                "spikes": score.spikes,
+                "sample": _time_record(score.seconds),
             }
-            for one in scores
+            for score in scores
         ],
+    }
+
+
+def _time_record(timing: "Timing") -> Record:
+    """Return seconds with their spread; None for a time that is no figure, with the reason."""
+    return {
+        "seconds": None if timing.doubt else timing.median,
+        "quartiles": list(timing.quartiles),
+        "rounds": timing.rounds,
+        "doubt": timing.doubt,
     }
 
 
@@ -67,24 +78,41 @@ def exit_table(record: Record, steps: int) -> str:
 
     rows = [["leaves at", "accuracy %", "mean t", "spikes", "ms"]]
     bars = [""]
-    for one in record["rows"]:
-        level = "never" if one["level"] is None else f"{one['level']:g}"
+    for row in record["rows"]:
+        level = "never" if row["level"] is None else f"{row['level']:g}"
         rows.append(
             [
                 level,
-                f"{100 * one['accuracy']:.2f}",
-                f"{one['steps']:.2f}",
-                f"{one['spikes']:,.0f}",
-                f"{1000 * one['seconds']:.3f}",
+                f"{100 * row['accuracy']:.2f}",
+                f"{row['steps']:.2f}",
+                f"{row['spikes']:,.0f}",
+                _milliseconds(row["sample"]),
             ]
         )
-        bars.append("  " + bar(one["steps"] / steps))
+        bars.append("  " + bar(row["steps"] / steps))
+    rounds = record["rows"][0]["sample"]["rounds"]
     title = (
         "early exit: a sample leaves at the first step at which\n"
-        f"{MEANING[record['by']]} so much; ms per sample, bars show mean t"
+        f"{MEANING[record['by']]} so much; bars show mean t; ms per sample of\n"
+        f"one batch, median of {rounds} rounds ± half the distance of the quartiles"
     )
-    frame = f"one frame of one sample: {1000 * record['step_seconds']:.2f} ms to its logits, median"
-    return f"{title}\n{beside(to_text(to_left(rows, (0,))), bars)}\n{frame}"
+    step = record["step"]
+    frame = (
+        f"one frame of one sample: {_milliseconds(step)} ms to its logits, median of "
+        f"{step['rounds']} frames"
+    )
+    doubts = {row["sample"]["doubt"] for row in record["rows"]} | {step["doubt"]}
+    reasons = [f"- in ms: {doubt}" for doubt in sorted(doubts - {None})]
+    return "\n".join([title, beside(to_text(to_left(rows, (0,))), bars), frame, *reasons])
+
+
+def _milliseconds(time: Record) -> str:
+    from spikeloom.report.table import milliseconds
+
+    if time["seconds"] is None:
+        return "-"
+    low, high = time["quartiles"]
+    return milliseconds(1e3 * time["seconds"], 1e3 * (high - low) / 2)
 
 
 def engine_record(name: str, engine: "EventEngine | None") -> Record:

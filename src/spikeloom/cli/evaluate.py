@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 PARTS = ("test", "validation", "train")
 
+MOST_STEPS = 10**6
+"""Largest number of steps, as in a recipe."""
+
 MOST_ROWS = 12
 """Numbers of steps shown where --steps asks for none in particular."""
 
@@ -144,6 +147,8 @@ def _parse_steps(text: str | None) -> tuple[int, ...] | None:
             f"--steps: expected different numbers of 1 or more by comma, got '{text}'; write e.g. "
             "1,2,4,8."
         )
+    if max(steps) > MOST_STEPS:
+        raise ConfigError(f"--steps: expected {MOST_STEPS} at most, got {max(steps)}; lower it.")
     return steps
 
 

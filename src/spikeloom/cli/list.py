@@ -1,6 +1,5 @@
 """``spikeloom list``: what there is, from the registries, with facts."""
 
-import tomllib
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from spikeloom.base.errors import unknown_name
+from spikeloom.base.errors import ConfigError, unknown_name
 
 
 def list_names(
@@ -143,9 +142,11 @@ def _recipes() -> Rows:
 
 def _recipe(path: Path) -> tuple[str, ...]:
     """Read the facts of a recipe or comparison; a file that says less shows less."""
+    from spikeloom.train.tables import read_toml
+
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = read_toml(path)
+    except ConfigError as error:
         return str(path), "", "", "", "", f"cannot be read: {error}"
     base = _table(table.get("base")) or table
     rules = [_name(_table(stage).get("rule")) for stage in _list(base.get("stages"))]

@@ -2,22 +2,25 @@
 
 import os
 import sys
-from typing import Annotated, NoReturn
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from spikeloom.base.allocator import keep_memory
-from spikeloom.base.errors import SpikeloomError, Stopped, too_big
+from spikeloom.base.errors import ConfigError, Hint, SpikeloomError, Stopped, too_big
 from spikeloom.cli.bench import bench
 from spikeloom.cli.check import check
 from spikeloom.cli.compare import compare
 from spikeloom.cli.evaluate import evaluate
 from spikeloom.cli.list import list_names
 from spikeloom.cli.new import new
+from spikeloom.cli.plain import plain_output, say, say_error
 from spikeloom.cli.predict import predict
 from spikeloom.cli.profile import profile
 from spikeloom.cli.report import report
-from spikeloom.cli.stopping import speaks
+from spikeloom.cli.stopping import interruptible, last_word, speaks
 from spikeloom.cli.train import train
 
 app = typer.Typer(
@@ -42,7 +45,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from spikeloom import __version__
 
-        typer.echo(f"spikeloom {__version__}")
+        say(f"spikeloom {__version__}")
         raise typer.Exit
 
 
@@ -58,41 +61,89 @@ def root(
 def main() -> None:
     """Run the command; a user's mistake becomes one line and exit code 2."""
     keep_memory()
-    try:
-        app()
-    except Stopped as stopped:
-        _leave(str(stopped), 130)
-    except SpikeloomError as error:
-        _stop(str(error))
-    except (MemoryError, RuntimeError, TypeError) as error:
-        message = too_big(error)
-        if message is None:
+    plain_output()
+    warnings.showwarning = _show_hint
+    with interruptible():
+        try:
+            _check_words(sys.argv[1:])
+            app()
+        except BaseException as error:
+            _explain(error)
             raise
+
+
+def _explain(error: BaseException) -> None:
+    """End with one line where a user can have caused the error."""
+    interrupted = isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemExit) and error.code == 130  # typer's for an interrupt
+    )
+    if interrupted or isinstance(error, Stopped):
+        _leave(last_word() if interrupted else str(error), 130)
+    if isinstance(error, SpikeloomError):
+        _stop(str(error))
+    if isinstance(error, OSError):
+        place = error.filename or "system"
+        _stop(
+            f"{place}: expected a place that can be read and written, got "
+            f"'{error.strerror or error}'; check the path and the space left."
+        )
+    if (message := too_big(error)) is not None:
         _stop(message)
-    except SystemExit as end:
-        if end.code == 130 and speaks():  # typer's for an interrupt
-            typer.echo(
-                "stopped at once; `train --resume` or the same `compare` goes on from there.",
-                err=True,
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse words of the command line that a script made of nothing, or of a broken number.
+
+    Raises:
+        ConfigError: an empty word, for a path would name the present folder; or a number of a
+            hundred digits.
+    """
+    for number, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or not equals:
+            name, value = words[number - 1] if number else "", word
+        if not name.startswith("-"):
+            name = f"argument {number + 1}"
+        if not value.strip():
+            raise ConfigError(
+                f"{name}: expected a text, got an empty one; is a variable of your script unset?"
             )
-        raise
+        if value.strip("+-_").isdecimal() and len(value) > 100:
+            raise ConfigError(
+                f"{name}: expected a number of a few digits, got one of {len(value)}; shorten it."
+            )
+
+
+_show_warning = warnings.showwarning
+_hints: set[str] = set()
+
+
+def _show_hint(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Show a hint as one line, once; where in our code it arose helps nobody at a terminal."""
+    if not issubclass(category, Hint):
+        _show_warning(message, category, *place)
+    elif speaks() and str(message) not in _hints:
+        _hints.add(str(message))
+        say(f"note: {' '.join(str(message).split())}", err=True)
 
 
 def _stop(message: str) -> NoReturn:
-    _leave(typer.style(f"error: {' '.join(message.split())}", fg="red"), 2)
+    if speaks():
+        say_error(message)
+    _leave(None, 2)
 
 
-def _leave(message: str, code: int) -> NoReturn:
+def _leave(message: str | None, code: int) -> NoReturn:
     """Say the last word and end with a code.
 
     Of several processes the first one speaks; the others end quietly, for any code of theirs looks
     like a crash to whoever watches them, and has the first one killed. Joined processes end at
     once: an interpreter that tidies up first may meet threads of the connection still at work.
     """
-    if speaks():
-        typer.echo(message, err=True)
-    else:
+    if not speaks():
         code = 0
+    elif message is not None:
+        say(message, err=True)
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_initialized():
         sys.stdout.flush()

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from spikeloom.cli.plain import say
+
 new = typer.Typer(no_args_is_help=True, help="Write files to start from.")
 
 
@@ -35,12 +37,12 @@ def new_rule(
 
     here = Path()
     rule, page, test = write(here, name, title=title, order=order.value)
-    typer.echo(f"rule  {rule}\npage  {page}\ntest  {test}\n")
-    typer.echo("It keeps the form of a rule already; its hidden layers learn once you write the")
-    typer.echo("equation at NOT YET WRITTEN. Until then one check fails, the learning check:")
+    say(f"rule  {rule}\npage  {page}\ntest  {test}\n")
+    say("It keeps the form of a rule already; its hidden layers learn once you write the")
+    say("equation at NOT YET WRITTEN. Until then one check fails, the learning check:")
     if in_checkout(here):
-        typer.echo(f"  spikeloom check rule {rule}\n  pytest {test} tests/contracts")
+        say(f"  spikeloom check rule {rule}\n  pytest {test} tests/contracts")
         return
-    typer.echo(f"  spikeloom check rule ./{rule}\n  pytest {test}\n")
-    typer.echo("To use it by name in recipes, install it as a package with this entry point:")
-    typer.echo(f'  [project.entry-points."spikeloom.rules"]\n  {name} = "{name}"')
+    say(f"  spikeloom check rule ./{rule}\n  pytest {test}\n")
+    say("To use it by name in recipes, install it as a package with this entry point:")
+    say(f'  [project.entry-points."spikeloom.rules"]\n  {name} = "{name}"')

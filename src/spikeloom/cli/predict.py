@@ -9,6 +9,7 @@ import typer
 
 from spikeloom.base.errors import ConfigError, DataError, SpikeloomError
 from spikeloom.cli.console import bar, beside, plain_console, to_left
+from spikeloom.cli.plain import say_error
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import (
     Device,
@@ -82,7 +83,7 @@ def predict(
         if over_time:
             console.print("\n" + show.course(rows))
     for fault in faults[:-1] if not rows else faults:
-        typer.secho(f"error: {' '.join(fault.split())}", fg="red", err=True)
+        say_error(fault)
     if rows:
         labels = list(inputs.labels) or None
         write_result(json, {"run": str(folder), "classes": labels, "predictions": rows}, console)

@@ -20,6 +20,10 @@ UNTRAINED = "; untrained weights: rates are those of the initial net"
 def profile(
     what: Annotated[Path, typer.Argument(metavar="RUN|RECIPE", help="Run folder or recipe file.")],
     samples: Annotated[int, typer.Option(help="Test samples the meters watch.")] = 1000,
+    ann: Annotated[
+        Path | None,
+        typer.Option(help="Run of the ReLU net of the same spec: gives EE."),
+    ] = None,
     device: Device = None,
     json: Json = None,
 ) -> None:
@@ -43,12 +47,13 @@ def profile(
     bench = _open(folder, trained=trained, device=device)
     remark = run_remark(folder) if trained else UNTRAINED
     console.print(headline(bench, folder, remark))
+    reference = None if ann is None else _reference(ann, bench)
     with watcher() as progress:
         costs, refusal = _measure(bench, samples, progress)
         progress.close()
     spiking = bench.rule.facts.spiking
     console.print(f"means over {costs['metered_samples']} test samples, ± standard error\n")
-    console.print(to_text(to_left(summary_rows(costs, spiking=spiking), (2,))))
+    console.print(to_text(to_left(summary_rows(costs, spiking=spiking, ann=reference), (2,))))
     console.print()
     console.print(to_text(to_left(layer_rows(costs), (1, 2))))
     console.print()
@@ -63,6 +68,7 @@ def profile(
         "rule": bench.stage.rule.name,
         "steps": bench.steps,
         "costs": costs,
+        "ann_costs": reference,
     }
     write_result(json, record, console)
 
@@ -79,6 +85,32 @@ def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":
     if device is not None:
         recipe = recipe.model_copy(update={"device": device})
     return set_up(recipe, prepared=False)
+
+
+def _reference(path: Path, bench: "Workbench") -> dict[str, Any]:
+    """Return the costs of the measured ANN that a net is held against.
+
+    Raises:
+        ConfigError: the run is of another net or other data, or no ANN.
+    """
+    from spikeloom.nets.grammar import write
+    from spikeloom.report.records import read_entries
+
+    runs = [run for entry in read_entries([path]) for run in entry.runs]
+    wanted = write(bench.net.spec.as_ann()), bench.splits.name
+    fitting = [run for run in runs if (run["net"], run["data"]) == wanted]
+    if len(runs) != 1 or not fitting or runs[0]["facts"]["spiking"]:
+        came = ", ".join(f"rule '{run['rule']}', net {run['net']}, {run['data']}" for run in runs)
+        raise ConfigError(
+            f"--ann {path}: expected one finished run of the ReLU net {wanted[0]} on "
+            f"{wanted[1]}, got {came or 'none'}; train it with rule 'ann'."
+        )
+    if not bench.rule.facts.spiking:
+        raise ConfigError(
+            f"--ann {path}: expected a spiking net to hold against it, got rule "
+            f"'{bench.stage.rule.name}'; leave --ann out."
+        )
+    return runs[0]["costs"]
 
 
 def _measure(bench: "Workbench", samples: int, progress: "Progress") -> tuple[dict[str, Any], str]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spikeloom.cli.console import plain_console
+from spikeloom.cli.stopping import imported
 from spikeloom.train.progress import SILENT, Progress
 
 Clock = Callable[[], float]
@@ -50,6 +51,7 @@ def watcher(
         console: where to; standard output by default.
         clock: seconds that pass.
     """
+    imported()
     if quiet:
         yield SILENT
         return

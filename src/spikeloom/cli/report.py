@@ -1,11 +1,17 @@
 """``spikeloom report``: one page and one table from run folders."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeloom.base.errors import ConfigError
 from spikeloom.cli.console import plain_console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spikeloom.report.entries import Entry
 
 
 def report(
@@ -13,15 +19,67 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="The HTML file; default report.html in the first folder.")
     ] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Print one comparison's table alone; write no page.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The same as a Markdown table.")
+    ] = False,
+    columns: Annotated[
+        str | None, typer.Option(help="Headings for --text and --markdown, by comma.")
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps what one comparison's table is made of."),
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page from run records; print the table."""
+    if columns is not None and not (text or markdown):
+        raise ConfigError("--columns: expected --text or --markdown beside it; add one.")
+    if text or markdown or records is not None:
+        _print_alone(runs, columns, text=text, markdown=markdown, records=records)
+        if out is None:
+            return
     from spikeloom.report.page import write_entries
     from spikeloom.report.records import read_entries
-    from spikeloom.report.scores import unfinished_text
-    from spikeloom.report.table import NOTE, entry_rows, fitted, to_text
 
     entries = read_entries(runs)
     path = write_entries(entries, out or runs[0] / "report.html")
+    if not (text or markdown):
+        _print_entries(entries)
+    plain_console().print(f"written: {path}")
+
+
+def _print_alone(
+    runs: list[Path], columns: str | None, *, text: bool, markdown: bool, records: Path | None
+) -> None:
+    """Print one comparison's table and keep its records, as asked."""
+    from spikeloom.report.blocks import plain_table
+    from spikeloom.report.records import compact, read_comparison
+    from spikeloom.train import checkpoint
+
+    if len(runs) != 1:
+        raise ConfigError(
+            f"report: expected one comparison with --text, --markdown and --records, got "
+            f"{len(runs)} folders; name one."
+        )
+    results = read_comparison(runs[0])
+    if text or markdown:
+        names = [name.strip() for name in (columns or "").split(",") if name.strip()]
+        plain_console().print(plain_table(results, names, markdown=markdown))
+    if records is not None:
+        records.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_json(records / "results.json", compact(results))
+        if not (text or markdown):
+            plain_console().print(f"written: {records / 'results.json'}")
+
+
+def _print_entries(entries: "Sequence[Entry]") -> None:
+    """Print the table of all entries, how they were made, and what went wrong."""
+    from spikeloom.report.provenance import made_with
+    from spikeloom.report.scores import unfinished_text
+    from spikeloom.report.table import NOTE, entry_rows, fitted, to_text
+
     console = plain_console()
     rows = entry_rows([entry.record() for entry in entries])
     if len(rows) > 1:
@@ -29,6 +87,10 @@ def report(
         console.print(to_text(rows))
         if left_out:
             console.print(f"left out: {', '.join(left_out)}; the page has them all")
+        commands = {entry.command for entry in entries if entry.runs}
+        command = commands.pop() if len(commands) == 1 else None
+        for line in made_with([run for entry in entries for run in entry.runs], command):
+            console.print(line)
         console.print(NOTE)
     for entry in entries:
         for text in unfinished_text(entry):
@@ -36,4 +98,3 @@ def report(
         for kind, reason in (("refused", entry.refusal), ("failed", entry.error)):
             if reason is not None:
                 console.print(f"{kind}: {entry.label}: {' '.join(reason.split())}", style="red")
-    console.print(f"written: {path}")

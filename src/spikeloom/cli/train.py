@@ -9,7 +9,7 @@ import typer
 from spikeloom.base.errors import ConfigError
 from spikeloom.cli.console import plain_console
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.stopping import speaks, stoppable
+from spikeloom.cli.stopping import expect_training, speaks, stoppable
 
 if TYPE_CHECKING:
     from spikeloom.train.recipe import Recipe
@@ -43,6 +43,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option(help="Write curves for TensorBoard.")] = False,
 ) -> None:
     """Train a recipe; write its run folder and print what came out."""
+    expect_training()
     from spikeloom.report.formats import Run, check
     from spikeloom.report.table import entry_rows, to_text
     from spikeloom.train.loop import train as run
@@ -82,7 +83,7 @@ def train(
         outcome = run(
             checked,
             folder,
-            progress=all_of(shown, *curves),
+            progress=all_of(shown, stop, *curves),
             overwrite=force,
             resume=resume is not None,
             stop=stop,
@@ -121,5 +122,5 @@ def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
             raise ConfigError(
                 f"--set: expected path=value, got '{change}'; write e.g. stages.0.epochs=3."
             )
-        table = override(table, path, parse_value(value), "--set")
+        table = override(table, path, parse_value(value, f"--set {path}"), "--set")
     return table

@@ -59,7 +59,7 @@ def part_samples(
     if normalise:
         scaling = measure(f"{where}.train", train)
         train, validation, test = (
-            replace(part, scaling=scaling) for part in (train, validation, test)
+            replace(part, scaling=scaling, values="real") for part in (train, validation, test)
         )
     return Splits(name, classes, train, validation, test)
 

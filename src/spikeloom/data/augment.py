@@ -1,18 +1,20 @@
 """Random changes of training pictures, a whole batch at once on the batch's device."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import SampleRng
 from spikeloom.data.base import Scaling
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(Checked):
     """Crop, flip and cutout of stored pictures, in this order, before they are scaled.
 
     Every draw is a function of (seed, epoch, sample): it does not depend on the batch that a sample
@@ -44,14 +46,15 @@ class Augment:
     flip: bool = False
     cutout: int = 0
 
+    called: ClassVar[str] = "augment"
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, pixels in (("crop", self.crop), ("cutout", self.cutout)):
-            if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 0:
+            if pixels < 0:
                 raise ConfigError(
                     f"augment.{name}: expected pixels from 0, got {pixels!r}; e.g. 4."
                 )
-        if not isinstance(self.flip, bool):
-            raise ConfigError(f"augment.flip: expected true or false, got {self.flip!r}; set one.")
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Refuse samples that cannot be changed so.

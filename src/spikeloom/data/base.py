@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, unknown_name
 from spikeloom.base.registry import Registry
+from spikeloom.base.types import Values
 from spikeloom.data.decode import Reading
 from spikeloom.data.units import REAL, WHOLE
 
@@ -101,6 +102,7 @@ class Samples:
         y: class numbers of the samples, in their order.
         scaling: how `take` makes network input of stored values.
         rows: where in the store each sample stands; None where sample n is row n.
+        values: what scaled samples are: "real", "events" or "counts", said by the data set.
 
     Shape:
         store: [M, C, ...], with a time axis [M, T, C, ...]; y and rows: [N], int64; M = N without
@@ -111,6 +113,7 @@ class Samples:
     y: Tensor
     scaling: Scaling = Scaling()
     rows: Tensor | None = None
+    values: Values = "real"
 
     def __len__(self) -> int:
         return len(self.store if self.rows is None else self.rows)
@@ -199,6 +202,11 @@ class Splits:
         for part, samples in self.parts():
             where = f"data.{self.name}.{part}"
             check_samples(where, samples, self.classes)
+            if samples.values != self.values:
+                raise DataError(
+                    f"{where}: expected {self.values} as in train, got {samples.values}; prepare "
+                    "all parts in the same way."
+                )
             if samples.shape != self.shape or samples.scaling != self.scaling:
                 raise DataError(
                     f"{where}: expected samples {list(self.shape)} with {self.scaling} as in "
@@ -215,6 +223,11 @@ class Splits:
     def scaling(self) -> Scaling:
         """How stored values become network input, the same for all parts."""
         return self.train.scaling
+
+    @property
+    def values(self) -> Values:
+        """What scaled samples are, the same for all parts."""
+        return self.train.values
 
     def parts(self) -> Iterator[tuple[str, Samples]]:
         """Yield name and samples of train, validation and test."""

@@ -10,9 +10,18 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.data._npy import check_archive
 from spikeloom.data._split import check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples, data_root
-from spikeloom.data.units import Scale, axes_advice, peak_of, stored_array, stored_tensor, time_axis
+from spikeloom.data.units import (
+    Scale,
+    axes_advice,
+    peak_of,
+    stored_array,
+    stored_tensor,
+    time_axis,
+    values_of,
+)
 
 Pair = tuple[Tensor, Tensor]
 
@@ -124,13 +133,7 @@ def load_tensors(
     check_text("data.tensors.path", path)
     file = (root or data_root()) / Path(path).expanduser()
     arrays = _read(file)
-    unknown = sorted(set(arrays) - {*REQUIRED, *OPTIONAL})
-    missing = sorted({*REQUIRED} - set(arrays))
-    if unknown or missing or len({*OPTIONAL} & set(arrays)) == 1:
-        raise DataError(
-            f"{file}: expected the keys {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}, "
-            f"got {', '.join(sorted(arrays)) or 'none'}; rename or add."
-        )
+    _check_keys(file, set(arrays))
     own = "x_validation" in arrays
     if own and validation is not None:
         raise ConfigError(
@@ -148,6 +151,15 @@ def load_tensors(
         scale=scale,
         time=time,
     )
+
+
+def _check_keys(file: Path, keys: set[str]) -> None:
+    missing, unknown = {*REQUIRED} - keys, keys - {*REQUIRED, *OPTIONAL}
+    if unknown or missing or len({*OPTIONAL} & keys) == 1:
+        raise DataError(
+            f"{file}: expected the keys {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}, "
+            f"got {', '.join(sorted(keys)[:20]) or 'none'}; rename or add."
+        )
 
 
 def _read(file: Path) -> dict[str, Tensor]:
@@ -175,6 +187,9 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 def _read_npz(file: Path) -> dict[str, Tensor]:
     try:
+        with zipfile.ZipFile(file) as packed:
+            _check_keys(file, {name.removesuffix(".npy") for name in packed.namelist()})
+            check_archive(packed)
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: np.asarray(archive[key]) for key in archive.files}
         return {key: stored_array(f"{file}: {key}", array) for key, array in arrays.items()}
@@ -187,6 +202,10 @@ def _read_npz(file: Path) -> dict[str, Tensor]:
         RuntimeError,
         TypeError,
         AttributeError,
+        MemoryError,
+        NotImplementedError,
+        SyntaxError,
+        RecursionError,
         TokenError,
         zipfile.BadZipFile,
         zlib.error,
@@ -208,7 +227,8 @@ def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
             f"{where}: expected y of an integer type, got {y.dtype}; give class numbers."
         )
     time = time_axis("data", x.shape[1:], time)
-    return Samples(x, y.long(), Scaling(peak_of("data", x, scale, time), time=bool(time)))
+    scaling = Scaling(peak_of("data", x, scale, time), time=bool(time))
+    return Samples(x, y.long(), scaling, values=values_of(x, scale, scaling))
 
 
 DATA.register("tensors")(

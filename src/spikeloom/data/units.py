@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.types import Values
+
+if TYPE_CHECKING:
+    from spikeloom.data.base import Scaling
 
 Scale: TypeAlias = str | float | None
 """A recipe's `scale`: "pictures", "counts", the stored value that becomes 1, or None."""
@@ -155,6 +159,24 @@ def peak_of(where: str, x: Tensor, scale: Scale, time: bool | None) -> float:
         f"{where}.scale: expected the meaning of {kind} without a time axis, got none; state "
         f"{ways}."
     )
+
+
+def values_of(x: Tensor, scale: Scale, scaling: "Scaling") -> Values:
+    """Say what samples are to those who count operations.
+
+    With a time axis, truth values are events and whole numbers are numbers of events, unless they
+    are divided; floats are where `scale` says so. All else is real.
+
+    Args:
+        x: what is stored.
+        scale: as stated.
+        scaling: how it becomes network input.
+    """
+    if not scaling.time or scaling.peak != 1:
+        return "real"
+    if x.dtype == torch.bool:
+        return "events"
+    return "counts" if is_whole(x) or scale == "counts" else "real"
 
 
 def _named(shape: Sequence[int]) -> str:

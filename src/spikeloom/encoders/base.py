@@ -7,6 +7,7 @@ from torch import Tensor
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import FLOATS, InputKind, Values
 
 ENCODERS: Registry[type["Encoder"]] = Registry("encoder", "spikeloom.encoders")
 
@@ -39,6 +40,17 @@ class Encoder(Protocol):
         """
         ...
 
+    def gives(self, values: Values) -> InputKind:
+        """Say what its trains are, for those who count operations.
+
+        The default is "real", the dearest reading: a multiplication for every value that is not
+        0, at every step.
+
+        Args:
+            values: what the samples are.
+        """
+        return "real"
+
     def caution(self, x: Tensor) -> str | None:
         """Say which samples this code cannot tell apart, and what to do; None for no caution.
 
@@ -69,7 +81,7 @@ def check_call(where: str, x: Tensor, steps: int) -> None:
         )
     if x.ndim < 1:
         raise ShapeError(f"{where}: x must be [B, ...], got a scalar; add a batch dimension.")
-    if not x.is_floating_point():
+    if x.dtype not in FLOATS:
         raise ShapeError(
             f"{where}: x must be a float tensor, got {x.dtype}; "
             "scale it first, e.g. with Samples.take."

@@ -5,13 +5,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 
 @ENCODERS.register("constant")
 @dataclass(frozen=True)
-class Constant(Encoder):
+class Constant(Checked, Encoder):
     """Direct code: every step gets the same real-valued sample, x[t] = x.
 
     The first layer makes the spikes, so its products are real-valued (MAC, not AC). The result is
@@ -28,6 +30,7 @@ class Constant(Encoder):
     """
 
     about: ClassVar[str] = "the same real values at every step; the first layer makes the spikes"
+    called: ClassVar[str] = "encoders.constant"
 
     def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
         """Repeat `x` over time without copying it.
@@ -41,3 +44,7 @@ class Constant(Encoder):
         """
         check_call("encoders.constant", x, steps)
         return x.unsqueeze(0).expand(steps, *x.shape)  # [T, B, ...]
+
+    def gives(self, values: Values) -> InputKind:
+        """Return "constant": real values, whatever they are."""
+        return "constant"

@@ -6,13 +6,15 @@ from typing import ClassVar
 from torch import Tensor
 
 from spikeloom.base.errors import ShapeError
+from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 
 @ENCODERS.register("frames")
 @dataclass(frozen=True)
-class Frames(Encoder):
+class Frames(Checked, Encoder):
     """Samples with their own time, x[b, t], put time first: the result is a view of x.
 
     Nothing is cut, padded or repeated: a train of another length than the run's is an error.
@@ -28,6 +30,7 @@ class Frames(Encoder):
 
     reads_time: ClassVar[bool] = True
     about: ClassVar[str] = "data with its own time axis, [B, T, ...] turned time first"
+    called: ClassVar[str] = "encoders.frames"
 
     def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
         """Exchange batch and time.
@@ -51,6 +54,10 @@ class Frames(Encoder):
                 f"set steps = {x.shape[1]}, or bring time to dimension 1 where that holds channels."
             )
         return x.transpose(0, 1)
+
+    def gives(self, values: Values) -> InputKind:
+        """Return what the samples are."""
+        return values
 
     def still(self, x: Tensor) -> Tensor:
         """Return the mean frame.

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 Curve: TypeAlias = Literal["linear", "log", "rc"]
@@ -15,7 +17,7 @@ Curve: TypeAlias = Literal["linear", "log", "rc"]
 
 @ENCODERS.register("latency")
 @dataclass(frozen=True)
-class Latency(Encoder):
+class Latency(Checked, Encoder):
     r"""Time to first spike.
 
     Each value fires once, at step :math:`\min(\operatorname{round}(t_f), T - 1)`, with
@@ -55,10 +57,10 @@ class Latency(Encoder):
     tau: float = 1.0
     silent_below: float | None = 0.0
     about: ClassVar[str] = "one spike per value, brighter is earlier; inputs in [0, 1]"
+    called: ClassVar[str] = "encoders.latency"
 
     def __post_init__(self) -> None:
-        if self.curve not in ("linear", "log", "rc"):
-            raise _refusal("curve", '"linear", "log" or "rc"', self.curve)
+        super().__post_init__()
         if not 0.0 < self.cutoff < 1.0:
             raise _refusal("cutoff", "in (0, 1)", self.cutoff)
         if not 0.0 < self.tau < float("inf"):
@@ -88,6 +90,10 @@ class Latency(Encoder):
         fires = torch.ones_like(x) if self.silent_below is None else (x > self.silent_below).to(x)
         train = x.new_zeros((steps, *x.shape))  # [T, B, ...]
         return train.scatter_(0, self.times(x, steps).unsqueeze(0), fires.unsqueeze(0))
+
+    def gives(self, values: Values) -> InputKind:
+        """Return "events"."""
+        return "events"
 
     def times(self, x: Tensor, steps: int) -> Tensor:
         """Return the step at which each value would fire, silent ones included.

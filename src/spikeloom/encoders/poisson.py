@@ -1,6 +1,5 @@
 """Poisson rate code: brighter fires more often."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,7 +7,9 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
+from spikeloom.base.types import InputKind, Values
 from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 
 SATURATED = 0.5
@@ -20,7 +21,7 @@ Inputs normalised to mean 0 and deviation 1 have a third of them beyond 1.
 
 @ENCODERS.register("poisson")
 @dataclass(frozen=True)
-class Poisson(Encoder):
+class Poisson(Checked, Encoder):
     r"""Independent spikes with probability proportional to the value.
 
     .. math::
@@ -28,7 +29,8 @@ class Poisson(Encoder):
 
     Spikes are -1, 0 or 1; the sign carries mean/std-normalised inputs. The time mean has
     expectation p and variance p(1 - p)/T (times the sign); p above 1 saturates. The comparison is
-    strict, hence x = 0 never fires and p = 1 always does.
+    strict, hence x = 0 never fires and p = 1 always does. u and p are float32 at every precision:
+    runs at two precisions see the same spikes.
 
     Args:
         max_rate: spikes per step of x = 1, in (0, 1]; rate in Hz times the step in seconds.
@@ -47,9 +49,11 @@ class Poisson(Encoder):
 
     max_rate: float = 1.0
     about: ClassVar[str] = "random spikes, firing probability max_rate * |x| per step, signed"
+    called: ClassVar[str] = "encoders.poisson"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.max_rate) and 0.0 < self.max_rate <= 1.0):
+        super().__post_init__()
+        if not 0.0 < self.max_rate <= 1.0:
             raise ConfigError(
                 f"encoders.poisson: max_rate must be in (0, 1], got {self.max_rate}; "
                 "it is a probability per step."
@@ -81,15 +85,18 @@ class Poisson(Encoder):
         check_call("encoders.poisson", x, steps)
         if bool(x.isnan().any()):
             raise DataError("encoders.poisson: x must be numbers, got NaN; mend the data set.")
-        # Half types resolve a probability to 1/256 or 1/2048 only: draw and compare in float32.
-        work = torch.promote_types(x.dtype, torch.float32)
+        # Drawn and compared in float32 at every precision: the same sample gives the same train.
         u = uniform(  # [B, T, ...]: the whole train of a sample comes from one stream
             stream_for(rng, "poisson"),
             x.shape[0],
             (steps, *x.shape[1:]),
-            dtype=work,
+            dtype=torch.float32,
             device=x.device,
         )
-        p = self.max_rate * x.abs().to(work)
+        p = self.max_rate * x.abs().to(torch.float32)
         s = torch.where(u < p.unsqueeze(1), x.sign().unsqueeze(1), 0.0)
         return s.transpose(0, 1).contiguous()
+
+    def gives(self, values: Values) -> InputKind:
+        """Return "events"."""
+        return "events"

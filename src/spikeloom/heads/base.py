@@ -1,22 +1,26 @@
 """What every head shares: sites, reductions over time, and objectives bound to a batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.fields import checked
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import check_labels
+from spikeloom.nets.from_torch.lent import LentSynapse
 from spikeloom.nets.init import initialise
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
 from spikeloom.nets.spec import LayerSpec
-from spikeloom.nets.synapse import Synapse
+from spikeloom.nets.synapse import Synapse, multiply
 from spikeloom.neurons.reduction import sum_over_time
 
 HEADS: Registry[type["Head"]] = Registry("head", "spikeloom.heads")
@@ -56,7 +60,10 @@ class Head(nn.Module):
     reads: ClassVar[Literal["reduced", "train"]] = "reduced"
     source: ClassVar[Citation | None] = None
     maps: ClassVar[tuple[str, ...]] = ("readout",)
+    branches: ClassVar[tuple[str, ...]] = ()
+    """Maps beside the logits that always have a bias and carry no weight decay."""
 
+    @checked("head")
     def __init__(
         self,
         features: int,
@@ -68,25 +75,26 @@ class Head(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if features < 1:
+            raise ConfigError(f"head: expected 1 feature or more, got {features}; change it.")
         if classes < 2:
             raise ConfigError(f"head: expected 2 classes or more, got {classes}; fix the readout.")
-        if reduce not in get_args(Reduction):
-            raise ConfigError(
-                f"head.reduce: expected one of {get_args(Reduction)}, got {reduce!r}; change it."
-            )
         if not 0 < decay < 1:
             raise ConfigError(f"head.decay: expected a decay in (0, 1), got {decay}; change it.")
         self.features = features
         self.classes = classes
         self.reduce: Reduction = reduce
         self.decay = decay
-        spec = LayerSpec("linear", classes, bias=bias, unit=None)
+        specs = {
+            name: LayerSpec("linear", classes, bias=bias or name in self.branches, unit=None)
+            for name in self.maps
+        }
         self.synapses = nn.ModuleDict(
-            {name: Synapse(spec, (features,), name) for name in self.maps}
+            {name: Synapse(spec, (features,), name) for name, spec in specs.items()}
         )
         self.sites = tuple(
             Site(name=name, spec=spec, synapse=self._synapse(name), role="readout")
-            for name in self.maps
+            for name, spec in specs.items()
         )
         initialise(self.sites, torch.Generator().manual_seed(seed))
 
@@ -94,7 +102,8 @@ class Head(nn.Module):
     def of(cls, net: SpikingNet, **options: object) -> "Head":
         """Build the head a network asks for: its features, its readout's width and bias.
 
-        A network made by `from_torch` lends its last linear layer.
+        A network made by `from_torch` lends its last linear layer. The head has the net's type and
+        lies on its device (`follow`); move it along where the net moves later.
 
         Raises:
             ConfigError: the net has no readout.
@@ -106,22 +115,49 @@ class Head(nn.Module):
                 "add f<classes> or build the head with features= and classes=."
             )
         head = cls(net.features, readout.out, bias=readout.bias, **options)  # pyright: ignore[reportArgumentType]
+        head.follow(net)
         last = net.plan.blocks[-1] if net.plan.blocks else None
         for site in head.sites:
             site.source = last.source if last else None
             site.upstream = last.upstream if last else None
             site.external = last is None
         if net.last_linear is not None:
-            weight = net.last_linear.weight
-            assert isinstance(weight, nn.Parameter)
-            head.site.synapse.weight = weight
-            head.site.synapse.bias = net.last_linear.bias
+            site = head.site
+            lent = LentSynapse(site.spec, (net.features,), site.name, net.last_linear)
+            site.synapse = head.synapses[site.name] = lent
         return head
+
+    def follow(self, net: SpikingNet) -> None:
+        """Move to the type and device of the last weights before the head.
+
+        These are the ones its features come from: a last linear layer that `from_torch` left to
+        the head, else the last layer of the body with weights, else any other floating-point
+        tensor of the net. A net without any leaves the head where it is.
+        """
+        like = _last_weights(net)
+        if like is not None:
+            self.to(device=like.device, dtype=like.dtype)
 
     @classmethod
     def baseline(cls) -> "type[Head]":
         """Return the head of the ReLU net of the same spec."""
         return cls
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *args: Any, **options: Any
+    ) -> None:
+        for name in self.absent_in_older(prefix):
+            state_dict.setdefault(name, torch.zeros(self.classes))
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
+
+    def absent_in_older(self, prefix: str = "") -> tuple[str, ...]:
+        """Return the names of weights that older runs may lack, and that then load as 0.
+
+        There, branches had a bias only where the logits had one.
+        """
+        if not self.maps or self.site.synapse.bias is not None:
+            return ()
+        return tuple(f"{prefix}synapses.{name}.bias" for name in self.branches)
 
     def _synapse(self, name: str) -> Synapse:
         synapse = self.synapses[name]
@@ -138,21 +174,67 @@ class Head(nn.Module):
         """The sites a prediction needs."""
         return self.sites[:1]
 
+    def undecayed(self) -> tuple[nn.Parameter, ...]:
+        """Return the parameters that no weight decay falls on: those of the branches."""
+        return tuple(one for name in self.branches for one in self._synapse(name).parameters())
+
+    def cautions(self) -> tuple[str, ...]:
+        """Return what a user should know of the settings before training."""
+        return ()
+
+    def figures(self, h: Tensor, target: Tensor, ops: Ops = PLAIN) -> Mapping[str, Tensor]:
+        """Return figures worth watching, by name: means over a batch of evaluation.
+
+        Their means over the validation part are recorded with every epoch.
+
+        Shape:
+            h: [B, D]; target: [B]; each value: [].
+        """
+        return {}
+
+    def findings(self, figures: Mapping[str, float]) -> tuple[str, ...]:
+        """Return what is wrong with `figures` after training, and what to do."""
+        return ()
+
     def scores(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
         """Return o = W h + b.
 
         Shape:
             h: [B, D]; result: [B, K].
+
+        Raises:
+            ShapeError: features of another number, type or device than the head's weights.
         """
+        self._check_features(h)
         return ops.synapse(self.site, h)
+
+    def _check_features(self, h: Tensor) -> None:
+        weight = self.site.synapse.weight
+        if h.dim() != 2 or h.shape[1] != self.features:
+            raise ShapeError(
+                f"head: expected features [B, {self.features}], got {tuple(h.shape)}; reduce a "
+                "train over time first (head.reduced), or build the head with Head.of(net)."
+            )
+        if h.device != weight.device:
+            raise ShapeError(
+                f"head: expected features on {weight.device}, where its weights are, got "
+                f"{h.device}; move the head along with the net."
+            )
+        if not multiply(h, weight):
+            raise ShapeError(
+                f"head: expected features of type {weight.dtype}, as its weights, got {h.dtype}; "
+                "convert the head along with the net, e.g. head.double()."
+            )
 
     def logits(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
         """Return what a prediction rests on: softmax of it is p(y | x).
 
+        In float32 at least, and in float64 where the head is.
+
         Shape:
             h: [B, D]; result: [B, K].
         """
-        return self.scores(h, ops)
+        return widened(self.scores(h, ops))
 
     def draw(self, batch: int, rng: Rng, like: Tensor) -> Tensor | None:
         """Return the noise one batch needs, drawn once; None for a head without."""
@@ -194,19 +276,37 @@ class Head(nn.Module):
         """Return the objective of one batch.
 
         Raises:
-            ShapeError: labels out of range.
+            ShapeError: labels that are no class numbers, or out of range.
         """
         self.check_target(target)
         return BoundObjective(self, target, rng, {})
 
     def check_target(self, target: Tensor) -> None:
         """Refuse labels that are no class numbers."""
+        check_labels("head", target)
         low, high = int(target.min()), int(target.max())
         if low < 0 or high >= self.classes:
             raise ShapeError(
                 f"head: expected labels from 0 to {self.classes - 1}, got {low}..{high}; fix the "
                 "data or the width of the readout."
             )
+
+
+def _last_weights(net: SpikingNet) -> Tensor | None:
+    """Return the floating-point tensor whose type and device a head of the net takes."""
+    body = [site.synapse for site in net.sites if site.role == "body" and site.spec.weighted]
+    candidates = (
+        *([net.last_linear.weight] if net.last_linear is not None else []),
+        *(synapse.weight for synapse in reversed(body)),
+        *reversed([*net.parameters()]),
+        *reversed([*net.buffers()]),
+    )
+    return next((one for one in candidates if one.is_floating_point()), None)
+
+
+def widened(o: Tensor) -> Tensor:
+    """Return scores in float32 at least, for what is computed from them."""
+    return o.to(torch.promote_types(o.dtype, torch.float32))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
-from spikeloom.heads.base import HEADS, Head, Reduction
+from spikeloom.base.fields import checked
+from spikeloom.heads.base import HEADS, Head, Reduction, widened
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
@@ -42,6 +42,7 @@ class Rates(Head):
     source: ClassVar[Citation | None] = None
     maps: ClassVar[tuple[str, ...]] = ()
 
+    @checked("head.rates")
     def __init__(
         self,
         features: int,
@@ -92,5 +93,5 @@ class Rates(Head):
         Shape:
             h: [B, K]; target: [B].
         """
-        o = h.to(torch.promote_types(h.dtype, torch.float32))
+        o = widened(h)
         return Loss(o, F.cross_entropy(o, target))

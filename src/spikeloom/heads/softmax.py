@@ -8,7 +8,8 @@ from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
-from spikeloom.heads.base import HEADS, Head, Reduction
+from spikeloom.base.fields import checked
+from spikeloom.heads.base import HEADS, Head, Reduction, widened
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
 
@@ -42,6 +43,7 @@ class Softmax(Head):
     about: ClassVar[str] = "softmax with cross entropy, squared error or a mix"
     source: ClassVar[Citation | None] = None
 
+    @checked("head.softmax")
     def __init__(
         self,
         features: int,
@@ -57,10 +59,6 @@ class Softmax(Head):
         super().__init__(features, classes, bias=bias, reduce=reduce, decay=decay, seed=seed)
         if not 0 <= mse <= 1:
             raise ConfigError(f"head.softmax.mse: expected [0, 1], got {mse}; change it.")
-        if mse_target not in ("onehot", "ones"):
-            raise ConfigError(
-                f"head.softmax.mse_target: expected onehot or ones, got {mse_target!r}; change it."
-            )
         self.mse = mse
         self.mse_target = mse_target
 
@@ -70,8 +68,7 @@ class Softmax(Head):
         Shape:
             h: [B, D]; target: [B].
         """
-        o = self.scores(h, ops)
-        o = o.to(torch.promote_types(o.dtype, torch.float32))
+        o = widened(self.scores(h, ops))
         value = o.new_zeros(())
         if self.mse < 1:
             value = value + (1 - self.mse) * F.cross_entropy(o, target)

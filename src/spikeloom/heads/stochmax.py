@@ -1,7 +1,8 @@
 """Stochastic softmax (stochmax, DropMax): classes are dropped at random while training."""
 
 import math
-from typing import ClassVar, Literal, get_args
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,17 +10,35 @@ from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
-from spikeloom.heads.base import HEADS, Head, Reduction
+from spikeloom.heads.base import HEADS, Head, Reduction, widened
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
 
-Variant = Literal["softmax", "random", "determ", "panda", "dropmax"]
+Variant = Literal["softmax", "random", "determ", "panda", "qp", "dropmax"]
+Start = Literal["prior", "zero"]
 
 EPS = 1e-20
 CLAMP = 1e-6
-"""Probabilities and uniform draws stay this far from 0 and 1, so that logits are finite."""
+"""Uniform draws stay this far from 0 and 1, so that their logits are finite."""
+
+RETAIN_START = -1.2
+"""Bias of the retain map at the start: rho = 0.23, what rivals have after training."""
+
+RHO_TARGET = "retain probability, targets"
+RHO_RIVALS = "retain probability, rivals"
+ENTROPY = "mask entropy per class"
+
+COLLAPSED = 0.01
+"""A mask has collapsed where rivals have a lower mean rho."""
+
+ALIKE = 0.05
+"""rho is stuck where targets have no more of it than rivals have, plus this."""
+
+CERTAIN = 0.02
+"""A mask is certain where its mean entropy per class, in nats, is this or less; 0.69 is most."""
 
 
 @HEADS.register("stochmax")
@@ -32,30 +51,36 @@ class Stochmax(Head):
         p(y|x,z) = \frac{(z_y + \epsilon) e^{o_y}}{\sum_k (z_k + \epsilon) e^{o_k}}, \quad
         \rho = \sigma(a), \quad q = \sigma(sg(a) + r)
 
-    The mask is a binary concrete draw
-    :math:`z_k = \sigma((logit(q_k) + logit(u_k)) / \tau)`, soft, one per sample and batch,
-    with :math:`z_y := 1`. Terms of the loss, each summed over classes and averaged over the batch:
+    The mask is a binary concrete draw of a probability given by its logit l,
+    :math:`z_k = \sigma((l_k + logit(u_k)) / \tau)`, soft, one per sample and batch, with
+    :math:`z_y := 1`. Terms of the loss, each summed over classes and averaged over the batch:
 
     - :math:`L_{ce} = -\log p(y|x,z)`
     - :math:`L_{kl} = \sum_{k \ne y} KL(q_k \| \rho_k) - \log \rho_y`
     - :math:`L_{aux} = -\log \sigma(r_y) - \sum_{k \ne y} \log(1 - \sigma(r_k))`
     - :math:`L_{ent} = \sum_k \rho_k \log \rho_k + (1-\rho_k) \log(1-\rho_k)`
 
-    ============  ========================================  =======================
-    variant       mask                                      terms besides L_ce
-    ============  ========================================  =======================
-    ``softmax``   z = 1                                     none
-    ``random``    concrete draw of a constant `keep`        none
-    ``determ``    z = rho, no draw                          `entropy` x L_ent
-    ``panda``     concrete draw of rho                      `entropy` x L_ent
-    ``dropmax``   concrete draw of the posterior q          L_kl, L_aux, `entropy` x L_ent
-    ============  ========================================  =======================
+    ============  ==========  ===========================================  ========
+    variant       mask        terms besides L_ce                           adaptive
+    ============  ==========  ===========================================  ========
+    ``softmax``   z = 1       none                                         no
+    ``random``    of `keep`   none                                         no
+    ``determ``    z = rho     `entropy` x L_ent                            no
+    ``panda``     of rho      `entropy` x L_ent                            no
+    ``qp``        of rho      -log rho_y, `entropy` x L_ent                yes
+    ``dropmax``   of q        L_kl, L_aux, `entropy` x L_ent               yes
+    ============  ==========  ===========================================  ========
 
-    Panda et al. 2020 (eq. 7) state a Bernoulli mask with probabilities from h and no further
-    terms: that is ``panda`` with ``entropy=0``. Without a term that holds rho up the loss falls
-    by dropping every rival, so the default keeps L_ent at weight 1. ``dropmax``, the default, is
-    the full method of Lee et al. Inference is deterministic: softmax of o + log(rho + eps), o for
-    "softmax" and "random"; nothing is forced. Weight decay is the optimizer's.
+    ``dropmax``, the default, is the full method of Lee et al. Panda et al. 2020 (eq. 7) state a
+    Bernoulli mask with probabilities from h and no further terms. ``panda`` is the letter of that,
+    with L_ent, without which every rival is dropped. It is not adaptive: the target is forced, so
+    no term lifts its rho, and rivals are only pushed down. ``qp`` adds the missing term, L_kl with
+    the rivals' q equal to rho. With o fixed and entropy weight 1 the target's a then ends where
+    :math:`a \sigma(a) = 1`, at rho = 0.782.
+
+    The two branches, retain and posterior, always have a bias, start at their prior, and carry no
+    weight decay. Inference is deterministic: softmax of o + log(rho + eps), o for "softmax" and
+    "random"; nothing is forced.
 
     Args:
         features: D; use rates (``reduce="mean"``), so that rho keeps its range whatever T is.
@@ -66,7 +91,9 @@ class Stochmax(Head):
         keep: retain probability of "random".
         samples: S > 0 predicts by Monte Carlo instead, the mean of p(y|x,z) over S hard masks
             z ~ Ber(rho), the same for all samples.
-        bias: whether the maps have one.
+        start: biases of the branches at the start: "prior", -1.2 for a and -log(K - 1) for r, or
+            "zero". From zero, the terms besides L_ce lead the body for hundreds of updates.
+        bias: whether the map of the logits has one.
         reduce: how a train becomes one vector.
         decay: lambda of "membrane" and "weighted".
         seed: of the initial weights.
@@ -75,7 +102,7 @@ class Stochmax(Head):
         ConfigError: a setting out of range.
 
     Source:
-        Lee et al. 2018 and its code (tau, eps, term weights); Panda et al. 2020, sec. 5.
+        Lee et al. 2018 and its code (tau, eps, term weights, decay); Panda et al. 2020, sec. 5.
     """
 
     about: ClassVar[str] = "stochastic softmax: rival classes are dropped at random in training"
@@ -87,7 +114,9 @@ class Stochmax(Head):
         "arXiv:1712.07834",
     )
     maps: ClassVar[tuple[str, ...]] = ("readout", "retain", "posterior")
+    branches: ClassVar[tuple[str, ...]] = ("retain", "posterior")
 
+    @checked("head.stochmax")
     def __init__(
         self,
         features: int,
@@ -98,6 +127,7 @@ class Stochmax(Head):
         entropy: float = 1.0,
         keep: float = 0.5,
         samples: int = 0,
+        start: Start = "prior",
         bias: bool = True,
         reduce: Reduction = "mean",
         decay: float = 0.5,
@@ -105,10 +135,6 @@ class Stochmax(Head):
     ) -> None:
         super().__init__(features, classes, bias=bias, reduce=reduce, decay=decay, seed=seed)
         where = "head.stochmax"
-        if variant not in get_args(Variant):
-            raise ConfigError(
-                f"{where}.variant: expected one of {get_args(Variant)}, got {variant!r}; fix it."
-            )
         if not tau > 0:
             raise ConfigError(f"{where}.tau: expected a value above 0, got {tau}; change it.")
         if not entropy >= 0:
@@ -122,6 +148,15 @@ class Stochmax(Head):
         self.tau = tau
         self.entropy = entropy
         self.keep = keep
+        if start == "prior":
+            self._start(retain=RETAIN_START, posterior=-math.log(classes - 1))
+
+    @torch.no_grad()
+    def _start(self, **biases: float) -> None:
+        for name, value in biases.items():
+            bias = self._synapse(name).bias
+            assert bias is not None
+            bias.fill_(value)
 
     @property
     def inference_sites(self) -> tuple[Site, ...]:
@@ -134,10 +169,10 @@ class Stochmax(Head):
         Shape:
             h: [B, D]; result: [B, K].
         """
-        o = _full(self.scores(h, ops))
+        o = widened(self.scores(h, ops))
         if self.variant in ("softmax", "random"):
             return o
-        rho = torch.sigmoid(_full(ops.synapse(self.sites[1], h)))
+        rho = torch.sigmoid(widened(ops.synapse(self.sites[1], h)))
         if not self.samples:
             return o + torch.log(rho + EPS)
         # the same draws for every sample: a prediction does not depend on its batch
@@ -161,34 +196,96 @@ class Stochmax(Head):
         Shape:
             h: [B, D]; target: [B]; noise: [B, K].
         """
-        o = _full(self.scores(h, ops))
-        hit = F.one_hot(target, self.classes).to(torch.bool)
+        o = widened(self.scores(h, ops))
         if self.variant == "softmax":
             return Loss(o, F.cross_entropy(o, target))
         if self.variant == "random":
             assert noise is not None
-            z = concrete(torch.full_like(o, self.keep), noise, self.tau)
+            keep = math.log(self.keep / (1 - self.keep))
+            z = concrete(torch.full_like(o, keep), noise, self.tau)
             return Loss(o, masked_cross_entropy(o, z, target))
-        a = _full(ops.synapse(self.sites[1], h))
+        hit = F.one_hot(target, self.classes).to(torch.bool)
+        a = widened(ops.synapse(self.sites[1], h))
         rho = torch.sigmoid(a)
         logits = o.detach() + torch.log(rho.detach() + EPS)
-        value = self.entropy * negative_entropy(rho)
+        value = self.entropy * negative_entropy(a)
         if self.variant == "determ":
             return Loss(logits, value + masked_cross_entropy(o, rho, target))
         assert noise is not None
-        if self.variant == "panda":
-            z = concrete(rho, noise, self.tau)
-            return Loss(logits, value + masked_cross_entropy(o, z, target))
-        r = _full(ops.synapse(self.sites[2], h))
-        q = torch.sigmoid(a.detach() + r)
-        value = value + masked_cross_entropy(o, concrete(q, noise, self.tau), target)
-        return Loss(logits, value + posterior_kl(q, a, hit) + auxiliary(r, hit))
+        if self.variant == "dropmax":
+            r = widened(ops.synapse(self.sites[2], h))
+            q_logit = a.detach() + r
+            value = value + posterior_kl(q_logit, a, hit) + auxiliary(r, hit)
+        else:
+            q_logit = a
+            if self.variant == "qp":
+                value = value + target_term(a, target)
+        z = concrete(q_logit, noise, self.tau)
+        return Loss(logits, value + masked_cross_entropy(o, z, target))
+
+    def cautions(self) -> tuple[str, ...]:
+        """Say which variants learn a mask that no term fits to the label."""
+        if self.variant not in ("determ", "panda"):
+            return ()
+        return (
+            f"head.stochmax: variant '{self.variant}' is not adaptive: no term lifts the retain "
+            "probability of the target, so the mask ends no better than a random one; use variant "
+            "'qp' or 'dropmax'.",
+        )
+
+    def figures(self, h: Tensor, target: Tensor, ops: Ops = PLAIN) -> dict[str, Tensor]:
+        """Return mean rho of targets and of rivals, and the mask's mean entropy per class in nats.
+
+        Empty where the variant has no rho.
+
+        Shape:
+            h: [B, D]; target: [B]; each value: [].
+        """
+        if self.variant in ("softmax", "random"):
+            return {}
+        a = widened(ops.synapse(self.sites[1], h))
+        rho = torch.sigmoid(a)
+        hit = F.one_hot(target, self.classes).to(torch.bool)
+        return {
+            RHO_TARGET: rho[hit].mean(),
+            RHO_RIVALS: rho[~hit].mean(),
+            ENTROPY: -negative_entropy(a) / self.classes,
+        }
+
+    def findings(self, figures: Mapping[str, float]) -> tuple[str, ...]:
+        """Say where rho is stuck: the same for targets and rivals, all dropped, or certain."""
+        if RHO_TARGET not in figures:
+            return ()
+        target, rivals = figures[RHO_TARGET], figures[RHO_RIVALS]
+        came = f"rho {target:.3f} for targets, {rivals:.3f} for rivals on validation"
+        if rivals < COLLAPSED:
+            return (
+                f"head.stochmax: the mask has collapsed: {came}. Rivals are dropped nearly always, "
+                "rho has become the classifier and the logits learn little; raise head.entropy or "
+                "use variant 'dropmax'.",
+            )
+        if figures[ENTROPY] <= CERTAIN:
+            return (
+                f"head.stochmax: the mask is certain: {came}, entropy {figures[ENTROPY]:.3f} nats "
+                "per class. It hardly varies and the retain map hardly learns; lower the learning "
+                "rate or raise head.entropy.",
+            )
+        if target - rivals < ALIKE:
+            return (
+                f"head.stochmax: the mask does not tell classes apart: {came}. Dropping is no "
+                "better than at random; train longer or use variant 'qp' or 'dropmax'.",
+            )
+        return ()
 
 
-def concrete(q: Tensor, u: Tensor, tau: float) -> Tensor:
-    """Draw a binary concrete variable: sigmoid((logit q + logit u) / tau)."""
-    q, u = q.clamp(CLAMP, 1 - CLAMP), u.clamp(CLAMP, 1 - CLAMP)
-    return torch.sigmoid((torch.logit(q) + torch.logit(u)) / tau)
+def concrete(logit: Tensor, u: Tensor, tau: float) -> Tensor:
+    r"""Draw a binary concrete variable from the logit of its probability.
+
+    .. math:: z = \sigma((l + logit(u)) / \tau), \qquad P(z > 1/2) = \sigma(l)
+
+    Logits go in as they are: far from 0 their sigmoid rounds to 0 or 1 and could not be undone.
+    """
+    return torch.sigmoid((logit + torch.logit(u.clamp(CLAMP, 1 - CLAMP))) / tau)
 
 
 def masked_cross_entropy(o: Tensor, z: Tensor, target: Tensor) -> Tensor:
@@ -197,14 +294,19 @@ def masked_cross_entropy(o: Tensor, z: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(o + torch.log(z + EPS), target)
 
 
-def posterior_kl(q: Tensor, a: Tensor, hit: Tensor) -> Tensor:
+def posterior_kl(q_logit: Tensor, a: Tensor, hit: Tensor) -> Tensor:
     """Return sum over rivals of KL(q || rho), minus log rho of the target; batch mean.
 
-    rho enters as its logit a: clamped, a saturated rho would lose the gradient that brings it back.
+    q and rho enter as logits: clamped, a saturated rho would lose the gradient that brings it back.
     """
-    q = q.clamp(CLAMP, 1 - CLAMP)
-    rivals = q * (torch.log(q) + F.softplus(-a)) + (1 - q) * (torch.log1p(-q) + F.softplus(a))
-    return torch.where(hit, F.softplus(-a), rivals).sum(1).mean()
+    kept = torch.sigmoid(q_logit) * (F.softplus(-a) - F.softplus(-q_logit))
+    dropped = torch.sigmoid(-q_logit) * (F.softplus(a) - F.softplus(q_logit))
+    return torch.where(hit, F.softplus(-a), kept + dropped).sum(1).mean()
+
+
+def target_term(a: Tensor, target: Tensor) -> Tensor:
+    """Return -log rho of the target, batch mean: `posterior_kl` where q is rho for rivals."""
+    return F.softplus(-a.gather(1, target.unsqueeze(1))).mean()
 
 
 def auxiliary(r: Tensor, hit: Tensor) -> Tensor:
@@ -212,12 +314,10 @@ def auxiliary(r: Tensor, hit: Tensor) -> Tensor:
     return torch.where(hit, F.softplus(-r), F.softplus(r)).sum(1).mean()
 
 
-def negative_entropy(rho: Tensor) -> Tensor:
-    """Return sum over classes of rho log rho + (1 - rho) log(1 - rho); batch mean."""
-    rho = rho.clamp(CLAMP, 1 - CLAMP)
-    return (rho * torch.log(rho) + (1 - rho) * torch.log1p(-rho)).sum(1).mean()
+def negative_entropy(a: Tensor) -> Tensor:
+    """Return sum over classes of rho log rho + (1 - rho) log(1 - rho), rho = sigma(a); batch mean.
 
-
-def _full(o: Tensor) -> Tensor:
-    """Return o in float32 or better: log rho underflows in half precision."""
-    return o.to(torch.promote_types(o.dtype, torch.float32))
+    Its gradient by a is a rho (1 - rho).
+    """
+    kept, dropped = torch.sigmoid(a) * F.softplus(-a), torch.sigmoid(-a) * F.softplus(a)
+    return -(kept + dropped).sum(1).mean()

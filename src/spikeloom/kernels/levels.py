@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.jit import numba
 from spikeloom.kernels.layout import Layout
 
@@ -60,7 +61,7 @@ def pack(x: Tensor) -> Packed | None:
     """
     loops = _loops()
     dense = x.device.type == "cpu" and x.is_floating_point() and x.dtype != torch.float16
-    if loops is None or not dense or x.numel() < _WORTH:
+    if loops is None or not dense or x.numel() < _WORTH or not ordinary(x):
         return None
     x = x.detach()
     layout = Layout.of(x.unsqueeze(0))

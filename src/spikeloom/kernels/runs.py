@@ -1,6 +1,6 @@
 """Runs of a kernel on tensors, and the autograd functions around them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import lcm
@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-from spikeloom.base.autograd import is_nobodys
+from spikeloom.base.autograd import gradients_again, is_nobodys, refuse_second
+from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.threads import Shares, run_body, shares
 
@@ -19,6 +20,11 @@ _GRAIN = 1 << 15  # elements times steps that are worth a thread
 _SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
 _WIDEST = 1024
 _LINE = 64  # elements: whole cache lines and vectors
+
+
+Again = Callable[..., Sequence[Tensor]]
+"""Takes currents, thetas and first states, and returns what a train returned, by torch's operators:
+outputs, and the last states where they were wanted."""
 
 
 class Kernel(NamedTuple):
@@ -258,6 +264,9 @@ class TrainFunction(torch.autograd.Function):
         - \frac{a}{n} \frac{\partial L}{\partial b}.
 
     Both sums are over all currents, so the kernel runs twice: for the sums, then for the rest.
+
+    Where more is asked of the backward pass than numbers (a graph of its own, gradients in batches)
+    the train is computed again by torch's operators.
     """
 
     @staticmethod
@@ -267,29 +276,38 @@ class TrainFunction(torch.autograd.Function):
         thetas: int,
         finals: bool,
         rate: Tensor | None,
+        again: Again,
         currents: Tensor,
         *rest: Any,
     ) -> tuple[Tensor, ...]:
         out, last = run.forward(currents, rest[:thetas], rest[thetas:], finals)
-        ctx.run, ctx.thetas, ctx.rate = run, thetas, rate
+        ctx.run, ctx.thetas, ctx.rate, ctx.again = run, thetas, rate, again
         ctx.save_for_backward(currents, *rest)
         ctx.set_materialize_grads(False)
         return out, *last
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: D102  # pyright: ignore
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: D102
         run: Run = ctx.run
         grad, *finals = grads
         currents, *rest = ctx.saved_tensors
+        if torch.is_grad_enabled() or not ordinary(currents, *rest, *grads):
+            wanted = ctx.needs_input_grad[5:]
+            found = gradients_again(ctx.again, (currents, *rest), grads, wanted)
+            return None, None, None, None, None, *found
         thetas, states = rest[: ctx.thetas], rest[ctx.thetas :]
         if grad is None:
             grad = run.out_like(currents).zero_()
-        wants = any(ctx.needs_input_grad[5 + ctx.thetas :])
+        wants = any(ctx.needs_input_grad[6 + ctx.thetas :])
         result, theta_grads, state_grads = run.backward(
             currents, thetas, states, grad, finals or none(states), wants, ctx.rate
         )
-        return None, None, None, None, result, *theta_grads, *(state_grads or none(states))
+        found = result, *theta_grads, *(state_grads or none(states))
+        return None, None, None, None, None, *found
+
+
+_CUT = "net.step"
+_WHOLE = "use it without Ops(local=True), which keeps too little for that"
 
 
 class StepFunction(torch.autograd.Function):
@@ -315,8 +333,13 @@ class StepFunction(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
+        refuse_second(_CUT, _WHOLE)  # the current, which the pivot depends on, is not kept
+        if not ordinary(*grads):
+            raise UnsupportedNet(
+                f"{_CUT}: expected the gradient of one backward pass, got one under a transform "
+                f"(is_grads_batched, vmap); {_WHOLE}."
+            )
         pivot, *thetas = ctx.saved_tensors
         spent = is_nobodys(grads)  # before the call below takes hold of it
         result, sums = ctx.run.step_back(pivot, thetas, grads[0], spent)

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from spikeloom.base.errors import UnsupportedNet
 from spikeloom.kernels.frame import Source, Variant
 from spikeloom.kernels.jit import load_source, numba
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.pivot import PivotPrograms, find_pivot
 from spikeloom.kernels.pivot_code import step_backward, step_forward
 from spikeloom.kernels.program import Step, StepPrograms, Unsupported, trace_step
-from spikeloom.kernels.runs import Kernel, Passes, Pivot, Run, StepFunction, TrainFunction
+from spikeloom.kernels.runs import Again, Kernel, Passes, Pivot, Run, StepFunction, TrainFunction
 from spikeloom.kernels.train_code import train_backward, train_forward
 
 _IO = {
@@ -23,6 +24,12 @@ _IO = {
 }
 
 T = TypeVar("T")
+
+
+class _Failed(NamedTuple):
+    """Why something could not be made."""
+
+    reason: str
 
 
 class Scan:
@@ -53,6 +60,7 @@ class Scan:
         states: Sequence[Tensor | None],
         *,
         steps: int,
+        again: Again | None = None,
         pool: int = 1,
         finals: bool = False,
         spent: bool = False,
@@ -65,6 +73,8 @@ class Scan:
             thetas: trained quantities; they broadcast against a step's current.
             states: before the first step; None is 0.
             steps: T.
+            again: the same train by torch's operators, for derivatives of its gradients; None
+                refuses them.
             pool: side of an average pool over the last two axes of the outputs, without overlap.
             finals: whether the states after the last step are wanted.
             spent: nobody else reads the currents, so their gradient may take their place.
@@ -95,7 +105,7 @@ class Scan:
         if not wanted:
             return run.forward(currents, thetas, states, finals)
         out, *last = TrainFunction.apply(  # pyright: ignore[reportGeneralTypeIssues]
-            run, self.thetas, finals, rate, currents, *thetas, *states
+            run, self.thetas, finals, rate, again or _refuse_again, currents, *thetas, *states
         )
         return out, last
 
@@ -143,11 +153,13 @@ class Scan:
             try:
                 self._made[key] = make()
             except Unsupported as error:
-                self._made[key] = error
-        found = self._made[key]
-        if isinstance(found, Unsupported):
-            raise found
-        return found
+                self._made[key] = _Failed(str(error))
+        made = self._made[key]
+        if isinstance(made, _Failed):
+            # a new exception each time: a kept one keeps every frame it was raised through alive,
+            # and with the frames their tensors
+            raise Unsupported(made.reason)
+        return made
 
     def _programs(self, variant: Variant) -> StepPrograms:
         dtype = getattr(torch, variant.state)
@@ -211,6 +223,13 @@ def load_kernel(source: Source) -> Kernel:
         raise Unsupported(f"{type(error).__name__}: {error}") from error
     numbers = torch.tensor([*source.numbers, 0], dtype=torch.float64)
     return Kernel(module.body, numbers)
+
+
+def _refuse_again(*_: Any) -> Sequence[Tensor]:
+    raise UnsupportedNet(
+        "kernels.scan: expected a first derivative, got a backward pass that is differentiated or "
+        "that gets gradients in batches; give the train by torch's operators too (again=)."
+    )
 
 
 def _wanted(*inputs: Tensor | None) -> bool:

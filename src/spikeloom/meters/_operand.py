@@ -21,14 +21,12 @@ class Arrival:
         base: the nearest site upstream with a unit or weights; None on the net's input, behind a
             join and behind fitted channels.
         path: sites without weights or unit from there to the synapse, in order.
-        amplitude: size of one spike on arrival, pools aside.
         fold: product of the pools' window sizes: what an average divides by.
         filtered: whether a low-pass lies on the way; then the events are the spikes before it.
     """
 
     base: Site | None
     path: tuple[Site, ...]
-    amplitude: Tensor | float
     fold: int
     filtered: bool
 
@@ -54,22 +52,19 @@ def follow(source: Site | None, net: SpikingNet, external: bool = False) -> Arri
         external: whether the signal is the net's own input, pooled at most.
     """
     path: list[Site] = []
-    amplitude: Tensor | float = 1.0
     fold, filtered, plain = 1, False, True
     at = source
     while at is not None and at.unit is None and not at.spec.weighted:
         path.append(at)
-        amplitude = amplitude * at.amplitude()
         fold *= _window(at)
         filtered = filtered or at.spec.psp is not None
         plain = plain and at.norm is None and at.spec.kind != "max_pool"
         at = at.source
     if at is not None:
-        amplitude = amplitude * at.amplitude()
         filtered = filtered or at.spec.psp is not None
     elif external:
         filtered = filtered or net.spec.input_psp is not None
-    return Arrival(at, tuple(reversed(path)), amplitude, fold, filtered and plain)
+    return Arrival(at, tuple(reversed(path)), fold, filtered and plain)
 
 
 def without_events(net: SpikingNet) -> frozenset[str]:

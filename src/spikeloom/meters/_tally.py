@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.meters._pairs import count, formula, pairs
+from spikeloom.meters._signal import Operands
 from spikeloom.meters.record import SiteOperations
 from spikeloom.nets.site import Site
 
@@ -44,19 +45,23 @@ class Tally:
     unit_steps: int = 0
 
 
-def closed(tally: Tally, steps: int, samples: int) -> SiteOperations:
-    """Turn a batch's sums into the record of its site."""
+def closed(tally: Tally, operands: Operands, again: int, samples: int) -> SiteOperations:
+    """Turn a batch's sums into the record of its site.
+
+    Args:
+        tally: of the site.
+        operands: of what kind they are.
+        again: how often each evaluation would run without reuse of what is constant.
+        samples: of the batch.
+    """
     site, sums = tally.site, tally.sums
     synapse, unit = site.synapse, site.unit
     weighted = site.spec.weighted
-    once = site.static_input and tally.evaluations == 1
-    map_steps = steps if once else tally.evaluations
     total = {
         one.name: int(getattr(sums, one.name).sum())
         for one in fields(sums)
         if one.name not in ("activity", "spike_input")
     }
-    again = map_steps // tally.evaluations if tally.evaluations else 1
     biased = synapse.bias is not None or site.norm is not None
     outputs = count(site.out_shape)
     neuron_steps = outputs * tally.unit_steps * samples
@@ -66,6 +71,7 @@ def closed(tally: Tally, steps: int, samples: int) -> SiteOperations:
         kind=site.spec.kind,
         role=site.role,
         unit="none" if unit is None else "spiking" if unit.spiking else "analog",
+        operands=operands,
         inputs=count(synapse.in_shape),
         neurons=outputs,
         weights=sum(one.numel() for one in (synapse.weight, synapse.bias) if one is not None)
@@ -75,7 +81,7 @@ def closed(tally: Tally, steps: int, samples: int) -> SiteOperations:
         pairs=pairs(synapse),
         samples=samples,
         evaluations=tally.evaluations * samples,
-        map_steps=map_steps * samples,
+        map_steps=tally.evaluations * again * samples,
         unit_steps=tally.unit_steps * samples,
         ac_recomputed=total["ac"] * again,
         mac_recomputed=total["mac"] * again,

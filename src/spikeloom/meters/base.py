@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.types import InputKind
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
 
@@ -16,8 +17,8 @@ from spikeloom.nets.site import Site
 class Meter(Protocol):
     """An observer that counts per sample, so it is told where a batch begins and ends."""
 
-    def open(self, net: SpikingNet, xs: Tensor) -> None:
-        """Begin a batch."""
+    def open(self, net: SpikingNet, xs: Tensor, kind: InputKind | None = None) -> None:
+        """Begin a batch; `kind` as for `watch`."""
         ...
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
@@ -38,7 +39,9 @@ class Meter(Protocol):
 
 
 @contextmanager
-def watch(net: SpikingNet, xs: Tensor, *meters: Meter) -> Iterator[None]:
+def watch(
+    net: SpikingNet, xs: Tensor, *meters: Meter, kind: InputKind | None = None
+) -> Iterator[None]:
     r"""Show one batch to meters; a batch that ends in an error is not counted.
 
     The head's sites lie outside the net. Inside the block, show them with
@@ -48,12 +51,18 @@ def watch(net: SpikingNet, xs: Tensor, *meters: Meter) -> Iterator[None]:
         net: the network that will run.
         xs: its input for this batch.
         meters: who watches.
+        kind: what the input is, as an encoder's `gives` says: "constant" (real values, the same at
+            every step, whether as a view or as a copy), "real", "events" or "counts". Say it
+            wherever it is known. None reads a bare train: a view of one step, or equal frames that
+            are not all of -1, 0 and 1, are "constant"; else samples of -1, 0 and 1 alone are
+            "events", others "real".
 
     Shape:
         xs: [T, B, \*in_shape].
 
     Raises:
         ConfigError: a meter still has an open batch, or belongs to another network.
+        DataError: the input is not of the kind that was said.
 
     Example:
         >>> from spikeloom.meters.spikes import SpikeMeter
@@ -65,7 +74,7 @@ def watch(net: SpikingNet, xs: Tensor, *meters: Meter) -> Iterator[None]:
         2
     """
     for meter in meters:
-        meter.open(net, xs)
+        meter.open(net, xs, kind)
     try:
         with net.observe(*meters):
             yield
@@ -120,8 +129,13 @@ class BatchMeter:
         self._net: SpikingNet | None = None
         self._xs: Tensor | None = None
 
-    def open(self, net: SpikingNet, xs: Tensor) -> None:
+    def open(self, net: SpikingNet, xs: Tensor, kind: InputKind | None = None) -> None:
         r"""Begin a batch.
+
+        Args:
+            net: the network that will run.
+            xs: its input.
+            kind: what the input is, for meters to whom it matters; see `watch`.
 
         Shape:
             xs: [T, B, \*in_shape].

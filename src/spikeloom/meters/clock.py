@@ -3,28 +3,103 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 
 import torch
 
 from spikeloom.base.errors import ConfigError
 
+FEWEST_ROUNDS = 5
+"""Fewer rounds make no figure of time."""
+
+WIDEST = 0.5
+"""Distance of the quartiles over the median from which on a figure of time is not given."""
+
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call.
+    """Seconds per call, or what a difference of calls comes to.
 
     Args:
-        median: over the rounds.
-        fastest: of the rounds.
-        slowest: of the rounds.
-        rounds: number of timed calls.
+        times: of every round, in order.
+
+    Example:
+        >>> Timing((3.0, 1.0, 2.0)).median
+        2.0
     """
 
-    median: float
-    fastest: float
-    slowest: float
-    rounds: int
+    times: tuple[float, ...]
+
+    @property
+    def rounds(self) -> int:
+        """Number of timed calls."""
+        return len(self.times)
+
+    @property
+    def median(self) -> float:
+        """Over the rounds."""
+        return median(self.times)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The lower and the upper one."""
+        if self.rounds == 1:
+            return self.times[0], self.times[0]
+        low, _, high = quantiles(self.times, n=4, method="inclusive")
+        return low, high
+
+    @property
+    def fastest(self) -> float:
+        """Of the rounds."""
+        return min(self.times)
+
+    @property
+    def slowest(self) -> float:
+        """Of the rounds."""
+        return max(self.times)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the median is no figure to give; None where it is one. See `doubt_of`."""
+        return doubt_of(self.median, *self.quartiles, self.rounds)
+
+    def map(self, change: Callable[[float], float]) -> "Timing":
+        """Return the timing with every round's value changed."""
+        return Timing(tuple(change(value) for value in self.times))
+
+
+def doubt_of(middle: float, low: float, high: float, count: int) -> str | None:
+    """Say why a figure of time is none to give; None where it is one.
+
+    There are fewer than `FEWEST_ROUNDS` of it, its lower quartile is not above 0, or its quartiles
+    are further apart than `WIDEST` times the median.
+
+    Example:
+        >>> doubt_of(2.0, 1.9, 2.2, 5), doubt_of(2.0, 1.9, 2.2, 3)
+        (None, '3 rounds, fewer than 5')
+    """
+    if count < FEWEST_ROUNDS:
+        return f"{count} round{'s' * (count != 1)}, fewer than {FEWEST_ROUNDS}"
+    if low <= 0:
+        return "within the noise: the lower quartile is not above 0"
+    if high - low > WIDEST * middle:
+        return f"too noisy: the quartiles are {(high - low) / middle:.2g} medians apart"
+    return None
+
+
+def rounds_for(seconds: float, *, most: int, budget: float) -> int:
+    """Return how often to time what takes so long: `FEWEST_ROUNDS` or more, within a budget.
+
+    Args:
+        seconds: of one round.
+        most: rounds, however short.
+        budget: seconds in all, beyond `FEWEST_ROUNDS`.
+
+    Example:
+        >>> rounds_for(0.001, most=11, budget=1.0), rounds_for(60.0, most=11, budget=1.0)
+        (11, 5)
+    """
+    return min(most, max(FEWEST_ROUNDS, int(budget / max(seconds, 1e-9))))
 
 
 def stopwatch(call: Callable[[], object]) -> float:
@@ -41,7 +116,7 @@ def stopwatch(call: Callable[[], object]) -> float:
 
 
 def time_interleaved(
-    calls: Mapping[str, Callable[[], object]], rounds: int = 5
+    calls: Mapping[str, Callable[[], object]], rounds: int = FEWEST_ROUNDS
 ) -> dict[str, Timing]:
     """Time callables in turn, so that drift of the machine meets all alike.
 
@@ -75,9 +150,7 @@ def time_interleaved(
         first = turn % len(names)
         for name in (*names[first:], *names[:first]):
             times[name].append(stopwatch(calls[name]))
-    return {
-        name: Timing(median(spent), min(spent), max(spent), rounds) for name, spent in times.items()
-    }
+    return {name: Timing(tuple(spent)) for name, spent in times.items()}
 
 
 def _settle() -> None:

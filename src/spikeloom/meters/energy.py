@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import Checked
 from spikeloom.meters.record import OperationRecord, SiteOperations
 
 NOTE = "a model, not a measurement"
 
 
 @dataclass(frozen=True)
-class EnergyTable:
+class EnergyTable(Checked):
     """Price of an operation, in picojoules.
 
     Args:
@@ -43,6 +44,7 @@ class EnergyTable:
     source: str = "Horowitz 2014"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.e_mac > 0 and self.e_ac > 0 and self.bits > 0):
             raise ConfigError(
                 f"energy table '{self.name}': expected prices and bits above 0, got e_mac = "
@@ -64,11 +66,19 @@ TABLES = {table.name: table for table in (INT32, FP32, FP16, INT8)}
 
 @dataclass(frozen=True)
 class LayerEnergy:
-    """Energy of one layer of one pass per inference, in pJ: accumulates, multiply-accumulates."""
+    """Energy of one layer of one pass per inference, in pJ.
+
+    Args:
+        name: of the site.
+        ac: of accumulates.
+        mac: of multiply-accumulates.
+        driven: whether its operands are spikes of the net's own neurons.
+    """
 
     name: str
     ac: float
     mac: float
+    driven: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,8 @@ class Energy:
         convention: "paper" or "strict".
         table: name of the price table.
         snn: of the net, in pJ.
-        ann: of the ANN it is compared with, in pJ.
+        ann: of the ANN it is compared with, in pJ: a measured one, or the dense ANN, which is all
+            products of the ReLU net of the same spec, run once, no zero skipped.
         layers: the net's parts.
         note: to stand beside every figure printed.
     """
@@ -93,8 +104,40 @@ class Energy:
 
     @property
     def efficiency(self) -> float:
-        """EE = E_ANN / E_SNN; infinite for a dead net, so never show it without accuracy."""
+        """E_ANN / E_SNN; infinite for a dead net, so never show it without accuracy.
+
+        It is called EE where the ANN was measured; else it is the ratio to the dense ANN.
+        """
         return self.ann / self.snn if self.snn else float("inf")
+
+    @property
+    def driven(self) -> float:
+        """Part of `snn` that grows with the firing rates: of layers that read the net's spikes."""
+        return sum(layer.ac + layer.mac for layer in self.layers if layer.driven)
+
+
+def break_even_rate(rate: float, net: float, driven: float, ann: float) -> float:
+    r"""Return the mean firing rate at which a net would take its ANN's energy.
+
+    .. math:: r^* = r\, \frac{E_{ANN} - (E_{net} - E_{driven})}{E_{driven}}
+
+    All rates are scaled alike; what the input costs stays. Products with pooled spikes are taken
+    to grow in proportion, though they grow more slowly, so for them the result is a lower bound.
+
+    Args:
+        rate: r, spikes per neuron and step of the whole net.
+        net: its energy.
+        driven: the part that layers take which read the net's own spikes.
+        ann: the ANN's energy, in the same unit.
+
+    Returns:
+        The rate per neuron and step; 0 or less where no rate is low enough, infinity or above 1
+        where none is too high.
+
+    Source:
+        ours; with a single rate and no input layer it is (E_MAC / E_AC) / T, `break_even`.
+    """
+    return rate * (ann - (net - driven)) / driven if driven else float("inf")
 
 
 def paper_energy(
@@ -147,10 +190,11 @@ def paper_energy(
             own = activity == "output" and site.unit == "spiking"
             rate = site.rate_out if own else site.rate_in
             steps = site.map_steps / site.samples
-            layers.append(LayerEnergy(site.name, table.e_ac * steps * site.formula * rate, 0.0))
+            ac = table.e_ac * steps * site.formula * rate
+            layers.append(LayerEnergy(site.name, ac, 0.0, site.operands == "spikes"))
         else:
-            runs = site.evaluations / site.samples
-            layers.append(LayerEnergy(site.name, 0.0, table.e_mac * runs * site.formula))
+            mac = table.e_mac * site.formula * site.evaluations / site.samples
+            layers.append(LayerEnergy(site.name, 0.0, mac, site.operands == "spikes"))
     macs = record.formula if ann is None else ann
     return _energy("paper", table, layers, table.e_mac * macs)
 
@@ -202,7 +246,10 @@ def strict_energy(
             ac += site.state_ac + site.state_compare
             mac += site.state_mac
         return LayerEnergy(
-            site.name, table.e_ac * ac / site.samples, table.e_mac * mac / site.samples
+            site.name,
+            table.e_ac * ac / site.samples,
+            table.e_mac * mac / site.samples,
+            site.operands == "spikes",
         )
 
     if isinstance(ann, OperationRecord):

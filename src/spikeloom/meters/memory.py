@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import Checked
 from spikeloom.meters.energy import INT32, NOTE, EnergyTable, strict_energy
 from spikeloom.meters.record import OperationRecord, SiteOperations
 
 
 @dataclass(frozen=True)
-class EnergyMemory:
+class EnergyMemory(Checked):
     """Price of one SRAM access, piecewise linear in the buffer's size and clamped at its end.
 
     Args:
@@ -38,6 +39,7 @@ class EnergyMemory:
     source: str = "Horowitz 2014; Lemaire et al. 2022 (full price per 32-bit access)"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         sizes = [size for size, _ in self.points]
         if sizes != sorted(set(sizes)) or not sizes:
             raise ConfigError(

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.types import InputKind
+from spikeloom.meters._input import Input, read_input
 from spikeloom.meters._operand import (
     Arrival,
     as_integers,
@@ -17,6 +19,7 @@ from spikeloom.meters._operand import (
     without_events,
 )
 from spikeloom.meters._pairs import count, fan_out, pairs
+from spikeloom.meters._signal import READOUT, Signal, signals
 from spikeloom.meters._tally import Sums, Tally, closed
 from spikeloom.meters.base import BatchMeter, Spread, per_sample
 from spikeloom.meters.record import OperationRecord, SiteOperations
@@ -46,17 +49,22 @@ class OperationMeter(BatchMeter):
         MAC = \sum_i \mathbb 1_{z_i \ne 0} F_i \quad (otherwise)
 
     so spikes, signed spikes, event counts and sums of spikes (0, 1, 2) are accumulates, value v
-    taking \|v\| of them. Average-pooled spikes are multi-bit, hence MACs; the ``_folded`` counts
-    fold the pool's 1/n into the weights, and each spike is one accumulate again. Behind a
-    low-pass the events are the spikes before it. A constant input is computed once; the
-    ``_recomputed`` counts charge every step. The head's sites are shown by hand, see `watch`; a
-    train of spikes shown there counts at each step.
+    taking \|v\| of them. What can be an event is said by the net's layout and by its input's kind
+    (see `watch`), never guessed: a constant or real input, an analog unit's output, a layer
+    without a unit and a mean over time are real-valued, so MACs, whatever their values.
+
+    Average-pooled spikes are multi-bit, hence MACs; the ``_folded`` counts fold the pool's 1/n
+    into the weights, and each spike is one accumulate again. Behind a low-pass the events are the
+    spikes before it. A constant input is computed once, also where it comes as a copy, and so is
+    everything up to the first stateful unit, the head's maps included; the ``_recomputed`` counts
+    charge every step. The head's sites are shown by hand, see `watch`; a train of spikes shown
+    there counts at each step.
 
     Not counted: pooling itself, identity shortcuts, joins. Biases (norms fold into them) and unit
     states have fields of their own.
 
-    A joined signal has no single amplitude and is taken as it is, so a gain before a join turns
-    the next layer's accumulates into MACs; likewise channels fitted between passes.
+    Branches of a join whose spikes have one amplitude keep it; where amplitudes differ, the sum has
+    no common unit and is real-valued.
 
     Shape:
         x_in: [t, B, ...]; see `nets.state.Observer`.
@@ -84,20 +92,30 @@ class OperationMeter(BatchMeter):
         self._arrivals: dict[str, Arrival] = {}
         self._fans: dict[Synapse, Tensor] = {}
         self._no_events: frozenset[str] = frozenset()
+        self._signals: dict[str, Signal] = {}
+        self._input: Input | None = None
         self._totals: dict[str, SiteOperations] = {}
         self._samples: list[tuple[Tensor, Tensor]] = []
 
-    def open(self, net: SpikingNet, xs: Tensor) -> None:
-        """Begin a batch; see `BatchMeter.open`."""
+    def open(self, net: SpikingNet, xs: Tensor, kind: InputKind | None = None) -> None:
+        """Begin a batch; see `BatchMeter.open`.
+
+        Raises:
+            ConfigError: a network in training mode, an open batch, another network, no such kind.
+            DataError: the input is not of the kind that was said.
+        """
         if net.training:
             raise ConfigError(
                 f"{self.where}: expected a network in evaluation mode, since operations are those "
                 "of inference, got training mode; call net.eval() first."
             )
+        given = read_input(xs, kind, self.where)
         fresh = self._net is None
-        super().open(net, xs)
+        super().open(net, xs, kind)
+        self._input = given
         if fresh:
             self._no_events = without_events(net)
+            self._signals = signals(net)
             for site in net.sites:
                 self._arrive(site, net)
             self._keep(follow(last_site(net), net), keep_all=True)
@@ -125,16 +143,21 @@ class OperationMeter(BatchMeter):
             sums = Sums.zeros(xs.shape[1], current.device)
             self._tallies[site.name] = Tally(site, sums)
         tally = self._tallies[site.name]
+        assert self._input is not None
+        once = self._input.constant and self._signal(site).static
+        if once and tally.evaluations and (site.static or site.unit is None):
+            return  # the first step again
         if site.unit is not None:
-            tally.unit_steps += s_out.shape[0]
+            out = s_out[:1] if once and site.static else s_out
+            tally.unit_steps += out.shape[0]
             if site.unit.spiking:
-                tally.sums.spikes_out += s_out.flatten(2).count_nonzero((0, 2))
+                tally.sums.spikes_out += out.flatten(2).count_nonzero((0, 2))
         if site.name in self._trains:
             kept = self._trains[site.name]
             kept.parts = [*kept.parts, s_out] if kept.keep_all else [s_out]
-        if x_in is None:
+        if x_in is None or (once and tally.evaluations):
             return
-        if x_in.shape[0] > 1 and is_constant(x_in):
+        if once or is_constant(x_in):
             x_in = x_in[:1]
         if site.spec.weighted:
             self._count(tally, x_in, net, xs)
@@ -165,14 +188,23 @@ class OperationMeter(BatchMeter):
 
     def _count(self, tally: Tally, x_in: Tensor, net: SpikingNet, xs: Tensor) -> None:
         site, sums = tally.site, tally.sums
-        came = self._arrive(site, net)
-        events = self._events(came, site, x_in.shape[0], tally.evaluations, xs)
-        if events is None:
-            before = source_of(site, net)
-            shape = site.synapse.in_shape if before is None else before.out_shape
-            z = in_spikes(x_in, came.amplitude, shape)
-        else:
-            z = events.flatten(2)
+        came, signal = self._arrive(site, net), self._signal(site)
+        assert self._input is not None
+        may = self._input.events if signal.operands == "input" else None  # [B], None: all may
+        events = None
+        if signal.operands == "spikes" or (may is not None and bool(may.any())):
+            events = self._events(came, site, x_in.shape[0], tally.evaluations, xs)
+        if signal.operands == "real" or (signal.smooth and events is None):
+            may = torch.zeros(xs.shape[1], dtype=torch.bool, device=xs.device)
+        before = source_of(site, net)
+        shape = site.synapse.in_shape if before is None else before.out_shape
+        z = in_spikes(x_in, signal.amplitude, shape)
+        if events is not None:
+            z = (
+                events.flatten(2)
+                if may is None
+                else torch.where(may.view(1, -1, 1), events.flatten(2), z)
+            )
         if z.shape[2] != count(site.synapse.in_shape):
             raise ShapeError(
                 f"{self.where}: expected operands {site.synapse.in_shape} at site {site.name}, got "
@@ -185,18 +217,24 @@ class OperationMeter(BatchMeter):
         for step in z.unbind(0):  # [B, n]
             active = (step != 0).double() @ fan
             value, whole = as_integers(step, came.fold)
+            whole = whole if may is None else whole & may
             sums.effective += active
             sums.ac += torch.where(whole, value.abs() @ fan, 0.0)
             sums.mac += torch.where(whole, 0.0, active)
             sums.mac_dense += (~whole) * float(dense)
             if came.fold > 1:
                 value, whole = as_integers(step * came.fold, came.fold)
+                whole = whole if may is None else whole & may
             sums.ac_folded += torch.where(whole, value.abs() @ fan, 0.0)
             sums.mac_folded += torch.where(whole, 0.0, active)
             sums.mac_dense_folded += (~whole) * float(dense)
             here = value.abs().sum(1) / came.fold
             sums.activity += torch.where(whole, here, float(step.shape[1]))
             sums.spike_input &= whole
+
+    def _signal(self, site: Site) -> Signal:
+        """Return what arrives at a site; all of a head's read the features."""
+        return self._signals[READOUT if site.role == "readout" else site.name]
 
     def _events(
         self, came: Arrival, site: Site, steps: int, start: int, xs: Tensor
@@ -214,7 +252,9 @@ class OperationMeter(BatchMeter):
         ac = torch.zeros(samples, dtype=torch.float64)
         mac = torch.zeros_like(ac)
         for name, tally in self._tallies.items():
-            new = closed(tally, steps, samples)
+            assert self._input is not None
+            again = steps if self._input.constant and self._signal(tally.site).static else 1
+            new = closed(tally, self._signal(tally.site).operands, again, samples)
             self._totals[name] = self._totals[name] + new if name in self._totals else new
             ac += tally.sums.ac.cpu()
             mac += tally.sums.mac.cpu()

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.tracing import Spectator
 from spikeloom.meters._nonzero import Pair, pairs_of
 
 FORWARD, BACKWARD = 0, 1
@@ -69,7 +69,7 @@ class NonzeroOperations:
     backward_mac: int
 
 
-class _Products(TorchDispatchMode):
+class _Products(Spectator):
     """Sees every product of a call; the running autograd node tells the phase."""
 
     def __torch_dispatch__(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
+from spikeloom.meters._signal import Operands
 from spikeloom.meters.base import Spread, layer_name
 from spikeloom.nets.site import Role
 
@@ -26,7 +27,18 @@ Count = Literal[
 ]
 """Fields of `SiteOperations` that are sums over samples."""
 
-_FIXED = ("name", "kind", "role", "unit", "inputs", "neurons", "weights", "formula", "pairs")
+_FIXED = (
+    "name",
+    "kind",
+    "role",
+    "unit",
+    "inputs",
+    "neurons",
+    "weights",
+    "formula",
+    "pairs",
+    "operands",
+)
 
 
 @dataclass(frozen=True)
@@ -45,12 +57,14 @@ class SiteOperations:
         weights: distinct weights and biases.
         formula: eq. 8's MACs of one evaluation, :math:`O^2 N k^2 M`.
         pairs: pairs of one evaluation, padding excluded.
+        operands: "spikes" of neurons, pooled or joined at most, the net's "input" (perhaps beside
+            spikes), or "real" values: of analog units, layers without a unit, means over time.
         samples: number of samples.
         evaluations: how often the map ran, summed over samples; a constant input counts once.
         map_steps: the same, had a constant input been computed anew at each step.
         unit_steps: steps of the unit, summed over samples.
         effective: pairs of a non-zero operand and a non-zero weight.
-        ac: accumulates where the operand is integer-valued (value v counts \|v\|).
+        ac: accumulates where the operand is made of events (value v counts \|v\|).
         mac: multiply-accumulates elsewhere, on non-zero operands and weights.
         mac_dense: the same on all pairs.
         ac_folded: as `ac`, the factor of average pools folded into the weights.
@@ -59,7 +73,7 @@ class SiteOperations:
         ac_recomputed: as `ac`, had a constant input been computed anew at each step.
         mac_recomputed: as `mac`, likewise.
         activity: sum of the operands in units of a spike; a real-valued input counts 1 each.
-        spike_input: whether every input was integer-valued, pools folded.
+        spike_input: whether every operand was an event or a sum of events, pools folded.
         bias_ac: one accumulate per output and evaluation where there is a bias or a norm.
         state_mac: multiplications of the units (leak, synaptic current, low-pass).
         state_ac: additions of the units.
@@ -76,6 +90,7 @@ class SiteOperations:
     weights: int
     formula: int
     pairs: int
+    operands: Operands = "spikes"
 
     samples: int = 0
     evaluations: int = 0

@@ -1,6 +1,6 @@
 """From a spec and an input shape to sites: shapes are inferred, impossible nets refused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,6 +35,12 @@ class Block:
     source: Site | None
     upstream: Site | None
     kept: Tensor | None = None
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All sites of all passes."""
+        paths = [path for one in self.passes for path in (one.sites, one.shortcut)]
+        return tuple(site for path in paths for site in path)
 
 
 @dataclass(eq=False)
@@ -71,14 +77,18 @@ class Plan(nn.Module):
     Args:
         spec: the network.
         in_shape: one sample's shape, (C, H, W) or (D,).
+        see: told of every synapse as it is made, with its layer's name.
 
     Raises:
         ShapeError: shapes that do not fit, named by layer.
         UnsupportedNet: a repeated or joined block whose ends do not match.
     """
 
-    def __init__(self, spec: NetSpec, in_shape: Shape) -> None:
+    def __init__(
+        self, spec: NetSpec, in_shape: Shape, see: Callable[[Synapse, str], None] | None = None
+    ) -> None:
         super().__init__()
+        self._see = see
         self.synapses = nn.ModuleDict()
         self.norms = nn.ModuleDict()
         self.neurons = nn.ModuleDict()
@@ -117,12 +127,7 @@ class Plan(nn.Module):
     @property
     def sites(self) -> tuple[Site, ...]:
         """All sites: blocks in order of computation, then feedback edges."""
-        body = [
-            site
-            for block in self.blocks
-            for one in block.passes
-            for site in (*one.sites, *one.shortcut)
-        ]
+        body = [site for block in self.blocks for site in block.sites]
         return (*body, *(site for edge in self.edges for site in edge.sites))
 
     def _block(self, spec: BlockSpec, number: int, signal: _Signal, fed: bool) -> Block:
@@ -184,7 +189,7 @@ class Plan(nn.Module):
         self, layer: LayerSpec, name: str, shared: str, signal: _Signal, role: Role = "body"
     ) -> Site:
         if shared not in self.synapses:
-            self.synapses[shared] = Synapse(layer, signal.shape, name)
+            self._add(shared, Synapse(layer, signal.shape, name), name)
         synapse = self.synapses[shared]
         assert isinstance(synapse, Synapse)
         own = name.replace(".", "_")
@@ -211,6 +216,11 @@ class Plan(nn.Module):
             static_input=signal.static,
             static=signal.static and not (stateful or fresh_mask or layer.psp),
         )
+
+    def _add(self, key: str, synapse: Synapse, name: str) -> None:
+        self.synapses[key] = synapse
+        if self._see is not None:
+            self._see(synapse, name)
 
     def _refit(
         self, spec: BlockSpec, number: int, in_shape: Shape, signal: _Signal
@@ -257,7 +267,7 @@ class Plan(nn.Module):
         prefix = f"feedback{number}."
         sites = self._path(head, prefix, 0, signal, "feedback")
         key = f"{prefix}{len(head)}".replace(".", "_")
-        self.synapses[key] = Synapse(
+        synapse = Synapse(
             last,
             signal.shape,
             prefix,
@@ -266,6 +276,7 @@ class Plan(nn.Module):
             restrict_norm=spec.restrict_norm,
             zero=spec.zero,
         )
+        self._add(key, synapse, prefix)
         end = self._site(last, f"{prefix}{len(head)}.0", key, signal, "feedback")
         expected = target.passes[0].sites[0].out_shape
         if end.out_shape != expected:

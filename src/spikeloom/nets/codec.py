@@ -6,29 +6,23 @@ a ``name``; a unit may also be given by its name alone.
 
 import dataclasses
 import json
-import sys
-import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from spikeloom.base.errors import ConfigError, unknown_name
-from spikeloom.base.registry import Registry
+from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import FAMILIES, conform, unknown_field
 from spikeloom.nets.layer import UNSET, LayerSpec
-from spikeloom.neurons.base import UNITS, Unit
-from spikeloom.neurons.surrogate import SURROGATES, Surrogate
 
 S = TypeVar("S")
-
-_FAMILIES: dict[type, Registry[Any]] = {Unit: UNITS, Surrogate: SURROGATES}
 
 
 def to_table(spec: Any) -> dict[str, Any]:
     """Return the fields of a spec that differ from their defaults, as plain values."""
     table: dict[str, Any] = {}
-    for registry in _FAMILIES.values():
-        for name in registry.names():
-            if type(spec) is registry.find(name):
+    for family in FAMILIES.values():
+        for name in family.registry.names():
+            if type(spec) is family.registry.find(name):
                 table["name"] = name
     for field in dataclasses.fields(spec):
         value = getattr(spec, field.name)
@@ -43,21 +37,21 @@ def from_table(kind: type[S], table: object, where: str) -> S:
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range, with its path.
     """
-    registry = _FAMILIES.get(kind)
-    if registry is not None:
+    family = FAMILIES.get(kind)
+    if family is not None:
         if isinstance(table, str):
             table = {"name": table}
         table = dict(_expect_table(table, where))
         name = table.pop("name", None)
-        kind = registry.find(str(name), where)
+        kind = family.registry.find(str(name), where)
     table = _expect_table(table, where)
     hints = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind) if field.init]  # pyright: ignore
     values = {}
     for key, value in table.items():
         if key not in known:
-            raise unknown_name(where, "key", key, known)
-        values[key] = _typed(hints[key], value, f"{where}.{key}")
+            raise unknown_field(where, "key", key, kind, known)
+        values[key] = conform(hints[key], value, f"{where}.{key}", build=from_table)
     missing = [f"'{name}'" for name in _required(kind) if name not in values]
     if missing:
         raise ConfigError(
@@ -117,40 +111,6 @@ def _expect_table(table: object, where: str) -> Mapping[str, Any]:
     return table
 
 
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value == "none" and type(None) in args:
-            return None
-        options = [arg for arg in args if arg not in (type(None), type(UNSET))]
-        fits = [option for option in options if isinstance(value, str) == (option is str)]
-        return _typed((fits or options)[0], value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where}: expected a list, got {value!r}; write [..].")
-        return tuple(_typed(args[0], part, f"{where}.{row}") for row, part in enumerate(value))
-    if origin is typing.Literal:
-        if value not in args:
-            raise unknown_name(where, "choice", value, map(str, args))
-        return value
-    if dataclasses.is_dataclass(hint) or hint in _FAMILIES:
-        return from_table(typing.cast("type[Any]", hint), value, where)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return _finite(value, where)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(
-            f"{where}: expected {hint.__name__}, got {value!r}; change the value's type."
-        )
-    return value
-
-
-def _finite(value: float, where: str) -> float:
-    """Return a number as a float that is one."""
-    if not abs(value) <= sys.float_info.max:  # false for NaN; a whole number may be too large
-        raise ConfigError(f"{where}: expected a finite number, got {value!r}; change it.")
-    return float(value)
-
-
 def from_options(
     build: Callable[..., Any], options: Mapping[str, Any], where: str, skip: Collection[str] = ()
 ) -> dict[str, Any]:
@@ -170,6 +130,6 @@ def from_options(
     values = {}
     for key, value in options.items():
         if key not in known:
-            raise unknown_name(where, "option", key, known)
-        values[key] = _typed(hints[key], value, f"{where}.{key}")
+            raise unknown_field(where, "option", key, build, known)
+        values[key] = conform(hints[key], value, f"{where}.{key}", build=from_table)
     return values

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from spikeloom.base.autograd import backpropagate
+from spikeloom.base.autograd import add_gradient, backpropagate, refuse_second
 from spikeloom.neurons.base import LOW_PRECISION
 
 if TYPE_CHECKING:
@@ -100,25 +99,34 @@ class Credit:
         return synapse.credited(x, x if presynaptic is None else presynaptic, self._sums[synapse])
 
     def flush(self) -> None:
-        """Send every sum back to what its weight was made from, and forget them."""
+        """Send every sum back to what its weight was made from, and forget them.
+
+        Gradients end in their weights' own layout (`base.autograd.add_gradient`).
+        """
         shaped: list[tuple[Tensor, Tensor]] = []
         for one in self._sums.values():
             weight, total = one.effective, one.total
             if total is None:
                 continue
-            if not weight.is_leaf:
-                shaped.append((weight, total))
-            elif weight.grad is None:
-                weight.grad = total
+            if weight.is_leaf and not _hooked(weight):
+                add_gradient(weight, total)  # it may lie channels last, as convolutions gave it
             else:
-                weight.grad += total
+                shaped.append((weight, total))
         self._sums.clear()
         if shaped:
             backpropagate([one for one, _ in shaped], [grad for _, grad in shaped])
 
 
+def _hooked(weight: Tensor) -> bool:
+    """Whether a user's hook waits for the gradient of a leaf, which only autograd would call."""
+    return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
+
+
 class Credited(torch.autograd.Function):
-    """A synapse whose weight gradient is taken at a given presynaptic signal."""
+    """A synapse whose weight gradient is taken at a given presynaptic signal.
+
+    Where it sums weight gradients itself, nothing can be differentiated a second time.
+    """
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
@@ -139,8 +147,9 @@ class Credited(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
+        if ctx.into is not None:
+            refuse_second("nets.credit", "a sum of weight gradients has no graph; use bptt")
         (grad,) = grads
         presynaptic, weight = ctx.saved_tensors
         ctx.maybe_clear_saved_tensors()  # each is freed as soon as it is used

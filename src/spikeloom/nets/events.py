@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.tracing import ordinary
 from spikeloom.kernels import events
 from spikeloom.kernels.layout import interleaved
 from spikeloom.nets.ops import Ops
@@ -232,6 +233,9 @@ def _may(synapse: Synapse, x: Tensor) -> bool:
     """Whether a map could be summed over events at all."""
     return (
         synapse.spec.kind in SUMMED
+        # a weight made anew at each call (a parametrization, functional_call) bears no mark
+        and isinstance(synapse.weight, nn.Parameter)
+        and ordinary(x, synapse.weight)
         and not torch.is_grad_enabled()
         and not synapse.training
         and x.device.type == "cpu"
@@ -252,9 +256,9 @@ def _work(synapse: Synapse) -> int:
 
 def _mark(synapse: Synapse) -> tuple[object, ...]:
     """Return what differs as soon as a weight was replaced or written to."""
-    tensors: list[Tensor] = [synapse.weight]
-    if synapse.bias is not None:
-        tensors.append(synapse.bias)
+    tensors = [one for one in (synapse.weight, synapse.bias) if one is not None]
+    if any(not isinstance(one, nn.Parameter) for one in tensors):
+        return (object(),)  # made anew at every reading, from what we do not know
     if not isinstance(synapse.shaping, Plain):
         tensors += [*synapse.shaping.parameters(), *synapse.shaping.buffers()]
     return tuple(

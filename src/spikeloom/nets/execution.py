@@ -1,11 +1,13 @@
 """How a net is computed, as a value: the results are the same up to rounding, the cost is not."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from spikeloom.base.fields import Checked
+from spikeloom.base.tracing import transformed
 from spikeloom.nets.layer import require
 from spikeloom.neurons.trains import WORTH, Kernels
 
@@ -14,7 +16,7 @@ Memory = Literal["plain", "saving"]
 
 
 @dataclass(frozen=True)
-class Execution:
+class Execution(Checked):
     """How a net is computed.
 
     Args:
@@ -37,17 +39,11 @@ class Execution:
     memory: Memory = "plain"
     worth: int = WORTH
 
+    called: ClassVar[str] = "execution"
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.worth >= 0, "execution.worth", "0 or more", self.worth, "change it")
-        for name, known in (("kernels", Kernels), ("layout", Layout), ("memory", Memory)):
-            value = getattr(self, name)
-            require(
-                value in get_args(known),
-                f"execution.{name}",
-                f"one of {get_args(known)}",
-                value,
-                "change it",
-            )
 
     def kernels_for(self, currents: Tensor) -> Kernels:
         """Return which loop takes a unit through a train of currents."""
@@ -62,7 +58,7 @@ class Execution:
             x: [B, C, H, W] or [T, B, C, H, W].
         """
         last = self.layout == "channels_last" or (self.layout == "auto" and x.device.type == "cpu")
-        if not last:
+        if not last or transformed():  # vmap knows no other layout than rows
             return x
         if x.dim() == 4:
             return _channels_last(x)

@@ -21,15 +21,15 @@ linear and plain unless its own layers say otherwise; of the defaults it takes `
 
 import dataclasses
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
+from spikeloom.base.toml import TomlError, read
 from spikeloom.nets.codec import from_table, inline, to_table
 from spikeloom.nets.layer import Kind, LayerSpec
-from spikeloom.nets.spec import BlockSpec, FeedbackSpec, NetSpec
+from spikeloom.nets.spec import MOST_LAYERS, BlockSpec, FeedbackSpec, NetSpec
 
 _LETTERS: dict[str, Kind] = {
     "c": "conv",
@@ -58,6 +58,8 @@ _FEEDBACK = {
 }
 _FACTORED = ("unit", "norm", "bias", "gain", "dropout")
 _WINDOW = {"k": "kernel", "s": "stride", "p": "padding"}
+_DIGITS = 18
+"""Most digits of a number in a word; sizes are bounded by what they stand for."""
 
 
 def parse(text: str, **defaults: Any) -> NetSpec:
@@ -114,6 +116,7 @@ class _Reader:
         self.text = text
         self.at = 0
         self.defaults = dict(defaults)
+        self.layers = 0
         self.bracketed = False
         self.last_at = 0
         self.last_own: set[str] = set()
@@ -217,7 +220,7 @@ class _Reader:
             match = _REPEAT.match(self.text, self.at)
             if not match:
                 raise self.fail("a number of passes, as in x4")
-            repeat, self.at = int(match[1]), match.end()
+            repeat, self.at = self.number(match[1], start), match.end()
         fields = self.table() if self.peek() == "{" else {}
         if fields.keys() & {"layers", "repeat"}:
             raise self.fail("[layers]xN without layers or repeat in the table", start)
@@ -233,18 +236,21 @@ class _Reader:
         match = _TOKEN.match(self.text, self.at)
         if not match:
             raise self.fail("a layer (c64, t64, f10, P, M, G, U, I) or [..]xN")
+        self.layers += 1
+        if self.layers > MOST_LAYERS:
+            raise self.fail(f"at most {MOST_LAYERS} layers")
         self.at = match.end()
         letter = match["letter"] or match["pool"] or match["bare"]
         kind = _LETTERS[letter]
         fields: dict[str, Any] = {"kind": kind}
         if match["out"]:
-            fields["out"] = int(match["out"])
+            fields["out"] = self.number(match["out"], start)
         if match["size"]:
-            fields["kernel"] = int(match["size"])
+            fields["kernel"] = self.number(match["size"], start)
         for part in re.findall(r"[ksp]\d+", (match["window"] or "") + (match["shift"] or "")):
             if _WINDOW[part[0]] in fields:
                 raise self.fail(f"one {_WINDOW[part[0]]} only", start)
-            fields[_WINDOW[part[0]]] = int(part[1:])
+            fields[_WINDOW[part[0]]] = self.number(part[1:], start)
         if kind == "linear" and match["window"]:
             raise self.fail("a plain width after f, as in f10", start)
         own = self.table() if self.peek() == "{" else {}
@@ -262,6 +268,11 @@ class _Reader:
             spec = self.checked(lambda: dataclasses.replace(spec, **missing), start)
         return spec
 
+    def number(self, digits: str, at: int) -> int:
+        if len(digits) > _DIGITS:
+            raise self.fail(f"a number of {_DIGITS} digits at most", at)
+        return int(digits)
+
     def table(self) -> dict[str, Any]:
         """Read one TOML inline table that starts here."""
         start = self.at
@@ -270,8 +281,8 @@ class _Reader:
             raise self.fail("'}' to close the table", start)
         self.at = end + 1
         try:
-            return tomllib.loads(f"t = {self.text[start : self.at]}")["t"]
-        except tomllib.TOMLDecodeError as error:
+            return read(f"t = {self.text[start : self.at]}")["t"]
+        except TomlError as error:
             raise self.fail(f"a TOML inline table ({error})", start) from None
 
     def end_of_token(self) -> None:

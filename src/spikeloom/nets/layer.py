@@ -1,9 +1,10 @@
 """One layer as a value: synapse, norm, unit, and what an output looks like to the next layer."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import Checked
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.leaky import LIF
 
@@ -23,6 +24,11 @@ WEIGHTED: tuple[Kind, ...] = ("conv", "conv_transpose", "linear")
 POOLS: tuple[Kind, ...] = ("avg_pool", "max_pool")
 
 
+LARGEST = 2**31 - 1
+"""Largest width, kernel, stride, padding and delay; torch counts sizes in 64 bits, and these are
+multiplied with each other."""
+
+
 class Unset:
     """Marks a field whose default depends on the kind of layer; never survives construction."""
 
@@ -37,7 +43,7 @@ def require(good: bool, where: str, expected: str, came: object, todo: str) -> N
 
 
 @dataclass(frozen=True)
-class Filter:
+class Filter(Checked):
     r"""Low-pass between a unit and the next synapse: :math:`y[t] = decay\,y[t-1] + scale\,s[t]`.
 
     Source:
@@ -47,12 +53,15 @@ class Filter:
     decay: float
     scale: float = 1.0
 
+    called: ClassVar[str] = "psp"
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 <= self.decay < 1, "psp.decay", "a decay in [0, 1)", self.decay, "change it")
 
 
 @dataclass(frozen=True)
-class MaskSpec:
+class MaskSpec(Checked):
     """Fixed random wiring: each weight is kept with probability `density`, drawn from `seed`.
 
     With ``self_connections=False`` a square matrix keeps no weight on its diagonal.
@@ -62,12 +71,15 @@ class MaskSpec:
     seed: int = 0
     self_connections: bool = True
 
+    called: ClassVar[str] = "mask"
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 < self.density <= 1, "mask.density", "a share in (0, 1]", self.density, "fix it")
 
 
 @dataclass(frozen=True)
-class LayerSpec:
+class LayerSpec(Checked):
     """One layer: synapse, then norm, then unit, then dropout, gain and low-pass.
 
     Args:
@@ -109,10 +121,12 @@ class LayerSpec:
     amplitude: Literal["unit", "v_th"] = "unit"
     psp: Filter | None = None
 
+    called: ClassVar[str] = "layer"
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         kind = self.kind
         where = f"layer '{kind}'"
-        require(kind in get_args(Kind), "layer.kind", f"one of {get_args(Kind)}", kind, "change it")
         weighted, pool = kind in WEIGHTED, kind in POOLS
         point = kind in ("linear", "identity", "global_pool")
         self._default("kernel", 1 if point else 3 if kind in ("conv", "conv_transpose") else 2)
@@ -127,14 +141,14 @@ class LayerSpec:
             self.out,
             "set out" if weighted else "leave out at 0",
         )
+        for name in ("out", "kernel", "stride", "padding", "output_padding"):
+            size = getattr(self, name)
+            require(size <= LARGEST, f"{where}.{name}", f"{LARGEST} at most", size, "lower it")
         require(self.kernel_size >= 1, f"{where}.kernel", "1 or more", self.kernel, "change it")
         require(self.step_size >= 1, f"{where}.stride", "1 or more", self.stride, "change it")
         require(self.pad_size >= 0, f"{where}.padding", "0 or more", self.padding, "change it")
         self._check_window(where)
         require(0 <= self.dropout < 1, f"{where}.dropout", "[0, 1)", self.dropout, "change it")
-        require(self.norm in get_args(Norm), f"{where}.norm", f"{get_args(Norm)}", self.norm, "fix")
-        size = self.amplitude
-        require(size in ("unit", "v_th"), f"{where}.amplitude", "unit or v_th", size, "change it")
         require(
             self.norm != "weight" or weighted, f"{where}.norm", "weights", self.norm, "use none"
         )

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
+from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng
+from spikeloom.base.types import FLOATS
 from spikeloom.kernels.jit import compiler
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
@@ -16,8 +18,9 @@ from spikeloom.nets.grammar import parse
 from spikeloom.nets.init import initialise
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
+from spikeloom.nets.size import measure
 from spikeloom.nets.spec import NetSpec
-from spikeloom.nets.synapse import Shape
+from spikeloom.nets.synapse import Shape, multiply
 from spikeloom.nets.train_walk import TrainWalk
 from spikeloom.nets.walk import (
     Held,
@@ -28,6 +31,9 @@ from spikeloom.nets.walk import (
     is_constant,
     low_pass,
 )
+
+if TYPE_CHECKING:
+    from spikeloom.nets.from_torch.link import Link
 
 
 class SpikingNet(nn.Module):
@@ -51,6 +57,7 @@ class SpikingNet(nn.Module):
         torch.Size([4, 2, 16])
     """
 
+    @checked("net")
     def __init__(
         self,
         spec: NetSpec | str,
@@ -67,27 +74,60 @@ class SpikingNet(nn.Module):
             raise ShapeError(
                 f"net: expected an input shape (C, H, W) or (D,), got {self.in_shape}; fix it."
             )
+        measure(self.spec, self.in_shape)  # refuses what no memory holds
         self.plan = Plan(self.spec, self.in_shape)
         self.sites: tuple[Site, ...] = self.plan.sites
         self.last_linear: nn.Linear | None = None
+        self.link: Link | None = None
         self._observers: tuple[Observer, ...] = ()
         initialise(self.sites, torch.Generator().manual_seed(seed))
 
     @classmethod
-    def from_torch(cls, module: nn.Sequential, in_shape: Shape) -> "SpikingNet":
-        """Build a net around a user's own layers; both train the same parameters.
+    def from_torch(
+        cls,
+        module: nn.Module,
+        in_shape: Shape,
+        *,
+        norm: Literal["batch_step", "batch_all"] = "batch_step",
+    ) -> "SpikingNet":
+        """Build a net around a user's own module; both train the same parameters.
 
-        Known are Conv2d, ConvTranspose2d, Linear, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1),
-        Upsample(nearest), Flatten, BatchNorm1d/2d (statistics of each step), Dropout (one mask
-        held over T), ReLU, our `Neuron`, and Sequentials of them. A last Linear without neurons
-        is left to the head (`Head.of`); it stays out of the net's own parameters.
+        The module is a Sequential, or its forward is written for one step [B, ...] with our
+        `Neuron` in between, which sees all steps. The page docs/howto/from_torch.md lists what is
+        translated, what the net follows afterwards and what is refused. A last Linear without
+        neurons is left to the head (`Head.of`); it stays out of the net's own parameters. Values
+        of net and module are compared once, on a random input of two samples and steps.
+
+        Args:
+            module: layers of torch and `Neuron`, in Sequentials and modules of your own.
+            in_shape: one sample's shape, (C, H, W) or (D,).
+            norm: whether batch norms take their statistics over the batch at each step, or over
+                batch and time at once.
 
         Raises:
-            ShapeError, UnsupportedNet: what cannot be translated, by position and class.
+            ConfigError: another `norm`, or no module.
+            ShapeError, UnsupportedNet: what cannot be translated, by place and class. The net
+                raises the same where its module was changed later in a way it cannot follow.
         """
-        from spikeloom.nets.from_torch import translate  # it builds nets: imported when called
+        from spikeloom.nets.from_torch.translate import (
+            translate,  # it builds nets: imported when called
+        )
 
-        return translate(module, in_shape)
+        return translate(module, in_shape, norm)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "SpikingNet":
+        """Convert or move the net, and with it the last linear layer that its head uses."""
+        super()._apply(fn, recurse)
+        if self.last_linear is not None and recurse:
+            self.last_linear._apply(fn)
+        return self
+
+    def train(self, mode: bool = True) -> "SpikingNet":
+        """Set the mode; a module that the net was made from goes along."""
+        super().train(mode)
+        if self.link is not None:
+            self.link.module.train(mode)
+        return self
 
     @property
     def backend(self) -> str:
@@ -307,6 +347,8 @@ class SpikingNet(nn.Module):
         return len(self.plan.blocks) if self.spec.tail is None else self.spec.tail
 
     def _check(self, xs: Tensor, *, in_time: bool) -> None:
+        if self.link is not None:
+            self.link.check(self.training)
         if tuple(xs.shape[2:]) != self.in_shape or xs.dim() != 2 + len(self.in_shape):
             raise ShapeError(
                 f"net: expected [T, B, {', '.join(map(str, self.in_shape))}] with time as the "
@@ -324,15 +366,14 @@ class SpikingNet(nn.Module):
                 f"net: expected an input on {weight.device}, where the weights are, got "
                 f"{xs.device}; move one of them."
             )
-        exact = {torch.float32, torch.float64}
-        if weight is not None and {xs.dtype, weight.dtype} == exact:
+        if xs.dtype not in FLOATS:
+            raise ShapeError(
+                f"net: expected a floating-point input, got {xs.dtype}; convert it (xs.float())."
+            )
+        if weight is not None and not multiply(xs, weight):
             raise ShapeError(
                 f"net: expected an input of type {weight.dtype}, as the weights, got {xs.dtype}; "
                 "convert one of them, e.g. xs.float() or net.double()."
-            )
-        if not xs.is_floating_point():
-            raise ShapeError(
-                f"net: expected a floating-point input, got {xs.dtype}; convert it (xs.float())."
             )
         if in_time and self.training:
             for site in self.sites:

@@ -1,5 +1,6 @@
 """A site: one layer of one pass, the place where rules act and meters look."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
+from spikeloom.base.tracing import hooked
 from spikeloom.nets.layer import LayerSpec
+from spikeloom.nets.norms import over_copies, step_after_step
 from spikeloom.nets.synapse import Shape, Synapse
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.module import Neuron
@@ -88,8 +91,8 @@ class Site:
 
         Args:
             current: what the synapse gave.
-            steps: number of equal steps the current stands for; running statistics of
-                "batch_step" move as often.
+            steps: number of equal steps the current stands for. "batch_all" takes their statistics
+                together, once; those of "batch_step" move as often.
 
         Shape:
             current, result: [N, \*out_shape].
@@ -100,35 +103,35 @@ class Site:
         norm = self.norm
         if norm is None:
             return current
-        self.check_statistics(current)
-        if not (norm.training and steps > 1 and self.spec.norm == "batch_step"):
+        self.check_statistics(current, steps=steps)
+        if steps == 1 or not norm.training:
             return norm(current)
-        kept, tracked = norm.momentum, norm.num_batches_tracked
-        assert tracked is not None
-        if kept is None:  # a plain average over all updates
-            norm.momentum = steps / (float(tracked) + steps)
-        else:
-            norm.momentum = 1 - (1 - kept) ** steps
-        try:
-            return norm(current)
-        finally:
-            norm.momentum = kept
-            tracked += steps - 1
+        over = over_copies if self.spec.norm == "batch_all" else step_after_step
+        return over(norm, current, steps)
 
-    def check_statistics(self, current: Tensor) -> None:
+    def check_statistics(self, current: Tensor, *, steps: int = 1) -> None:
         r"""Refuse currents [N, \*out_shape] from which no variance comes; see `normalise`."""
-        if self.norm and self.norm.training and current.numel() == current.shape[1]:
+        norm = self.norm
+        if norm is None or not norm.training or getattr(norm, "joint", False):
+            return  # processes that share their statistics have a sample each at least
+        if self.values_per_channel(len(current), steps) < 2:
             raise ShapeError(
                 f"net layer {self.name}: expected more than one value per channel for its batch "
                 "norm in training, got a batch of one; use a larger batch or norm = 'weight'."
             )
 
+    def values_per_channel(self, batch: int, steps: int) -> int:
+        """Return how many values a norm's statistics are of, for a batch of T = `steps`."""
+        together = steps if self.spec.norm == "batch_all" else 1
+        return batch * together * math.prod(self.out_shape[1:])
+
     @property
     def folds(self) -> bool:
         """Whether the norm can go into the weights: a convolution whose norm is done learning."""
         norm = self.norm
-        done = norm is not None and not norm.training and norm.running_mean is not None
-        return done and self.spec.kind.startswith("conv")
+        if norm is None or norm.training or norm.running_mean is None or hooked(norm):
+            return False
+        return self.spec.kind.startswith("conv")
 
     def folded(self, x: Tensor) -> Tensor:
         r"""Apply the synapse with its norm inside the weights; equal up to rounding.
@@ -142,12 +145,15 @@ class Site:
         """
         norm, synapse = self.norm, self.synapse
         assert norm is not None and norm.running_mean is not None and norm.running_var is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        scale = torch.rsqrt(norm.running_var + norm.eps)
+        if norm.affine:
+            scale = norm.weight * scale
         shift = -norm.running_mean if synapse.bias is None else synapse.bias - norm.running_mean
         weight = synapse.effective_weight()
         sides = [1] * weight.dim()
         sides[synapse.out_axis] = -1
-        return synapse.apply_map(x, weight * scale.view(sides), scale * shift + norm.bias)
+        bias = scale * shift + norm.bias if norm.affine else scale * shift
+        return synapse.apply_map(x, weight * scale.view(sides), bias)
 
     @property
     def out_shape(self) -> Shape:

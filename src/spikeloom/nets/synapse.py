@@ -16,6 +16,17 @@ from spikeloom.neurons.base import LOW_PRECISION
 Shape = tuple[int, ...]
 
 
+def multiply(x: Tensor, weight: Tensor) -> bool:
+    """Whether a synapse multiplies an input of this type with a weight of that type.
+
+    Types must agree, but for autocast, which casts all but float64, and weights of low precision,
+    to which the input is cast.
+    """
+    if x.dtype == weight.dtype or weight.dtype in LOW_PRECISION:
+        return True
+    return torch.is_autocast_enabled(x.device.type) and torch.float64 not in (x.dtype, weight.dtype)
+
+
 class Synapse(nn.Module):
     """The linear map of one layer; pools and upsampling are maps without weights.
 
@@ -31,6 +42,8 @@ class Synapse(nn.Module):
     Raises:
         ShapeError: the layer cannot take that input, e.g. a pool below 1x1.
     """
+
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -48,16 +61,20 @@ class Synapse(nn.Module):
         self.zero = zero
         self.in_shape = (_count(in_shape),) if spec.kind == "linear" else in_shape
         self.out_shape = _out_shape(spec, self.in_shape, where)
-        self.bias: nn.Parameter | None = None
         self.shaping: nn.Module = Plain()
+        self._make_parameters()
         if spec.weighted:
-            self.weight = nn.Parameter(torch.zeros(_weight_shape(spec, self.in_shape)))
-            self.bias = nn.Parameter(torch.zeros(spec.out)) if spec.bias else None
             if spec.norm == "weight":
                 self.shaping = Standardised(self.weight, self.out_axis)
             if mask is not None:
                 self.shaping = Masked(self.weight, mask)
             self.restrict, self.restrict_norm = restrict, restrict_norm
+
+    def _make_parameters(self) -> None:
+        spec, self.bias = self.spec, None
+        if spec.weighted:
+            self.weight = nn.Parameter(torch.zeros(self.weight_shape))
+            self.bias = nn.Parameter(torch.zeros(spec.out)) if spec.bias else None
 
     def bound(self) -> None:
         """Bound the norm, starting from the present weight; called once after initialisation."""
@@ -67,6 +84,11 @@ class Synapse(nn.Module):
             else:
                 bound = Shrunk(self.restrict)
             self.shaping = nn.Sequential(self.shaping, bound)
+
+    @property
+    def weight_shape(self) -> Shape:
+        """Shape that the weight must have."""
+        return _weight_shape(self.spec, self.in_shape)
 
     @property
     def out_axis(self) -> int:

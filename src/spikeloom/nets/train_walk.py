@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.levels import pack
 from spikeloom.nets.build import Block
 from spikeloom.nets.fit import fit_channels
@@ -26,7 +27,8 @@ class TrainWalk(Walk):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         plain = self.ops.synapse is plain_synapse and self.ops.sequence is None
-        self._saving = self.execution.memory == "saving" and plain and torch.is_grad_enabled()
+        saving = self.execution.memory == "saving" and plain and torch.is_grad_enabled()
+        self._saving = saving and ordinary()
         self._cheap = cheap_sites(self.plan.sites) if self._saving else set()
         self._again: dict[str, Callable[[], Tensor]] = {}
 
@@ -67,11 +69,12 @@ class TrainWalk(Walk):
         """Run a unit whose norm was left to it over a train of raw currents."""
         assert site.norm is not None and site.unit is not None
         theta, kernels, rate = self.theta(site), self.execution.kernels_for(currents), None
-        once = currents.detach()[:1] if is_constant(currents) else currents.detach()
-        site.check_statistics(once.flatten(0, 1))
+        copies = len(currents) if is_constant(currents) else 1
+        once = currents.detach()[: len(currents) // copies]
+        site.check_statistics(once[0], steps=len(currents))
         unit: Unit = Normed(site.unit)  # pyright: ignore[reportAssignmentType] - spikes as it does
         if kernels != "reference" and joins(site.norm, unit, once):
-            of_norm, rate = norm_theta(site.norm, once)
+            of_norm, rate = norm_theta(site.norm, once, copies)
             theta = {**theta, **of_norm}
         else:
             unit, currents = site.unit, self._normalised_first(site, currents)
@@ -89,7 +92,8 @@ class TrainWalk(Walk):
     def _normalised_first(self, site: Site, currents: Tensor) -> Tensor:
         steps = currents.shape[0]
         if is_constant(currents):
-            return site.normalise(only_step(currents)).unsqueeze(0).expand(currents.shape)
+            once = site.normalise(only_step(currents), steps=steps)
+            return once.unsqueeze(0).expand(currents.shape)
         return site.normalise(currents.flatten(0, 1)).unflatten(0, (steps, -1))
 
     def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:

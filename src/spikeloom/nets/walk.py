@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import Rng, stream_for, uniform
+from spikeloom.base.tracing import hooked, kept_by_user, traced
 from spikeloom.nets.build import Block, Edge, Pass, Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.fit import fit_channels
@@ -47,6 +48,7 @@ class Walk:
         self._thetas: dict[str, Theta] = {}
         self._pooled: set[str] = set()
         self._sources = {edge.spec.source for edge in plan.edges}
+        self._kept_by_user = kept_by_user()
 
     def current(self, site: Site, x: Tensor) -> Tensor:
         """Return what arrives at the unit: synapse, then norm."""
@@ -117,12 +119,15 @@ class Walk:
     def folds(self, site: Site) -> bool:
         """Whether a norm goes into the weights here."""
         plain = self.ops.synapse is plain_synapse and not torch.is_grad_enabled()
-        return plain and site.folds
+        if not plain or hooked(site.synapse, site.norm):
+            return False
+        # torch checks a recording without gradients: it must be the one with them
+        return site.folds and (torch.compiler.is_compiling() or not traced())
 
     def spent(self, site: Site) -> bool:
         """Whether a site's currents are made for its unit alone; a hook may have kept them."""
         own = self.ops.synapse is plain_synapse or self.ops.local
-        watched = self.observers or site.synapse._forward_hooks
+        watched = self.observers or self._kept_by_user or hooked(site.synapse)
         return own and site.spec.weighted and not watched
 
     def theta(self, site: Site) -> Theta:
@@ -141,8 +146,9 @@ class Walk:
                 "got none; pass rng= (a SampleRng or a torch.Generator)."
             )
         stream = stream_for(self.rng, label)
+        # float32 at every precision: half types would also change the share that is dropped
         draw = uniform(
-            stream, like.shape[0], tuple(like.shape[1:]), dtype=like.dtype, device=like.device
+            stream, like.shape[0], tuple(like.shape[1:]), dtype=torch.float32, device=like.device
         )
         return (draw >= site.spec.dropout).to(like.dtype) / (1 - site.spec.dropout)
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from spikeloom.base.tracing import transformed
 from spikeloom.nets.layer import MaskSpec
 
 
@@ -110,19 +111,20 @@ class Restricted(nn.Module):
         self.register_buffer("v", torch.zeros(matrix.shape[1]))
         for _ in range(self.start_steps):
             self._follow(matrix)
-        self.gamma = nn.Parameter(self._sigma(matrix).detach().clamp(max=bound))
+        sigma = self.u @ matrix @ self.v
+        self.gamma = nn.Parameter(sigma.detach().clamp(max=bound))
 
     @torch.no_grad()
-    def _follow(self, matrix: Tensor) -> None:
-        self.v = nn.functional.normalize(matrix.t() @ self.u, dim=0)
-        self.u = nn.functional.normalize(matrix @ self.v, dim=0)
-
-    def _sigma(self, matrix: Tensor) -> Tensor:
-        return self.u @ matrix @ self.v
+    def _follow(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Move u and v; what a transform makes of them does not outlive it, and is not kept."""
+        v = nn.functional.normalize(matrix.t() @ self.u, dim=0)
+        u = nn.functional.normalize(matrix @ v, dim=0)
+        if type(u) is Tensor and not transformed():
+            self.u, self.v = u, v
+        return u, v
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with spectral norm |clamp(gamma)|, up to the iteration's error."""
         matrix = weight.flatten(1)
-        if self.training:
-            self._follow(matrix.detach())
-        return weight * (self.gamma.clamp(-self.bound, self.bound) / self._sigma(matrix))
+        u, v = self._follow(matrix.detach()) if self.training else (self.u, self.v)
+        return weight * (self.gamma.clamp(-self.bound, self.bound) / (u @ matrix @ v))

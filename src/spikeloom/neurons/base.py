@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from spikeloom.base.fields import FAMILIES, Family
 from spikeloom.base.registry import Registry
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
@@ -26,6 +27,13 @@ class Unit(Protocol):
 
     `spiking` says whether outputs are spikes, `stateful` whether anything is carried over time,
     `learn` names the quantities that are trained, `per_channel` whether each channel has its own.
+
+    What some rules ask for besides is declared by an attribute of the class that defines `step`, or
+    of one derived from it; a rule that needs it refuses units without:
+
+    - `trace_decay`: factor in [0, 1] by which all that a unit remembers of an input fades per step;
+      None where no fixed number says so. It is the decay of a presynaptic trace (OTTT), and the
+      discount of a rate.
     """
 
     spiking: ClassVar[bool]
@@ -52,6 +60,22 @@ class Unit(Protocol):
     def rate(self, current: Tensor, theta: Theta) -> Tensor:
         """Return the steady output rate under a constant current."""
         ...
+
+
+FAMILIES[Unit] = Family(UNITS, ("spiking", "stateful", "learn", "per_channel", "init", "step"))
+
+
+def declares(unit: object, name: str) -> bool:
+    """Whether a unit has an attribute that speaks of its own equation.
+
+    What a class says of its `step` does not hold for a derived class with another `step`.
+    """
+    stepped = False
+    for kind in type(unit).__mro__:
+        if name in vars(kind) or name in vars(kind).get("__annotations__", {}):
+            return not stepped
+        stepped = stepped or "step" in vars(kind)
+    return name in getattr(unit, "__dict__", {})
 
 
 def state_zeros(current: Tensor) -> Tensor:

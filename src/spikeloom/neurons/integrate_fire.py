@@ -1,14 +1,16 @@
 """Integrate-and-fire neurons without leak, and the step that every spiking unit here shares."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.fields import Checked
 from spikeloom.neurons.base import UNITS, Theta, state_zeros
+from spikeloom.neurons.peers import UNIT_NAMES
 from spikeloom.neurons.spike import spike
 from spikeloom.neurons.surrogate import Surrogate, Triangle
 
@@ -34,7 +36,7 @@ class SpikingState(NamedTuple):
 
 @UNITS.register("if")
 @dataclass(frozen=True)
-class IF:
+class IF(Checked):
     r"""Integrate-and-fire neuron.
 
     With decay :math:`\alpha = 1` (`LIF` sets another), input :math:`c[t]` and, where ``beta > 0``,
@@ -98,28 +100,39 @@ class IF:
     spiking: ClassVar[bool] = True
     stateful: ClassVar[bool] = True
     learnable: ClassVar[tuple[str, ...]] = ("v_th",)
+    renamed: ClassVar[Mapping[str, str]] = UNIT_NAMES
     alpha: ClassVar[float] = 1.0
     scale_input: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check("v_th", self.v_th > 0, "a threshold above 0")
         self._check("v_th_min", 0 < self.v_th_min <= self.v_th, "a bound in (0, v_th]")
         self._check("fire_fraction", self.fire_fraction > 0, "a fraction above 0")
         self._check("refractory", self.refractory >= 0, "a number of steps, 0 or more")
         self._check("beta", 0 <= self.beta < 1, "a decay in [0, 1)")
-        self._check("reset", self.reset in ("soft", "hard", "none"), "soft, hard or none")
-        self._check("order", self.order in ("after_fire", "next_step"), "after_fire or next_step")
-        self._check("fires", self.fires in (">=", ">"), "'>=' or '>'")
-        self._check("v_reset", math.isfinite(self.v_reset), "a finite potential")
         known = set(self.learnable)
         self._check("learn", set(self.learn) <= known, f"names from {sorted(known)}")
+        self._check("learn", len(set(self.learn)) == len(self.learn), "each name once")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
             raise ConfigError(
-                f"neurons.{type(self).__name__}.{name}: expected {expected}, "
-                f"got {getattr(self, name)!r}; change it."
+                f"{self.place()}.{name}: expected {expected}, got {getattr(self, name)!r}; "
+                "change it."
             )
+
+    def _todo(self, name: str, value: object) -> str | None:
+        if isinstance(value, nn.Parameter) and name in self.learnable:
+            return f'to train it give its start as a number and learn = ("{name}",)'
+        if name == "v_reset" and value is None:
+            return 'write reset = "soft" for a reset that subtracts the threshold'
+        return None
+
+    @property
+    def trace_decay(self) -> float | None:
+        """Decay of what is remembered: alpha; None if it is trained or a current fades too."""
+        return None if self.beta or "alpha" in self.learn else self.alpha
 
     def init(self, current: Tensor) -> SpikingState:
         """Return the state at rest: v = 0, no current, not refractory."""

@@ -1,8 +1,11 @@
 """Leaky integrate-and-fire neurons."""
 
+import warnings
 from dataclasses import dataclass
-from typing import ClassVar
+from numbers import Real
+from typing import Any, ClassVar, Self
 
+from spikeloom.base.errors import Hint
 from spikeloom.neurons.base import UNITS
 from spikeloom.neurons.integrate_fire import IF
 
@@ -33,6 +36,18 @@ class LIF(IF):
     scale_input: bool = False  # pyright: ignore[reportIncompatibleVariableOverride]
 
     learnable: ClassVar[tuple[str, ...]] = ("v_th", "alpha")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Say what `beta` is here where it may be meant for the membrane's decay."""
+        beta = kwargs.get("beta")
+        if "alpha" not in kwargs and isinstance(beta, Real) and 0 < beta < 1:
+            warnings.warn(
+                f"{cls.place()}: beta = {beta} is the decay of the synaptic current here, and the "
+                "membrane's decay (snnTorch's beta) is alpha; name alpha too.",
+                Hint,
+                stacklevel=2,
+            )
+        return super().__new__(cls, *args, **kwargs)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,8 +4,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.fields import checked
 from spikeloom.neurons.base import State, Theta, Unit
 from spikeloom.neurons.trains import run_train
 
@@ -22,7 +24,8 @@ class Neuron(nn.Module):
         spatial: number of axes after the channel axis (2 for images), likewise.
 
     Raises:
-        ConfigError: a unit that trains per channel came without `channels`.
+        ConfigError: no unit, sizes out of range, or a unit that trains per channel came without
+            `channels`.
 
     Example:
         >>> from spikeloom.neurons.leaky import LIF
@@ -30,8 +33,14 @@ class Neuron(nn.Module):
         [0.0, 1.0, 0.0]
     """
 
+    @checked("neurons.Neuron")
     def __init__(self, unit: Unit, channels: int | None = None, spatial: int = 0) -> None:
         super().__init__()
+        for name, count, least in (("channels", channels, 1), ("spatial", spatial, 0)):
+            if count is not None and count < least:
+                raise ConfigError(
+                    f"neurons.Neuron.{name}: expected {least} or more, got {count}; change it."
+                )
         self.unit = unit
         if unit.learn and unit.per_channel and channels is None:
             raise ConfigError(
@@ -47,18 +56,37 @@ class Neuron(nn.Module):
 
     def theta(self) -> Theta:
         """Return the trained quantities: v_th as it is, alpha as the logistic of its parameter."""
-        values: dict[str, Tensor] = {
-            name: self.get_parameter(f"raw_{name}") for name in self.unit.learn
-        }
+        # by attribute: a parametrization, or torch.func.functional_call, puts a tensor there
+        values: dict[str, Tensor] = {name: getattr(self, f"raw_{name}") for name in self.unit.learn}
         if "alpha" in values:
             values["alpha"] = torch.sigmoid(values["alpha"])
         return values
 
     @torch.no_grad()
     def project(self) -> None:
-        """Bring trained thresholds back to v_th_min; call it after an optimizer's step."""
-        if "v_th" in self.unit.learn:
-            self.get_parameter("raw_v_th").clamp_(min=getattr(self.unit, "v_th_min", 0.0))
+        """Bring trained thresholds back to v_th_min; call it after an optimizer's step.
+
+        A threshold under a parametrization is set through its `right_inverse`.
+
+        Raises:
+            ConfigError: a parametrization gave a threshold out of bounds and cannot be set.
+        """
+        if "v_th" not in self.unit.learn:
+            return
+        least = getattr(self.unit, "v_th_min", 0.0)
+        if not is_parametrized(self, "raw_v_th"):
+            self.raw_v_th.clamp_(min=least)
+            return
+        v_th = self.raw_v_th
+        if bool((v_th < least).any()):
+            try:
+                self.raw_v_th = v_th.clamp(min=least)
+            except (RuntimeError, NotImplementedError) as error:
+                raise ConfigError(
+                    f"neurons.Neuron: expected thresholds of at least {least}, got "
+                    f"{float(v_th.min()):.3g} from a parametrization that cannot be set; give it "
+                    "a right_inverse, or bounds of its own."
+                ) from error
 
     def run(self, currents: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Map a train of currents to the train of outputs and the state left behind.

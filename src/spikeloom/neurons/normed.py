@@ -80,7 +80,9 @@ def through_statistics(currents: Tensor, theta: Theta, rate: Tensor) -> Theta:
 
     .. math::
         \frac{\partial a}{\partial \sigma^2} = -\frac{a r^2}{2}, \quad
-        \frac{\partial (a (c - \mu) + b)}{\partial \mu} = -a.
+        \frac{\partial (a (c - \mu) + b)}{\partial \mu} = -a,
+
+    derivatives of these gradients included.
 
     Args:
         currents: whose statistics `theta` has.
@@ -93,6 +95,7 @@ def through_statistics(currents: Tensor, theta: Theta, rate: Tensor) -> Theta:
     axes = [axis for axis in range(currents.dim()) if axis != 2]
     wide = currents.to(rate.dtype)
     var, mean = (one.view_as(rate) for one in torch.var_mean(wide, axes, correction=0))
-    scale = theta[SCALE] * (1 - rate.square() / 2 * (var - var.detach()))
-    shift = theta[SHIFT] - theta[SCALE].detach() * (mean - mean.detach())
+    now = torch.rsqrt(var - var.detach() + rate.detach().pow(-2))
+    scale = theta[SCALE] * (now / now.detach())
+    shift = theta[SHIFT] - scale * (mean - mean.detach())
     return {**theta, SCALE: scale, SHIFT: shift}

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from spikeloom.neurons.base import LOW_PRECISION, Unit
+from spikeloom.base.tracing import ordinary, transformed
+from spikeloom.neurons.base import LOW_PRECISION, Unit, declares
 
 
 def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
@@ -18,10 +18,13 @@ def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
     """
     if len(hs) == 1 and weights[0] == 1:
         return hs.squeeze(0)
+    if hs.dtype in LOW_PRECISION and not ordinary(hs):
+        return _summed(hs.float(), weights)
     if hs.dtype in LOW_PRECISION:
         total: Tensor = _LowSum.apply(hs, tuple(weights))  # pyright: ignore[reportAssignmentType]
         return total
-    if hs.dim() == 5 and hs[0].is_contiguous(memory_format=torch.channels_last):
+    images = hs.dim() == 5 and not transformed()  # vmap knows no other layout than rows
+    if images and hs[0].is_contiguous(memory_format=torch.channels_last):
         return _summed(hs.movedim(2, -1), weights).movedim(-1, 1)  # in the order of memory
     return _summed(hs, weights)
 
@@ -66,8 +69,11 @@ class RunningMean:
 
 
 def decay_of(unit: Unit | None) -> float:
-    """Return the discount of a unit's rate per step: its leak, 1 where it has none."""
-    return getattr(unit, "alpha", 1.0) if unit is not None else 1.0
+    """Return the discount of a unit's rate per step: its `trace_decay`, 1 where it has none."""
+    if unit is None or not declares(unit, "trace_decay"):
+        return 1.0
+    decay: float | None = unit.trace_decay  # pyright: ignore[reportAttributeAccessIssue]
+    return 1.0 if decay is None else decay
 
 
 class _LowSum(torch.autograd.Function):
@@ -82,8 +88,7 @@ class _LowSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
         (grad,) = grads
         weights: tuple[float, ...] = ctx.weights
         if len(set(weights)) == 1:  # one step's gradient says it all

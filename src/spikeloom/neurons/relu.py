@@ -5,12 +5,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from spikeloom.base.fields import Checked
 from spikeloom.neurons.base import UNITS, Theta
 
 
 @UNITS.register("relu")
 @dataclass(frozen=True)
-class Relu:
+class Relu(Checked):
     r"""Rectified linear unit: :math:`y = \max(0, c)`, without state.
 
     Source:

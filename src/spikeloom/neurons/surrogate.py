@@ -5,14 +5,17 @@ All are even in u, and `peak` of the docstring is their value at u = 0.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import FAMILIES, Checked, Family
 from spikeloom.base.registry import Registry
+from spikeloom.neurons.peers import SURROGATE_NAMES
 
 SURROGATES: Registry[type["Surrogate"]] = Registry("surrogate", "spikeloom.neurons")
 
@@ -26,18 +29,27 @@ class Surrogate(Protocol):
         ...
 
 
-def _positive(surrogate: object, **values: float) -> None:
-    for name, value in values.items():
-        if not value > 0 or not math.isfinite(value):
-            raise ConfigError(
-                f"neurons.{type(surrogate).__name__}.{name}: expected a finite number above 0, "
-                f"got {value}; choose one."
-            )
+FAMILIES[Surrogate] = Family(SURROGATES, ("slope",))
+
+
+class Slope(Checked):
+    """Base of the slopes here: all their numbers are finite and above 0."""
+
+    renamed: ClassVar[Mapping[str, str]] = SURROGATE_NAMES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in vars(self).items():
+            if not isinstance(value, bool) and not value > 0:
+                raise ConfigError(
+                    f"{self.place()}.{name}: expected a finite number above 0, got {value}; "
+                    "choose one."
+                )
 
 
 @SURROGATES.register("triangle")
 @dataclass(frozen=True)
-class Triangle:
+class Triangle(Slope):
     r"""Piecewise-linear slope.
 
     .. math:: \gamma \max(0, 1 - |u| / w), \qquad w = width \cdot v_{th}
@@ -57,9 +69,6 @@ class Triangle:
     width: float = 1.0
     relative: bool = True
 
-    def __post_init__(self) -> None:
-        _positive(self, gamma=self.gamma, width=self.width)
-
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
         width = self.width * v_th if self.relative else self.width
@@ -68,7 +77,7 @@ class Triangle:
 
 @SURROGATES.register("rectangle")
 @dataclass(frozen=True)
-class Rectangle:
+class Rectangle(Slope):
     r"""Box: ``height`` where :math:`|u| \le width / 2`, else 0.
 
     Source:
@@ -78,9 +87,6 @@ class Rectangle:
     width: float = 1.0
     height: float = 1.0
 
-    def __post_init__(self) -> None:
-        _positive(self, width=self.width, height=self.height)
-
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
         return (u.abs() <= self.width / 2).to(u.dtype) * self.height
@@ -88,7 +94,7 @@ class Rectangle:
 
 @SURROGATES.register("sigmoid")
 @dataclass(frozen=True)
-class Sigmoid:
+class Sigmoid(Slope):
     r"""Derivative of a logistic: :math:`k\,\sigma(ku)\,(1 - \sigma(ku))`; peak k / 4.
 
     Source:
@@ -96,9 +102,6 @@ class Sigmoid:
     """
 
     k: float = 4.0
-
-    def __post_init__(self) -> None:
-        _positive(self, k=self.k)
 
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
@@ -108,7 +111,7 @@ class Sigmoid:
 
 @SURROGATES.register("arctan")
 @dataclass(frozen=True)
-class Arctan:
+class Arctan(Slope):
     r"""Derivative of a scaled arctangent: :math:`\frac{a/2}{1 + (\frac{\pi}{2} a u)^2}`.
 
     Source:
@@ -117,9 +120,6 @@ class Arctan:
 
     a: float = 2.0
 
-    def __post_init__(self) -> None:
-        _positive(self, a=self.a)
-
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
         return (u * (math.pi / 2 * self.a)).square_().add_(1).reciprocal_().mul_(self.a / 2)
@@ -127,7 +127,7 @@ class Arctan:
 
 @SURROGATES.register("fast_sigmoid")
 @dataclass(frozen=True)
-class FastSigmoid:
+class FastSigmoid(Slope):
     r"""Derivative of a fast sigmoid: :math:`(1 + k|u|)^{-2}`; peak 1.
 
     Source:
@@ -136,9 +136,6 @@ class FastSigmoid:
 
     k: float = 25.0
 
-    def __post_init__(self) -> None:
-        _positive(self, k=self.k)
-
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
         return u.abs().mul_(self.k).add_(1).pow_(-2)
@@ -146,7 +143,7 @@ class FastSigmoid:
 
 @SURROGATES.register("exponential")
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(Slope):
     r"""Two-sided exponential: :math:`h\,e^{-k|u|}`; peak h.
 
     Source:
@@ -155,9 +152,6 @@ class Exponential:
 
     k: float = 5.0
     height: float = 1.0
-
-    def __post_init__(self) -> None:
-        _positive(self, k=self.k, height=self.height)
 
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.program import Unsupported
 from spikeloom.kernels.runs import Pivot
 from spikeloom.kernels.scan import Scan
@@ -62,15 +64,19 @@ def run_train(
     assert rate is None or (state is None and not local)
     scan = None
     if kernels != "reference" and (kernels == "compiled" or currents.numel() >= WORTH):
-        scan = compiled(unit, currents)
+        scan = compiled(unit, currents, *theta.values(), *_given(state))
     if scan is not None:
         try:
             return _compiled(scan, unit, currents, theta, state, pool, final, local, spent, rate)
         except Unsupported:
             assert not isinstance(state, Pivot)
-    if rate is not None:
-        theta = through_statistics(currents, theta, rate)
-    return _reference(unit, currents, theta, state, pool)
+    if isinstance(state, Pivot):
+        raise UnsupportedNet(
+            f"neurons.{type(unit).__name__}: expected the next step where the last one ran, on "
+            "compiled kernels, got one that torch follows (a transform, a tracer, a mode) or that "
+            "is set to run the reference; start there with a fresh state."
+        )
+    return _reference(unit, currents, theta, state, pool, rate)
 
 
 def _compiled(
@@ -103,15 +109,27 @@ def _compiled(
             return scan.run_step(currents, values, leaves, pool=pool, spent=spent)
     steps = currents.shape[0]
     once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
+    clean = bool(leaves) and leaves[0] is None
+
+    def again(once: Tensor, *rest: Tensor | None) -> list[Tensor]:
+        train = once.expand(steps, *once.shape[1:])
+        values, given = rest[: scan.thetas], iter(rest[scan.thetas :])
+        theta = dict(zip(unit.learn, values, strict=True))
+        state = None if clean else map_state(found.form, lambda _: next(given))
+        out, last = _reference(unit, train, theta, state, pool, rate)
+        return [out, *(state_leaves(last) if final else [])]
+
     how = {"pool": pool, "finals": final, "spent": spent, "rate": rate}
-    out, last = scan.run(once, values, leaves, steps=steps, **how)
+    out, last = scan.run(once, values, leaves, steps=steps, again=again, **how)
     after = iter(last)
     return out, map_state(found.form, lambda _: next(after)) if final else None
 
 
 def _reference(
-    unit: Unit, currents: Tensor, theta: Theta, state: State, pool: int
+    unit: Unit, currents: Tensor, theta: Theta, state: State, pool: int, rate: Tensor | None
 ) -> tuple[Tensor, State]:
+    if rate is not None:
+        theta = through_statistics(currents, theta, rate)
     if state is None:
         state = unit.init(currents[0])
     outs = []
@@ -149,14 +167,25 @@ class UnitScan(NamedTuple):
     rests_at_zero: bool
 
 
-def compiled(unit: Unit, like: Tensor) -> UnitScan | None:
-    """Return the unit's compiled scan, or None where there is none for such currents."""
-    if like.device.type != "cpu" or torch.compiler.is_compiling() or _transformed():
+def compiled(unit: Unit, like: Tensor, *others: Tensor) -> UnitScan | None:
+    """Return the unit's compiled scan, or None where there is none for such currents.
+
+    Args:
+        unit: the equation.
+        like: currents.
+        others: what else the scan is going to read.
+    """
+    if like.device.type != "cpu" or not ordinary(like, *others):
         return None
     try:
         return _scan(unit, _changeable(unit))
     except TypeError:  # a unit without hash, or with an attribute that has none
         return None
+
+
+def _given(state: State) -> list[Tensor]:
+    """Return the tensors of a state before a first step."""
+    return [state.value] if isinstance(state, Pivot) else state_leaves(state)
 
 
 def state_leaves(state: State) -> list[Tensor]:
@@ -214,9 +243,3 @@ def _plain(state: State) -> bool:
     if isinstance(state, tuple):
         return all(_plain(part) for part in state)
     return state is None or isinstance(state, Tensor)
-
-
-def _transformed() -> bool:
-    """Whether a transform of torch.func is at work, which sees through no compiled code."""
-    stack = torch._C._functorch.peek_interpreter_stack()  # pyright: ignore[reportAttributeAccessIssue]
-    return stack is not None

@@ -4,17 +4,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from spikeloom.base.errors import unknown_name
+from spikeloom.report.efficiency import dense_ann
 from spikeloom.report.means import means, over
-from spikeloom.report.table import NOTE, entry_rows, fitted, joules, to_text, verdict_of
+from spikeloom.report.provenance import made_with
+from spikeloom.report.table import (
+    HEADINGS,
+    NOTE,
+    entry_rows,
+    fitted,
+    joules,
+    to_markdown,
+    to_text,
+    verdict_of,
+)
 
 Record = dict[str, Any]
 
 TITLES = {
-    "common": "common: everything equal but the rule and its options",
-    "native": "own settings: what else differs stands below",
-    "control": "controls",
+    "common": "common: the same settings but for the rule and its options",
+    "native": "own settings: more differs, listed below",
+    "control": "controls: their settings differ as listed below",
 }
 """Blocks in the order they are shown."""
+
+PLACEMENT = ", and for where rules place their loss (below)"
+"""Behind the title of the common block where its rows do not place their loss alike."""
 
 _RELU = '{default = {unit = {name = "relu"}}} '
 """How the text of most ANNs begins."""
@@ -29,24 +44,15 @@ class Line:
 
 
 def comparison_lines(results: Record, width: int | None = None) -> list[Line]:
-    """Lay out results: the two blocks, controls, differences, failures, the fixed ANN, the note.
+    """Lay out results: the blocks, differences, failures, the fixed ANN, how they were made.
 
     Args:
         results: content of results.json, of this format or the one before.
         width: of the terminal, in characters; None leaves no column out.
     """
-    entries = [
-        entry for entry in in_blocks(results["entries"]) if entry["runs"] or verdict_of(entry)
-    ]
+    entries = shown(results)
     rows, left_out = fitted(entry_rows(entries), width)
-    head, rule, *body = to_text(rows).splitlines()
-    lines = [Line(head, "head"), Line(rule, "head")]
-    block = None
-    for entry, text in zip(entries, body, strict=True):
-        if block_of(entry) != block:
-            block = block_of(entry)
-            lines.append(Line(TITLES[block], "title"))
-        lines.append(Line(text, verdict_of(entry) or "row"))
+    lines = table_lines(entries, rows)
     if left_out:
         lines.append(
             Line(f"left out at {width} columns: {', '.join(left_out)}; results.json has them all")
@@ -56,7 +62,68 @@ def comparison_lines(results: Record, width: int | None = None) -> list[Line]:
     lines += problems(entries)
     if reference := fixed_ann(entries):
         lines.append(Line(reference))
-    return [*lines, Line(NOTE)]
+    return [*lines, *_made(results, entries), Line(NOTE)]
+
+
+def table_lines(entries: Sequence[Record], rows: Sequence[Sequence[str]]) -> list[Line]:
+    """Lay out the rows of entries, in blocks, under their headings and titles."""
+    head, rule, *body = to_text(rows).splitlines()
+    lines = [Line(head, "head"), Line(rule, "head")]
+    block = None
+    for entry, text in zip(entries, body, strict=True):
+        if block_of(entry) != block:
+            block = block_of(entry)
+            lines.append(Line(title_of(block, entries), "title"))
+        lines.append(Line(text, verdict_of(entry) or "row"))
+    return lines
+
+
+def plain_table(results: Record, columns: Sequence[str] = (), *, markdown: bool = False) -> str:
+    """Return the table of a comparison alone, with how it was made below: for pages and READMEs.
+
+    Args:
+        results: content of results.json.
+        columns: headings to show beside the entry's; all where none are named.
+        markdown: as a Markdown table instead of text.
+
+    Raises:
+        ConfigError: a heading that the table does not have.
+    """
+    for name in columns:
+        if name not in HEADINGS:
+            raise unknown_name("--columns", "column", name, HEADINGS)
+    entries = shown(results)
+    places = [0, *(HEADINGS.index(name) for name in columns or HEADINGS[1:])]
+    rows = [tuple(row[place] for place in places) for row in entry_rows(entries)]
+    made = [line.text for line in _made(results, entries)]
+    if not markdown:
+        lines = [line.text for line in table_lines(entries, rows)]
+        return "\n".join([*lines, *([""] if made else []), *made])
+    titled: list[tuple[str, ...]] = [rows[0]]
+    several = len({block_of(entry) for entry in entries}) > 1
+    block = None
+    for entry, row in zip(entries, rows[1:], strict=True):
+        if several and block_of(entry) != block:
+            block = block_of(entry)
+            titled.append((f"*{title_of(block, entries)}*", *[""] * (len(row) - 1)))
+        titled.append(row)
+    return "\n\n".join([to_markdown(titled), *made])
+
+
+def shown(results: Record) -> list[Record]:
+    """Return the entries of a comparison that have a row, block by block."""
+    return [entry for entry in in_blocks(results["entries"]) if entry["runs"] or verdict_of(entry)]
+
+
+def _made(results: Record, entries: Sequence[Record]) -> list[Line]:
+    runs = [run for entry in entries for run in entry["runs"]]
+    return [Line(text) for text in made_with(runs, results.get("command"))]
+
+
+def title_of(block: str, entries: Sequence[Record]) -> str:
+    """Return the title of a block, saying of the common one what is not common."""
+    apart = PLACEMENT if block == "common" and len(_placements(entries)) > 1 else ""
+    return TITLES.get(block, block) + apart
 
 
 def in_blocks(entries: Sequence[Record]) -> list[Record]:
@@ -97,8 +164,8 @@ def problems(entries: Sequence[Record]) -> list[Line]:
 def fixed_ann(entries: Sequence[Record]) -> str | None:
     """Name the one ANN that a whole table can be read against.
 
-    It is the first ANN that is no control, else all pairs of the first net, run once; None before
-    anything ran.
+    It is the first ANN that is no control, else the dense ANN of the first net: all products of its
+    ReLU net, run once; None before anything ran.
     """
     ran = [entry for entry in entries if entry["runs"]]
     anns = [entry for entry in ran if not entry["runs"][0]["facts"]["spiking"]]
@@ -108,9 +175,12 @@ def fixed_ann(entries: Sequence[Record]) -> str | None:
         net, how = anns[0]["runs"][0]["net"], f"measured, '{one.label}'"
         strict, paper = one.energy, one.energy_paper
     elif ran:
-        net, how = ran[0]["runs"][0]["ann_net"], "not in the table: all pairs, run once"
+        net, how = (
+            ran[0]["runs"][0]["ann_net"],
+            "not measured: all products, run once, no zero skipped",
+        )
         strict, paper = (
-            over(ran[0], lambda cost, key=key: cost["energy"][key]["ann"]) / 1e6
+            over(ran[0], lambda cost, key=key: dense_ann(cost["energy"][key])) / 1e6
             for key in ("strict_fp32", "paper_int32")
         )
     else:
@@ -122,13 +192,19 @@ def fixed_ann(entries: Sequence[Record]) -> str | None:
     )
 
 
-def _placement(entries: Sequence[Record]) -> list[Line]:
-    """Say where the rows of the common block place their loss, unless all do alike."""
+def _placements(entries: Sequence[Record]) -> dict[str, list[str]]:
+    """Return where the rows of the common block place their loss, with their labels."""
     places: dict[str, list[str]] = {}
     for entry in entries:
         place = entry["runs"][0].get("loss_at") if entry["runs"] else None
         if place is not None and block_of(entry) == "common":
             places.setdefault(place, []).append(entry["label"])
+    return places
+
+
+def _placement(entries: Sequence[Record]) -> list[Line]:
+    """Say where the rows of the common block place their loss, unless all do alike."""
+    places = _placements(entries)
     if len(places) < 2:
         return []
     return [

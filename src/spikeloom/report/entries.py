@@ -47,6 +47,7 @@ class Entry:
         differences: from the first entry and what was tuned, where the comparison says so.
         recipe: the resolved recipe of its first run, where known.
         samples: sample traces of its first run, where known.
+        command: what made the comparison it is part of, where known.
     """
 
     label: str
@@ -61,6 +62,7 @@ class Entry:
     differences: tuple[str, ...] | None = None
     recipe: Record | None = None
     samples: Record | None = None
+    command: str | None = None
 
     @property
     def single(self) -> bool:

@@ -7,6 +7,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from spikeloom.report.entries import Entry, Record
+from spikeloom.report.means import FEWEST_RUNS_TIMED, latency_of, level, means
 from spikeloom.report.pick import pareto
 
 DIGITS = 5
@@ -31,6 +32,7 @@ class Cost:
         title: with the unit.
         read: takes it from a run's record; None where that lacks it.
         spiking: whether only spiking nets have it.
+        runs: how many an entry must have for it to be a figure.
     """
 
     key: str
@@ -38,11 +40,12 @@ class Cost:
     title: str
     read: Callable[[Record], float | None]
     spiking: bool = False
+    runs: int = 1
 
 
 def _latency(run: Record) -> float | None:
-    inference = run["costs"].get("inference")
-    return None if inference is None else inference["ms_per_sample"]
+    found = latency_of(run)
+    return None if found is None else found[0]
 
 
 COSTS = (
@@ -58,7 +61,13 @@ COSTS = (
         "training memory (MB, peak of one batch)",
         lambda run: run["costs"]["training"]["peak_bytes"] / 1e6,
     ),
-    Cost("seconds", "t", "training time (s)", lambda run: run["train_seconds"]),
+    Cost(
+        "seconds",
+        "t",
+        "training time (s)",
+        lambda run: run["train_seconds"],
+        runs=FEWEST_RUNS_TIMED,
+    ),
     Cost(
         "paper",
         "",
@@ -77,7 +86,7 @@ def accuracies(entry: Entry) -> list[float]:
 
 def cost_of(entry: Entry, cost: Cost) -> float | None:
     """Return the mean over the runs; None where the entry has no such cost."""
-    if not entry.runs or (cost.spiking and not entry.spiking):
+    if len(entry.runs) < cost.runs or (cost.spiking and not entry.spiking):
         return None
     values = [value for run in entry.runs if (value := cost.read(run)) is not None]
     return mean(values) if len(values) == len(entry.runs) else None
@@ -105,6 +114,23 @@ def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
         kept = [field[place] for place in pareto(places)]
         fronts.append(sorted(kept, key=lambda one: (prices[one], one)))
     return fronts
+
+
+def unsettled(entries: Sequence[Entry], cost: Cost, line: Sequence[int]) -> set[int]:
+    """Return the entries of a front whose place is no rank; see `report.pick.unsettled`."""
+    data = entries[line[0]].data
+    field = [number for number, one in enumerate(entries) if one.competes and one.data == data]
+    prices = {number: cost_of(entries[number], cost) for number in field}
+    known = {number: price for number, price in prices.items() if price is not None}
+    scores = {number: means(entries[number].record()) for number in known}
+    return {
+        number
+        for number in line
+        if any(
+            other != number and price <= known[number] and level(scores[number], scores[other])
+            for other, price in known.items()
+        )
+    }
 
 
 def figure_data(entries: Sequence[Entry]) -> Record:

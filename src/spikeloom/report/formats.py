@@ -19,6 +19,8 @@ Amount = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
+Quartiles = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 
 
@@ -35,10 +37,24 @@ class Mean(Part):
 
 
 class Energy(Part):
-    """Picojoules per inference of the net and of its ANN, in one convention."""
+    """Picojoules per inference in one convention: the net's, and those of the dense ANN."""
 
     net: Amount
-    ann: Amount
+    driven: Amount | None = None
+    dense_ann: Amount | None = None
+    ann: Amount | None = None
+
+    @model_validator(mode="after")
+    def _has_ann(self) -> "Energy":
+        known = self.dense_ann is not None or self.ann is not None
+        return _held(self, known, "a dense ANN beside the net")
+
+
+class Bounds(Part):
+    """Picojoules per inference with memory accesses, at least and at most."""
+
+    lower: Amount
+    upper: Amount
 
 
 class Energies(Part):
@@ -46,13 +62,16 @@ class Energies(Part):
 
     paper_int32: Energy
     strict_fp32: Energy
+    paper_int32_output: Energy | None = None
+    memory_aware_fp32: Bounds | None = None
 
 
 class Growth(Part):
     """What one more time step costs in training."""
 
     bytes_per_step: Number
-    ms_per_step: Number
+    ms_per_step: Number | None = None
+    ms_per_step_quartiles: Quartiles | None = None
 
 
 class Nonzero(Part):
@@ -79,7 +98,8 @@ class Training(Part):
 class Inference(Part):
     """What predicting one sample takes."""
 
-    ms_per_sample: Amount
+    ms_per_sample: Amount | None = None
+    ms_per_sample_quartiles: Quartiles | None = None
 
 
 class Settling(Part):
@@ -109,6 +129,7 @@ class Costs(Part):
     """What inference and training cost."""
 
     parameters: Count
+    rate_per_step: Amount = 0.0
     spikes: Mean
     ac: Mean
     mac: Mean
@@ -176,7 +197,7 @@ class Run(Part):
 
     format: Positive
     name: str
-    seed: Count
+    seed: Seed
     net: str
     ann_net: str
     data: str
@@ -211,7 +232,7 @@ class Tuning(Part):
 class Failure(Part):
     """A run of an entry that failed."""
 
-    seed: Count
+    seed: Seed
     error: str = ""
 
 
@@ -236,6 +257,7 @@ class Comparison(Part):
     format: Positive
     name: str
     entries: list[Row]
+    command: str | None = None
 
 
 class Image(Part):

@@ -3,7 +3,10 @@
 from collections import Counter
 from typing import Any
 
-from spikeloom.report.table import count, joules, ratio
+from spikeloom.meters.energy import break_even_rate
+from spikeloom.report.efficiency import dense_ann, over_net
+from spikeloom.report.means import slowdown_of
+from spikeloom.report.table import count, joules, milliseconds, times
 
 Record = dict[str, Any]
 
@@ -16,7 +19,7 @@ HEADINGS = (
     "spikes",
     "AC",
     "MAC",
-    "ANN MAC",
+    "dense MAC",
     "uJ paper",
     "uJ strict",
 )
@@ -26,9 +29,13 @@ PJ = 1e6
 
 LAYER_NOTE = (
     "Per inference. rate is spikes per neuron and step; AC and MAC are exact counts by operand; "
-    "ANN MAC are all pairs of the ReLU net of the same spec, run once. Energy is a model, not a "
-    "measurement (45 nm, 2014): paper is Panda et al. 2020, eq. 8-11, int32; strict prices the "
-    "exact counts in fp32. EE = E_ANN / E_net, above 1 the net is cheaper."
+    "dense MAC are all products of the ReLU net of the same spec, run once, no zero skipped: the "
+    "dense ANN, which nobody measured. EE is E_ANN / E_net against that net measured (--ann RUN), "
+    "above 1 the net is cheaper. Energy is a model, not a measurement (45 nm, 2014): paper is "
+    "Panda et al. 2020, eq. 8-11, int32, with the rate that enters a layer, or with the layer's "
+    "own; strict prices the exact counts in fp32; memory adds accesses to the same, least to most. "
+    "The rate at break-even is the mean rate at which the net would take as much strict energy as "
+    "its ANN."
 )
 
 
@@ -61,14 +68,40 @@ def layer_rows(costs: Record) -> list[tuple[str, ...]]:
     return rows
 
 
-def summary_rows(costs: Record, *, spiking: bool) -> list[tuple[str, ...]]:
-    """Return the net's totals with standard errors, beside those of its ANN, headings first."""
-    energy = costs["energy"]
-    rows = [("", "net", "", "its ANN")]
+def summary_rows(
+    costs: Record, *, spiking: bool, ann: Record | None = None
+) -> list[tuple[str, ...]]:
+    """Return the net's totals with standard errors, beside those of its ANN, headings first.
 
-    def price(name: str) -> tuple[str, str, str]:
-        net, ann = energy[name]["net"], energy[name]["ann"]
-        return joules(net / PJ), f"EE {ratio(ann, net)}" if spiking else "", joules(ann / PJ)
+    Args:
+        costs: of the net.
+        spiking: whether it spikes.
+        ann: costs of the measured ReLU net of the same spec; without them the dense ANN stands
+            there, and no EE.
+    """
+    energy = costs["energy"]
+    theirs = "its ANN" if ann else "dense ANN"
+    rows = [("", "net", "", theirs)]
+
+    def reference(name: str) -> float:
+        return ann["energy"][name]["net"] if ann else dense_ann(energy[name])
+
+    def price(title: str, name: str, other: str | None = None) -> None:
+        net, value = energy[name]["net"], reference(other or name)
+        ratio = (
+            f"EE {times(over_net(value, net))}"
+            if ann
+            else f"dense/net {times(over_net(value, net))}"
+        )
+        ratio = ratio if net else "dead"
+        rows.append((title, joules(net / PJ), ratio if spiking else "", beside(value)))
+
+    def beside(value: float) -> str:
+        return joules(value / PJ)
+
+    def counted(title: str, name: str, dense: float) -> None:
+        other = ann[name]["mean"] if ann else dense
+        rows.append((title, *_spread(costs[name]), count(other)))
 
     rows.append(("parameters", count(costs["parameters"]), "", count(costs["parameters"])))
     if spiking:
@@ -76,16 +109,40 @@ def summary_rows(costs: Record, *, spiking: bool) -> list[tuple[str, ...]]:
         rows.append(("spiking neurons", count(neurons), "", "-"))
         rows.append(("spikes", *_spread(costs["spikes"]), "-"))
         rows.append(("rate per step", f"{costs['rate_per_step']:.3f}", "", "-"))
-    pairs = sum(map(_ann_macs, costs["layers"]))
-    rows.append(("AC", *_spread(costs["ac"]), "0"))
-    rows.append(("MAC", *_spread(costs["mac"]), count(pairs)))
-    rows.append(("uJ paper", *price("paper_int32")))
-    rows.append(("uJ strict", *price("strict_fp32")))
-    reach = energy["memory_aware_int32"]
+        rows.append(("rate at break-even", _break_even(costs, reference("strict_fp32")), "", "-"))
+    counted("AC", "ac", 0.0)
+    counted("MAC", "mac", sum(map(_ann_macs, costs["layers"])))
+    price("uJ paper", "paper_int32")
+    if spiking:
+        price("uJ paper, own rates", "paper_int32_output", "paper_int32")
+    price("uJ strict", "strict_fp32")
+    reach = energy["memory_aware_fp32"]
+    other = ann["energy"].get("memory_aware_fp32") if ann else None
     rows.append(
-        ("uJ with memory", joules(reach["lower"] / PJ), f"to {joules(reach['upper'] / PJ)}", "-")
+        (
+            "uJ strict + memory",
+            joules(reach["lower"] / PJ),
+            f"to {joules(reach['upper'] / PJ)}",
+            f"{beside(other['lower'])} to {beside(other['upper'])}" if other else "-",
+        )
     )
     return rows
+
+
+def _break_even(costs: Record, ann: float) -> str:
+    """Write the mean rate at which the net would take the ANN's strict energy."""
+    strict = costs["energy"]["strict_fp32"]
+    return rate_text(break_even_rate(costs["rate_per_step"], strict["net"], strict["driven"], ann))
+
+
+def rate_text(rate: float) -> str:
+    """Write a rate at break-even, which may lie outside of what neurons can do.
+
+    Example:
+        >>> rate_text(0.1234), rate_text(-0.1), rate_text(1.5)
+        ('0.123', 'none', 'any')
+    """
+    return "none" if rate <= 0 else "any" if rate >= 1 else f"{rate:.3f}"
 
 
 def training_line(costs: Record) -> str:
@@ -93,9 +150,15 @@ def training_line(costs: Record) -> str:
     one = costs["training"]
     forward, backward = count(one["forward_macs"]), count(one["backward_macs"])
     lines = [f"training: {one['peak_bytes'] / 1e6:.1f} MB at the peak of a batch of {one['batch']}"]
-    if one.get("growth"):
-        more, slower = one["growth"]["bytes_per_step"] / 1e6, one["growth"]["ms_per_step"]
-        lines[0] += f", {more:+.2f} MB and {slower:+.3g} ms for one more step"
+    if growth := one.get("growth"):
+        lines[0] += f", {growth['bytes_per_step'] / 1e6:+.2f} MB"
+        found = slowdown_of({"costs": costs})
+        lines[0] += " for one more step" if found is None else ""
+        if found is not None:
+            lines[0] += f" and {milliseconds(*found)} ms for one more step"
+            lines[0] += f" (median of {growth['rounds']} rounds)"
+        elif growth.get("ms_per_step_doubt"):
+            lines.append(f"time of one more step: - ({growth['ms_per_step_doubt']})")
     lines.append(f"operations per sample: {forward} forward, {backward} backward, dense")
     if one.get("nonzero"):
         parts = [

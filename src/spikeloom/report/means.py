@@ -1,11 +1,14 @@
 """What an entry of a results file amounts to: means over the runs that ended well."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
 Record = dict[str, Any]
+
+FEWEST_RUNS_TIMED = 2
+"""Trainings that make a figure of training time; one alone has no spread."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,12 @@ class Means:
         failed: number of runs that failed.
         accuracy: on the test part, in percent.
         deviation: of the accuracy over seeds, in percentage points; None for one seed.
+        image: what one test sample is worth, in percentage points; 0 in records that do not say.
         energy: strict convention, fp32, in uJ per inference.
         energy_paper: paper's convention, int32, in uJ per inference.
         spikes: per inference; None for a net without spikes.
         memory: peak of one training batch, in MB (10^6 bytes).
-        latency: of predicting one sample, in ms; None in records that lack it.
+        latency: of predicting one sample, in ms; None where no run has a figure with its spread.
         seconds: of training.
     """
 
@@ -31,6 +35,7 @@ class Means:
     failed: int
     accuracy: float
     deviation: float | None
+    image: float
     energy: float
     energy_paper: float
     spikes: float | None
@@ -43,19 +48,21 @@ def means(entry: Record) -> Means:
     """Return the means of an entry with one run or more; those of format 1 serve as well."""
     runs = entry["runs"]
     accuracies = [100 * run["test_accuracy"] for run in runs]
-    timed = all("inference" in run["costs"] for run in runs)
     spiking = runs[0]["facts"]["spiking"]
+    tested = [run.get("test_samples") for run in runs]
+    latency = time_of(entry, latency_of)
     return Means(
         label=entry["label"],
         runs=len(runs),
         failed=len(entry.get("errors", ())),
         accuracy=mean(accuracies),
         deviation=stdev(accuracies) if len(runs) > 1 else None,
+        image=100 / min(tested) if all(tested) else 0.0,
         energy=over(entry, lambda cost: cost["energy"]["strict_fp32"]["net"]) / 1e6,
         energy_paper=over(entry, lambda cost: cost["energy"]["paper_int32"]["net"]) / 1e6,
         spikes=over(entry, lambda cost: cost["spikes"]["mean"]) if spiking else None,
         memory=over(entry, lambda cost: cost["training"]["peak_bytes"]) / 1e6,
-        latency=over(entry, lambda cost: cost["inference"]["ms_per_sample"]) if timed else None,
+        latency=None if latency is None else latency[0],
         seconds=mean(run["train_seconds"] for run in runs),
     )
 
@@ -65,6 +72,77 @@ def over(entry: Record, read: Callable[[Record], float]) -> float:
     return mean(read(run["costs"]) for run in entry["runs"])
 
 
+def time_of(
+    entry: Record, read: Callable[[Record], tuple[float, float] | None]
+) -> tuple[float, float] | None:
+    """Return a time measured in each run with its spread, mean over the runs.
+
+    The spread is half the distance of the quartiles over the rounds, or the deviation over seeds
+    where that is larger. None where a run has no figure of it.
+
+    Args:
+        entry: with one run or more.
+        read: takes value and half the distance of the quartiles from a run's record.
+    """
+    found = [read(run) for run in entry["runs"]]
+    timed = [value for value in found if value is not None]
+    if len(timed) < len(found):
+        return None
+    values = [value for value, _ in timed]
+    apart = stdev(values) if len(values) > 1 else 0.0
+    return mean(values), max(apart, mean(half for _, half in timed))
+
+
+def latency_of(run: Record) -> tuple[float, float] | None:
+    """Return the milliseconds per sample of a run, and half the distance of their quartiles."""
+    return _with_spread(run["costs"].get("inference"), "ms_per_sample")
+
+
+def slowdown_of(run: Record) -> tuple[float, float] | None:
+    """Return the milliseconds that one more step adds to training, likewise."""
+    return _with_spread(run["costs"]["training"].get("growth"), "ms_per_step")
+
+
+def _with_spread(record: Record | None, name: str) -> tuple[float, float] | None:
+    """Return a time and its spread; None in older records, which have none, and in doubt."""
+    quartiles = (record or {}).get(f"{name}_quartiles")
+    if record is None or quartiles is None or record.get(name) is None:
+        return None
+    return record[name], (quartiles[1] - quartiles[0]) / 2
+
+
+def seconds_of(entry: Record) -> list[float]:
+    """Return the seconds of every training; none where too few ran to have a spread."""
+    seconds = [run["train_seconds"] for run in entry["runs"]]
+    return seconds if len(seconds) >= FEWEST_RUNS_TIMED else []
+
+
+def slower_than(entry: Record, base: Record) -> list[float]:
+    """Return the training times over those of another entry, seed by seed; none for too few."""
+    theirs = _by_seed(base)
+    pairs = [
+        seconds / theirs[seed] for seed, seconds in _by_seed(entry).items() if theirs.get(seed)
+    ]
+    return pairs if len(pairs) >= FEWEST_RUNS_TIMED else []
+
+
+def _by_seed(entry: Record) -> dict[int, float]:
+    return {run.get("seed", place): run["train_seconds"] for place, run in enumerate(entry["runs"])}
+
+
+def spread_text(values: Sequence[float], form: Callable[[float], str]) -> str:
+    """Write a mean over runs with their spread: two runs are shown, not summed up in a deviation.
+
+    Example:
+        >>> spread_text([1.0, 2.0, 3.0], "{:.1f}".format), spread_text([1.0, 2.0], "{:.1f}".format)
+        ('2.0 ± 1.0', '1.5 [1.0, 2.0]')
+    """
+    text = form(mean(values))
+    if len(values) > 2:
+        return f"{text} ± {form(stdev(values))}"
+    return f"{text} [{', '.join(map(form, sorted(values)))}]" if len(values) == 2 else text
+
+
 def competing(entries: list[Record]) -> list[Means]:
     """Return the entries that may win: complete ones, no controls."""
     return [
@@ -72,3 +150,13 @@ def competing(entries: list[Record]) -> list[Means]:
         for entry in entries
         if entry["runs"] and not entry["control"] and not entry.get("error")
     ]
+
+
+def level(one: Means, other: Means) -> bool:
+    """Whether two accuracies differ too little for a rank.
+
+    That is by one test sample or less, or by no more than the larger deviation over seeds. One
+    seed has no deviation, so that there the sample alone counts.
+    """
+    apart = max(one.image, other.image, one.deviation or 0.0, other.deviation or 0.0)
+    return abs(one.accuracy - other.accuracy) <= apart + 1e-9

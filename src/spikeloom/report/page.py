@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from spikeloom.report import sections
+from spikeloom.report.energy import energy
 from spikeloom.report.entries import Entry, Record
 from spikeloom.report.figures import figure_data
 from spikeloom.report.records import read_entries
@@ -76,7 +77,8 @@ def render(entries: Sequence[Entry]) -> str:
     ]
     figures = _figures(drawn)
     below = [
-        Section("notes", "Figures of rules", sections.notes(entries)),
+        Section("energy", "Energy, every reading", energy(entries), "Energy"),
+        Section("notes", "Figures of rules and heads", sections.notes(entries)),
         Section("settling", "How rates settle", sections.settling(entries), "Settling"),
         Section("settings", "Settings", sections.settings(entries)),
         Section("environment", "Environment", sections.environment(entries)),
@@ -199,7 +201,8 @@ def _plotly() -> str:
 _KEY = (
     '<p class="fine">Bold: best of its column, controls and failed entries apart. Front: no other '
     "entry is both more accurate and cheaper in <abbr>E</abbr> strict energy, <abbr>M</abbr> "
-    "training memory, <abbr>t</abbr> training time.</p>"
+    "training memory, <abbr>t</abbr> training time. ≈: no rank, since another entry is within one "
+    "test sample or the deviation over seeds.</p>"
 )
 
 
@@ -278,7 +281,7 @@ _READING = (
     "difference.</p>"
     "<p>The front joins the entries that no other beats in accuracy and cost at once, by means "
     "over seeds; entries closer than their spread may trade places. Ratios (EE) hold against the "
-    "ReLU net of the same spec, not against the best net of another kind.</p>"
+    "measured ReLU net of the same spec, not against the best net of another kind.</p>"
     "<p>Click a heading to sort, a name beside the figures to bring it forward. The filter takes "
     "words that a label, rule or net contains. The page loads nothing: it can be mailed "
     "and archived.</p>"

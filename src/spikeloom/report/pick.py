@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spikeloom.report.means import Means, competing
+from spikeloom.report.means import Means, competing, level
 
 Record = dict[str, Any]
 
@@ -62,10 +62,28 @@ def front(entries: list[Record]) -> set[str]:
     return {field[row].label for row in pareto([(one.accuracy, one.energy) for one in field])}
 
 
+def unsettled(entries: list[Record]) -> set[str]:
+    """Return the labels on the front whose place is no rank.
+
+    A place rests on being more accurate than every entry that takes as little energy or less;
+    where one of those is level (see `means.level`), it rests on nothing.
+    """
+    field, on_front = competing(entries), front(entries)
+    return {
+        one.label
+        for one in field
+        if one.label in on_front
+        and any(
+            other is not one and other.energy <= one.energy and level(one, other) for other in field
+        )
+    }
+
+
 def pick(entries: list[Record], limits: Mapping[str, float]) -> str:
     """Say which entry is the most accurate within limits, else which one comes nearest.
 
-    Means over seeds decide; ties go to the lower strict energy. An entry whose figure is unknown,
+    Means over seeds decide; ties go to the lower strict energy. Entries that are level with the
+    best are named, since their order is no rank. An entry whose figure is unknown,
     such as the spikes of an ANN, is outside of any limit on it.
 
     Args:
@@ -79,7 +97,9 @@ def pick(entries: list[Record], limits: Mapping[str, float]) -> str:
     fitting = [one for one in known if _excess(one, limits) <= 1]
     if fitting:
         best = max(fitting, key=lambda one: (one.accuracy, -one.energy))
-        return f"best within {asked}: {best.label} ({best.accuracy:.2f} %, {_costs(best)})"
+        near = [one.label for one in fitting if one is not best and level(best, one)]
+        tie = f"; level with it, so no rank: {', '.join(near)}" if near else ""
+        return f"best within {asked}: {best.label} ({best.accuracy:.2f} %, {_costs(best)}){tie}"
     if not known:
         return f"none within {asked}: no entry has these figures."
     nearest = min(known, key=lambda one: _excess(one, limits))

@@ -1,6 +1,5 @@
 """Run folders and comparison folders, read into one list of entries."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,9 @@ from spikeloom.train import checkpoint
 
 DEPTH = 3
 """How far below a given folder runs are looked for."""
+
+_LONG = ("recipe", "sources", "stages", "accuracy_by_step", "warnings", "classes", "rule_options")
+"""Parts of a run's record that no table shows."""
 
 _SLUG = re.compile("[a-z0-9]+(?:-[a-z0-9]+)*")
 
@@ -86,9 +88,7 @@ def _read_run(folder: Path) -> Entry:
 
 
 def _read_comparison(folder: Path) -> list[Entry]:
-    path = folder / "results.json"
-    results = _read(path)
-    check(Comparison, results, path)
+    results = read_comparison(folder)
     entries = []
     for row in results["entries"]:
         places = _seed_folders(folder / _slug(row))
@@ -117,9 +117,49 @@ def _read_comparison(folder: Path) -> list[Entry]:
                 differences=_differences(row),
                 recipe=recipe,
                 samples=_samples(own) if own else None,
+                command=results.get("command"),
             )
         )
     return entries
+
+
+def read_comparison(folder: Path) -> Record:
+    """Read the records of one comparison.
+
+    Raises:
+        ConfigError: the folder holds none.
+        DataError: they are damaged, foreign, or of a newer format.
+    """
+    path = folder / "results.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"{folder}: expected the folder of one comparison, found no results.json; name what "
+            "`spikeloom compare` wrote."
+        )
+    results = _read(path)
+    check(Comparison, results, path)
+    return results
+
+
+def compact(results: Record) -> Record:
+    """Return what a comparison's table is made of: no curves, traces and settings.
+
+    Written as results.json into a folder of its own, it can be reported again.
+    """
+
+    def costs(record: Record) -> Record:
+        return {key: part for key, part in record.items() if key not in ("layers", "settling")}
+
+    def run(record: Record) -> Record:
+        kept = {key: part for key, part in record.items() if key not in _LONG}
+        return kept | {"curve": [], "costs": costs(record["costs"])}
+
+    entries = [
+        {key: part for key, part in entry.items() if key != "tuning"}
+        | {"runs": [run(one) for one in entry["runs"]]}
+        for entry in results["entries"]
+    ]
+    return results | {"entries": entries}
 
 
 def _seed_folders(folder: Path) -> list[Path]:
@@ -171,13 +211,7 @@ def _read(path: Path) -> Record:
 
 def _curve(path: Path) -> Iterator[Record]:
     """Yield the epochs of a metrics file, one JSON record per line."""
-    try:
-        epochs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, "JSON lines", error) from None
-    for epoch in epochs:
-        if not isinstance(epoch, dict):
-            raise _damaged(path, "JSON lines", f"a {type(epoch).__name__}")
+    for epoch in checkpoint.read_lines(path):
         check(Epoch, epoch, path)
         yield _clean(epoch, path)
 

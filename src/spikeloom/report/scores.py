@@ -4,12 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from statistics import mean, stdev
+from statistics import mean
 
-from spikeloom.report.blocks import TITLES
+from spikeloom.report.blocks import TITLES, title_of
 from spikeloom.report.entries import Entry
-from spikeloom.report.figures import COSTS, accuracies, cost_of, front
-from spikeloom.report.table import entry_rows
+from spikeloom.report.figures import COSTS, accuracies, cost_of, front, unsettled
+from spikeloom.report.means import level, means, spread_text
+from spikeloom.report.table import NO_RANK, entry_rows
 
 GROUPS = {
     "test %": "accuracy",
@@ -20,8 +21,9 @@ GROUPS = {
     "AC": "inference cost",
     "MAC": "inference cost",
     "uJ paper": "inference cost",
-    "EE": "inference cost",
+    "EE paper": "inference cost",
     "uJ strict": "inference cost",
+    "EE strict": "inference cost",
     "train ops": "training cost",
     "train MB": "training cost",
     "MB/step": "training cost",
@@ -32,22 +34,26 @@ GROUPS = {
 """Columns that stand together; others follow under their own heading."""
 
 ABOUT = {
-    "test %": "test accuracy, mean and standard deviation over the seeds, in percent",
+    "test %": "test accuracy in percent, mean and standard deviation over the seeds; two seeds are "
+    "shown",
     "T": "time steps per inference",
-    "ms": "milliseconds per prediction of one sample, all T steps, on the machine of the run",
+    "ms": "milliseconds per prediction of one sample, all T steps, on the machine of the run: "
+    "median over rounds with its spread",
     "params": "trained numbers needed for inference",
     "spikes": "spikes per inference, mean over test samples",
     "AC": "accumulates per inference",
     "MAC": "multiply-accumulates per inference",
     "uJ paper": "microjoules per inference by the formulas of Panda et al. 2020, int32; a model",
-    "EE": "energy of the ReLU net of the same spec over this net's; above 1 this net is cheaper",
+    "EE paper": "paper's energy of the measured ReLU net of the same spec over this net's",
+    "EE strict": "strict energy of the measured ReLU net of the same spec over this net's; above 1 "
+    "this net is cheaper",
     "uJ strict": "microjoules per inference by exact counts, fp32; a model",
     "train ops": "multiply-accumulates per training sample, forward + backward",
     "train MB": "the allocator's peak for one training batch, in megabytes",
     "MB/step": "megabytes that one more time step adds to it",
-    "ms/step": "milliseconds that one more time step adds to training on a batch",
-    "time s": "seconds of training, without validation and test",
-    "x ANN": "training time over that of the ANN on the same data",
+    "ms/step": "milliseconds that one more time step adds to training on a batch, with its spread",
+    "time s": "seconds of training, without validation and test; two seeds or more",
+    "x ANN": "training time over that of the ANN on the same data, seed by seed",
 }
 
 _BEST = {
@@ -55,7 +61,8 @@ _BEST = {
     "spikes": min,
     "uJ paper": min,
     "uJ strict": min,
-    "EE": max,
+    "EE paper": max,
+    "EE strict": max,
     "train MB": min,
     "time s": min,
 }
@@ -68,7 +75,7 @@ def sort_value(cell: str) -> float | None:
     if cell.startswith("inf"):
         return float("inf")
     values = []
-    for part in cell.split(" ± ")[0].split(" + "):
+    for part in cell.split(" ± ")[0].split(" [")[0].split(" + "):
         match = _NUMBER.match(part.strip())
         if match is None:
             return None
@@ -78,12 +85,16 @@ def sort_value(cell: str) -> float | None:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What all rows share: headings, the best number of each column, and which extras there are."""
+    """What all rows share: headings, the best number of each column, and which extras there are.
+
+    `tied` says that the best accuracy is no rank, since another one is level with it.
+    """
 
     headings: Sequence[str]
     best: Sequence[float | None]
     fronts: bool
     differences: bool
+    tied: bool
 
     @property
     def columns(self) -> int:
@@ -98,7 +109,8 @@ def score_table(entries: Sequence[Entry]) -> str:
     cells = {entry.label: row for entry, row in zip(ran, rows, strict=True)}
     rivals = [cells[one.label] for one in entries if one.competes]
     fronts = _fronts(entries)
-    frame = _Frame(headings, _best(headings, rivals), any(fronts), _differ(entries))
+    tied = bool(_level_with_best(entries))
+    frame = _Frame(headings, _best(headings, rivals), any(fronts), _differ(entries), tied)
     found = dict.fromkeys(entry.block for entry in entries)
     blocks = sorted(found, key=lambda block: [*TITLES, block].index(block))
     bodies = []
@@ -108,19 +120,20 @@ def score_table(entries: Sequence[Entry]) -> str:
             for number, entry in enumerate(entries)
             if entry.block == block
         ]
-        bodies.append(f"<tbody>{_title(block, frame.columns + 1)}{''.join(lines)}</tbody>")
+        title = _title(block, ran, frame.columns + 1)
+        bodies.append(f"<tbody>{title}{''.join(lines)}</tbody>")
     return f'<table id="entries" class="scores">{_head(frame)}{"".join(bodies)}</table>'
 
 
-def _title(block: str | None, width: int) -> str:
+def _title(block: str | None, ran: Sequence[Entry], width: int) -> str:
     """Return the row above a block; what the terminal lists below stands in the last column."""
     if not block:
         return ""
-    title, _, about = TITLES.get(block, block).partition(": ")
-    about = about.replace("stands below", "stands in the last column")
+    title, _, about = title_of(block, [entry.record() for entry in ran]).partition(": ")
+    about = about.replace("listed below", "listed in the last column")
     return (
         f'<tr class="block"><th colspan="{width}" scope="rowgroup">{escape(title)}'
-        f"<small>{escape(about)}</small></th></tr>"
+        f"<small>{escape(about.replace(' (below)', ''))}</small></th></tr>"
     )
 
 
@@ -174,7 +187,9 @@ def _pretty(heading: str) -> str:
     return heading.replace("uJ", "µJ").replace("x ANN", "× ANN")
 
 
-def _row(number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, front: str) -> str:
+def _row(
+    number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, front: list[str]
+) -> str:
     tags = ['<span class="tag">control</span>'] if entry.control else []
     if entry.runs and entry.unfinished:
         total = len(entry.runs) + len(entry.unfinished)
@@ -196,7 +211,8 @@ def _row(number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, 
         place_in = f'data-c="{place}" data-g="{escape(GROUPS.get(heading, heading))}"'
         value = sort_value(cell)
         top = value is not None and value == frame.best[place] and entry.competes
-        shown = f"<b>{escape(cell)}</b>" if top else escape(cell)
+        doubt = f" {NO_RANK}" if top and heading == "test %" and frame.tied else ""
+        shown = f"<b>{escape(cell)}</b>{doubt}" if top else escape(cell)
         seeds = f' title="{escape(_seeds(entry))}"' if heading == "test %" else ""
         sort = "" if value is None else f' data-v="{value:.10g}"'
         mark = ' class="best"' if top else ""
@@ -214,7 +230,7 @@ def _short(differences: Sequence[str]) -> str:
     return "; ".join(differences).replace("stages.0.", "")
 
 
-def _front_cell(front: str, place: int) -> str:
+def _front_cell(front: list[str], place: int) -> str:
     sort = f' data-v="{len(front)}"' if front else ""
     marks = "".join(f"<abbr>{letter}</abbr>" for letter in front)
     return f'<td class="front" data-c="{place}" data-g="accuracy"{sort}>{marks}</td>'
@@ -256,13 +272,15 @@ def _best(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[float 
     return best
 
 
-def _fronts(entries: Sequence[Entry]) -> list[str]:
-    """Return per entry the letters of the costs on whose front it lies."""
-    letters = [""] * len(entries)
+def _fronts(entries: Sequence[Entry]) -> list[list[str]]:
+    """Return per entry the letters of the costs on whose front it lies, doubtful ones signed."""
+    letters: list[list[str]] = [[] for _ in entries]
     for cost in COSTS:
         for line in front(entries, cost) if cost.letter else ():
-            for number in line if len(line) < _rivals(entries, line) else ():
-                letters[number] += cost.letter
+            shown = line if len(line) < _rivals(entries, line) else []
+            doubtful = unsettled(entries, cost, line) if shown else set()
+            for number in shown:
+                letters[number].append(cost.letter + NO_RANK * (number in doubtful))
     return letters
 
 
@@ -270,6 +288,15 @@ def _rivals(entries: Sequence[Entry], line: Sequence[int]) -> int:
     """Count the entries that could be on a front; where all are, it says nothing."""
     data = entries[line[0]].data
     return sum(one.competes and one.data == data for one in entries)
+
+
+def _level_with_best(entries: Sequence[Entry]) -> list[str]:
+    """Return the labels that are level with the most accurate rival: their order is no rank."""
+    scores = [means(one.record()) for one in entries if one.competes]
+    if not scores:
+        return []
+    best = max(scores, key=lambda one: one.accuracy)
+    return [one.label for one in scores if one is not best and level(best, one)]
 
 
 def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
@@ -284,15 +311,22 @@ def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
         return []
     top = max(rivals, key=lambda one: mean(accuracies(one)))
     best = accuracies(top)
-    spread = f" ± {stdev(best):.2f}" if len(best) > 1 else ""
-    reached = f"{mean(best):.2f}{spread} %"
+    reached = f"{spread_text(best, '{:.2f}'.format)} %"
     if len(rivals) == 1:
-        costs = [(title, _written(top, place), "") for place, (title, _) in enumerate(_TILES)]
+        costs = [
+            (title, _written(top, place), "")
+            for place, (title, _) in enumerate(_TILES)
+            if _cost(top, place) is not None
+        ]
         return [("test accuracy", reached, ""), *costs]
     near = [one for one in rivals if mean(accuracies(one)) >= mean(best) - 1]
+    tied = len(_level_with_best(rivals))
+    reached += f", {tied} more level with it" if tied else ""
     found = [("highest accuracy", top.label, reached)]
     for place, (title, _) in enumerate(_TILES):
-        least = min(near, key=lambda one: _cost(one, place))
+        if any(_cost(one, place) is None for one in near):
+            continue
+        least = min(near, key=lambda one: _cost(one, place) or 0.0)
         beside = f"{_written(least, place)} at {mean(accuracies(least)):.2f} %"
         found.append((f"least {title}", least.label, beside))
     return found
@@ -306,10 +340,8 @@ _TILES = (
 """Titles and units of the first of `COSTS`."""
 
 
-def _cost(entry: Entry, place: int) -> float:
-    value = cost_of(entry, COSTS[place])
-    assert value is not None  # every run has the costs of the tiles
-    return value
+def _cost(entry: Entry, place: int) -> float | None:
+    return cost_of(entry, COSTS[place])
 
 
 def _written(entry: Entry, place: int) -> str:

@@ -160,7 +160,7 @@ def settings(entries: Sequence[Entry]) -> str:
 
 
 def notes(entries: Sequence[Entry]) -> str:
-    """Tabulate what rules say of themselves, e.g. residuals; empty where none says anything."""
+    """Tabulate what rules and heads say of themselves, e.g. residuals; empty where none does."""
     rows = []
     for entry in entries:
         curves = [run["curve"] for run in entry.runs if run.get("curve")]
@@ -174,7 +174,7 @@ def notes(entries: Sequence[Entry]) -> str:
                 f'<tr><th scope="row" class="label">{escape(entry.label)}</th>'
                 f"<td>{escape(name)}</td>{cells}</tr>"
             )
-    return _table("figures of rules", ("figure", "first epoch", "last epoch"), rows)
+    return table("figures of rules and heads", ("figure", "first epoch", "last epoch"), rows)
 
 
 def settling(entries: Sequence[Entry]) -> str:
@@ -202,11 +202,11 @@ def settling(entries: Sequence[Entry]) -> str:
         "<p>Mean distance of firing rates a from the rates f(a) that one pass of the net in rates "
         "makes of them, where feedback starts, after t steps on test samples. At an equilibrium "
         "it is 0.</p>"
-    ) + _table("residual of the rate equation", ("mean a", *(f"t = {t}" for t in times)), rows)
+    ) + table("residual of the rate equation", ("mean a", *(f"t = {t}" for t in times)), rows)
 
 
-def _table(title: str, headings: Iterable[str], rows: Sequence[str]) -> str:
-    """Wrap rows of entries into a table; empty where there are none."""
+def table(title: str, headings: Iterable[str], rows: Sequence[str]) -> str:
+    """Return rows of entries as a table; empty where there are none."""
     if not rows:
         return ""
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in headings)

@@ -2,29 +2,45 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any, Literal
 
-from spikeloom.report.means import means, over
-from spikeloom.report.pick import front
+from spikeloom.report.efficiency import efficiency, measured_anns
+from spikeloom.report.means import (
+    latency_of,
+    means,
+    over,
+    seconds_of,
+    slowdown_of,
+    slower_than,
+    spread_text,
+    time_of,
+)
+from spikeloom.report.pick import front, unsettled
 
 Record = dict[str, Any]
 
 NOTE = (
-    "Energy is a model, not a measurement (45 nm, 2014). EE = E_ANN / E_net against the ReLU net "
-    "of the same spec, above 1 the net is cheaper. paper: Panda et al. 2020, eq. 8-11, int32. "
-    "strict: exact operations by operand, fp32, zero operands skipped on both sides; * no such ANN "
-    "in the table: all pairs of the spec stand in. \N{DEGREE SIGN} no other row is as accurate at "
-    "the same or less strict energy (means over seeds, so differences below the deviation decide "
-    "nothing). ms: prediction of one sample on this machine, all T steps. AC, MAC and spikes are "
-    "per inference; train ops are dense multiply-accumulates executed per training sample, forward "
-    "+ backward; train MB is the allocator's peak for one batch; MB/step and ms/step: what one "
-    "more time step adds to that peak and to the time of training on a batch; time is the rule's "
-    "own, relative to the ANN's."
+    "Energy is a model, not a measurement (45 nm, 2014). EE = E_ANN / E_net against the measured "
+    "ReLU net of the same spec in this table, above 1 the net is cheaper; - where there is none. "
+    "paper: Panda et al. 2020, eq. 8-11, int32. strict: exact operations by operand, fp32, zero "
+    "operands skipped on both sides. \N{DEGREE SIGN} no other row is as accurate at the same or "
+    "less strict energy (means over seeds); \N{ALMOST EQUAL TO} behind it: no rank, since a row of "
+    "no more energy is within one test sample or the deviation over seeds. \N{PLUS-MINUS SIGN} is "
+    "the standard deviation over seeds; two seeds are shown in brackets. ms: prediction of one "
+    "sample on this machine, all T steps; MB/step and ms/step: what one more time step adds to the "
+    "peak and to the time of training on a batch. Times in ms are medians over rounds, "
+    "\N{PLUS-MINUS SIGN} half the distance of the quartiles or the deviation over seeds; - where "
+    "that is too wide or was not measured. time s and x ANN (the training time relative to the "
+    "ANN's, seed by seed) need two seeds or more. AC, MAC and spikes are per inference; train ops "
+    "are dense multiply-accumulates executed per training sample, forward + backward; train MB is "
+    "the allocator's peak for one batch."
 )
 
 FRONT = " \N{DEGREE SIGN}"
 """Behind the labels of the Pareto set."""
+
+NO_RANK = "\N{ALMOST EQUAL TO}"
+"""Behind a mark of rank that rests on a difference too small for one."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +66,9 @@ COLUMNS = (
     Column("AC", 1),
     Column("MAC", 2),
     Column("uJ paper", 7),
-    Column("EE"),
+    Column("EE paper"),
     Column("uJ strict"),
-    Column("EE"),
+    Column("EE strict"),
     Column("train ops", 4),
     Column("train MB"),
     Column("MB/step", 7),
@@ -69,17 +85,19 @@ def entry_rows(entries: Sequence[Record]) -> list[tuple[str, ...]]:
     Entries that have neither run, failed nor been refused are left out.
     """
     ran = [entry for entry in entries if entry["runs"]]
-    measured = [entry for entry in ran[::-1] if not entry["runs"][0]["facts"]["spiking"]]
-    measured.sort(key=lambda entry: entry["control"], reverse=True)
-    # later ones replace earlier ones: the first ANN counts, and a control only without another
-    anns = {_of(entry["runs"][0], "net"): entry for entry in measured}
-    clocks = {one["runs"][0]["data"]: one for one in measured if not one["control"]}
+    anns = measured_anns(entries)
+    clocks: dict[str, Record] = {}
+    for entry in ran:
+        if not (entry["control"] or entry["runs"][0]["facts"]["spiking"]):
+            clocks.setdefault(entry["runs"][0]["data"], entry)
     uneven = len({len(entry["runs"]) for entry in ran}) > 1
     best = front(list(entries)) if len(ran) > 1 else set()
+    doubtful = unsettled(list(entries)) if best else set()
     rows: list[tuple[str, ...]] = [HEADINGS]
     for entry in entries:
         if entry["runs"]:
             label = entry["label"] + FRONT * (entry["label"] in best)
+            label += NO_RANK * (entry["label"] in doubtful)
             rows.append((label, _accuracy(entry, uneven), *_costs(entry, anns, clocks)))
         elif verdict := verdict_of(entry):
             rows.append((entry["label"], verdict, *["-"] * (len(HEADINGS) - 2)))
@@ -151,70 +169,71 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _of(run: Record, key: str) -> tuple[str, str]:
-    """Return what makes an ANN comparable: the net and the data."""
-    return run[key], run["data"]
-
-
 def _accuracy(entry: Record, uneven: bool) -> str:
-    """Write mean and deviation, and over how many runs where that is not plain."""
+    """Write mean and spread, and over how many runs where that is not plain."""
     one = means(entry)
-    spread = "" if one.deviation is None else f" ± {one.deviation:.2f}"
+    text = spread_text([100 * run["test_accuracy"] for run in entry["runs"]], "{:.2f}".format)
     if one.failed:
-        return f"{one.accuracy:.2f}{spread} ({one.failed} of {one.runs + one.failed} failed)"
-    return f"{one.accuracy:.2f}{spread}" + (f" (n {one.runs})" if uneven else "")
+        return f"{text} ({one.failed} of {one.runs + one.failed} failed)"
+    return text + (f" (n {one.runs})" if uneven else "")
 
 
 def _costs(
     entry: Record, anns: dict[tuple[str, str], Record], clocks: dict[str, Record]
 ) -> tuple[str, ...]:
     one, first = means(entry), entry["runs"][0]
-    spiking = first["facts"]["spiking"]
-    paper_ann = over(entry, lambda cost: cost["energy"]["paper_int32"]["ann"]) / 1e6
+    found = efficiency(entry, anns)
     clock = clocks.get(first["data"])
-    base = mean(run["train_seconds"] for run in clock["runs"]) if clock else None
+    slower = slower_than(entry, clock) if clock and not entry["control"] else []
     forward = over(entry, lambda cost: cost["training"]["forward_macs"])
     backward = over(entry, lambda cost: cost["training"]["backward_macs"])
     return (
         str(first["steps"]),
-        "-" if one.latency is None else f"{one.latency:.3g}",
+        _time(time_of(entry, latency_of)),
         count(first["costs"]["parameters"]),
         "-" if one.spikes is None else count(one.spikes),
         count(over(entry, lambda cost: cost["ac"]["mean"])),
         count(over(entry, lambda cost: cost["mac"]["mean"])),
         joules(one.energy_paper),
-        ratio(paper_ann, one.energy_paper) if spiking else "-",
+        "-" if found is None else times(found.paper),
         joules(one.energy),
-        _strict_ratio(entry, anns, one.energy) if spiking else "-",
+        "-" if found is None else times(found.strict),
         f"{count(forward)} + {count(backward)}",
         f"{one.memory:.1f}",
-        *_growth(entry),
-        f"{one.seconds:.1f}",
-        f"{one.seconds / base:.1f}" if base and not entry["control"] else "-",
+        _growth(entry),
+        _time(time_of(entry, slowdown_of)),
+        spread_text(seconds, "{:.1f}".format) if (seconds := seconds_of(entry)) else "-",
+        spread_text(slower, "{:.1f}".format) if slower else "-",
     )
 
 
-def _growth(entry: Record) -> tuple[str, str]:
-    """Write what one more step costs in training; older records and T = 1 do not say."""
+def _growth(entry: Record) -> str:
+    """Write the memory one more step takes in training; older records and T = 1 do not say."""
     if not all(run["costs"]["training"].get("growth") for run in entry["runs"]):
-        return "-", "-"
+        return "-"
     more = over(entry, lambda cost: cost["training"]["growth"]["bytes_per_step"]) / 1e6
-    slower = over(entry, lambda cost: cost["training"]["growth"]["ms_per_step"])
-    return f"{round(more, 2) + 0.0:.2f}", f"{slower:.3g}"
+    return f"{round(more, 2) + 0.0:.2f}"
 
 
-def _strict_ratio(entry: Record, anns: dict[tuple[str, str], Record], strict: float) -> str:
-    """Return EE against the measured ANN of the same net, else against all its pairs (*)."""
-    ann = anns.get(_of(entry["runs"][0], "ann_net"))
-    if ann is not None:
-        return ratio(means(ann).energy, strict)
-    other = over(entry, lambda cost: cost["energy"]["strict_fp32"]["ann"]) / 1e6
-    return ratio(other, strict) + "*"
+def _time(found: tuple[float, float] | None) -> str:
+    """Write milliseconds with their spread; without one they are no figure."""
+    return "-" if found is None else milliseconds(*found)
 
 
-def ratio(ann: float, net: float) -> str:
-    """Write how many times the net's energy the ANN takes."""
-    return f"{ann / net:.2f}" if net else "inf (dead)"
+def milliseconds(value: float, spread: float) -> str:
+    """Write a time to the place of its spread's first digits.
+
+    Example:
+        >>> milliseconds(0.7134, 0.0213), milliseconds(12.34, 1.6)
+        ('0.713 ± 0.021', '12.3 ± 1.6')
+    """
+    digits = 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:.{digits}f} ± {spread:.{digits}f}"
+
+
+def times(value: float) -> str:
+    """Write how many times a net's energy another takes."""
+    return "inf (dead)" if value == float("inf") else f"{value:.2f}"
 
 
 def joules(value: float) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.fields import Checked
 from spikeloom.base.registry import Registry
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
@@ -110,7 +111,7 @@ class RuleReport:
     cautions: tuple[str, ...] = ()
 
 
-class LearningRule:
+class LearningRule(Checked):
     """Base of all rules: a frozen dataclass of options plus `learn`.
 
     `learn` leaves the update direction in ``.grad`` (accumulating, never zeroing) and calls
@@ -121,6 +122,12 @@ class LearningRule:
 
     facts: ClassVar[RuleFacts]
     trials: ClassVar[Trials] = Trials()
+
+    @classmethod
+    def place(cls) -> str:
+        """Return how messages name the rule: as it is registered."""
+        names = [name for name in RULES.names() if RULES.find(name) is cls]
+        return f"rules.{names[0] if names else cls.__name__}"
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Check that the net can be trained and set up what the rule owns.

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from spikeloom.base.autograd import backpropagate
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import ConfigError
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.readout import Loss, Objective
@@ -67,12 +66,6 @@ class Bptt(LearningRule):
             Trial(refusal="loss: expected end or step, got 'mean'", options={"loss": "mean"}),
         ),
     )
-
-    def __post_init__(self) -> None:
-        if self.loss not in ("end", "step"):
-            raise ConfigError(
-                f"rules.bptt.loss: expected end or step, got {self.loss!r}; change it."
-            )
 
     @property
     def loss_at(self) -> Literal["end", "step"]:

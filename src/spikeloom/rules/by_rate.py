@@ -12,11 +12,13 @@ from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.nets.edge_rates import EdgeRates
 from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.norms import statistics
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Loss, Objective
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
 from spikeloom.nets.walk import is_constant
+from spikeloom.neurons.base import declares
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.reduction import RunningMean, decay_of
 from spikeloom.rules.base import refuse_tail
@@ -156,7 +158,7 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
         unit = site.unit
         if unit is None or not unit.stateful:
             continue
-        if not isinstance(unit, IF):
+        if not isinstance(unit, IF) or not declares(unit, "rate"):
             expected, found = "IF or LIF", type(unit).__name__
         elif unit.reset != "soft" or unit.order != "after_fire":
             expected, found = "a soft reset right after the spike", f"{unit.reset}, {unit.order}"
@@ -232,14 +234,19 @@ class _Rates:
 def still(net: SpikingNet) -> Iterator[None]:
     """Keep running statistics of batch norms where they are."""
     norms = [site.norm for site in net.sites if site.norm is not None]
-    before = [(norm, norm.momentum) for norm in norms]
+    momenta = [norm.momentum for norm in norms]
+    counts = [norm.num_batches_tracked for norm in norms]
+    before = [None if count is None else count.clone() for count in counts]
     try:
         for norm in norms:
             norm.momentum = 0.0
         yield
     finally:
-        for norm, momentum in before:
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+        for count, value in zip(counts, before, strict=True):
+            if count is not None and value is not None:
+                count.copy_(value)  # norms without momentum divide by it
 
 
 @contextmanager
@@ -250,10 +257,7 @@ def _simulating(net: SpikingNet, x: Tensor, weights: OnceWeights) -> Iterator[No
     try:
         for site, norm in norms:
             if norm.training and site.external and site.source is None:
-                current = weights.synapse(site, x)
-                axes = [axis for axis in range(current.dim()) if axis != 1]
-                norm.running_mean = current.mean(axes)
-                norm.running_var = current.var(axes, unbiased=False)
+                norm.running_mean, norm.running_var = statistics(norm, weights.synapse(site, x))
             norm.eval()
         yield
     finally:

@@ -1,17 +1,17 @@
 """DSR: backpropagation through firing rates, with a clamp in the place of each population."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from spikeloom.base.autograd import backpropagate
+from spikeloom.base.autograd import backpropagate, refuse_second
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.net import SpikingNet
@@ -31,7 +31,11 @@ from spikeloom.rules.base import (
     Trial,
     Trials,
 )
-from spikeloom.rules.by_rate import cautions_of, refuse_units
+from spikeloom.rules.by_rate import (
+    cautions_of,
+    refuse_units,
+)
+from spikeloom.rules.leaks import discounted, leak_cautions, reduction_cautions
 
 
 class Clamp(NamedTuple):
@@ -121,15 +125,6 @@ class Dsr(LearningRule):
         ),
     )
 
-    def __post_init__(self) -> None:
-        choices = (("slope", ("limit", "exact")), ("threshold", ("reference", "formula")))
-        for name, known in choices:
-            value = getattr(self, name)
-            if value not in known:
-                raise ConfigError(
-                    f"rules.dsr.{name}: expected {' or '.join(known)}, got {value!r}; change it."
-                )
-
     @property
     def loss_at(self) -> Literal["end", "step"]:
         """On the rates."""
@@ -145,8 +140,8 @@ class Dsr(LearningRule):
         refuse_units(net, "dsr")
 
     def cautions(self, net: SpikingNet, steps: int) -> list[str]:
-        """Warn of coarse rates."""
-        return cautions_of(net, steps, "dsr")
+        """Warn of coarse rates and of leaky units, whose clamp is never right."""
+        return [*cautions_of(net, steps, "dsr"), *leak_cautions(net, "dsr", self._slope)]
 
     def learn(
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
@@ -168,20 +163,29 @@ class Dsr(LearningRule):
         logits, value = objective.over(net.run_by_layer(batch.xs, ops, rng=batch.rng))
         backpropagate([value])
         commit()
-        return RuleReport(value.detach(), logits.detach())
+        shares = objective.weights(batch.steps)
+        cautions = reduction_cautions(net, shares, "dsr", self._share)
+        return RuleReport(value.detach(), logits.detach(), cautions=tuple(cautions))
+
+    def _share(self, rate: Sequence[float]) -> str:
+        """Say how large gradients are beside those with the rate as the head's mean."""
+        factor = len(rate) * sum(weight**2 for weight in rate)
+        return f"gradients are 1/{factor:.3g} of those with the unit's own mean"
+
+    def _slope(self, unit: IF) -> float:
+        """Return q of a unit's clamp."""
+        if not unit.scale_input or unit.alpha == 1:
+            return 1.0
+        return -math.log(unit.alpha) if self.slope == "limit" else 1 - unit.alpha
 
     def _clamp(self, site: Site, unit: IF, steps: int) -> Clamp:
         leaks = unit.alpha != 1
-        weights = [unit.alpha**age for age in range(steps - 1, -1, -1)]
-        whole = sum(weights)
-        slope, share = 1.0, 1.0
-        if unit.scale_input and leaks:
-            slope = -math.log(unit.alpha) if self.slope == "limit" else 1 - unit.alpha
+        share = 1.0
         if leaks and self.threshold == "reference":
             share = 1 / site.spec.gain**2
         return Clamp(
-            tuple(weight / whole for weight in weights),
-            slope,
+            discounted(unit.alpha, steps),
+            self._slope(unit),
             closed=not leaks,
             scaled=site.spec.amplitude == "v_th",
             share=share,
@@ -213,8 +217,8 @@ class _Represented(torch.autograd.Function):
         return run_train(unit, currents, theta, kernels=kernels, pool=pool, final=False)[0]
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102  # pyright: ignore
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
+        refuse_second("rules.dsr", "the gradient of a clamp has no graph; use bptt")
         (grad,) = grads
         z, v_th = ctx.saved_tensors
         clamp, steps = ctx.clamp, ctx.steps

@@ -7,12 +7,13 @@ series :math:`\sum_k (J^T)^k b`. Norms are those of the whole vector: a batch is
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import Checked
 
 Product = Callable[[Tensor], Tensor]
 Name = Literal["broyden", "anderson", "gmres", "fixed_point"]
@@ -47,7 +48,7 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class Solver:
+class Solver(Checked):
     r"""How :math:`v = J^T v + b` is solved.
 
     Args:
@@ -76,8 +77,10 @@ class Solver:
     damping: float = 0.5
     memory: int = 5
 
+    called: ClassVar[str] = "solver"
+
     def __post_init__(self) -> None:
-        self._check("name", self.name in get_args(Name), f"one of {', '.join(get_args(Name))}")
+        super().__post_init__()
         self._check("tolerance", 0 < self.tolerance < 1, "a tolerance in (0, 1)")
         self._check("limit", self.limit >= 1, "1 product or more")
         self._check("damping", 0 < self.damping <= 1, "a damping in (0, 1]")

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.fields import conform
 from spikeloom.base.types import Batch
 from spikeloom.nets.credit import Credit
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
-from spikeloom.neurons.base import LOW_PRECISION
+from spikeloom.neurons.base import LOW_PRECISION, declares
 from spikeloom.rules.base import (
     NO_STEPS,
     RULES,
@@ -48,7 +49,8 @@ class Ottt(LearningRule):
             step, state and traces carried over unchanged (OTTT-O).
         first_layer_trace: whether synapses on the net's input keep a trace too: the paper's
             formula says yes, its code and the default no.
-        trace_decay: lambda for every synapse, in [0, 1], instead of the neurons' own.
+        trace_decay: lambda for every synapse, in [0, 1], instead of the `trace_decay` that the
+            neurons declare (of IF and LIF: alpha).
 
     Raises:
         ConfigError: a setting out of range.
@@ -91,10 +93,7 @@ class Ottt(LearningRule):
     )
 
     def __post_init__(self) -> None:
-        if self.update not in ("batch", "online"):
-            raise ConfigError(
-                f"rules.ottt.update: expected batch or online, got {self.update!r}; change it."
-            )
+        super().__post_init__()
         if self.trace_decay is not None and not 0 <= self.trace_decay <= 1:
             raise ConfigError(
                 f"rules.ottt.trace_decay: expected [0, 1], got {self.trace_decay}; change it."
@@ -165,17 +164,28 @@ class Ottt(LearningRule):
     def _decay(self, site: Site) -> float:
         if self.trace_decay is not None:
             return self.trace_decay
-        owner = site.upstream or site
-        if owner.unit is None:
+        unit = (site.upstream or site).unit
+        if unit is None or not unit.stateful:
             return 0.0
-        if getattr(owner.unit, "beta", 0.0):
+        if not declares(unit, "trace_decay"):
             raise UnsupportedNet(
-                f"rules.ottt: expected neurons without synaptic current before layer {site.name}, "
-                "got beta > 0, whose memory one trace does not hold; set trace_decay or beta = 0."
+                f"rules.ottt: expected neurons before layer {site.name} that declare trace_decay, "
+                "the factor by which what they remember of a spike fades per step, got "
+                f"{type(unit).__name__}, whose step none is declared for; give its class that "
+                "attribute, or set trace_decay of the rule."
             )
-        if "alpha" in owner.unit.learn:
+        decay = unit.trace_decay  # pyright: ignore[reportAttributeAccessIssue]
+        if decay is None:
             raise UnsupportedNet(
                 f"rules.ottt: expected a fixed decay of the neurons before layer {site.name}, got "
-                "a trained alpha; set trace_decay or fix alpha."
+                f"{type(unit).__name__} with none: alpha is trained, or beta > 0 adds a synaptic "
+                "current that one trace does not hold; set trace_decay of the rule, or change them."
             )
-        return float(getattr(owner.unit, "alpha", 0.0))
+        decay = conform(float, decay, f"rules.ottt: trace_decay of {type(unit).__name__}")
+        if not 0 <= decay <= 1:
+            raise UnsupportedNet(
+                f"rules.ottt: expected a trace_decay in [0, 1] of the neurons before layer "
+                f"{site.name}, got {decay} of {type(unit).__name__}; change it, or set trace_decay "
+                "of the rule."
+            )
+        return decay

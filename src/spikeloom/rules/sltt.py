@@ -87,6 +87,7 @@ class Sltt(LearningRule):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.k_steps is not None and self.k_steps < 1:
             raise ConfigError(
                 f"rules.sltt.k_steps: expected 1 or more, got {self.k_steps}; change it."

@@ -33,12 +33,16 @@ from spikeloom.rules.by_rate import (
     refuse_equilibrium,
     settle,
 )
+from spikeloom.rules.leaks import leak_cautions, reduction_cautions
 
 REACH = 14**0.5 / 4
 """Where the largest g comes to, in levels: no whole number of steps adds up to a level."""
 
 FULL = 1e-5
 """A rate so close to 0 or 1 is 0 or 1: discounted sums of ones round."""
+
+
+GAP = "gradients were 2 to 50 % apart where it was measured (alpha = 0.5 to 0.95)"
 
 
 @RULES.register("spide")
@@ -97,11 +101,13 @@ class Spide(LearningRule):
         trained=(Trial("c4 P c4 f2"),),
         refused=(
             Trial('c4{norm = "batch_step"} f2', "expected linear maps between populations"),
+            Trial("P f2", "expected a net with a layer of neurons"),
             Trial(refusal="back_steps: expected 1", options={"back_steps": 0}),
         ),
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check("back_steps", self.back_steps >= 1, "1 step or more")
         self._check("scale", self.scale is None or self.scale > 0, "a factor above 0")
         self._check("level", self.level > 0, "a level above 0")
@@ -120,6 +126,11 @@ class Spide(LearningRule):
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse trained thresholds, and what is not linear between populations."""
         refuse_equilibrium(net, "spide")
+        if all(site.unit is None for site in net.sites):
+            raise UnsupportedNet(
+                "rules.spide: expected a net with a layer of neurons, got none before the readout; "
+                "add one."
+            )
         for site in net.sites:
             if site.unit is not None and site.unit.learn:
                 raise UnsupportedNet(
@@ -133,8 +144,8 @@ class Spide(LearningRule):
                 )
 
     def cautions(self, net: SpikingNet, steps: int) -> list[str]:
-        """Warn of coarse rates and of feedback that may not settle."""
-        return cautions_of(net, steps, "spide")
+        """Warn of coarse rates, feedback that may not settle, and leaks."""
+        return [*cautions_of(net, steps, "spide"), *leak_cautions(net, "spide")]
 
     def learn(
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
@@ -146,7 +157,9 @@ class Spide(LearningRule):
         pairs = _Pairs(self, net, batch, weights, found)
         pairs.credit(g)
         commit()
-        return RuleReport(value, logits, {"firing rate backward": pairs.rate})
+        notes = {"firing rate backward": pairs.rate}
+        cautions = reduction_cautions(net, shares, "spide", lambda rate: GAP)
+        return RuleReport(value, logits, notes, tuple(cautions))
 
 
 class _Partner:

@@ -3,14 +3,15 @@
 import torch
 from torch import nn
 
-from spikeloom.base.errors import NumericalError
+from spikeloom.base.autograd import lies_like
+from spikeloom.base.errors import NumericalError, ShapeError, SpikeloomError
 from spikeloom.base.types import Batch
 from spikeloom.train.faults import first_fault
 from spikeloom.train.setup import Workbench
 
 
 class Commit:
-    """Average the gradients over processes, check, clip, step, project and zero.
+    """Check the gradients, average them over processes, clip, step, project and zero.
 
     Args:
         bench: whose parameters are trained.
@@ -23,7 +24,7 @@ class Commit:
         self.named = bench.parameters()
         self.weight = 1.0
         self.batch: Batch | None = None
-        self._fault: NumericalError | None = None
+        self._fault: SpikeloomError | None = None
 
     def begin(self, batch: Batch, whole: int) -> None:
         """Begin a batch: this process's share of `whole` samples."""
@@ -43,8 +44,9 @@ class Commit:
 
         Raises:
             NumericalError: a gradient is not finite; nothing was updated.
+            ShapeError: a rule of somebody's own left a gradient in another layout than its weight.
         """
-        self.bench.team.agree(self._fault)
+        self.bench.team.agree(self._fault or self._misplaced())
         self.bench.team.average([one for _, one in self.named], self.weight)
         grads = {name: one.grad for name, one in self.named if one.grad is not None}
         norm = nn.utils.get_total_norm(grads.values())
@@ -66,3 +68,14 @@ class Commit:
         self.bench.rule.project()
         self.optimizer.zero_grad(set_to_none=True)
         torch.clear_autocast_cache()  # it may hold copies of the weights as they were
+
+    def _misplaced(self) -> ShapeError | None:
+        """Return the error of a gradient that a fused optimizer would give to other weights."""
+        for name, one in self.named:
+            if one.grad is not None and not lies_like(one.grad, one):
+                return ShapeError(
+                    f"rules.{self.bench.stage.rule.name}: expected the gradient of '{name}' with "
+                    f"the strides of its weight, {one.stride()}, got {one.grad.stride()}; set "
+                    "gradients with spikeloom.base.autograd.add_gradient."
+                )
+        return None

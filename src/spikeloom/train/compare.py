@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,21 +12,27 @@ import torch
 
 from spikeloom.base.errors import ConfigError, DataError, Stopped, UnsupportedNet, too_big
 from spikeloom.data import Splits
-from spikeloom.train import checkpoint, runs
-from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span, stored_recipe
+from spikeloom.train import checkpoint
+from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span
 from spikeloom.train.failure import reason
-from spikeloom.train.folder import check_tuning, check_unchanged, clear, finished, resumable
+from spikeloom.train.folder import (
+    check_kept,
+    check_unused,
+    clear,
+    finished,
+    usable,
+)
 from spikeloom.train.inputs import stated
 from spikeloom.train.loop import load, never, train
 from spikeloom.train.plan import Plan, Row
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
-from spikeloom.train.runs import locked
+from spikeloom.train.runs import Lock, locked
 from spikeloom.train.setup import prepare, set_up
 from spikeloom.train.tables import placed
 
-RESULTS_FORMAT = 2
-"""Version of results.json; 1 had labels, runs and refusals only."""
+RESULTS_FORMAT = 3
+"""Version of results.json; 1 had labels, runs and refusals only, 2 no checksum."""
 
 
 def run_comparison(
@@ -35,6 +42,7 @@ def run_comparison(
     progress: Progress = SILENT,
     overwrite: bool = False,
     stop: Callable[[], bool] = never,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Run every row with every seed, seed by seed; results.json is rewritten after each run.
 
@@ -42,7 +50,8 @@ def run_comparison(
     rule that cannot train its net is no error: its entry holds the refusal and no runs. A run that
     fails is noted in its entry, and the others go on. The same call on the same folder goes on
     where the last one ended: finished runs are read, unfinished ones continued, failed ones tried
-    again. Runs of rows that are no longer in the plan stay on disk and count for nothing.
+    again. Runs of rows that are no longer in the plan stay on disk and count for nothing. A folder
+    that cannot be written is read, where nothing is left to do.
 
     Args:
         plan: what to run.
@@ -50,6 +59,7 @@ def run_comparison(
         progress: told of each run, its phases and epochs.
         overwrite: train every row of the plan anew.
         stop: asked between batches; true saves the run at hand and stops.
+        command: what runs the same comparison again, for the record.
 
     Returns:
         The content of results.json.
@@ -61,16 +71,21 @@ def run_comparison(
     """
     data = _Data(progress)
     refusals = {row.slug: _refusal(row, data) for row in plan.rows}
-    with locked(out):
-        jobs = jobs_of(plan, [row for row in plan.rows if refusals[row.slug] is None], out)
+    jobs = jobs_of(plan, [row for row in plan.rows if refusals[row.slug] is None], out)
+    runner = _Runner(plan, out, data, refusals, progress=progress, stop=stop)
+    runner.command = command
+    if not overwrite and out.is_dir() and not os.access(out, os.W_OK):
+        check_kept(plan, jobs, out)
+        if (results := runner.settled(jobs)) is not None:
+            return results
+    with locked(out) as lock:
         if overwrite:
+            check_unused(job.folder for job in jobs)
             for job in jobs:
                 clear(job.folder)
         else:
-            check_tuning(plan, out)
-            for job in jobs:
-                check_unchanged(plan, job)
-        return _Runner(plan, out, data, refusals, progress=progress, stop=stop).run(jobs)
+            check_kept(plan, jobs, out)
+        return runner.run(jobs, lock)
 
 
 class _Runner:
@@ -95,14 +110,24 @@ class _Runner:
             row.slug: EntryState(plan, row, refusal=refusals[row.slug]) for row in plan.rows
         }
         self.pace = Pace()
+        self.command: str | None = None
 
-    def run(self, jobs: list[Job]) -> dict[str, Any]:
+    def settled(self, jobs: list[Job]) -> dict[str, Any] | None:
+        """Return the results where every run is finished, None where something is left to do."""
+        self._read(jobs)
+        return self._results() if all(map(self._has, jobs)) else None
+
+    def _read(self, jobs: list[Job]) -> None:
         for job in jobs:
             entry = self.entries[job.row.slug]
             recipe = entry.recipe_of(job)
             if recipe is not None and (record := finished(job.folder, recipe)) is not None:
                 entry.keep(job, record)
-        results = self._write()
+
+    def run(self, jobs: list[Job], lock: Lock) -> dict[str, Any]:
+        """Read what is finished, do the rest, and write the results after each run."""
+        self._read(jobs)
+        results = self._write(lock)
         for number, job in enumerate(jobs, 1):
             entry = self.entries[job.row.slug]
             if entry.has(job):
@@ -117,7 +142,7 @@ class _Runner:
                 title = f"[{number}/{len(jobs)}] {job.title}"
                 self.progress.note(title + (f" (about {span(left)} left)" if left else ""))
                 self._train(entry, job, recipe, title)
-            results = self._write()
+            results = self._write(lock)
         self.progress.close()
         return results
 
@@ -125,13 +150,10 @@ class _Runner:
         return self.entries[job.row.slug].has(job)
 
     def _train(self, entry: EntryState, job: Job, recipe: Recipe, title: str) -> None:
-        other = stored_recipe(job.folder) not in (None, recipe)  # a trial that failed before counts
-        record = (job.folder / runs.RESULT).exists()  # one damaged from outside
-        if other or record or not resumable(job.folder, recipe):
-            clear(job.folder)
         watched = _Titled(self.progress, title)
         start = time.perf_counter()
         try:
+            clear(job.folder, keep=lambda: usable(job.folder, recipe))
             record = train(
                 recipe,
                 job.folder,
@@ -153,18 +175,23 @@ class _Runner:
             self.pace.add(job, time.perf_counter() - start)
             entry.keep(job, record)
 
-    def _write(self) -> dict[str, Any]:
+    def _write(self, lock: Lock) -> dict[str, Any]:
+        results = self._results()
+        lock.check()
+        checkpoint.write_record(self.out / "results.json", results)
+        return results
+
+    def _results(self) -> dict[str, Any]:
         plan = self.plan
-        results = {
+        return {
             "format": RESULTS_FORMAT,
             "name": plan.name,
+            "command": self.command,
             "seeds": list(plan.seeds),
             "tune": plan.tune.model_dump(mode="json") if plan.tune is not None else None,
             "first": plan.first.label,
             "entries": [entry.record() for entry in self.entries.values()],
         }
-        checkpoint.write_json(self.out / "results.json", results)
-        return results
 
 
 class _Titled(Progress):

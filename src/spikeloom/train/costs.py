@@ -9,7 +9,7 @@ import torch
 
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.meters.base import Spread, watch
-from spikeloom.meters.clock import time_interleaved
+from spikeloom.meters.clock import Timing, rounds_for, stopwatch, time_interleaved
 from spikeloom.meters.energy import FP32, INT32, NOTE, paper_energy, strict_energy
 from spikeloom.meters.memory import memory_accesses
 from spikeloom.meters.operations import OperationMeter
@@ -20,14 +20,17 @@ from spikeloom.meters.settling import settling
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
 from spikeloom.train.progress import SILENT, Progress
-from spikeloom.train.setup import Workbench, batches
+from spikeloom.train.setup import Workbench, batches, fewest_samples
 from spikeloom.train.unchanged import one_call, training_size, unchanged
 
-LATENCY_ROUNDS = 11
-"""Timed passes of one sample; the record holds their median."""
+LATENCY_ROUNDS = 21
+"""Timed passes of one sample, where they are short."""
 
-GROWTH_ROUNDS = 3
-"""Timed calls of a rule on all steps and on half of them."""
+GROWTH_ROUNDS = 11
+"""Timed calls of a rule on all steps and on half of them, where they are short."""
+
+TIMING_SECONDS = 2.0
+"""What a figure of time may take, beyond the fewest rounds that make one."""
 
 NONZERO_SAMPLES = 32
 """Training samples at most whose products are looked at."""
@@ -103,7 +106,7 @@ def _metered(
     with torch.no_grad():
         for index in batches(count, EVALUATION_BATCH, None):
             batch = bench.batch(bench.splits.test, index, epoch=0, part="test")
-            with watch(net, batch.xs, operations, spikes):
+            with watch(net, batch.xs, operations, spikes, kind=bench.input_kind):
                 features, _ = predict(bench, batch)
                 for site in head.inference_sites:
                     with bench.fabric.autocast():
@@ -114,7 +117,12 @@ def _metered(
 
 
 def _energies(record: OperationRecord) -> dict[str, Any]:
-    """Price the same counts in both conventions; "ann" is all pairs of the spec, run once."""
+    """Price the same counts in both conventions, in pJ.
+
+    "dense_ann" is no measured net: all products of the spec's ReLU net, run once. "driven" is what
+    layers take that read the net's own spikes. The last two add memory accesses to strict energies
+    of the same type.
+    """
     priced = {
         "paper_int32": paper_energy(record, INT32),
         "paper_int32_output": paper_energy(record, INT32, activity="output"),
@@ -123,14 +131,16 @@ def _energies(record: OperationRecord) -> dict[str, Any]:
         "strict_fp32_folded": strict_energy(record, FP32, fold_pool=True),
     }
     energies: dict[str, Any] = {
-        name: {"net": energy.snn, "ann": energy.ann} for name, energy in priced.items()
+        name: {"net": energy.snn, "driven": energy.driven, "dense_ann": energy.ann}
+        for name, energy in priced.items()
     }
-    accesses = memory_accesses(record, INT32)
-    strict = priced["strict_int32"].snn
-    energies["memory_aware_int32"] = {
-        "lower": strict + accesses.lower,
-        "upper": strict + accesses.upper,
-    }
+    for table in (INT32, FP32):
+        accesses = memory_accesses(record, table)
+        strict = priced[f"strict_{table.name}"].snn
+        energies[f"memory_aware_{table.name}"] = {
+            "lower": strict + accesses.lower,
+            "upper": strict + accesses.upper,
+        }
     return energies
 
 
@@ -155,9 +165,22 @@ def _inference(bench: Workbench) -> dict[str, Any]:
     """Time the prediction of one encoded sample, all T steps, on the run's device and threads."""
     bench.modules().eval()
     sample = bench.batch(bench.splits.test, torch.tensor([0]), epoch=0, part="test")
-    calls = {"one": lambda: predict(bench, sample)}
-    timing = time_interleaved(calls, rounds=LATENCY_ROUNDS)["one"]
-    return {"batch": 1, "ms_per_sample": 1e3 * timing.median, "rounds": timing.rounds}
+    calls = {"sample": lambda: predict(bench, sample)}
+    predict(bench, sample)  # kernels are compiled
+    rounds = rounds_for(stopwatch(calls["sample"]), most=LATENCY_ROUNDS, budget=TIMING_SECONDS)
+    timing = time_interleaved(calls, rounds=rounds)["sample"]
+    return {"batch": 1} | _milliseconds("ms_per_sample", timing)
+
+
+def _milliseconds(name: str, timing: Timing) -> dict[str, Any]:
+    """Record a time with its spread; None for one that is no figure, with the reason."""
+    milli = timing.map(lambda seconds: 1e3 * seconds)
+    return {
+        name: None if timing.doubt else milli.median,
+        f"{name}_quartiles": list(milli.quartiles),
+        f"{name}_doubt": timing.doubt,
+        "rounds": timing.rounds,
+    }
 
 
 def _training(bench: Workbench) -> dict[str, Any]:
@@ -179,7 +202,7 @@ def _training(bench: Workbench) -> dict[str, Any]:
 
 def _nonzero(bench: Workbench, size: int) -> dict[str, float] | None:
     """Count products without zeros on a quarter of the batch: to look at operands takes memory."""
-    some = min(-(-size // 4), NONZERO_SAMPLES)
+    some = max(min(-(-size // 4), NONZERO_SAMPLES), fewest_samples(bench))
     try:
         found = asdict(count_nonzero_operations(one_call(bench, some)[0]))
     except torch.OutOfMemoryError:
@@ -202,15 +225,20 @@ def _growth(
     except SpikeloomError:  # e.g. an option that names a later step
         return None
     low = peak_allocated(part, bench.fabric.device)
-    timed = time_interleaved({"part": part, "whole": once}, rounds=GROWTH_ROUNDS)
-    brief, whole = timed["part"].median, timed["whole"].median
+    rounds = rounds_for(2 * stopwatch(once), most=GROWTH_ROUNDS, budget=TIMING_SECONDS)
+    timed = time_interleaved({"part": part, "whole": once}, rounds=rounds)
+    more = Timing(  # of each round, so that what both met in it cancels
+        tuple(
+            (whole - brief) / (steps - fewer)
+            for brief, whole in zip(timed["part"].times, timed["whole"].times, strict=True)
+        )
+    )
     return {
         "steps": [fewer, steps],
         "peak_bytes": [low, peak],
-        "ms": [1e3 * brief, 1e3 * whole],
+        "ms": [1e3 * timed[name].median for name in ("part", "whole")],
         "bytes_per_step": (peak - low) / (steps - fewer),
-        "ms_per_step": 1e3 * (whole - brief) / (steps - fewer),
-    }
+    } | _milliseconds("ms_per_step", more)
 
 
 def _layers(operations: OperationRecord, spikes: SpikeRecord) -> list[dict[str, Any]]:
@@ -236,6 +264,7 @@ def _layers(operations: OperationRecord, spikes: SpikeRecord) -> list[dict[str, 
                 "site": site.name,
                 "kind": site.kind,
                 "unit": site.unit,
+                "operands": site.operands,
                 "neurons": site.neurons,
                 "fan_out": site.fan_out,
                 "formula_macs": site.formula,

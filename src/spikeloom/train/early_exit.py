@@ -3,16 +3,18 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Literal, get_args
+from functools import partial
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.fields import Checked
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
 from spikeloom.heads.stream import Stream
+from spikeloom.meters.clock import Timing, rounds_for, stopwatch, time_interleaved
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.walk import is_constant
@@ -25,9 +27,15 @@ ExitBy = Literal["margin", "confidence", "logit"]
 LATENCY_SAMPLES = 8
 """Samples whose steps are timed, one sample at a time."""
 
+EXIT_ROUNDS = 9
+"""Timed runs of one batch for each way to leave, where they are short."""
+
+EXIT_SECONDS = 4.0
+"""What the times of early exit may take, beyond the fewest rounds that make a figure."""
+
 
 @dataclass(frozen=True)
-class Exit:
+class Exit(Checked):
     """When a sample leaves: at the first step at which its answer is at least so clear.
 
     Args:
@@ -41,12 +49,10 @@ class Exit:
     level: float | None
     by: ExitBy = "margin"
 
+    called: ClassVar[str] = "exit"
+
     def __post_init__(self) -> None:
-        if self.by not in get_args(ExitBy):
-            raise ConfigError(
-                f"exit.by: expected one of {', '.join(get_args(ExitBy))}, got '{self.by}'; change "
-                "it."
-            )
+        super().__post_init__()
         if self.level is not None and not 0 <= self.level < float("inf"):
             raise ConfigError(
                 f"exit.level: expected a number of 0 or more, got {self.level}; write e.g. 0.9."
@@ -75,14 +81,14 @@ class ExitScore:
         accuracy: share of right answers.
         steps: mean number of steps.
         spikes: mean number of spikes per inference.
-        seconds: per sample, of net and head.
+        seconds: per sample of one batch, of net and head, by rounds.
     """
 
     exit: Exit
     accuracy: float
     steps: float
     spikes: float
-    seconds: float
+    seconds: Timing
 
 
 def clearness(logits: Tensor, by: ExitBy = "margin") -> Tensor:
@@ -125,7 +131,7 @@ def run_until(bench: Workbench, batch: Batch, leave: Exit, *, ops: Ops = PLAIN) 
     stream = Stream(net, head, ops)
     xs = batch.xs
     inside = torch.arange(batch.size, device=xs.device)
-    logits = torch.empty(batch.size, head.classes, device=xs.device)
+    logits = torch.empty(batch.size, head.classes, dtype=bench.dtype, device=xs.device)
     steps = torch.full((batch.size,), batch.steps, device=xs.device)
     spikes = torch.zeros(batch.size, dtype=torch.int64, device=xs.device)
     with bench.fabric.autocast(), net.observe(counter):
@@ -183,21 +189,37 @@ def score_exits(
     """
     check_exits(bench)
     rows = torch.arange(len(samples)) if rows is None else rows
-    sums = torch.zeros(len(exits), 4, dtype=torch.float64)
+    sums = torch.zeros(len(exits), 3, dtype=torch.float64)
+    timed: list[Timing] = []
     progress.phase(f"{part}, early exit", len(rows))
     for places in batches(len(rows), EVALUATION_BATCH, None):
         batch = bench.batch(samples, rows[places], epoch=0, part=part)
         for number, leave in enumerate(exits):
-            start = time.perf_counter()
             done = run_until(bench, batch, leave, ops=ops)
-            spent = time.perf_counter() - start
             hits = (done.logits.argmax(1) == batch.target).sum()
-            row = [float(hits), float(done.steps.sum()), float(done.spikes.sum()), spent]
+            row = [float(hits), float(done.steps.sum()), float(done.spikes.sum())]
             sums[number] += torch.tensor(row, dtype=torch.float64)
+        if not timed:
+            timed = _time_exits(bench, batch, exits, ops)
         progress.advance(len(places))
     progress.close()
     means = (sums / len(rows)).tolist()
-    return tuple(ExitScore(leave, *row) for leave, row in zip(exits, means, strict=True))
+    return tuple(
+        ExitScore(leave, accuracy, steps, spikes, seconds)
+        for leave, (accuracy, steps, spikes), seconds in zip(exits, means, timed, strict=True)
+    )
+
+
+def _time_exits(bench: Workbench, batch: Batch, exits: Sequence[Exit], ops: Ops) -> list[Timing]:
+    """Time the ways to leave on one batch, in turn; every one has run on it before."""
+    calls = {
+        str(number): partial(run_until, bench, batch, leave, ops=ops)
+        for number, leave in enumerate(exits)
+    }
+    longest = stopwatch(next(iter(calls.values())))
+    rounds = rounds_for(len(exits) * longest, most=EXIT_ROUNDS, budget=EXIT_SECONDS)
+    times = time_interleaved(calls, rounds).values()
+    return [timing.map(lambda seconds: seconds / batch.size) for timing in times]
 
 
 def check_exits(bench: Workbench) -> None:
@@ -216,8 +238,8 @@ def check_exits(bench: Workbench) -> None:
 @torch.no_grad()
 def step_latency(
     bench: Workbench, samples: Samples, part: str, *, rows: Tensor, ops: Ops = PLAIN
-) -> float:
-    """Return the median seconds from one frame of one sample to its logits.
+) -> Timing:
+    """Time the way from one frame of one sample to its logits, step by step.
 
     The first sample warms up and is not counted, where there are more.
 
@@ -237,7 +259,7 @@ def step_latency(
                 logits, state = stream.step(frame, state)
                 logits.argmax(1).item()  # waits for the device
                 spent.append(time.perf_counter() - start)
-    return median(spent)
+    return Timing(tuple(spent))
 
 
 class _Counter:

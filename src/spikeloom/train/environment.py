@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spikeloom.base.provenance import commit, processor
 from spikeloom.nets.net import SpikingNet
 
 if TYPE_CHECKING:
@@ -16,8 +17,10 @@ _PACKAGES = ("spikeloom", "torch", "numpy", "lightning", "scikit-learn", "safete
 
 
 def environment(fabric: "Fabric", net: SpikingNet) -> dict[str, Any]:
-    """Return versions, device, threads and what runs the units; no paths and no host name."""
+    """Return commit, versions, hardware and what runs the units; no paths and no host name."""
     return {
+        "commit": commit(),
+        "processor": processor(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu_cores": os.cpu_count(),

@@ -1,7 +1,7 @@
 """Evaluation: accuracy and loss on samples that chose nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor
 from spikeloom.base.errors import NumericalError
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
+from spikeloom.heads.base import Head
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.train.faults import check_loss
 from spikeloom.train.progress import SILENT, Progress
@@ -20,11 +21,12 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Score:
-    """Result of one evaluation: shares and losses per sample."""
+    """Result of one evaluation: shares, losses and the head's figures, as means over samples."""
 
     accuracy: float
     loss: float
     samples: int
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 def predict(bench: Workbench, batch: Batch, ops: Ops = PLAIN) -> tuple[Tensor, Tensor]:
@@ -40,7 +42,7 @@ def predict(bench: Workbench, batch: Batch, ops: Ops = PLAIN) -> tuple[Tensor, T
     """
     with bench.fabric.autocast():
         features = bench.net(batch.xs, rng=batch.rng, ops=ops)
-        return features, bench.head.logits(bench.head.reduced(features), ops).float()
+        return features, bench.head.logits(bench.head.reduced(features), ops)
 
 
 @torch.no_grad()
@@ -73,13 +75,16 @@ def evaluate(
     bench.head.eval()
     team, fault = bench.team, None
     hits, total, seen = 0, 0.0, 0
+    figures: dict[str, float] = {}
     watch.phase(part, len(samples))
     for whole in batches(len(samples), EVALUATION_BATCH, None):
         poll()
         index = team.share(whole)
         if len(index) and fault is None:  # the others are waited for at every poll
             batch = bench.batch(samples, index, epoch=0, part=part)
-            _, logits = predict(bench, batch, ops)
+            features, logits = predict(bench, batch, ops)
+            for name, value in _figures(bench, features, batch, ops).items():
+                figures[name] = figures.get(name, 0.0) + value * batch.size
             hits += int((logits.argmax(1) == batch.target).sum())
             loss = float(F.cross_entropy(logits, batch.target, reduction="sum"))
             try:
@@ -91,4 +96,19 @@ def evaluate(
         watch.advance(len(whole), accuracy=hits / max(1, seen))
     team.agree(fault)
     sums = team.sum(hits, total)
-    return Score(sums[0] / len(samples), sums[1] / len(samples), len(samples))
+    parts = team.gather(figures)  # a process without samples has none
+    means = {
+        name: sum(part.get(name, 0.0) for part in parts) / len(samples)
+        for name in dict.fromkeys(name for part in parts for name in part)
+    }
+    return Score(sums[0] / len(samples), sums[1] / len(samples), len(samples), means)
+
+
+def _figures(bench: Workbench, features: Tensor, batch: Batch, ops: Ops) -> dict[str, float]:
+    """Return the head's figures of a batch."""
+    head = bench.head
+    if type(head).figures is Head.figures:
+        return {}
+    with bench.fabric.autocast():
+        figures = head.figures(head.reduced(features), batch.target, ops)
+    return {name: float(value) for name, value in figures.items()}

@@ -5,6 +5,7 @@ import zlib
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,7 @@ def _read_array(path: Path, inputs: Inputs) -> np.ndarray:
         MemoryError,
         SyntaxError,
         RecursionError,
+        TokenError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

@@ -1,5 +1,6 @@
 """The folder of a comparison: whose it is, and what in it may be used again."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,19 @@ def finished(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
     return record if whole else None
 
 
-def resumable(folder: Path, recipe: Recipe) -> bool:
-    """Return whether a run can go on: its state is whole, or there is none yet.
+def usable(folder: Path, recipe: Recipe) -> bool:
+    """Return whether a run of `recipe` is finished in a folder, or can begin or go on in it.
+
+    Not so where a file is damaged, or where another recipe was run: a tuning trial that failed
+    before may count now and lead to other values.
 
     Raises:
         NewerFormat: a newer library wrote it.
     """
+    if finished(folder, recipe) is not None:
+        return True
+    if (folder / runs.RESULT).exists() or stored_recipe(folder) not in (None, recipe):
+        return False
     try:
         if (folder / runs.STATE).exists():
             Stored(folder / runs.STATE, recipe)
@@ -99,8 +107,44 @@ def check_tuning(plan: Plan, out: Path) -> None:
         )
 
 
-def clear(folder: Path) -> None:
-    """Remove a run's files and nothing else."""
-    for name in (*runs.FILES, TRACEBACK):
-        if (folder / name).exists():
-            checkpoint.remove(folder / name)
+def check_kept(plan: Plan, jobs: Iterable[Job], out: Path) -> None:
+    """Refuse a folder whose runs another plan made.
+
+    Raises:
+        ConfigError: naming what changed, as `check_tuning` and `check_unchanged`.
+    """
+    check_tuning(plan, out)
+    for job in jobs:
+        check_unchanged(plan, job)
+
+
+def clear(folder: Path, *, keep: Callable[[], bool] = lambda: False) -> None:
+    """Remove a run's files and nothing else, while no other process writes there.
+
+    Args:
+        folder: of the run; where there is none, nothing is done.
+        keep: asked once the folder is locked; true leaves everything as it is.
+
+    Raises:
+        ConfigError: another process writes there, or the folder cannot be written.
+    """
+    if not folder.exists():
+        return
+    with runs.locked(folder):
+        if keep():
+            return
+        for name in (*runs.FILES, TRACEBACK):
+            if (folder / name).exists():
+                checkpoint.remove(folder / name)
+
+
+def check_unused(folders: Iterable[Path]) -> None:
+    """Make sure that no other process writes into any of some run folders.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for folder in folders:
+        if folder.exists():
+            with runs.locked(folder):
+                pass

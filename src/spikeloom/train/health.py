@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from spikeloom.base.memory import in_words, within_container
 from spikeloom.meters.base import watch
 from spikeloom.meters.firing import FiringMeter
 from spikeloom.meters.peak import allocations, highest, peak_allocated
@@ -79,9 +80,9 @@ def memory_line(predicted: int, bench: Workbench) -> str:
     """Say what a batch will take, or a process's share of it; e.g. before the first epoch."""
     weights = _bytes(bench.modules().state_dict().values())
     return (
-        f"training memory: about {_size(predicted)} per batch of {training_size(bench)} "
+        f"training memory: about {in_words(predicted)} per batch of {training_size(bench)} "
         f"(T = {bench.steps}), weights and optimizer state "
-        f"{_size(weights + _optimizer_bytes(bench))}"
+        f"{in_words(weights + _optimizer_bytes(bench))}"
     )
 
 
@@ -104,8 +105,8 @@ def memory_warning(predicted: int, bench: Workbench) -> str | None:
         advice += ["fewer steps"]
         advice += [f"a rule whose memory does not grow with T ({', '.join(constant)})"]
     return (
-        f"training memory: expected at most the {_size(free)} that are free on "
-        f"{bench.fabric.device}, got about {_size(needed)}; {' or '.join(advice)}."
+        f"training memory: expected at most the {in_words(free)} that are free on "
+        f"{bench.fabric.device}, got about {in_words(needed)}; {' or '.join(advice)}."
     )
 
 
@@ -240,17 +241,4 @@ def _free_bytes(device: torch.device) -> int | None:
             free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):
             return None
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # a container may have less
-        try:
-            free = min(free, int(Path("/sys/fs/cgroup", name).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            continue
-    return free
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            value = count / size
-            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
-    return f"{count / 1e3:.0f} KB"
+    return within_container(free)

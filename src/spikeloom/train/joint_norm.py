@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeloom.base.autograd import refuse_second
 from spikeloom.nets.net import SpikingNet
 from spikeloom.train.processes import add_up
 
@@ -24,6 +25,7 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        refuse_second("train.joint_norm", "sums over processes have no graph; use one process")
         return add_up(grads[0] * ctx.samples) / ctx.samples, None
 
 
@@ -54,34 +56,42 @@ class JointNorm(nn.Module):
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise."""
-        axes = [axis for axis in range(x.dim()) if axis != 1]
+    def forward(self, x: Tensor, copies: int = 1) -> Tensor:
+        """Normalise; the running variance counts every value `copies` times."""
         view = (1, -1, *[1] * (x.dim() - 2))
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         mean, var = self.running_mean, self.running_var
         if self.training:
-            mean, var = self._statistics(wide, axes, view)
+            mean, var, count = self._sums(x)
+            self._move(mean, var, count * copies)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         wide = (wide - mean.view(view)) * torch.rsqrt(var + self.eps).view(view)
         return (wide * self.weight.view(view) + self.bias.view(view)).to(x.dtype)
 
-    def _statistics(
-        self, x: Tensor, axes: list[int], view: tuple[int, ...]
-    ) -> tuple[Tensor, Tensor]:
-        local = x.numel() // x.shape[1]
-        sums = torch.cat([x.sum(axes), x.new_tensor([local])])
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and (biased) variance over all processes; nothing moves."""
+        mean, var, _ = self._sums(x)
+        return mean, var
+
+    def _sums(self, x: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Return mean, variance, and the number of values per channel."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        sums = torch.cat([x.sum(axes), x.new_tensor([x.numel() // x.shape[1]])])
         total = self._add_up(sums, len(x))
         count = float(total[-1].detach())
         mean = total[:-1] / count
-        var = self._add_up((x - mean.view(view)).square().sum(axes), len(x)) / count
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            rate = self.momentum
-            if rate is None:
-                rate = 1 / float(self.num_batches_tracked)
-            self.running_mean.lerp_(mean.to(self.running_mean), rate)
-            self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), rate)
-        return mean, var
+        from_mean = x - mean.view(1, -1, *[1] * (x.dim() - 2))
+        return mean, self._add_up(from_mean.square().sum(axes), len(x)) / count, count
+
+    @torch.no_grad()
+    def _move(self, mean: Tensor, var: Tensor, count: float) -> None:
+        """Move the running statistics towards those of a batch with `count` values per channel."""
+        self.num_batches_tracked += 1
+        rate = self.momentum
+        if rate is None:
+            rate = 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean), rate)
+        self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), rate)
 
     def _add_up(self, x: Tensor, samples: int) -> Tensor:
         if not self.joint:

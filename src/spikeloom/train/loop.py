@@ -9,6 +9,7 @@ from spikeloom.base.errors import DataError
 from spikeloom.data import Splits
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.environment import difference, environment
+from spikeloom.train.fabric import make_fabric
 from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
 from spikeloom.train.loop_stage import StageLoop
 from spikeloom.train.opening import open_inputs
@@ -16,7 +17,7 @@ from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.record import finish
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import Workbench, make_fabric, prepare, set_up
+from spikeloom.train.setup import Workbench, prepare, set_up
 from spikeloom.train.state import State, Stored
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ def train(
     first = fabric.global_rank == 0
     shown = progress if first else SILENT
     with RunFolder(out if first else None) as folder:
-        if folder.path is not None:
-            runs.claim(folder.path, recipe, overwrite=overwrite, resume=resume)
-        if out is not None and resume:
-            done = runs.stored_result(out, recipe)
-            if done is not None and (done.get("final", True) or not final):
-                return Outcome(done, None)
+        done = _done(out, recipe, final=final) if resume else None
+        if done is None:  # a finished run is read and not locked: it may lie where nothing can be
+            folder.claim(recipe, overwrite=overwrite, resume=resume)
+            done = _done(out, recipe, final=final) if resume else None
+        if done is not None:
+            return Outcome(done, None)
         _launch(fabric)
         stored = _found(out, recipe) if resume else None
         begun = None if stored is None else _begun_on(out, recipe)
@@ -198,11 +199,36 @@ def _open(
             if changed:
                 state.warnings.append(f"resumed with other {changed}: bits may differ.")
                 progress.warn(state.warnings[-1])
+        _mend_inputs(folder, bench, state, progress)
         return
     folder.remove(*runs.FILES)
     folder.write_json(runs.ENVIRONMENT, here)
     folder.write_json(runs.INPUTS, describe_inputs(bench.splits))
     folder.write_json(runs.RECIPE, recipe.model_dump(mode="json"))
+
+
+def _mend_inputs(folder: RunFolder, bench: Workbench, state: State, progress: Progress) -> None:
+    """Write a damaged inputs.json anew, since the data it describes are at hand.
+
+    Raises:
+        NewerFormat: a newer library wrote it.
+    """
+    if not folder.has(runs.INPUTS):
+        return
+    try:
+        checkpoint.read_json(folder / runs.INPUTS)
+    except checkpoint.NewerFormat:
+        raise
+    except DataError:
+        folder.write_json(runs.INPUTS, describe_inputs(bench.splits))
+        state.warnings.append(f"{runs.INPUTS} was damaged; it was written anew from the data.")
+        progress.warn(state.warnings[-1])
+
+
+def _done(out: Path | None, recipe: Recipe, *, final: bool) -> dict[str, Any] | None:
+    """Return the record of the run in the folder, None where something is left to do."""
+    done = None if out is None else runs.stored_result(out, recipe)
+    return done if done is not None and (done.get("final", True) or not final) else None
 
 
 def _begun_on(out: Path | None, recipe: Recipe) -> Inputs | None:
@@ -216,7 +242,8 @@ def _found(out: Path | None, recipe: Recipe) -> Stored | None:
     """Return the state in the folder, None where there is none yet."""
     if out is None or not (out / runs.STATE).exists():
         return None
-    return Stored(out / runs.STATE, recipe)
+    written = (out / runs.RECIPE).exists()  # equal to `recipe`, as `claim` made sure
+    return Stored(out / runs.STATE, runs.stored_recipe(out) if written else recipe)
 
 
 def _launch(fabric: "Fabric") -> None:

@@ -54,7 +54,9 @@ class StageLoop:
         self.progress = progress
         self.stop = stop
         self.optimizer = make_optimizer(
-            bench.stage.optimizer, [one for _, one in bench.parameters()]
+            bench.stage.optimizer,
+            [parameter for _, parameter in bench.parameters()],
+            undecayed=bench.head.undecayed(),
         )
         self.commit = Commit(bench, self.optimizer)
         self.saved = time.monotonic()
@@ -72,6 +74,7 @@ class StageLoop:
             self._predict()
         while (reason := self._over()) is None:
             self.epoch()
+        self._caution(self.bench.head.findings(self.state.in_stage()[-1].get("notes", {})))
         if self.state.best:
             self.bench.modules().load_state_dict(self.state.best)
         self._close(None if reason == "epochs" else reason)
@@ -102,6 +105,8 @@ class StageLoop:
         except NumericalError as error:
             raise NumericalError(f"epoch {number + 1}: {error}{self._left()}") from None
         entry |= {"val_loss": score.loss, "val_accuracy": score.accuracy}
+        if score.figures:
+            entry["notes"] = entry.get("notes", {}) | score.figures
         if number == 0:
             entry["health"] = layer_health(bench)
         state.curve.append(entry)
@@ -125,6 +130,7 @@ class StageLoop:
         if self.bench.number == 0:
             self._show_inputs()
         self._caution(self.bench.rule.cautions(self.bench.net, self.bench.steps))
+        self._caution(self.bench.head.cautions())
         self.state.predicted = predict_memory(self.bench)
         self.progress.note(memory_line(self.state.predicted, self.bench))
         warning = memory_warning(self.state.predicted, self.bench)
@@ -141,7 +147,7 @@ class StageLoop:
             self._warn(facts.caution)
 
     def _caution(self, lines: Iterable[str]) -> None:
-        """Pass a rule's cautions on, each once."""
+        """Pass cautions of rule and head on, each once."""
         for line in lines:
             if line not in self.state.warnings:
                 self._cautions.append(line)

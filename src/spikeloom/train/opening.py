@@ -14,6 +14,7 @@ from torch import Tensor
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data import Splits
 from spikeloom.data.units import is_whole
+from spikeloom.nets.size import least_parameters
 from spikeloom.train import checkpoint
 from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
 from spikeloom.train.recipe import Recipe, build_recipe
@@ -224,17 +225,8 @@ def _read_record(path: Path, *, versioned: bool = True) -> dict[str, Any]:
 
 
 def _check_size(recipe: Recipe, path: Path) -> None:
-    """Refuse a net that the file cannot fill, before memory is taken for it.
-
-    Counted are channels times width times window of each layer, which is at most what it has.
-    """
-    least, channels = 0, 1
-    spec = recipe.net.spec()
-    layers = [layer for block in spec.blocks for layer in block.layers]
-    for layer in (*layers, *([spec.readout] if spec.readout else [])):
-        if layer.weighted:
-            least += channels * layer.out * layer.kernel_size**2
-            channels = layer.out
+    """Refuse a net that the file cannot fill, before memory is taken for it."""
+    least = least_parameters(recipe.net.spec())
     size = path.stat().st_size
     if 4 * least > size:
         raise DataError(
@@ -252,12 +244,17 @@ def _load(bench: Workbench, path: Path) -> None:
     modules = bench.modules()
     expected = modules.state_dict()
     with _safetensors(path) as file:
-        checkpoint.check_format(path, (file.metadata() or {}).get("format", 1))
+        texts = file.metadata() or {}
+        checkpoint.check_format(path, texts.get("format", 1))
         shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        for name in bench.head.absent_in_older("head."):
+            if name not in shapes:
+                expected.pop(name)
         _compare(path, {name: list(one.shape) for name, one in expected.items()}, shapes)
         stored = {name: file.get_tensor(name) for name in expected}
     for name, tensor in stored.items():
         _check_weight(path, name, tensor, expected[name])
+    checkpoint.check_tensors(path, stored, texts)
     modules.load_state_dict(stored)
 
 

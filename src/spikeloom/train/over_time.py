@@ -80,7 +80,7 @@ def answers(bench: Workbench, batch: Batch, steps: Sequence[int], ops: Ops = PLA
         with net.observe(counter):
             hs = _features(net, batch, ops)
         parts = (hs[:t] if net.spec.tail is None else net.finish(hs[:t], ops) for t in steps)
-        logits = torch.stack([head.logits(head.reduced(part), ops).float() for part in parts])
+        logits = torch.stack([head.logits(head.reduced(part), ops) for part in parts])
     return Answers(tuple(steps), logits, counter.until(steps))
 
 

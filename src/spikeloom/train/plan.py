@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.train.differences import Block, Difference, block_of, differences
 from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
 from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
@@ -43,9 +44,13 @@ class Comparison(Strict):
     """
 
     name: Name
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000, strict=False)] = (
+        0,
+        1,
+        2,
+    )
     base: dict[str, Any] | None = None
-    entries: Annotated[tuple[Entry, ...], Field(min_length=1, strict=False)]
+    entries: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=1000, strict=False)]
     tune: Tune | None = None
 
 
@@ -108,6 +113,11 @@ class Plan:
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(
                 f"{self.name}: expected seeds that differ, got {list(self.seeds)}; drop one."
+            )
+        if self.seeds and not 0 <= min(self.seeds) <= max(self.seeds) <= LARGEST_WHOLE:
+            raise ConfigError(
+                f"{self.name}: expected seeds from 0 to {LARGEST_WHOLE}, got {list(self.seeds)}; "
+                "change them."
             )
         if self.tune is not None and self.tune.seed in self.seeds:
             raise ConfigError(
@@ -222,7 +232,7 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
     Raises:
         ConfigError: a rule or option that does not exist, or a rule twice.
     """
-    texts = [text.strip() for text in re.split(r",(?![^\[]*\])", rules)]
+    texts = [text.strip() for text in _outside_brackets(rules)]
     if not all(texts):
         raise ConfigError(
             f"--rules: expected names by comma, got '{rules}' with an empty one; drop a comma."
@@ -235,6 +245,18 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
     return Plan(name, tuple(rows), seeds)
 
 
+def _outside_brackets(text: str) -> list[str]:
+    """Split a text at the commas that stand in no [list]."""
+    parts, inside = [""], False
+    for piece in re.split(r"([\[\],])", text):
+        if piece == "," and not inside:
+            parts.append("")
+            continue
+        inside = piece == "[" or (inside and piece != "]")
+        parts[-1] += piece
+    return parts
+
+
 def _rule_choice(text: str) -> dict[str, Any]:
     name, _, options = text.partition(":")
     choice: dict[str, Any] = {"name": name}
@@ -244,5 +266,5 @@ def _rule_choice(text: str) -> dict[str, Any]:
             raise ConfigError(
                 f"--rules {text}: expected options as name:key=value, got '{option}'; fix it."
             )
-        choice[key] = parse_value(value)
+        choice[key] = parse_value(value, f"--rules {text}")
     return choice

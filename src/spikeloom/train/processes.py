@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from spikeloom.base import errors
+from spikeloom.base.autograd import add_gradient
 from spikeloom.base.errors import SpikeloomError
 
 if TYPE_CHECKING:
@@ -122,7 +123,9 @@ class Team:
             there, flat = flat[: len(group)], flat[len(group) :]
             parts = flat.split([one.numel() for one in group])
             for one, seen, part in zip(group, there.tolist(), parts, strict=True):
-                one.grad = part.view_as(one).clone() if seen else None
+                one.grad = None
+                if seen:  # a tensor of its own: together they would all stay as long as one does
+                    add_gradient(one, part.view_as(one).clone())
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

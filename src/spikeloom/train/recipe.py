@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 from pydantic import Field, model_validator
 
 from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.data import DATA
 from spikeloom.data.augment import Augment
 from spikeloom.encoders import ENCODERS, Encoder
@@ -18,6 +19,7 @@ from spikeloom.nets.codec import from_options, from_table
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.presets import PRESETS, preset
+from spikeloom.nets.size import check_weights
 from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.base import Unit
 from spikeloom.train.stage import Choice, Stage
@@ -26,7 +28,7 @@ from spikeloom.train.tables import Strict, build_model, placed, read_toml
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """Name of a recipe or comparison, and so of its folder."""
 
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
 
 HEAD_OWN = ("features", "classes", "bias", "seed")
 """Options of a head that the net and the seed decide."""
@@ -176,7 +178,7 @@ class Recipe(Strict):
         self.build_encoder()
         self.build_augment()
         self.build_execution()
-        self.net.spec()
+        check_weights(self.net.spec())
         head = HEADS.find(self.head.name, "head")
         head(2, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
         info = DATA.find(self.data.name, "data")
@@ -192,8 +194,20 @@ class Recipe(Strict):
 
 def fingerprint(recipe: Recipe) -> str:
     """Return a short text that differs for recipes that differ."""
-    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _fingerprint(recipe.model_dump(mode="json"))
+
+
+def fingerprint_as_written(recipe: Recipe) -> str:
+    """Return the fingerprint of a recipe as it was read, without keys that it did not have.
+
+    Of the recipe in a run folder this is its fingerprint at the time it was written, also where the
+    library has gained settings since.
+    """
+    return _fingerprint(recipe.model_dump(mode="json", exclude_unset=True))
+
+
+def _fingerprint(table: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_recipe(path: Path) -> Recipe:

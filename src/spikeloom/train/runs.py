@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.train import checkpoint
 from spikeloom.train.recipe import Recipe, build_recipe, fingerprint
 
@@ -22,41 +22,72 @@ SAMPLES = "samples.json"
 
 FILES = (RECIPE, ENVIRONMENT, INPUTS, METRICS, STATE, WEIGHTS, RESULT, SAMPLES)
 
-WORTH = (METRICS, STATE, WEIGHTS, RESULT)
+WORTH = (METRICS, STATE, WEIGHTS, RESULT, SAMPLES)
 """What nobody would want to lose, also where the recipe beside it is gone."""
+
+MARKS = {INPUTS: "in_shape", ENVIRONMENT: "packages"}
+"""A key of the files that a run killed at its beginning leaves without a recipe."""
 
 
 class RunFolder(AbstractContextManager["RunFolder"]):
     """Where a run writes; without a path, and in all processes but the first, nowhere.
 
-    A folder that is there is kept from other writers at once; one that is not is made by `occupy`,
-    when it is sure that the run can begin.
+    Nothing is decided about a folder that another process could change meanwhile: one that is there
+    is locked before it is looked at, and one that is not is made, locked and looked at again by
+    `occupy`, when it is sure that the run can begin.
 
     Args:
         path: of the folder.
-
-    Raises:
-        ConfigError: another process writes there, or the folder cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._lock = ExitStack()
-        self._occupied = False
-        if path is not None and path.exists():
-            self.occupy()
+        self._open = ExitStack()
+        self._lock: Lock | None = None
 
     def __exit__(self, *exc: object) -> None:
-        self._lock.close()
+        self._open.close()
+
+    def claim(self, recipe: Recipe, *, overwrite: bool, resume: bool) -> None:
+        """Keep others out of a folder that is there, and make sure that `recipe` may have it.
+
+        Raises:
+            ConfigError: another process writes there, it cannot be written, or it holds a run, or
+                to resume, one of another recipe.
+        """
+        if self.path is None:
+            return
+        with checkpoint.writing(self.path):
+            there = self.path.exists()
+        if there:
+            self._lock = self._open.enter_context(locked(self.path))
+            claim(self.path, recipe, overwrite=overwrite, resume=resume)
 
     def occupy(self) -> None:
-        """Make the folder and keep others out of it."""
-        if self.path is not None and not self._occupied:
-            self._lock.enter_context(locked(self.path))
-            self._occupied = True
+        """Make the folder and keep others out of it.
+
+        Raises:
+            ConfigError: another process began a run there since `claim` found no folder, or it
+                cannot be written.
+        """
+        if self.path is None or self._lock is not None:
+            return
+        self._lock = self._open.enter_context(locked(self.path))
+        begun = [name for name in (RECIPE, *WORTH) if (self.path / name).exists()]
+        if begun:
+            raise ConfigError(
+                f"{self.path}: expected a new run folder, found {begun[0]} of a run that another "
+                "process began meanwhile; choose another with --out, or go on with --resume."
+            )
 
     def __truediv__(self, name: str) -> Path:
-        assert self.path is not None
+        """Return where a file of the run lies.
+
+        Raises:
+            ConfigError: the folder was deleted or replaced while the run went on.
+        """
+        assert self.path is not None and self._lock is not None
+        self._lock.check()
         return self.path / name
 
     def has(self, name: str) -> bool:
@@ -66,7 +97,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def write_json(self, name: str, record: Mapping[str, Any]) -> None:
         """Write a record."""
         if self.path is not None:
-            checkpoint.write_json(self / name, record)
+            checkpoint.write_record(self / name, record)
 
     def write_lines(self, name: str, records: list[dict[str, Any]]) -> None:
         """Write records, one a line."""
@@ -126,6 +157,12 @@ def claim(path: Path, recipe: Recipe, *, overwrite: bool, resume: bool) -> None:
                 f"{path}: expected a new run folder, found {', '.join(left)} of a run without its "
                 f"{RECIPE}; choose another with --out or pass --force to replace it."
             )
+        foreign = [name for name, key in MARKS.items() if _foreign(path / name, key)]
+        if foreign and not overwrite:
+            raise ConfigError(
+                f"{path}: expected a new run folder, found a {foreign[0]} that no run wrote; "
+                "choose another with --out or pass --force to replace it."
+            )
         return
     if resume:
         stored = stored_recipe(path)
@@ -145,18 +182,68 @@ def claim(path: Path, recipe: Recipe, *, overwrite: bool, resume: bool) -> None:
         )
 
 
+def _foreign(file: Path, key: str) -> bool:
+    """Return whether a file is there that a run would replace, though no run wrote it."""
+    try:
+        return file.exists() and key not in checkpoint.read_json(file)
+    except DataError:
+        return True
+
+
+class Lock:
+    """The lock on a folder, as long as it is held.
+
+    Args:
+        folder: that is locked.
+        file: whose lock it is.
+    """
+
+    def __init__(self, folder: Path, file: Path) -> None:
+        self.folder = folder
+        self.file = file
+        self._identity = self._seen()
+
+    def check(self) -> None:
+        """Make sure that the folder is still the one that was locked.
+
+        Raises:
+            ConfigError: it was deleted or replaced; another process may write there by now.
+        """
+        if self._seen() != self._identity:
+            raise ConfigError(
+                f"{self.folder}: expected the folder that this run writes, found it deleted or "
+                "replaced while the run went on; what was in it is lost, start the run again."
+            )
+
+    def _seen(self) -> tuple[int, int] | None:
+        try:
+            found = self.file.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[Lock]:
     """Keep other processes out of a folder; the lock ends with the process, however it ends.
 
+    The folder is made where it is missing. What killed writers left in it is removed.
+
     Raises:
-        ConfigError: another process writes there, or the folder cannot be written.
+        ConfigError: another process writes there, or the folder cannot be written or locked.
     """
     from filelock import FileLock, Timeout
 
     with checkpoint.writing(path):
+        kind = "a file" if path.is_file() else "the root of the file system"
+        if path.is_file() or path.resolve() == Path(path.anchor or path.resolve().anchor):
+            raise ConfigError(
+                f"{path}: expected a folder that can be written, got {kind}; choose another place "
+                "with --out."
+            )
         path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / ".lock", timeout=0)
+    file = path / ".lock"
+    lock = FileLock(file, timeout=0)
     with checkpoint.writing(path):
         try:
             lock.acquire()
@@ -165,11 +252,16 @@ def locked(path: Path) -> Iterator[None]:
                 f"{path}: expected a folder that no other run writes, found one in use; wait for "
                 "it or choose another with --out."
             ) from None
+        except NotImplementedError as error:
+            raise ConfigError(
+                f"{path}: expected a file system that can lock files, got '{error}'; choose "
+                "another place with --out."
+            ) from None
     try:
         with checkpoint.writing(path):
             for left in path.glob(".*.tmp"):  # of writers that were killed; nobody else is here now
                 left.unlink(missing_ok=True)
-        yield
+        yield Lock(path, file)
     finally:
         lock.release()
 

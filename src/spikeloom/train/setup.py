@@ -1,9 +1,8 @@
 """From a recipe to live objects: data, net, head, rule, optimizer, device."""
 
-import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.seeding import SampleRng, derive_seed
-from spikeloom.base.types import ALONE, Across, Batch
+from spikeloom.base.types import ALONE, Across, Batch, InputKind
 from spikeloom.data import Samples, Splits
 from spikeloom.data.augment import Augment
 from spikeloom.data.units import axes_advice
@@ -19,11 +18,15 @@ from spikeloom.encoders import Encoder
 from spikeloom.heads.base import HEADS, Head
 from spikeloom.nets.codec import from_options
 from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.site import Site
+from spikeloom.nets.size import measure
 from spikeloom.rules.base import LearningRule
+from spikeloom.train.fabric import make_fabric
 from spikeloom.train.inputs import load_splits
 from spikeloom.train.joint_norm import join_norms
 from spikeloom.train.processes import Team
 from spikeloom.train.recipe import HEAD_OWN, Recipe
+from spikeloom.train.room import check_room, check_train
 from spikeloom.train.stage import Optimizer, Stage
 from spikeloom.train.tables import placed
 
@@ -58,6 +61,12 @@ class Workbench:
     def dtype(self) -> torch.dtype:
         """Type of inputs and weights."""
         return _DTYPES.get(self.recipe.precision, torch.float32)
+
+    @property
+    def input_kind(self) -> InputKind:
+        """What the net is given: said by encoder and data; a net without time sees real values."""
+        spiking = self.rule.facts.spiking
+        return self.encoder.gives(self.splits.values) if spiking else "constant"
 
     def modules(self) -> nn.ModuleDict:
         """Return net and head under one roof, for weights on disk."""
@@ -143,7 +152,18 @@ def set_up(
             f"f{spec.readout.out}; {todo}."
         )
     seed = recipe.seed
-    shape = _input_shape(recipe, now, splits, encoder)
+    shape, encoded = _input_shape(recipe, now, splits, encoder)
+    check_room(
+        f"stages.{number}",
+        now,
+        measure(spec, shape),
+        classes=splits.classes,
+        samples=-(-min(now.batch, len(splits.train)) // team.size),
+        encoded=encoded,
+        kind=_DTYPES.get(recipe.precision, torch.float32),
+        device=fabric.device,
+        training=prepared,
+    )
     with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
         execution = recipe.build_execution()
         net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"), execution=execution)
@@ -177,10 +197,11 @@ def _check_batches(bench: Workbench) -> None:
     """Refuse batches too small for the norms, and teams that a rule or a batch cannot feed."""
     where, size = f"stages.{bench.number}", bench.team.size
     smallest = min(map(len, batches(len(bench.splits.train), bench.stage.batch, None)))
-    if smallest == 1 and any(site.norm is not None for site in bench.net.sites):
+    if smallest < fewest_samples(bench):
         raise ShapeError(
-            f"{where}.batch: expected 2 samples or more for a net with batch norm, got 1; raise "
-            "it (and data.train_size) or use norm = 'weight'."
+            f"{where}.batch: expected 2 samples or more for a batch norm that sees one value per "
+            f"channel of each, got {smallest}; raise it (and data.train_size) or use norm = "
+            "'weight'."
         )
     if smallest < size:
         raise ConfigError(
@@ -193,6 +214,37 @@ def _check_batches(bench: Workbench) -> None:
             f"devices: expected 1 process for rule '{bench.stage.rule.name}', whose update is not "
             f"the mean over the batch, got {size}; drop --devices."
         )
+    looped = _norm_in_a_loop(bench.net) if facts.order == "equilibrium" else None
+    if size > 1 and looped is not None:
+        raise ConfigError(
+            f"devices: expected 1 process for rule '{bench.stage.rule.name}' with a batch norm "
+            f"inside a feedback loop (layer {looped.name}), got {size}: each process solves for "
+            "its own samples, and the norm couples them; drop --devices or that norm."
+        )
+
+
+def _norm_in_a_loop(net: SpikingNet) -> Site | None:
+    """Return a site with batch norm that a feedback edge's signal passes on its way round."""
+    for edge in net.plan.edges:
+        blocks = net.plan.blocks[edge.spec.target : edge.spec.source + 1]
+        first = blocks[0].passes[0].sites[0] if blocks else None  # its norm is before the sum
+        for site in (*edge.sites, *(site for block in blocks for site in block.sites)):
+            if site.norm is not None and site is not first:
+                return site
+    return None
+
+
+def fewest_samples(bench: Workbench) -> int:
+    """Return how many samples a batch must have for every norm to have a variance: 1 or 2."""
+    blocks, tail = bench.net.plan.blocks, bench.net.spec.tail
+    once = {site for block in blocks[tail:] for site in block.sites} if tail is not None else set()
+    together = bench.steps if bench.rule.facts.order == "layer" else 1
+    values = (
+        site.values_per_channel(1, 1 if site in once else together)
+        for site in bench.net.sites
+        if site.norm is not None
+    )
+    return 1 if min(values, default=2) > 1 else 2
 
 
 def prepare(bench: Workbench) -> None:
@@ -207,10 +259,13 @@ def prepare(bench: Workbench) -> None:
     bench.rule.prepare(bench.net, bench.head.sites, sample)
 
 
-def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder) -> tuple[int, ...]:
-    """Encode one sample and return its shape at a time step.
+def _input_shape(
+    recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder
+) -> tuple[tuple[int, ...], int]:
+    """Encode one sample; return its shape at a time step and its bytes over all steps.
 
     Raises:
+        ConfigError: one sample alone does not fit into memory.
         ShapeError: data and encoder do not fit, in T or in rank.
     """
     index = torch.zeros(1, dtype=torch.long)
@@ -224,6 +279,7 @@ def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder)
         )
     with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
         if stage.learning_rule().facts.spiking:
+            check_train("steps", stage.steps, encoder.still(x))
             train = encoder.encode(x, stage.steps, SampleRng(recipe.seed, 0, index))
         else:
             train = encoder.still(x).unsqueeze(0)
@@ -233,73 +289,49 @@ def _input_shape(recipe: Recipe, stage: Stage, splits: Splits, encoder: Encoder)
             f"encoder '{recipe.encoder.name}': expected [C, H, W] or [D] at every step, got "
             f"{list(shape)} from data '{splits.name}'; {axes_advice(splits.shape)}"
         )
-    return shape
-
-
-def make_fabric(recipe: Recipe, *, processes: int | None = None) -> "Fabric":
-    """Return Lightning Fabric for the recipe's device and precision, not yet launched.
-
-    Under torchrun the processes are there already and may lie on several machines.
-
-    Args:
-        recipe: names device, precision and number of processes.
-        processes: instead of the recipe's.
-
-    Raises:
-        ConfigError: the device does not exist here, or not as often, or torchrun started another
-            number of processes.
-    """
-    count = recipe.devices if processes is None else processes
-    there = torch.cuda.device_count()
-    if recipe.device == "cuda" and not there:
-        raise ConfigError("device: expected a CUDA device for 'cuda', got none; use 'cpu'.")
-    cuda = there > 0 and recipe.device != "cpu"
-    most = there if cuda else max(2, os.cpu_count() or 1)  # two show what several do, anywhere
-    if count > most and not _launched():
-        what = "CUDA devices" if cuda else "processor cores"
-        raise ConfigError(
-            f"devices: expected at most the {most} {what} of this machine, got {count}; use fewer, "
-            "or torchrun for several machines."
-        )
-    if _launched() and count != int(os.environ["WORLD_SIZE"]):
-        raise ConfigError(
-            f"devices: expected one process for each that torchrun started, "
-            f"{os.environ['WORLD_SIZE']}, got {count}; start without torchrun, or as many."
-        )
-    from lightning.fabric import Fabric
-
-    for room in ("fabric", "pytorch"):  # its greetings are no news to the user
-        logging.getLogger(f"lightning.{room}").setLevel(logging.WARNING)
-    machines = int(os.environ.get("GROUP_WORLD_SIZE", "1")) if _launched() else 1
-    return Fabric(
-        accelerator=recipe.device,
-        devices=max(1, count // machines),
-        num_nodes=machines,
-        strategy="ddp" if count > 1 else "auto",
-        precision=recipe.precision,
-    )
-
-
-def _launched() -> bool:
-    """Return whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    return shape, train.untyped_storage().nbytes()
 
 
 def make_optimizer(
-    settings: Optimizer, parameters: Iterable[nn.Parameter]
+    settings: Optimizer,
+    parameters: Iterable[nn.Parameter],
+    *,
+    undecayed: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
-    """Build the optimizer; Adam's and AdamW's updates are torch's fused ones."""
+    """Build the optimizer; Adam's and AdamW's updates are torch's fused ones.
+
+    Args:
+        settings: of the stage.
+        parameters: what is trained.
+        undecayed: those of them that no weight decay falls on.
+    """
+    groups = _groups(parameters, undecayed if settings.weight_decay else ())
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     adam: dict[str, Any] = common | {"betas": settings.betas, "fused": True}
     match settings.name:
         case "sgd":
-            return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+            return torch.optim.SGD(groups, momentum=settings.momentum, **common)
         case "adam":
-            return torch.optim.Adam(parameters, **adam)
+            return torch.optim.Adam(groups, **adam)
         case "adamw":
-            return torch.optim.AdamW(parameters, **adam)
+            return torch.optim.AdamW(groups, **adam)
         case "radam":
-            return torch.optim.RAdam(parameters, betas=settings.betas, **common)
+            return torch.optim.RAdam(groups, betas=settings.betas, **common)
+
+
+def _groups(
+    parameters: Iterable[nn.Parameter], undecayed: Iterable[nn.Parameter]
+) -> list[dict[str, Any]]:
+    """Put neighbours that are decayed alike into one group.
+
+    Torch numbers parameters group by group. Groups of neighbours keep the order of `parameters`, so
+    a saved state means the same parameters with and without weight decay.
+    """
+    spared = {id(parameter) for parameter in undecayed}
+    return [
+        {"params": list(neighbours)} | ({"weight_decay": 0.0} if free else {})
+        for free, neighbours in groupby(parameters, key=lambda parameter: id(parameter) in spared)
+    ]
 
 
 def batches(count: int, size: int, seed: int | None) -> list[Tensor]:

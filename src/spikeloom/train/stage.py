@@ -13,7 +13,10 @@ MOST = 1e6
 """Largest rate or decay of an optimizer: beyond, its arithmetic overflows float32."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+
+MOST_STEPS = 10**6
+"""Largest T: beyond, one batch takes minutes to hours whatever the net."""
 
 
 class Choice(Strict):
@@ -119,7 +122,7 @@ class Stage(Strict):
     """
 
     rule: Choice
-    steps: Count = 6
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 6
     epochs: Count = 10
     batch: Count = 128
     optimizer: Optimizer = Optimizer()

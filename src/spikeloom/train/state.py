@@ -5,9 +5,7 @@ there is no state of a sampler, augmentation or schedule. Torch's own generator 
 of users that draw from it.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.train import checkpoint
-from spikeloom.train.recipe import Recipe, fingerprint
+from spikeloom.train import checkpoint, checksum
+from spikeloom.train.recipe import Recipe, fingerprint, fingerprint_as_written
 from spikeloom.train.setup import Workbench
 
 Sums = list[float]
@@ -88,22 +86,11 @@ def save_state(
         tensors["generator.cuda"] = torch.cuda.get_rng_state(bench.fabric.device)
     position = {one.name: getattr(state, one.name) for one in fields(state) if one.name != "best"}
     extra = {
-        "digest": _digest(tensors),
         "recipe": fingerprint(bench.recipe),
         "state": json.dumps(position, allow_nan=False),
         "optimizer": json.dumps(scalars),
     }
     checkpoint.write_weights(path, tensors, extra)
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return a checksum of names and values, so that no damaged value is taken for a good one."""
-    found = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        values = tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8)
-        found.update(name.encode())
-        found.update(values.numpy().data)
-    return found.hexdigest()
 
 
 class Stored:
@@ -121,13 +108,13 @@ class Stored:
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path = path
         self.tensors, extra = checkpoint.read_tensors(path)
-        if extra.get("recipe") != fingerprint(recipe):
+        if extra.get("recipe") not in (fingerprint(recipe), fingerprint_as_written(recipe)):
             raise ConfigError(
                 f"{path}: expected the state of the recipe beside it, got one of another recipe; "
                 "train again with --force."
             )
-        if extra.get("digest") != _digest(self.tensors):
-            raise self._damaged("other values than were written")
+        if checksum.KEY not in extra:  # states have had one in every format
+            raise self._damaged("no checksum")
         try:
             self.state = State(**json.loads(extra["state"]), best=self._part("best"))
             self.scalars: dict[str, dict[str, Any]] = json.loads(extra["optimizer"])
@@ -146,20 +133,32 @@ class Stored:
             with torch.no_grad():
                 for row, parameter in enumerate(bench.rule.parameters()):
                     parameter.copy_(self.tensors[f"owned.{row}"])
+            rows = self._rows(bench)
             moments: dict[int, dict[str, Any]] = {
-                int(row): dict(values) for row, values in self.scalars.items()
+                rows[int(row)]: dict(values) for row, values in self.scalars.items()
             }
             for name, tensor in self._part("optimizer").items():
                 row, key = name.split(".", 1)
-                moments.setdefault(int(row), {})[key] = tensor
+                moments.setdefault(rows[int(row)], {})[key] = tensor
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
             torch.set_rng_state(self.tensors["generator.cpu"])
             if "generator.cuda" in self.tensors and bench.fabric.device.type == "cuda":
                 state = self.tensors["generator.cuda"]
                 torch.cuda.set_rng_state(state, bench.fabric.device)
-        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise self._damaged(error) from None
+
+    def _rows(self, bench: Workbench) -> list[int]:
+        """Return the place of each stored parameter among those trained now.
+
+        An older run may lack some: `Head` says which, and gives them their value.
+        """
+        return [
+            row
+            for row, (name, _) in enumerate(bench.parameters())
+            if name.startswith("rule.") or f"weights.{name}" in self.tensors
+        ]
 
     def _part(self, prefix: str) -> dict[str, Tensor]:
         start = f"{prefix}."

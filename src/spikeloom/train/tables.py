@@ -2,7 +2,6 @@
 
 import math
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from spikeloom.base import toml
 from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
 from spikeloom.nets.presets import PRESETS
 
@@ -69,7 +69,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: it does not exist or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(toml.LONGEST + 1)
+        return toml.read(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: expected a recipe file, found none; check the path.") from None
     except IsADirectoryError:
@@ -78,16 +80,24 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: expected a readable text file, got '{error}'; fix it."
         ) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except toml.TomlError as error:
         raise ConfigError(f"{path}: expected TOML, got an error: {error}; fix the file.") from None
 
 
-def parse_value(text: str) -> Any:
-    """Read a value given on the command line: TOML where it parses, else a plain string."""
+def parse_value(text: str, where: str) -> Any:
+    """Read a value given on the command line: TOML where it parses, else a plain string.
+
+    Raises:
+        ConfigError: it is nested too deep, or holds a number of more than 64 bits.
+    """
     try:
-        table = tomllib.loads(f"v = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+        table = toml.read(f"v = {text}")
+    except toml.NoToml:
         return text
+    except toml.TomlError as error:
+        raise ConfigError(
+            f"{where}: expected a value as TOML has them, got {error} in '{text}'; change it."
+        ) from None
     return table["v"] if len(table) == 1 else text
 
 
@@ -101,7 +111,11 @@ def override(table: Mapping[str, Any], path: str, value: Any, where: str) -> dic
         ConfigError: the path leads through something that is no table or list.
     """
     copy: Any = _copied(table)
-    target, keys = copy, path.split(".")
+    target, keys = copy, path.split(".", toml.DEEPEST)
+    if len(keys) > toml.DEEPEST:
+        raise ConfigError(
+            f"{where}: expected a path of at most {toml.DEEPEST} keys, got '{path}'; shorten it."
+        )
     if not all(keys):
         raise ConfigError(
             f"{where}: expected a path of keys, got '{path}'; write e.g. stages.0.epochs."
@@ -134,7 +148,12 @@ def override(table: Mapping[str, Any], path: str, value: Any, where: str) -> dic
 def build_model(kind: type[Model], table: Mapping[str, Any], where: str) -> Model:
     """Validate a table; the first problem becomes one ConfigError with the key's path."""
     try:
-        for path, number in _floats(table):
+        for path, number in _numbers(table):
+            if isinstance(number, int) and abs(number) > toml.LARGEST_WHOLE:
+                raise ConfigError(
+                    f"{where}: {path}: expected a whole number of 64 bits at most, got one of "
+                    f"{number.bit_length()}; fix it."
+                )
             if not math.isfinite(number):
                 raise ConfigError(
                     f"{where}: {path}: expected a finite number, got {number}; fix it."
@@ -188,13 +207,13 @@ def _copied(value: Any) -> Any:
     return [_copied(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def _floats(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
     parts: Any = ()
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
-    elif isinstance(value, float):
+    elif isinstance(value, int | float):
         yield path, value
     for key, part in parts:
-        yield from _floats(part, f"{path}.{key}" if path else str(key))
+        yield from _numbers(part, f"{path}.{key}" if path else str(key))

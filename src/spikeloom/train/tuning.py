@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from math import prod
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -12,6 +13,10 @@ from spikeloom.train.recipe import Recipe, Seed, build_recipe
 from spikeloom.train.tables import Strict, override
 
 Values = Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]
+
+
+MOST_TRIALS = 1000
+"""Most trials of a row: every one is checked before the first begins."""
 
 
 class Tune(Strict):
@@ -32,8 +37,15 @@ class Tune(Strict):
         for path, values in self.values.items():
             if path in ("name", "seed"):
                 raise ValueError(f"values.{path}: expected a setting, got a run's own; drop it.")
-            if any(value in values[:row] for row, value in enumerate(values)):
+            if len(values) <= MOST_TRIALS and any(
+                value in values[:row] for row, value in enumerate(values)
+            ):
                 raise ValueError(f"values.{path}: expected values that differ, got {list(values)}.")
+        count = prod(len(values) for values in self.values.values())
+        if count > MOST_TRIALS:
+            raise ValueError(
+                f"values: expected {MOST_TRIALS} trials at most, got {count}; drop some."
+            )
         return self
 
     @property

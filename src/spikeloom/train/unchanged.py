@@ -8,7 +8,7 @@ import torch
 
 from spikeloom.train.joint_norm import JointNorm
 from spikeloom.train.learn import learn
-from spikeloom.train.setup import Workbench, snapshot
+from spikeloom.train.setup import Workbench, fewest_samples, snapshot
 
 
 @contextmanager
@@ -41,8 +41,12 @@ def unchanged(bench: Workbench) -> Iterator[None]:
 
 
 def training_size(bench: Workbench) -> int:
-    """Return the samples of a process's share of a batch, as far as the training part has them."""
-    return -(-min(bench.stage.batch, len(bench.splits.train)) // bench.team.size)
+    """Return the samples of a process's share of a batch, as far as the training part has them.
+
+    A share of one sample has no statistics by itself where it is measured alone; it counts as two.
+    """
+    whole = min(bench.stage.batch, len(bench.splits.train))
+    return max(-(-whole // bench.team.size), fewest_samples(bench))
 
 
 def one_call(

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch.autograd.function import once_differentiable
 
-from spikeloom.base.autograd import backpropagate, is_nobodys
+from spikeloom.base.autograd import add_gradient, backpropagate, is_nobodys, lies_like
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import run_train
 
@@ -47,7 +46,6 @@ class Asked(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, *grads):
         ctx.answers.append(is_nobodys(grads))
         return grads[0].clone(), None
@@ -148,3 +146,53 @@ def test_a_gradient_takes_the_place_of_the_one_before():
     spikes.register_hook(lambda grad: places.append(grad.data_ptr()))
     (3 * spikes).sum().backward()
     assert places[0] == places[1]
+
+
+LAYOUTS = {
+    "rows": torch.rand(4, 3, 2, 5),
+    "channels last": torch.rand(4, 3, 2, 5).contiguous(memory_format=torch.channels_last),
+    "turned": torch.rand(5, 2, 3, 4).permute(3, 2, 1, 0),
+    "expanded": torch.rand(3, 1, 5).expand(4, 3, 2, 5),
+    "with gaps": torch.rand(4, 3, 2, 10)[..., ::2],
+}
+
+
+class TestAddGradient:
+    @pytest.mark.parametrize("grad", LAYOUTS.values(), ids=LAYOUTS)
+    @pytest.mark.parametrize("before", [None, *LAYOUTS])
+    @pytest.mark.parametrize("of", ["rows", "channels last", "turned"])
+    def test_lies_as_the_parameter(self, of, before, grad):
+        parameter = torch.nn.Parameter(LAYOUTS[of].clone())
+        assert parameter.stride() == LAYOUTS[of].stride()
+        start = None if before is None else LAYOUTS[before]
+        if start is not None:
+            parameter.grad = start if before == "expanded" else start.clone()
+        expected = grad.clone() if start is None else start + grad
+        add_gradient(parameter, grad.clone())
+        assert parameter.grad is not None and torch.equal(parameter.grad, expected)
+        assert parameter.grad.stride() == parameter.stride()
+        assert lies_like(parameter.grad, parameter)
+
+    @pytest.mark.parametrize("shape", [(4, 3, 1, 1), (4, 1, 3, 3), (1, 3, 1, 1), (1,)])
+    def test_axes_of_one_element_get_the_parameters_strides(self, shape):
+        parameter = torch.nn.Parameter(torch.rand(shape))
+        odd = torch.rand(shape[::-1]).permute(tuple(range(len(shape)))[::-1])
+        value = odd.clone()
+        assert lies_like(parameter, parameter)
+        add_gradient(parameter, odd)
+        assert parameter.grad is not None and torch.equal(parameter.grad, value)
+        assert parameter.grad.stride() == parameter.stride()
+
+    def test_a_fitting_gradient_is_taken_as_it_is_and_added_to_in_place(self):
+        parameter, grad = torch.nn.Parameter(torch.rand(3, 4)), torch.ones(3, 4)
+        add_gradient(parameter, grad)
+        assert parameter.grad is grad
+        add_gradient(parameter, torch.ones(3, 4))
+        assert parameter.grad is grad and grad.eq(2).all()
+
+    def test_a_parameter_with_gaps_gets_a_dense_gradient(self):
+        parameter = torch.nn.Parameter(torch.rand(4, 6)[:, ::2])
+        add_gradient(parameter, torch.ones(3, 4).t())
+        assert parameter.grad is not None and parameter.grad.is_contiguous()
+        assert lies_like(parameter.grad, parameter)
+        assert not lies_like(torch.ones(3, 4).t(), parameter)

@@ -10,19 +10,20 @@ from spikeloom.bench.plan import Plan, chosen_contenders
 from spikeloom.bench.plot import COLOURS, draw_growth
 from spikeloom.bench.reach import best_floor, fastest_peer, memory_floor, reach
 from spikeloom.bench.result import Result
-from spikeloom.bench.tables import contender_rows, reach_rows
+from spikeloom.bench.spread import Spread
+from spikeloom.bench.tables import contender_rows, growth_rows, reach_rows
 from spikeloom.bench.workloads import WORKLOADS
 
 
-def row(name, kind, seconds, peak, *, online=False, saving=False, workload="conv", low=False):
+def row(name, kind, seconds, peak, *, workload="conv", low=False, rounds=5, **kept):
     return Row(
         workload,
         "bf16" if low else "fp32",
         name,
         kind,
-        online,
-        saving,
-        rounds=((seconds,), (seconds,)),
+        kept.get("online", False),
+        kept.get("saving", False),
+        rounds=((seconds,),) * rounds,
         peak=peak,
         process=peak,
         first=1.0,
@@ -100,14 +101,35 @@ def test_workloads_without_targets_are_shown_without_a_verdict():
 def test_flatness_growth_and_the_neuron():
     flat = Flatness("mlp", "sltt", (8, 256), (100, 104))
     steep = Flatness("mlp", "ottt-a", (8, 256), (100, 200))
-    curve = Curve("mlp", "bptt", "T", 16, (1, 2, 4), (1.0, 1.9, 4.75), (1, 2, 4))
-    neuron = {"neuron": [6.0, 5.0, 4.0], "stream": [2.0, 2.0, 2.0], "bytes": 4e8}
+    seconds, peaks = (1.0, 1.9, 4.75), (1, 2, 4)
+    spreads = tuple(Spread(one, one, one, 15) for one in seconds)
+    curve = Curve("mlp", "bptt", "T", 16, (1, 2, 4), seconds, peaks, spreads)
+    neuron = {"neuron": [6.0, 5.0, 5.0, 5.0, 4.0], "stream": [2.0] * 5, "bytes": 4e8}
     got = figures(flatness=[flat, steep], curves=[curve], neuron=neuron)
     assert got["sltt: memory at T = 256", "mlp fp32"].met
     assert got["ottt-a: memory at T = 256", "mlp fp32"].met is False
     assert got["bptt: largest factor where T doubles", "mlp"].met is False  # 2.5
     alone = got["neuron alone, forward + backward: time", "fp32"]
     assert alone.value.median == 2.5 and alone.met
+
+
+def test_times_of_few_rounds_or_in_noise_are_no_figures():
+    few = [row(one.contender, one.kind, 1.0, 10, rounds=4) for one in ROWS]
+    time = figures(Measured(few))["BPTT: time", "conv fp32"]
+    assert time.value is not None and time.met is None and time.doubt == "4 rounds, fewer than 5"
+    cells = dict(zip(*reach_rows([time]), strict=True))
+    assert (cells["measured"], cells["quartiles"], cells["met"]) == ("-", "-", "-")
+    head, *rows = contender_rows(Measured(few), "conv", "fp32")
+    for one in rows:
+        cells = dict(zip(head, one, strict=True))
+        assert cells["ms"] == cells["quartiles"] == cells["fastest"] == cells["x best ANN"] == "-"
+        assert cells["peak MB"] != "-"
+
+
+def test_growth_stands_with_its_quartiles():
+    spreads = (Spread(1e-3, 0.9e-3, 1.1e-3, 15), Spread(2e-3, 1e-3, 3e-3, 15))
+    curve = Curve("mlp", "bptt", "T", 16, (1, 2), (1e-3, 2e-3), (1, 2), spreads)
+    assert [line[1] for line in growth_rows([curve])[1:]] == ["1.00 (0.90..1.10)", "-"]
 
 
 def test_bytes_that_must_move():

@@ -24,4 +24,4 @@ def table(**changes: Any) -> dict[str, Any]:
 def make_run(folder: Path, **changes: Any) -> None:
     """Train a recipe into a folder."""
     outcome = train(build_recipe(table(**changes), "test"), folder)
-    checkpoint.write_json(folder / "inputs.json", describe_inputs(outcome.bench.splits))
+    checkpoint.write_record(folder / "inputs.json", describe_inputs(outcome.bench.splits))

@@ -39,7 +39,10 @@ class TestEarlyExit:
         assert at_once["accuracy"] == pytest.approx(record["accuracy"][0])
         assert [row["steps"] for row in (never, at_once, high)] == [3, 1, 3]
         assert never["spikes"] == pytest.approx(record["spikes"][-1])
-        assert early["by"] == "margin" and early["step_seconds"] > 0
+        assert early["by"] == "margin" and early["step"]["quartiles"][0] > 0
+        times = [early["step"], *(row["sample"] for row in early["rows"])]
+        assert all((time["seconds"] is None) == bool(time["doubt"]) for time in times)
+        assert all(time["rounds"] >= 5 for time in times[1:])
         lines = done.out.splitlines()
         assert any(line.startswith("leaves at  accuracy %  mean t") for line in lines)
         assert any(line.startswith("one frame of one sample: ") for line in lines)

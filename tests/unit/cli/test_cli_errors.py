@@ -45,8 +45,12 @@ CHANGES = [
     ("=3", "--set: expected a path of keys, got ''"),
     ("stages.0.optimizer.lr=nan", "stages.0.optimizer.lr: expected a finite number, got nan"),
     ("precision=16-mixed", "precision: unknown choice '16-mixed'; did you mean 'bf16-mixed'?"),
-    ("net=c99999999999 f10", "memory: expected a run that fits"),
-    ("net=f99999999999999999999 f10", "memory: expected a run that fits"),
+    ("net=c99999999999 f10", "layer 'conv'.out: expected 2147483647 at most, got 99999999999"),
+    ("net=f99999999999999999999 f10", "net: expected a number of 18 digits at most"),
+    ("net=f2000000000 f10", "net: expected weights that fit into the "),
+    ("stages.0.steps=1000000000", "stages.0.steps: expected 1e+06 at most, got 1000000000"),
+    (f"seed={'9' * 5000}", "--set seed: expected a value as TOML has them, got a number of thou"),
+    (f"net={'[' * 3000}", "got tables or lists in hundreds of levels in '[[["),
 ]
 
 

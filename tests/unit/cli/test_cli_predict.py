@@ -27,7 +27,7 @@ def runs(tmp_path_factory):
     make_run(folder / "ann", stages__0__rule="ann")
     shutil.copytree(folder / "snn", folder / "named")
     table = checkpoint.read_json(folder / "named" / "inputs.json")
-    checkpoint.write_json(folder / "named" / "inputs.json", table | {"labels": NAMES})
+    checkpoint.write_record(folder / "named" / "inputs.json", table | {"labels": NAMES})
     return folder
 
 

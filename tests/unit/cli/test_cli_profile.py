@@ -72,6 +72,28 @@ def test_an_ann(call):
     assert "spikes  " not in done.out.split("layer")[0] and "EE " not in done.out.split("layer")[0]
 
 
+def test_ee_stands_beside_a_measured_ann_alone(call):
+    done = call("profile", "r.toml", "--samples", "20", "--json", "p.json")
+    summary = done.out.split("layer")[0]
+    assert "dense ANN" in summary and "dense/net" in summary and "EE" not in summary
+    done = call("profile", "r.toml", "--samples", "20", "--ann", "ann", "--json", "q.json")
+    assert done.code == 0, done.err
+    record = checkpoint.read_json(Path("q.json"))
+    ours, theirs = (record[name]["energy"] for name in ("costs", "ann_costs"))
+    lines = {line.split("  ")[0]: line for line in done.out.split("layer")[0].splitlines()}
+    for title, name in (("uJ strict", "strict_fp32"), ("uJ paper", "paper_int32")):
+        ratio = theirs[name]["net"] / ours[name]["net"]
+        assert f" EE {ratio:.2f} " in lines[title]
+    kept = checkpoint.read_json(Path("ann/result.json"))["costs"]["energy"]
+    assert theirs == kept and "dense" not in lines["uJ strict"]
+
+
+def test_memory_comes_on_top_of_the_same_type(call):
+    call("profile", "snn", "--json", "p.json", "--samples", "20")
+    energy = checkpoint.read_json(Path("p.json"))["costs"]["energy"]
+    assert energy["strict_fp32"]["net"] < energy["memory_aware_fp32"]["lower"]
+
+
 @pytest.mark.parametrize("net", ["c4 M c4 f10", 'c4{norm = "batch_all"} P f10'])
 def test_a_rule_that_refuses_the_net_costs_inference_alone(call, tmp_path, net):
     text = RECIPE.replace('"c4 P f10"', f"'{net}'")
@@ -89,6 +111,9 @@ WRONG = [
     (["bad.toml"], "expected TOML"),
     (["two.toml"], "got a comparison with entries"),
     (["r.toml", "--samples", "0"], "--samples: expected 1 or more, got 0"),
+    (["snn", "--ann", "ann"], "expected one finished run of the ReLU net"),
+    (["ann", "--ann", "ann"], "expected a spiking net to hold against it"),
+    (["r.toml", "--ann", "snn"], "expected one finished run of the ReLU net"),
     (["r.toml", "--device", "tpu"], "--device: expected auto, cpu or cuda"),
 ]
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from clikit import RECIPE, command
 
-from spikeloom.train import checkpoint, loop_stage
+from spikeloom.train import checkpoint, loop, loop_stage
 
 LONG = RECIPE.replace("epochs = 1", "epochs = 40")
 
@@ -130,3 +130,80 @@ def test_a_folder_in_use(call, tmp_path):
             other.kill()
     done = call("train", "r.toml", "--out", "x", "--force")
     assert done.code == 0
+
+
+class TestBeforeTraining:
+    """The first signal ends the command at once, where nothing could be lost."""
+
+    BEFORE = "stopped before training began: nothing is lost, the same command begins again.\n"
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("place", ["load", "set_up", "environment"])
+    def test_while_it_is_prepared(self, call, monkeypatch, tmp_path, number, place):
+        monkeypatch.setattr(loop, place, lambda *_, **__: signal.raise_signal(number))
+        done = call("train", "r.toml", "--out", "x")
+        assert (done.code, done.err) == (130, self.BEFORE)
+        assert not (tmp_path / "x" / "recipe.json").exists()
+        monkeypatch.undo()
+
+    @pytest.mark.parametrize("place", ["predict_memory", "learn"])
+    def test_while_kernels_are_compiled_for_the_first_batch(self, call, monkeypatch, place):
+        monkeypatch.setattr(loop_stage, place, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        done = call("train", "r.toml", "--out", "x")
+        assert done.code == 130
+        assert done.err == (
+            "stopped at once; `train --resume` or the same `compare` goes on from there.\n"
+        )
+
+    def test_between_two_runs_of_a_comparison(self, call, monkeypatch, tmp_path):
+        real, builds = loop.set_up, []
+
+        def second(*args, **options):
+            builds.append(1)
+            if len(builds) == 2:
+                signal.raise_signal(signal.SIGTERM)
+                builds.append(1)  # it did not end there
+            return real(*args, **options)
+
+        monkeypatch.setattr(loop, "set_up", second)
+        words = ["--net", "c4 P f10", "--data", "digits", "--rules", "bptt", "--seeds", "0,1"]
+        small = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--quiet"]
+        done = call("compare", *words, *small, "--out", "x")
+        assert done.code == 130 and len(builds) == 2
+        assert done.err == (
+            "stopped; finished runs are in x, the same command goes on from there.\n"
+        )
+        assert (tmp_path / "x" / "bptt" / "seed0" / "result.json").exists()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_while_libraries_are_imported(self, number):
+        """No exception passes through them: the process ends."""
+        script = (
+            "import signal, sys\n"
+            "class Library:\n"
+            "    def find_spec(self, name, *_):\n"
+            "        if name == 'typer':\n"
+            "            try:\n"
+            f"                signal.raise_signal({int(number)})\n"
+            "            except BaseException:\n"
+            "                print('swallowed')\n"
+            "sys.meta_path.insert(0, Library())\n"
+            "from spikeloom.__main__ import main\n"
+            "main()\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={"PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"stopped.\n")
+
+    def test_another_command(self, call, monkeypatch):
+        call("train", "r.toml", "--out", "x")
+        monkeypatch.setattr(
+            "spikeloom.train.opening.open_run",
+            lambda *_, **__: signal.raise_signal(signal.SIGTERM),
+        )
+        done = call("evaluate", "x")
+        assert (done.code, done.err) == (130, "stopped.\n")

@@ -51,7 +51,7 @@ def slow(augment: Augment, x: torch.Tensor, rng: SampleRng, scaling: Scaling) ->
     size=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(5, 8), st.integers(5, 8)),
     floats=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_the_loop_over_pixels(crop, flip, cutout, seed, size, floats):
     x = torch.randint(1, 256, size, generator=torch.Generator().manual_seed(seed))
     x = x.double() / 7 if floats else x.to(torch.uint8)
@@ -130,11 +130,12 @@ class TestRefusals:
     @pytest.mark.parametrize("bad", [-1, 1.5, "4", True, None])
     @pytest.mark.parametrize("name", ["crop", "cutout"])
     def test_of_numbers(self, name, bad):
-        with pytest.raises(ConfigError, match=rf"^augment\.{name}: expected pixels from 0, got "):
+        expected = "pixels from 0" if bad == -1 else "int"
+        with pytest.raises(ConfigError, match=rf"^augment\.{name}: expected {expected}, got "):
             Augment(**{name: bad})
 
     def test_of_text_for_flip(self):
-        with pytest.raises(ConfigError, match=r"^augment.flip: expected true or false, got 1; "):
+        with pytest.raises(ConfigError, match=r"^augment.flip: expected bool, got 1; "):
             Augment(flip=1)
 
     @pytest.mark.parametrize("name", ["crop", "cutout"])

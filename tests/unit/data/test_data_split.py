@@ -25,7 +25,7 @@ def rows(samples: Samples) -> list[int]:
 
 
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=120))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_order_is_a_permutation_with_even_stretches(labels):
     y = torch.tensor(labels)
     order = stratified_order(y)

@@ -1,5 +1,7 @@
+import io
 import pickle
 import re
+import struct
 import zipfile
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.data import load_data, splits_from_tensors
+from spikeloom.data import _npy, load_data, splits_from_tensors
 
 
 def arrays(validation: bool = False) -> dict[str, torch.Tensor]:
@@ -205,7 +207,7 @@ def test_refuses_a_member_that_is_no_array(tmp_path):
     path = write(tmp_path / "my.npz", arrays())
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("note.txt", "hello")
-    with pytest.raises(DataError, match=f"^{path}: note.txt: expected "):
+    with pytest.raises(DataError, match=f"^{path}: expected the keys .*, got note.txt, "):
         load_data("tensors", path=path)
 
 
@@ -219,3 +221,90 @@ def test_refuses_a_bare_array_under_the_wrong_suffix(tmp_path):
 def test_refuses_a_path_that_is_no_text():
     with pytest.raises(ConfigError, match=r"^data.tensors.path: expected text, got 3; "):
         load_data("tensors", path=3)
+
+
+STORAGE = [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.float8_e4m3fnuz]
+
+
+class TestUnusual:
+    """Files as somebody's script leaves them, or somebody who means harm."""
+
+    @pytest.mark.parametrize("kind", STORAGE)
+    @pytest.mark.parametrize("key", ["x_train", "y_train"])
+    def test_types_for_storage_alone(self, tmp_path, kind, key):
+        content = arrays()
+        content[key] = content[key].float().to(kind)
+        path = write(tmp_path / "my.safetensors", content)
+        with pytest.raises(DataError, match=f"expected .*, got {kind}"):
+            load_data("tensors", path=path)
+
+    def packed(self, folder, member: bytes, **others: bytes):
+        """A .npz whose x_train is given byte by byte."""
+        path = folder / "my.npz"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x_train.npy", member)
+            for key, value in arrays().items():
+                if key != "x_train":
+                    buffer = io.BytesIO()
+                    np.save(buffer, value.numpy())
+                    archive.writestr(f"{key}.npy", buffer.getvalue())
+            for key, content in others.items():
+                archive.writestr(f"{key}.npy", content)
+        return path
+
+    def header(self, shape: tuple[int, ...], kind: str = "<f4") -> bytes:
+        buffer = io.BytesIO()
+        table = {"descr": kind, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(buffer, table)
+        return buffer.getvalue()
+
+    @pytest.mark.parametrize("keep", [0, 5, 6, 8, 9, 10, 11, 60, 127, 128, 130])
+    def test_a_header_cut_short(self, tmp_path, keep):
+        path = self.packed(tmp_path, (self.header((20, 1, 2, 2)) + bytes(320))[:keep])
+        with pytest.raises(DataError, match=f"^{path}: expected plain arrays, got "):
+            load_data("tensors", path=path)
+
+    @pytest.mark.parametrize("length", [0, 1, 5, 30, 60])
+    def test_a_header_that_says_it_is_shorter(self, tmp_path, length):
+        whole = self.header((20, 1, 2, 2))
+        path = self.packed(tmp_path, whole[:8] + struct.pack("<H", length) + whole[10:])
+        with pytest.raises(DataError, match=f"^{path}: expected plain arrays, got "):
+            load_data("tensors", path=path)
+
+    @pytest.mark.parametrize(
+        ("shape", "message"),
+        [
+            ((10**12, 4), "bytes of 'x_train.npy' for an array of 16000000000000"),
+            ((2**62, 2**62), "for an array of "),
+            ((-1, 4), r"an array of \[-1, 4\]"),
+            ((0, 10**12), r"got x \[0, 1000000000000\] and y"),
+        ],
+    )
+    def test_a_shape_beyond_the_file(self, tmp_path, shape, message):
+        path = self.packed(tmp_path, self.header(shape) + b"1234")
+        with pytest.raises(DataError, match=message):
+            load_data("tensors", path=path)
+
+    def test_an_archive_that_says_more_than_it_can_hold(self, tmp_path):
+        path = self.packed(tmp_path, self.header((20, 1, 2, 2)) + bytes(320))
+        content = bytearray(path.read_bytes())
+        place = content.index(b"PK\x01\x02") + 24  # size unpacked, in the directory
+        content[place : place + 4] = (2**31).to_bytes(4, "little")
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="2147483648 bytes of 'x_train.npy' in .* packed ones"):
+            load_data("tensors", path=path)
+
+    def test_arrays_beyond_memory(self, tmp_path, monkeypatch):
+        """Zeros pack well: what they unpack to is held against the machine."""
+        path = self.packed(tmp_path, self.header((1000, 1, 16, 16)) + bytes(4 * 256_000))
+        assert path.stat().st_size < 20_000
+        monkeypatch.setattr(_npy, "total_bytes", lambda: 10**6)
+        with pytest.raises(DataError, match="arrays of 1.0 MB for a memory of 1.0 MB"):
+            load_data("tensors", path=path)
+
+    def test_members_of_other_names_are_not_read(self, tmp_path):
+        others = {f"m{row}": b"" for row in range(3000)}
+        path = self.packed(tmp_path, b"", **others)
+        with pytest.raises(DataError, match="expected the keys x_train, ") as caught:
+            load_data("tensors", path=path)
+        assert len(str(caught.value)) < 600

@@ -41,14 +41,14 @@ def test_silence_reaches_up_to_and_includes_its_bound():
 
 
 @given(a=units, b=units, steps=lengths, curve=st.sampled_from(CURVES))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_brighter_is_never_later(a, b, steps, curve):
     early, late = Latency(curve).times(torch.tensor([max(a, b), min(a, b)]).double(), steps)
     assert 0 <= early <= late <= steps - 1
 
 
 @given(steps=st.integers(1, 2000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_log_and_linear_agree_at_both_ends(steps):
     ends = torch.tensor([0.0, 1.0])
     for curve in ("linear", "log"):

@@ -56,7 +56,7 @@ def test_steps_and_values_are_independent():
 
 
 @given(x=st.floats(-1.0, 1.0, width=32), seed=st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_spikes_are_signed_units(x, seed):
     xs = Poisson().encode(torch.full((2, 3), x), 8, generator(seed))
     assert set(xs.unique().tolist()) <= {0.0, math.copysign(1.0, x)}
@@ -80,7 +80,7 @@ def test_same_seed_same_spikes():
     seed=st.integers(0, 2**31),
     epoch=st.integers(0, 300),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_sample_is_blind_to_its_batch(order, size, seed, epoch):
     x = torch.rand(6, 2, 3, generator=generator(2))
     whole = Poisson().encode(x, 5, SampleRng(seed, epoch, torch.arange(6)))
@@ -125,3 +125,17 @@ def test_refuses_rates_that_are_no_probability(max_rate):
 def test_refuses_nan():
     with pytest.raises(DataError, match=r"^encoders.poisson: .* got NaN; "):
         Poisson().encode(torch.tensor([[0.5, math.nan]]), 2, generator())
+
+
+@pytest.mark.parametrize("rng", [generator, lambda: SampleRng(3, 1, torch.arange(64), "train")])
+def test_a_sample_has_the_same_train_at_every_precision(rng):
+    """Values of bytes, as every precision stores them: k / 255 rounded to the type."""
+    exact = (torch.arange(64 * 256, dtype=torch.float64) % 256).view(64, 256) / 255
+    trains = [
+        Poisson(0.75).encode(exact.to(dtype), 20, rng()) for dtype in (torch.float32, torch.float64)
+    ]
+    assert trains[1].dtype == torch.float64
+    assert torch.equal(trains[0].double(), trains[1])
+    half = exact.to(torch.bfloat16)
+    low, high = (Poisson().encode(x, 20, rng()).double() for x in (half, half.double()))
+    assert torch.equal(low, high)

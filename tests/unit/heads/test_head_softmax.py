@@ -113,7 +113,7 @@ def test_half_precision_logits_are_compared_in_float32():
         ({"mse": 1.5}, r"^head.softmax.mse: expected \[0, 1\], got 1.5"),
         ({"mse": -0.1}, r"^head.softmax.mse: "),
         ({"mse_target": "one"}, r"^head.softmax.mse_target: expected onehot or ones, got 'one'"),
-        ({"reduce": "max"}, r"^head.reduce: expected one of .*, got 'max'"),
+        ({"reduce": "max"}, r"^head.softmax.reduce: expected one of .*, got 'max'"),
         ({"decay": 1.0}, r"^head.decay: expected a decay in \(0, 1\), got 1.0"),
         ({"decay": 0.0}, r"^head.decay: "),
         ({"classes": 1}, r"^head: expected 2 classes or more, got 1"),
@@ -149,9 +149,10 @@ class TestEveryHead:
 
     def test_bias_is_an_option(self, name):
         kind = HEADS.find(name)
-        count = len(kind.maps) * D * K
+        plain = len(kind.maps) - len(kind.branches)  # branches always have one
+        count = len(kind.maps) * D * K + len(kind.branches) * K
         assert sum(p.numel() for p in kind(D, K, bias=False).parameters()) == count
-        assert sum(p.numel() for p in kind(D, K).parameters()) == count + len(kind.maps) * K
+        assert sum(p.numel() for p in kind(D, K).parameters()) == count + plain * K
 
     def test_labels_out_of_range_are_refused(self, name):
         head = HEADS.find(name)(D, K)

@@ -1,4 +1,4 @@
-"""The exact tests of the stochmax card, section 7, and the masks of its variants."""
+"""Exact identities of stochmax: its terms, masks and gradients, its start and its figures."""
 
 import math
 
@@ -17,14 +17,17 @@ from spikeloom.heads.stochmax import (
     masked_cross_entropy,
     negative_entropy,
     posterior_kl,
+    target_term,
 )
+from spikeloom.nets.ops import PLAIN
 
 F64 = torch.float64
 B, D, K = 6, 5, 4
 Y = torch.tensor([0, 1, 2, 3, 3, 0])
 HIT = F.one_hot(Y, K).bool()
 RNG = SampleRng(1, 2, torch.arange(10, 10 + B))
-VARIANTS = ("softmax", "random", "determ", "panda", "dropmax")
+VARIANTS = ("softmax", "random", "determ", "panda", "qp", "dropmax")
+MASKED = ("random", "panda", "qp", "dropmax")
 
 
 def rand(*shape, seed=0):
@@ -77,16 +80,17 @@ def test_3_a_dropped_class_gets_no_gradient():
 
 def test_4_kl_is_the_target_term_alone_where_q_is_rho_and_never_negative():
     a = rand(B, K)
-    rho = torch.sigmoid(a)
-    expected = -rho.gather(1, Y.unsqueeze(1)).log().mean()
-    assert posterior_kl(rho, a, HIT).item() == pytest.approx(expected.item(), rel=1e-13)
+    expected = -torch.sigmoid(a).gather(1, Y.unsqueeze(1)).log().mean()
+    assert posterior_kl(a, a, HIT).item() == pytest.approx(expected.item(), rel=1e-14)
+    assert torch.equal(target_term(a, Y), posterior_kl(a, a, HIT))
     for seed in range(20):
-        q = torch.sigmoid(3 * rand(B, K, seed=seed))
-        assert posterior_kl(q, 3 * rand(B, K, seed=seed + 50), HIT).item() >= 0
+        q_logit = 3 * rand(B, K, seed=seed)
+        assert posterior_kl(q_logit, 3 * rand(B, K, seed=seed + 50), HIT).item() >= 0
 
 
 def test_4_kl_in_plain_numbers():
-    a, q = rand(B, K), torch.sigmoid(rand(B, K, seed=9))
+    a, q_logit = rand(B, K), rand(B, K, seed=9)
+    q = torch.sigmoid(q_logit)
     total = 0.0
     for b in range(B):
         for k in range(K):
@@ -95,7 +99,7 @@ def test_4_kl_in_plain_numbers():
                 total -= math.log(p)
             else:
                 total += x * math.log(x / p) + (1 - x) * math.log((1 - x) / (1 - p))
-    assert posterior_kl(q, a, HIT).item() == pytest.approx(total / B, rel=1e-13)
+    assert posterior_kl(q_logit, a, HIT).item() == pytest.approx(total / B, rel=1e-13)
 
 
 def test_5_without_posterior_logits_q_is_rho_and_the_auxiliary_term_k_log_2():
@@ -108,42 +112,62 @@ def test_5_without_posterior_logits_q_is_rho_and_the_auxiliary_term_k_log_2():
     assert torch.equal(torch.sigmoid(a + r), torch.sigmoid(a))
     assert auxiliary(r, HIT).item() == pytest.approx(K * math.log(2), rel=1e-15)
     u = RNG.stream_for("stochmax").uniform((K,), dtype=F64, device=h.device)
-    parts = masked_cross_entropy(o, concrete(torch.sigmoid(a), u, 0.1), Y)
+    parts = masked_cross_entropy(o, concrete(a, u, 0.1), Y)
     parts = parts - F.logsigmoid(a.gather(1, Y.unsqueeze(1))).mean() + K * math.log(2)
-    parts = parts + negative_entropy(torch.sigmoid(a))
+    parts = parts + negative_entropy(a)
     assert head.bind(Y, RNG)(h).value.item() == pytest.approx(parts.item(), rel=1e-13)
 
 
 def test_5_negative_entropy_is_least_at_one_half():
-    half = torch.full((B, K), 0.5, dtype=F64)
+    half = torch.zeros(B, K, dtype=F64)
     assert negative_entropy(half).item() == pytest.approx(-K * math.log(2), rel=1e-15)
     for seed in range(10):
-        assert negative_entropy(torch.sigmoid(rand(B, K, seed=seed))) > negative_entropy(half)
+        assert negative_entropy(rand(B, K, seed=seed)) > negative_entropy(half)
+    a = rand(B, K).requires_grad_()
+    rho = torch.sigmoid(a.detach())
+    expected = (rho * rho.log() + (1 - rho) * (1 - rho).log()).sum(1).mean()
+    negative_entropy(a).backward()
+    assert negative_entropy(a).item() == pytest.approx(expected.item(), rel=1e-14)
+    assert torch.allclose(a.grad, a.detach() * rho * (1 - rho) / B, rtol=1e-13)
 
 
 def test_6_a_concrete_draw_is_above_one_half_with_probability_q():
     u = (torch.arange(200_000, dtype=F64) + 0.5) / 200_000  # every uniform value once
     for q in (0.1, 0.3, 0.7):
-        full = torch.full_like(u, q)
+        full = torch.full_like(u, math.log(q / (1 - q)))
         for tau in (0.05, 0.1, 1.0, 5.0):
             share = (concrete(full, u, tau) > 0.5).double().mean().item()
             assert share == pytest.approx(q, abs=1e-5)
-    mean = concrete(torch.full_like(u, 0.3), u, 0.1).mean().item()
+    full = torch.full_like(u, math.log(0.3 / 0.7))
+    mean = concrete(full, u, 0.1).mean().item()
     second_order = 0.3 + (math.pi * 0.1) ** 2 / 6 * 0.3 * 0.7 * (1 - 2 * 0.3)  # 0.3014
     assert mean == pytest.approx(second_order, abs=5e-5)
-    assert concrete(torch.full_like(u, 0.3), u, 1e-3).mean().item() == pytest.approx(0.3, abs=1e-4)
+    assert concrete(full, u, 1e-3).mean().item() == pytest.approx(0.3, abs=1e-4)
 
 
 def test_6_concrete_in_plain_numbers_and_finite_at_the_ends():
-    q, u, tau = 0.3, 0.8, 0.25
-    logit = (math.log(q / (1 - q)) + math.log(u / (1 - u))) / tau
-    z = concrete(torch.tensor(q, dtype=F64), torch.tensor(u, dtype=F64), tau)
-    assert z.item() == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-13)
+    logit, u, tau = -0.85, 0.8, 0.25
+    shifted = (logit + math.log(u / (1 - u))) / tau
+    z = concrete(torch.tensor(logit, dtype=F64), torch.tensor(u, dtype=F64), tau)
+    assert z.item() == pytest.approx(1 / (1 + math.exp(-shifted)), rel=1e-13)
     for dtype in (torch.float32, F64):
-        ends = torch.tensor([0.0, 1.0], dtype=dtype, requires_grad=True)
-        z = concrete(ends, ends.detach().flip(0), 0.1)
+        ends = torch.tensor([-1e4, 1e4], dtype=dtype, requires_grad=True)
+        z = concrete(ends, torch.tensor([1.0, 0.0], dtype=dtype), 0.1)
         z.sum().backward()
         assert bool(torch.isfinite(z).all()) and bool(torch.isfinite(ends.grad).all())
+
+
+@pytest.mark.parametrize("logit", [-25.0, -17.0, -3.0, 3.0, 17.0, 25.0])
+def test_6_float32_draws_follow_their_logit_where_its_sigmoid_rounds(logit):
+    u = torch.tensor([0.3, 0.6])
+    values = torch.full((2,), logit, requires_grad=True)
+    drawn = concrete(values, u, 10.0)
+    drawn.sum().backward()
+    exact = torch.full((2,), logit, dtype=F64, requires_grad=True)
+    expected = concrete(exact, u.double(), 10.0)
+    expected.sum().backward()
+    assert torch.allclose(drawn.double(), expected, rtol=2e-6)
+    assert torch.allclose(values.grad.double(), exact.grad, rtol=2e-5)
 
 
 def test_7_the_posterior_gives_the_retain_logits_no_gradient():
@@ -153,7 +177,7 @@ def test_7_the_posterior_gives_the_retain_logits_no_gradient():
     head.bind(Y, RNG)(h).value.backward()
     a = maps(head, h)[1].detach().requires_grad_()
     r = maps(head, h)[2].detach()
-    posterior_kl(torch.sigmoid(a.detach() + r), a, HIT).backward()
+    posterior_kl(a.detach() + r, a, HIT).backward()
     assert torch.allclose(a_rows.bias.grad, a.grad.sum(0), rtol=1e-12, atol=1e-15)
     rho, q = torch.sigmoid(a.detach()), torch.sigmoid(a.detach() + r)
     expected = torch.where(HIT, -(1 - rho), rho - q) / B
@@ -163,8 +187,38 @@ def test_7_the_posterior_gives_the_retain_logits_no_gradient():
 def test_7_a_saturated_target_is_still_pulled_back():
     a = torch.full((1, 2), -30.0, dtype=F64, requires_grad=True)
     hit = torch.tensor([[True, False]])
-    posterior_kl(torch.full((1, 2), 0.5, dtype=F64), a, hit).backward()
+    posterior_kl(torch.zeros(1, 2, dtype=F64), a, hit).backward()
     assert a.grad[0].tolist() == pytest.approx([-1.0, -0.5], abs=1e-12)
+
+
+def test_7_kl_by_its_own_logit_has_the_gradient_of_the_formula():
+    a, q_logit = rand(B, K), rand(B, K, seed=3).requires_grad_()
+    posterior_kl(q_logit, a, HIT).backward()
+    q = torch.sigmoid(q_logit.detach())
+    expected = q * (1 - q) * (q_logit.detach() - a) / B  # q' (log odds of q - log odds of rho)
+    assert torch.allclose(q_logit.grad, torch.where(HIT, 0.0, expected), rtol=1e-11, atol=1e-16)
+
+
+def test_qp_holds_the_target_at_078_where_panda_lets_it_fall_to_one_half():
+    """a sigma(a) = 1 at the optimum of -log rho + rho log rho + (1 - rho) log(1 - rho)."""
+    h, y = torch.ones(1, 1, dtype=F64), torch.tensor([0])
+    expected = {"qp": 0.7822, "panda": 0.5}
+    for variant, rho in expected.items():
+        head = Stochmax(1, K, variant=variant).double()
+        with torch.no_grad():
+            for site in head.sites:
+                site.synapse.weight.zero_()
+        bias = head.sites[1].synapse.bias
+        u = torch.full((1, K), 0.5, dtype=F64)
+        for _ in range(400):
+            bias.grad = None
+            head.loss(h, y, noise=u, ops=PLAIN).value.backward()
+            with torch.no_grad():
+                bias -= bias.grad
+        assert torch.sigmoid(bias)[0].item() == pytest.approx(rho, abs=1e-4), variant
+        a = bias[0].item()
+        if variant == "qp":
+            assert a / (1 + math.exp(-a)) == pytest.approx(1.0, abs=1e-9)
 
 
 def test_8_inference_ignores_shifts_of_o_and_factors_of_rho_but_not_shifts_of_a():
@@ -183,31 +237,23 @@ def test_8_inference_ignores_shifts_of_o_and_factors_of_rho_but_not_shifts_of_a(
     assert not torch.allclose(p, infer(o, torch.sigmoid(a + 1)), rtol=1e-3)
 
 
-def test_9_at_rest_inference_is_softmax():
-    head = Stochmax(D, K, seed=4).double()
-    h = torch.zeros(B, D, dtype=F64)
-    rho = torch.sigmoid(head.sites[1].synapse(h))
-    assert torch.equal(rho, torch.full((B, K), 0.5, dtype=F64))
-    p = torch.softmax(head.logits(h), 1)
-    assert torch.allclose(p, torch.softmax(head.scores(h), 1), rtol=1e-14)
-
-
 def test_the_variants_in_their_parts():
     h = rand(B, D)
     u = RNG.stream_for("stochmax").uniform((K,), dtype=F64, device=h.device)
     for variant in VARIANTS:
         head = head_of(variant, tau=0.3, entropy=0.7, keep=0.25)
         o, a, r = maps(head, h)
-        rho, q = torch.sigmoid(a), torch.sigmoid(a + r)
-        entropy = 0.7 * negative_entropy(rho)
+        rho = torch.sigmoid(a)
+        entropy = 0.7 * negative_entropy(a)
         expected = {
             "softmax": F.cross_entropy(o, Y),
-            "random": masked_cross_entropy(o, concrete(torch.full_like(o, 0.25), u, 0.3), Y),
+            "random": masked_cross_entropy(o, concrete(-math.log(3) + 0 * o, u, 0.3), Y),
             "determ": masked_cross_entropy(o, rho, Y) + entropy,
-            "panda": masked_cross_entropy(o, concrete(rho, u, 0.3), Y) + entropy,
-            "dropmax": masked_cross_entropy(o, concrete(q, u, 0.3), Y)
+            "panda": masked_cross_entropy(o, concrete(a, u, 0.3), Y) + entropy,
+            "qp": masked_cross_entropy(o, concrete(a, u, 0.3), Y) + entropy - rho[HIT].log().mean(),
+            "dropmax": masked_cross_entropy(o, concrete(a + r, u, 0.3), Y)
             + entropy
-            + posterior_kl(q, a, HIT)
+            + posterior_kl(a + r, a, HIT)
             + auxiliary(r, HIT),
         }[variant]
         logits, value = head.bind(Y, RNG)(h)
@@ -230,7 +276,7 @@ def test_gradients_pass_finite_differences(variant):
     assert torch.autograd.gradcheck(loss, (h, *head.parameters()), eps=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("variant", ["random", "panda", "dropmax"])
+@pytest.mark.parametrize("variant", MASKED)
 def test_one_mask_per_batch_however_often_the_objective_is_called(variant):
     head = head_of(variant)
     objective = head.bind(Y, RNG)
@@ -252,7 +298,7 @@ def test_one_mask_per_batch_from_a_plain_generator_too():
     assert torch.equal(objective.over(h[None]).value, objective(h).value)
 
 
-@pytest.mark.parametrize("variant", ["random", "panda", "dropmax"])
+@pytest.mark.parametrize("variant", MASKED)
 def test_a_sample_keeps_its_mask_in_any_batch(variant):
     head = head_of(variant)
     rows = [4, 1]
@@ -297,6 +343,7 @@ def test_the_posterior_map_is_not_read_at_inference():
     ("options", "message"),
     [
         ({"variant": "dropmix"}, r"^head.stochmax.variant: expected one of .*, got 'dropmix'"),
+        ({"start": "one"}, r"^head.stochmax.start: expected prior or zero, got 'one'"),
         ({"tau": 0.0}, r"^head.stochmax.tau: expected a value above 0, got 0.0"),
         ({"entropy": -1.0}, r"^head.stochmax.entropy: expected 0 or more, got -1.0"),
         ({"keep": 1.0}, r"^head.stochmax.keep: expected \(0, 1\), got 1.0"),

@@ -3,16 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeloom.kernels import events, jit
 
 pytestmark = pytest.mark.skipif(events.kernels() is None, reason="needs numba")
 
-EXAMPLES = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+EXAMPLES = settings(max_examples=60)
 DENSITIES = st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.5, 1.0])
 
 

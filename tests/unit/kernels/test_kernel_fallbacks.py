@@ -182,7 +182,7 @@ class TestFolder:
         )
 
     def ended(self, process):
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0 and not err, err
         return out.strip()
 

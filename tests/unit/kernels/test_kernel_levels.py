@@ -30,7 +30,7 @@ def same(packed, x):
     dtype=st.sampled_from(DTYPES),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_spikes_of_any_amplitude_take_a_bit(count, rate, amplitude, dtype, seed):
     x = (spikes((count,), rate, seed) * amplitude).to(dtype)
     packed = pack(x)

@@ -227,7 +227,7 @@ class TestExponential:
 
 
 class TestBits:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(st.floats(width=32), min_size=1, max_size=8))
     def test_bfloat16_is_rounded_as_torch_rounds(self, numbers):
         xs = torch.tensor(numbers, dtype=torch.float32)

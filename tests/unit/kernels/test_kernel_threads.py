@@ -1,10 +1,11 @@
 """Bodies on several threads: every piece once, whoever calls and however many there are."""
 
 import ctypes
+import itertools
 import os
+import select
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,40 +167,42 @@ class TestCompiled:
         assert torch.equal(self.spikes(scan, few), expected)
 
     def test_no_lock_is_held_meanwhile(self):
-        """Another Python thread goes on while a body runs."""
-        found = numba()
+        """A body asks another Python thread, and waits until that has answered."""
+        compiler, pipes = numba(), [os.pipe() for _ in range(3)]
+        (asked, ask), (answered, answer), (seen, show) = pipes
+        libc = ctypes.CDLL(None)
+        write, poll, letter = libc.write, libc.poll, ctypes.c_int64(0)
+        write.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+        poll.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int]
+        write.restype, poll.restype = ctypes.c_int64, ctypes.c_int
+        pollfd = np.array([answered, select.POLLIN], dtype=np.int32)
 
-        @found.cfunc(found.types.void(found.types.voidptr))
-        def wait(data):
-            numbers = found.carray(data, 4, dtype=np.int64)
-            for k in range(100_000_000):
-                numbers[3] = numbers[3] * 3 + k
+        @compiler.cfunc(compiler.types.void(compiler.types.voidptr))
+        def body(data):
+            numbers = compiler.carray(data, 6, dtype=np.int64)
+            write(ask, numbers[4], 1)
+            if poll(numbers[5], 1, 600_000) == 1:  # milliseconds; with the lock held, all of them
+                write(show, numbers[4], 1)
 
-        body = SimpleNamespace(ctypes=wait.ctypes, address=wait.address)
-        seen, done = [], threading.Event()
+        def reply():
+            os.read(asked, 1)
+            os.write(answer, b"x")
 
-        def watch():
-            while not done.is_set():
-                seen.append(time.perf_counter())
-                time.sleep(0.001)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        while not seen:
-            time.sleep(0.001)
-        start = time.perf_counter()
-        threads.run_body(body, [], threads.shares(1, grain=1))
-        end = time.perf_counter()
-        done.set()
-        watcher.join()
-        assert [one for one in seen if start < one < end]
+        other = threading.Thread(target=reply, daemon=True)
+        other.start()
+        addresses = [ctypes.addressof(letter), pollfd.ctypes.data]
+        threads.run_body(body, addresses, threads.shares(1, grain=1))
+        os.set_blocking(seen, False)
+        assert os.read(seen, 1)
+        for end in itertools.chain(*pipes):
+            os.close(end)
 
 
 def _same(mine, theirs):
     return mine.numpy().tobytes() == theirs.numpy().tobytes()
 
 
-def _waited(child, seconds=30):
+def _waited(child, seconds=600):
     """Return how a child ended; one that hangs is ended here."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from spikeloom.base.types import Batch
+from spikeloom.base.types import Batch, InputKind
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.base import watch
 from spikeloom.meters.operations import OperationMeter
@@ -43,10 +43,11 @@ def measure(
     *,
     by: str = "layer",
     head: Softmax | None = None,
+    kind: InputKind | None = None,
 ) -> tuple[OperationRecord, SpikeRecord]:
     operations, spikes = OperationMeter(), SpikeMeter()
     for xs in batches:
-        with torch.no_grad(), watch(net, xs, operations, spikes):
+        with torch.no_grad(), watch(net, xs, operations, spikes, kind=kind):
             features = net.run_by_time(xs) if by == "time" else net.run_by_layer(xs)
             if head is not None:
                 scores = head.logits(head.reduced(features)).unsqueeze(0)

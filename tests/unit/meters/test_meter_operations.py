@@ -182,7 +182,8 @@ def test_large_pools_with_gain_stay_within_the_tolerance():
 def test_values_count_their_size():
     """Signed spikes and sums of spikes: |v| accumulates each."""
     net = dyadic_net(NO_BIAS + "f5 f2", (4,))
-    site = operations_of(net, torch.tensor([[[0.0, -1.0, 2.0, 1.0]]])).sites[0]
+    counted = torch.tensor([[[0.0, -1.0, 2.0, 1.0]]])
+    site = operations_of(net, counted, kind="counts").sites[0]
     assert counts(site, "ac", "mac", "effective") == (20, 0, 15)
     net = dyadic_net(NO_BIAS + '[c1 c1]{join = "add"} f5 f2', (1, 4, 4))
     xs = bernoulli(4, 2, 1, 4, 4, p=0.6)
@@ -237,7 +238,7 @@ def test_constant_input_is_computed_once(by):
     net = dyadic_net('c3{unit = "relu"} P c3 f5 f2', (1, 4, 4))
     image = torch.randint(1, 256, (2, 1, 4, 4)) / 256
     once = operations_of(net, image.expand(7, 2, 1, 4, 4), by=by)
-    again = operations_of(net, image.expand(7, 2, 1, 4, 4).clone(), by=by)
+    again = operations_of(net, image.expand(7, 2, 1, 4, 4).clone(), by=by, kind="real")
     for name in ("0.0.0", "2.0.0"):
         held, anew = site_named(once, name), site_named(again, name)
         assert held.evaluations == 2

@@ -33,7 +33,7 @@ def counted_by_loops(kind, size, out, kernel, stride, padding):
     padding=st.integers(0, 1),
     channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_closed_form_equals_loops_and_fan_out(kind, size, kernel, stride, padding, channels):
     if padding >= kernel or (kind == "conv" and kernel > size + 2 * padding):
         return

@@ -224,7 +224,10 @@ def specs(draw):
                 "restrict_norm": draw(st.sampled_from(["spectral", "frobenius"])),
                 "restrict": draw(st.one_of(st.none(), numbers)),
                 "mask": draw(
-                    st.one_of(st.none(), st.builds(MaskSpec, st.floats(0.1, 1.0), st.integers(0)))
+                    st.one_of(
+                        st.none(),
+                        st.builds(MaskSpec, st.floats(0.1, 1.0), st.integers(0, 2**63 - 1)),
+                    )
                 ),
                 "detach": draw(st.booleans()),
                 "zero": draw(st.booleans()),
@@ -250,7 +253,7 @@ _exact_units = st.sampled_from(
         LIF(order="next_step"),
         LIF(reset="hard", fires=">"),
         LIF(reset="none"),
-        LIF(beta=0.5, scale_current=True),
+        LIF(alpha=0.5, beta=0.5, scale_current=True),
         LIF(refractory=1),
         LIF(scale_input=True, v_th=0.5),
         IF(fire_fraction=0.5),

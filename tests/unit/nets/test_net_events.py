@@ -3,7 +3,7 @@
 import netkit as kit
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import ConfigError
@@ -12,9 +12,7 @@ from spikeloom.nets import events as engines
 from spikeloom.nets.events import EventEngine
 from spikeloom.nets.net import SpikingNet
 
-EXAMPLES = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+EXAMPLES = settings(max_examples=40)
 compiled = pytest.mark.skipif(events.kernels() is None, reason="needs numba")
 
 

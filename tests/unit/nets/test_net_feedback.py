@@ -47,6 +47,46 @@ class TestByHand:
             named(net)["feedback0.0.0"].weight.zero_()
         return net.run_by_time(XS)
 
+    @pytest.mark.parametrize("delay", [1, 3])
+    def test_an_edge_sends_nothing_before_it_has_something_to_send(self, delay):
+        """Not even its bias, whether a step runs alone or a held input is taken once."""
+        path = edge(0, 0, 'f5{unit = "none"}', delay=delay)
+        net = kit.exact_net(f"{path} f5 f3", (4,))
+        maps = self.biased(net, "feedback0.0.0")
+        for xs in (XS[:, :, :, 0, 0], XS[:1, :, :, 0, 0].expand(6, -1, -1)):
+            layer, sent = kit.Slow(), []
+            for t, x in enumerate(xs):
+                current = maps["0.0.0"](x)
+                if t >= delay:
+                    current = current + maps["feedback0.0.0"](sent[t - delay])
+                sent.append(layer(current))
+            assert torch.equal(net(xs), torch.stack(sent))
+
+    def test_a_bias_from_the_first_step_on_belongs_to_the_target(self):
+        """snnTorch's RLeaky and Norse's recurrent cells apply the edge's map to zeros at t = 0."""
+        xs = XS[:, :, :, 0, 0]
+        net = kit.exact_net(edge(0, 0, 'f5{unit = "none"}') + " f5 f3", (4,))
+        maps = self.biased(net, "feedback0.0.0")
+        layer, last, spikes = kit.Slow(), torch.zeros(3, 5, dtype=xs.dtype), []
+        for x in xs:
+            last = layer(maps["0.0.0"](x) + maps["feedback0.0.0"](last))
+            spikes.append(last)
+        theirs = torch.stack(spikes)
+        assert not torch.equal(net(xs), theirs)
+        other = kit.exact_net(edge(0, 0, 'f5{unit = "none", bias = false}') + " f5 f3", (4,))
+        with torch.no_grad():
+            for name, synapse in named(other).items():
+                synapse.weight.copy_(maps[name].weight)
+            shifted = maps["0.0.0"].bias + maps["feedback0.0.0"].bias
+            named(other)["0.0.0"].bias.copy_(shifted)
+        assert torch.equal(other(xs), theirs)
+
+    def biased(self, net, name):
+        maps = named(net)
+        with torch.no_grad():
+            maps[name].bias.copy_(kit.dyadic(maps[name].bias.shape, seed=7))
+        return maps
+
     def test_vgg_f_path_upsamples_the_last_spikes(self):
         """VGG-11-F: nearest upsampling, then a conv, onto the first current."""
         net = kit.exact_net(

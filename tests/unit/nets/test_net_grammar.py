@@ -16,8 +16,6 @@ from spikeloom.neurons.relu import Relu
 
 EXAMPLES = settings(
     max_examples=100,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
@@ -159,7 +157,11 @@ BROKEN = [
     ("c8 [c8]{shortcut = 3} f10", 4, r"shortcut: expected a list"),
     ("c8 [c8]{shortcut = 'c8k1'} f10", 4, "a join beside a shortcut"),
     ("c8 [c8]{join = 'add', shortcut = 'c8q'} f10", 3, "a blank after"),
-    ("c8 [c8]{join = 'add', tap = 'middle'} f10", 4, "unknown choice 'middle'"),
+    (
+        "c8 [c8]{join = 'add', tap = 'middle'} f10",
+        4,
+        "unknown choice 'middle'",
+    ),
     ("c8 [c8]{join = 'before_unit', tap = 'first_unit'} f10", 4, "before the join"),
     ("{default = 3} c8 f10", 1, "default: expected a table"),
     ("{feedback = 3} c8 f10", 1, "a list of feedback edges"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import netkit as kit
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import ConfigError
@@ -232,12 +232,7 @@ def test_state_dicts_and_choices_do_not_meet():
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=150)
 @given(
     kit.exact_specs(), st.sampled_from([1, 2, 4]), st.booleans(), st.booleans(), st.integers(0, 99)
 )

@@ -87,7 +87,7 @@ def asked(monkeypatch):
     calls = []
     real = train_walk.norm_theta
     monkeypatch.setattr(
-        train_walk, "norm_theta", lambda norm, x: calls.append(norm) or real(norm, x)
+        train_walk, "norm_theta", lambda norm, *args: calls.append(norm) or real(norm, *args)
     )
     return calls
 

@@ -3,7 +3,7 @@
 import netkit as kit
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import ConfigError
@@ -14,9 +14,7 @@ from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import Sigmoid
 
-EXAMPLES = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+EXAMPLES = settings(max_examples=50)
 
 
 def runs_exactly(spec: NetSpec, training: bool) -> bool:

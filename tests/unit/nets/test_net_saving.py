@@ -72,7 +72,7 @@ def test_cheap_are_layers_of_few_products_without_batch_norm():
 def test_an_unknown_way_is_refused():
     with pytest.raises(ConfigError, match="execution.worth: expected 0 or more, got -1"):
         Execution(worth=-1)
-    with pytest.raises(ConfigError, match="execution.memory: expected one of"):
+    with pytest.raises(ConfigError, match="execution.memory: expected plain or saving"):
         Execution(memory="none")  # pyright: ignore[reportArgumentType]
 
 

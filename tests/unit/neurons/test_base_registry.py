@@ -1,5 +1,6 @@
 """Registries, how errors are worded, and citations."""
 
+import importlib
 import sys
 import types
 
@@ -113,11 +114,70 @@ def test_another_package_adds_members_by_entry_point(points):
     assert family.names() == ("own", "theirs") and loads == [1]  # loaded once
 
 
-def test_a_plugin_may_not_take_a_name_of_ours(points):
+def test_a_plugin_may_not_take_a_name_of_ours(points, caplog):
     family: Registry[type] = Registry("thing", EMPTY_FOLDER)
     family.register("own")(int)
     points[EMPTY_FOLDER] = [Point(lambda: family.register("own")(float))]
-    with pytest.raises(ValueError, match="thing 'own' is registered twice"):
+    assert family.names() == ("own",) and family.find("own") is int
+    assert "thing 'own' is registered twice" in caplog.text
+
+
+BROKEN = {
+    "a name of ours": "FAMILY.register('own')(float)",
+    "an error": "1 / 0",
+    "two lines": "assert 0, 'a\\nb'",
+    "no Python": "def (:",
+    "a missing dependency": "import nothing_of_this_name",
+    "an end": "raise SystemExit(3)",
+    "an exit": "import sys; sys.exit()",
+    "an exception of its own": "class Own(BaseException): pass\nraise Own",
+    "a recursion": "def f(): f()\nf()",
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_plugin_that_raises_is_named_once_and_left_out(fault, monkeypatch, tmp_path, caplog):
+    """Installed as packages are: other plug-ins work, and nothing of the broken one is kept."""
+    name = "plug_" + fault.replace(" ", "_")
+    group = f"spikeloom.{name}"
+    begin = f"from {name}_home import FAMILY, OTHER\nFAMILY.register('theirs')(int)\n"
+    begin += "OTHER.register('theirs')(int)\n"
+    (tmp_path / f"{name}_home.py").write_text(
+        "from spikeloom.base.registry import Registry\n"
+        f"FAMILY, OTHER = (Registry('thing', '{EMPTY_FOLDER}') for _ in range(2))\n"
+    )
+    modules = {
+        f"{name}_bad": begin + BROKEN[fault],
+        f"{name}_good": begin.replace("theirs", "good"),
+    }
+    for module, text in modules.items():
+        (tmp_path / f"{module}.py").write_text(text + "\n")
+        about = tmp_path / f"{module}-1.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Name: {module}\nVersion: 1\n")
+        (about / "entry_points.txt").write_text(f"[{group}]\nx = {module}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    real = registry_module.entry_points
+    monkeypatch.setattr(
+        registry_module, "entry_points", lambda group: real(group=f"spikeloom.{name}")
+    )
+    home = importlib.import_module(f"{name}_home")
+    home.FAMILY.register("own")(int)
+    assert home.FAMILY.names() == ("good", "own")
+    assert home.OTHER.names() == ("good",)
+    (line,) = [one.getMessage() for one in caplog.records]
+    assert line.startswith(f"plug-in '{name}_bad' of {EMPTY_FOLDER}: expected an import without")
+    assert line.endswith("it is left out, mend or remove it.") and "\n" not in line
+
+
+def test_an_interrupt_is_not_the_plugins(points):
+    family: Registry[type] = Registry("thing", EMPTY_FOLDER)
+
+    def load():
+        raise KeyboardInterrupt
+
+    points[EMPTY_FOLDER] = [Point(load)]
+    with pytest.raises(KeyboardInterrupt):
         family.names()
 
 

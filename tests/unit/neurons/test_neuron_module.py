@@ -11,20 +11,20 @@ from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
 from spikeloom.neurons.relu import Relu
 
-FULL = LIF(order="next_step", beta=0.5, refractory=2, scale_current=True)
+FULL = LIF(alpha=0.5, order="next_step", beta=0.5, refractory=2, scale_current=True)
 BAD = [
     (IF, "v_th", 0.0, "a threshold above 0"),
-    (IF, "v_th", float("nan"), "a threshold above 0"),
+    (IF, "v_th", float("nan"), "a finite number"),
     (IF, "v_th_min", 2.0, "a bound in"),
     (IF, "v_th_min", 0.0, "a bound in"),
     (IF, "fire_fraction", 0.0, "a fraction above 0"),
     (IF, "refractory", -1, "a number of steps"),
     (IF, "beta", 1.0, r"a decay in \[0, 1\)"),
     (IF, "beta", -0.1, r"a decay in \[0, 1\)"),
-    (IF, "reset", "sofft", "soft, hard or none"),
+    (IF, "reset", "sofft", "one of soft, hard, none"),
     (IF, "order", "before", "after_fire or next_step"),
-    (IF, "fires", "=", "'>=' or '>'"),
-    (IF, "v_reset", float("inf"), "a finite potential"),
+    (IF, "fires", "=", ">= or >"),
+    (IF, "v_reset", float("inf"), "a finite number"),
     (IF, "learn", ("alpha",), r"names from \['v_th'\]"),
     (LIF, "learn", ("tau",), r"names from \['alpha', 'v_th'\]"),
     (LIF, "alpha", 1.5, r"a decay in \[0, 1\]"),

@@ -25,7 +25,7 @@ def simulate(unit, currents, steps=T):
     return s[:, 0], state.v[0], c
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     CURRENTS,
     st.sampled_from([0.5, 1.0, 2.0]),
@@ -39,14 +39,14 @@ def test_if_with_soft_reset_stays_within_one_spike(currents, v_th, fraction, ord
     assert bool(((s.mean(0) - unit.rate(c, {})).abs() <= 1 / T).all())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CURRENTS, st.sampled_from([2.0, 3.0, 5.5]))
 def test_a_level_of_several_thresholds_costs_as_many_spikes(currents, fraction):
     s, _, c = simulate(IF(fire_fraction=fraction), currents)
     assert bool(((s.mean(0) - IF(fire_fraction=fraction).rate(c, {})).abs() <= fraction / T).all())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     CURRENTS,
     st.integers(0, 3).map(lambda n: n / 4),
@@ -66,7 +66,7 @@ def test_lif_with_soft_reset_keeps_the_bound_on_its_discounted_rate(
     assert bool(((discounted - unit.rate(c, {})).abs() <= bound + 1e-14).all())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(1, 600).map(lambda n: n / 256 + 1 / 1024),  # no current meets the level exactly
     st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]),
@@ -114,7 +114,7 @@ def test_without_reset_the_rate_says_whether_the_neuron_ends_up_firing(alpha):
     assert torch.equal(s[-1], unit.rate(c, {}))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CURRENTS, st.integers(1, 4), st.sampled_from(["soft", "hard"]))
 def test_refractory_steps_lengthen_the_period(currents, refractory, reset):
     unit = IF(refractory=refractory, reset=reset)

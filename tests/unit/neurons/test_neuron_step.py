@@ -51,7 +51,7 @@ def run(unit, currents, theta=None):
     return outs, states
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(units(), TRAIN)
 @example(LIF(alpha=0.5), [1.0, 1.0])  # the level is met exactly
 @example(LIF(alpha=0.5, fires=">"), [1.0, 1.0])
@@ -69,7 +69,7 @@ def test_forward_is_that_of_the_loops_to_the_bit(unit, currents):
         assert (state.wait is None) == (unit.refractory == 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(units(), TRAIN, st.sampled_from([0.5, 1.25]), st.sampled_from([0.25, 0.75]))
 def test_theta_replaces_the_constants(unit, currents, v_th, alpha):
     theta = {"v_th": torch.tensor(v_th, dtype=torch.float64)}
@@ -81,7 +81,7 @@ def test_theta_replaces_the_constants(unit, currents, v_th, alpha):
     assert [state.v.item() for state in states] == [float(v) for v in tape.left]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(units(), st.lists(st.integers(-64, 160).map(lambda n: n / 64), min_size=2, max_size=6))
 def test_gradients_are_those_derived_by_hand(unit, currents):
     steps = len(currents)
@@ -219,7 +219,7 @@ def test_raising_a_threshold_never_adds_spikes_and_its_gradient_says_so():
     assert counts == sorted(counts, reverse=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(units(beta=0.0, refractory=0, reset="soft", order="after_fire"), TRAIN)
 def test_without_leak_charge_is_conserved(unit, currents):
     if isinstance(unit, LIF):
@@ -229,7 +229,7 @@ def test_without_leak_charge_is_conserved(unit, currents):
     assert states[-1].v.item() == sum(currents) - unit.v_th * count
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(units(refractory=0), TRAIN)
 def test_charged_is_what_meets_the_level(unit, currents):
     steps = [torch.tensor([c], dtype=torch.float64) for c in currents]

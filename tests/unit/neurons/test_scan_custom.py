@@ -14,7 +14,7 @@ from spikeloom.neurons.module import Neuron
 from spikeloom.neurons.normed import Normed
 from spikeloom.neurons.trains import compiled, run_train, state_leaves
 
-WITHIN = settings(max_examples=12, deadline=None, derandomize=True)
+WITHIN = settings(max_examples=12)
 SEEDS = st.integers(0, 999)
 XS = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(0))
 
@@ -99,6 +99,10 @@ class TestCompiled:
             assert torch.autograd.gradcheck(
                 lambda x: run(x.expand(5, 2, 3), alpha, v_th, v)[0], (once,)
             )
+        assert torch.autograd.gradgradcheck(run, (xs, alpha, v_th, v))
+        assert torch.autograd.gradgradcheck(
+            lambda x: run(x.expand(5, 2, 3), alpha, v_th, v)[0], (once,)
+        )
 
     def test_gradients_behind_a_pool_are_those_of_finite_differences(self):
         theta = {"alpha": torch.tensor(0.6).double(), "v_th": torch.tensor(0.9).double()}
@@ -110,6 +114,9 @@ class TestCompiled:
                 assert torch.autograd.gradcheck(
                     lambda x: run_train(own.Soft(), x, theta, kernels="compiled", pool=2)[0], leaf
                 )
+            assert torch.autograd.gradgradcheck(
+                lambda x: run_train(own.Soft(), x, theta, kernels="compiled", pool=2)[0], leaf
+            )
 
     def test_it_serves_the_module_too(self):
         neuron, xs = Neuron(own.Writes()), torch.randn(4, 64, 80)

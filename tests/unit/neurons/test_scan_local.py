@@ -13,7 +13,7 @@ from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import run_train
 
 pytestmark = kit.needs_compiler
-WITHIN = settings(max_examples=12, deadline=None, derandomize=True)
+WITHIN = settings(max_examples=12)
 SEEDS = st.integers(0, 999)
 
 

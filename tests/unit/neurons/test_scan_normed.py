@@ -12,7 +12,7 @@ from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.normed import CENTRE, SCALE, SHIFT, Normed, through_statistics
 from spikeloom.neurons.trains import run_train
 
-WITHIN = settings(max_examples=12, deadline=None, derandomize=True)
+WITHIN = settings(max_examples=12)
 SEEDS = st.integers(0, 999)
 IMAGES = st.sampled_from([(2, 3, 4, 4), (5, 3, 1, 1), (3, 64, 2, 2), (2, 1, 4, 2)])
 

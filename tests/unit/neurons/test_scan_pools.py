@@ -11,7 +11,7 @@ from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import WORTH, run_train
 
 pytestmark = kit.needs_compiler
-WITHIN = settings(max_examples=12, deadline=None, derandomize=True)
+WITHIN = settings(max_examples=12)
 SEEDS = st.integers(0, 999)
 EVEN = st.sampled_from([(2, 3, 4, 4), (1, 1, 2, 6), (3, 2, 8, 2), (2, 5, 2, 2), (4, 6, 10)])
 THIRDS = st.sampled_from([(2, 3, 3, 6), (1, 4, 6, 3), (2, 1, 9, 3)])

@@ -10,7 +10,7 @@ from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import run_train
 
 pytestmark = kit.needs_compiler
-WITHIN = settings(max_examples=10, deadline=None, derandomize=True)
+WITHIN = settings(max_examples=10)
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
 

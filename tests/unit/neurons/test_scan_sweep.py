@@ -14,8 +14,6 @@ pytestmark = [kit.needs_compiler, pytest.mark.slow]
 STATEFUL = [name for name in UNITS.names() if UNITS.find(name).stateful]
 WITHIN = settings(
     max_examples=150,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     phases=[Phase.explicit, Phase.generate],  # each smaller example would be compiled, too
 )

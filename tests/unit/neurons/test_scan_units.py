@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spikeloom.neurons.leaky import LIF
 
 pytestmark = kit.needs_compiler
-WITHIN = settings(max_examples=12, deadline=None, derandomize=True)
+WITHIN = settings(max_examples=12)
 SEEDS = st.integers(0, 999)
 
 

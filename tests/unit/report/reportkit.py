@@ -98,14 +98,33 @@ def run(accuracy=0.97, *, rule="bptt", seed=0, spiking=True, steps=4, size=1.0, 
         "source": "Xiao et al. (2022). Online Training Through Time. NeurIPS. arXiv:2210.04195",
         "costs": {
             "parameters": 38_282,
+            "rate_per_step": 0.2,
             "spikes": {"mean": 3000.0 * size},
             "ac": {"mean": 190_000.0 * size if spiking else 0.0},
             "mac": {"mean": 80_000.0},
             "energy": {
-                "paper_int32": {"net": 30_000.0 * size, "ann": 1_080_000.0},
-                "strict_fp32": {"net": 540_000.0 * size, "ann": 1_330_000.0},
+                "paper_int32": {
+                    "net": 30_000.0 * size,
+                    "driven": 9_000.0 * size,
+                    "dense_ann": 1_080_000.0,
+                },
+                "paper_int32_output": {
+                    "net": 40_000.0 * size,
+                    "driven": 9_000.0 * size,
+                    "dense_ann": 1_080_000.0,
+                },
+                "strict_fp32": {
+                    "net": 540_000.0 * size,
+                    "driven": 200_000.0 * size,
+                    "dense_ann": 1_330_000.0,
+                },
+                "memory_aware_fp32": {"lower": 9e5 * size, "upper": 9e6 * size},
             },
-            "inference": {"ms_per_sample": 0.8 * size},
+            "inference": {
+                "ms_per_sample": 0.8 * size,
+                "ms_per_sample_quartiles": [0.75 * size, 0.85 * size],
+                "rounds": 21,
+            },
             "training": {
                 "batch": 64,
                 "peak_bytes": int(11_000_000 * size),

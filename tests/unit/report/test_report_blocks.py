@@ -2,7 +2,14 @@
 
 from recordkit import ANN, entry, run
 
-from spikeloom.report.blocks import TITLES, comparison_lines, differs, fixed_ann, in_blocks
+from spikeloom.report.blocks import (
+    PLACEMENT,
+    TITLES,
+    comparison_lines,
+    differs,
+    fixed_ann,
+    in_blocks,
+)
 from spikeloom.report.table import NOTE
 
 RULE = ["stages.0.rule = sltt", "stages.0.rule.k_steps = 2"]
@@ -25,7 +32,7 @@ class TestBlocks:
     )
 
     def test_rows_stand_in_their_block_in_order(self):
-        labels = [text.split("  ")[0].removesuffix(" °") for text in texts(*self.ENTRIES)[:9]]
+        labels = [text.split("  ")[0].rstrip(" °≈") for text in texts(*self.ENTRIES)[:9]]
         assert labels[2:] == [
             TITLES["common"],
             "ANN",
@@ -35,6 +42,16 @@ class TestBlocks:
             TITLES["control"],
             "frozen",
         ]
+
+    def test_the_common_block_does_not_call_equal_what_is_not(self):
+        rows = [
+            entry("BPTT", run(loss_at="end"), block="common", differences=[]),
+            entry("SLTT", run(loss_at="step"), block="common", differences=RULE),
+        ]
+        shown = texts(*rows)
+        assert shown[2] == TITLES["common"] + PLACEMENT
+        assert any(text.startswith("not equal between rules: loss at") for text in shown)
+        assert texts(*rows[:1])[2] == TITLES["common"]
 
     def test_the_older_format_knows_controls_only(self):
         old = [entry("c", run(), control=True), entry("a", run())]
@@ -102,14 +119,14 @@ class TestFixedAnn:
         dear = run(spiking=False, costs__energy__strict_fp32={"net": 99e6, "ann": 20e6})
         table = [entry("c", dear, control=True), entry("x", run()), entry("ANN", ANN)]
         assert fixed_ann([*table, entry("ANN 2", dear)]) == (
-            "fixed ANN: ReLU net ann (measured, 'ANN'): 10.000 uJ strict (fp32), 2.000 "
+            "fixed ANN: ReLU net ann (measured, 'ANN'): 10.000 uJ strict (fp32), 9.000 "
             "uJ paper (int32) per inference"
         )
 
     def test_without_one_all_pairs_of_the_first_net(self):
         assert fixed_ann([entry("x", run()), entry("y", run(ann_net="other"))]) == (
-            "fixed ANN: ReLU net ann (not in the table: all pairs, run once): 20.000 uJ "
-            "strict (fp32), 9.000 uJ paper (int32) per inference"
+            "fixed ANN: ReLU net ann (not measured: all products, run once, no zero skipped): "
+            "20.000 uJ strict (fp32), 9.000 uJ paper (int32) per inference"
         )
 
     def test_its_text_is_short(self):

@@ -29,9 +29,10 @@ COSTS = {
     "ac": {"mean": 60.0, "error": 12.3},
     "mac": {"mean": 4.0, "error": None},
     "energy": {
-        "paper_int32": {"net": 2e6, "ann": 9e6},
-        "strict_fp32": {"net": 4e6, "ann": 20e6},
-        "memory_aware_int32": {"lower": 5e6, "upper": 6e6},
+        "paper_int32": {"net": 2e6, "driven": 1e6, "dense_ann": 9e6},
+        "paper_int32_output": {"net": 3e6, "driven": 1e6, "dense_ann": 9e6},
+        "strict_fp32": {"net": 4e6, "driven": 1e6, "dense_ann": 20e6},
+        "memory_aware_fp32": {"lower": 5e6, "upper": 6e6},
     },
     "training": {"batch": 8, "peak_bytes": 5_550_000, "forward_macs": 1e5, "backward_macs": 2e5},
     "layers": [
@@ -73,8 +74,8 @@ def test_totals_are_the_sums():
 
 
 def test_the_ann_has_no_feedback():
-    assert by_heading()[3]["ANN MAC"] == "0"
-    assert by_heading()[-1]["ANN MAC"] == "720"
+    assert by_heading()[3]["dense MAC"] == "0"
+    assert by_heading()[-1]["dense MAC"] == "720"
     assert dict((row[0], row[3]) for row in summary_rows(COSTS, spiking=True))["MAC"] == "720"
 
 
@@ -85,9 +86,35 @@ def test_summary():
     assert rows["spikes"] == ("24", "± 0.5", "-")
     assert rows["AC"] == ("60", "± 12", "0")
     assert rows["MAC"] == ("4", "", "720")
+    assert rows["uJ paper"] == ("2.000", "dense/net 4.50", "9.000")
+    assert rows["uJ paper, own rates"] == ("3.000", "dense/net 3.00", "9.000")
+    assert rows["uJ strict"] == ("4.000", "dense/net 5.00", "20.000")
+    assert rows["uJ strict + memory"] == ("5.000", "to 6.000", "-")
+    assert rows["rate at break-even"] == ("any", "", "-")
+    assert not any("EE" in cell for row in rows.values() for cell in row)
+    assert summary_rows(COSTS, spiking=True)[0] == ("", "net", "", "dense ANN")
+
+
+def test_a_measured_ann_makes_it_ee():
+    """Of the net's 4 uJ, 3 are there at any rate; the ANN takes 3.5, so half the rate is level."""
+    ann = COSTS | {
+        "ac": {"mean": 0.0, "error": None},
+        "mac": {"mean": 500.0, "error": 1.0},
+        "energy": {
+            "paper_int32": {"net": 9e6, "dense_ann": 9e6},
+            "strict_fp32": {"net": 3.5e6, "dense_ann": 20e6},
+            "memory_aware_fp32": {"lower": 7e6, "upper": 8e6},
+        },
+    }
+    head, *rows = summary_rows(COSTS, spiking=True, ann=ann)
+    rows = {row[0]: row[1:] for row in rows}
+    assert head == ("", "net", "", "its ANN")
+    assert rows["MAC"] == ("4", "", "500")
     assert rows["uJ paper"] == ("2.000", "EE 4.50", "9.000")
-    assert rows["uJ strict"] == ("4.000", "EE 5.00", "20.000")
-    assert rows["uJ with memory"] == ("5.000", "to 6.000", "-")
+    assert rows["uJ paper, own rates"] == ("3.000", "EE 3.00", "9.000")
+    assert rows["uJ strict"] == ("4.000", "EE 0.88", "3.500")
+    assert rows["uJ strict + memory"] == ("5.000", "to 6.000", "7.000 to 8.000")
+    assert rows["rate at break-even"] == ("0.062", "", "-")  # half of 0.125: 3 + 0.5 = 3.5
 
 
 def test_an_ann_has_neither_spikes_nor_efficiency():
@@ -103,7 +130,12 @@ def test_training():
     dense = "operations per sample: 100k forward, 200k backward, dense"
     assert training_line(COSTS).splitlines() == [plain, dense]
     more = {
-        "growth": {"bytes_per_step": 250_000.0, "ms_per_step": 1.25},
+        "growth": {
+            "bytes_per_step": 250_000.0,
+            "ms_per_step": 1.25,
+            "ms_per_step_quartiles": [1.2, 1.4],
+            "rounds": 11,
+        },
         "nonzero": {
             "forward_ac": 30e3,
             "forward_mac": 2000.0,
@@ -112,10 +144,25 @@ def test_training():
         },
     }
     assert training_line(COSTS | {"training": COSTS["training"] | more}).splitlines() == [
-        plain + ", +0.25 MB and +1.25 ms for one more step",
+        plain + ", +0.25 MB and 1.25 ± 0.10 ms for one more step (median of 11 rounds)",
         dense,
         "without products by 0: 30.0k AC + 2000 MAC forward, 0 AC + 90.0k MAC backward",
     ]
+
+
+def test_a_time_in_doubt_is_not_printed():
+    growth = {
+        "bytes_per_step": 250_000.0,
+        "ms_per_step": None,
+        "ms_per_step_quartiles": [-3.47, 1.0],
+        "ms_per_step_doubt": "within the noise: the lower quartile is not above 0",
+        "rounds": 11,
+    }
+    lines = training_line(COSTS | {"training": COSTS["training"] | {"growth": growth}}).splitlines()
+    assert lines[0].endswith("a batch of 8, +0.25 MB for one more step")
+    assert lines[1] == (
+        "time of one more step: - (within the noise: the lower quartile is not above 0)"
+    )
 
 
 @pytest.mark.parametrize("rows", [layer_rows(COSTS), summary_rows(COSTS, spiking=True)])

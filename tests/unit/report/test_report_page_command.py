@@ -72,3 +72,51 @@ def test_a_damaged_record_is_one_line(command, tmp_path):
     (tmp_path / "result.json").write_text("{")
     code, out, err = command(tmp_path)
     assert code == 2 and err.count("\n") == 1 and "result.json" in err and not out
+
+
+class TestTableAlone:
+    """What README and docs print: from records, by a command, into a text or Markdown table."""
+
+    @pytest.fixture
+    def demo(self, tmp_path):
+        entries = [
+            kit.entry("ANN", kit.run(0.96, spiking=False, rule="ann"), block="common"),
+            kit.entry("BPTT", kit.run(0.95), kit.run(0.97, seed=1), block="common"),
+            kit.entry("f10", kit.run(0.9), control=True, block="control"),
+        ]
+        return kit.write_comparison(tmp_path / "demo", entries)
+
+    def test_text_and_markdown(self, command, demo):
+        _, text, _ = command(demo, "--text", "--columns", "test %,EE strict")
+        head, _, title, ann, bptt, *_ = text.splitlines()
+        assert head.split() == ["entry", "test", "%", "EE", "strict"]
+        assert title.startswith("common: ") and ann.split()[-1] == "-"
+        assert bptt.split()[-1] == "1.00" and "96.00 [95.00, 97.00]" in bptt
+        assert text.splitlines()[-1] == "made with: Python 3.12.3, torch 2.13.0"
+        _, marked, _ = command(demo, "--markdown", "--columns", "test %")
+        assert marked.splitlines()[:2] == ["| entry | test % |", "|---|---:|"]
+        assert "| *controls: their settings differ as listed below* |  |" in marked
+        assert not (demo / "report.html").exists()
+
+    def test_records_kept_print_the_same_table(self, command, demo, tmp_path):
+        whole = command(demo, "--text", "--records", tmp_path / "kept")[1]
+        assert command(tmp_path / "kept", "--text")[1] == whole
+        sizes = [(place / "results.json").stat().st_size for place in (tmp_path / "kept", demo)]
+        assert sizes[0] < 0.7 * sizes[1]
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--columns", "T"], "--columns: expected --text or --markdown"),
+            (["--text", "--columns", "EE"], "unknown column 'EE'"),
+            (["--text", "--records"], "requires an argument"),
+        ],
+    )
+    def test_mistakes(self, command, demo, words, message):
+        code, out, err = command(demo, *words)
+        assert code == 2 and message in out + err
+
+    def test_one_comparison_at_a_time(self, command, demo, tmp_path):
+        kit.write_run(tmp_path / "run", kit.run())
+        assert command(demo, demo, "--text")[0] == 2
+        assert command(tmp_path / "run", "--markdown")[0] == 2

@@ -42,7 +42,7 @@ class TestPage:
         ids = [attrs["id"] for attrs in page.all("section")]
         assert ids == [
             *("warnings", "scores", "curves", "tradeoffs", "rates", "steps", "samples"),
-            *("settings", "environment", "sources", "reading"),
+            *("energy", "settings", "environment", "sources", "reading"),
         ]
         links = {attrs["href"] for attrs in page.all("a") if attrs["href"].startswith("#")}
         assert links == {f"#{name}" for name in ids}

@@ -164,7 +164,7 @@ class TestMistakes:
 
     def test_a_newer_format(self, tmp_path):
         kit.write(tmp_path / "result.json", kit.run() | {"format": 99})
-        self.refused(DataError, tmp_path, "expected format 2 at most, got 99")
+        self.refused(DataError, tmp_path, "expected format 3 at most, got 99")
 
     def test_a_trial_of_a_tuning(self, tmp_path):
         record = kit.run() | {"final": False}

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recordkit import entry, run
+from recordkit import entry, run, timed
 
 from spikeloom.report.pick import front, pareto, pick
 
@@ -42,8 +42,8 @@ def costing(accuracy, *, spikes=250.0, peak=5_000_000, ms=1.0, strict=4e6, **oth
         accuracy,
         costs__spikes={"mean": spikes},
         costs__training__peak_bytes=peak,
-        costs__inference={"ms_per_sample": ms},
-        costs__energy__strict_fp32={"net": strict, "ann": 20e6},
+        costs__inference=timed(ms),
+        costs__energy__strict_fp32={"net": strict, "dense_ann": 20e6},
         **others,
     )
 
@@ -90,6 +90,15 @@ class TestPick:
     def test_ties_go_to_the_cheaper(self):
         entries = [entry("dear", costing(0.9)), entry("cheap", costing(0.9, strict=1e6))]
         assert ": cheap (" in pick(entries, {"max_mb": 9})
+
+    def test_what_is_level_with_the_pick_is_named(self):
+        entries = [
+            entry("a", costing(0.95, test_samples=100)),
+            entry("b", costing(0.94, test_samples=100)),
+            entry("c", costing(0.90, test_samples=100)),
+        ]
+        assert pick(entries, {"max_mb": 9}).endswith("; level with it, so no rank: b")
+        assert "level" not in pick(entries[1:], {"max_mb": 9})
 
     def test_none_fits(self):
         text = pick([*self.ENTRIES], {"max_ms": 0.4, "max_spikes": 500})

@@ -76,11 +76,11 @@ class FakeTraining:
         name = "/".join(folder.parts[-2 if final else -3 :])
         self.calls.append(name)
         progress.phase("epoch 1/2", 45)
-        checkpoint.write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+        checkpoint.write_record(folder / "recipe.json", recipe.model_dump(mode="json"))
         if name in self.faults:
             raise self.faults[name]
         accuracy, loss = self.scores.get(recipe.last.optimizer.lr, (0.5, 1.0))
         record = {"seed": recipe.seed, "val_accuracy": accuracy, "val_loss": loss}
         record |= {"lr": recipe.last.optimizer.lr, "epochs": recipe.last.epochs}
-        checkpoint.write_json(folder / "result.json", record)
+        checkpoint.write_record(folder / "result.json", record)
         return Outcome(record, None)

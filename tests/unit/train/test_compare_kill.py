@@ -60,7 +60,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
 def ended(folder: Path) -> list[dict]:
     """Run the command to its end; return its entries."""
     process = start(folder)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return json.loads((folder / "x" / "results.json").read_text())["entries"]
 

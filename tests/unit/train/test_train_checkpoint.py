@@ -1,6 +1,5 @@
 """Files of a run: written whole or not at all; damage is a DataError."""
 
-import json
 import pickle
 
 import pytest
@@ -89,6 +88,13 @@ class TestWeights:
         for name, tensor in tensors.items():
             assert torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype
 
+    def test_equal_tensors_give_equal_files(self, tmp_path):
+        texts = {name: name for name in "abcdefghij"}
+        for name in "xyz":
+            checkpoint.write_weights(tmp_path / name, {"é": torch.arange(3.0)}, texts)
+        assert len({(tmp_path / name).read_bytes() for name in "xyz"}) == 1
+        assert list(checkpoint.read_weights(tmp_path / "x")) == ["é"]
+
     @pytest.mark.parametrize("keep", [0, 4, 20, -1])
     def test_cut_files(self, tmp_path, keep):
         path = tmp_path / "w"
@@ -125,8 +131,11 @@ class TestWeights:
 class TestRecords:
     def test_lines(self, tmp_path):
         checkpoint.write_lines(tmp_path / "m", [{"a": 1}, {"a": 2}])
+        assert checkpoint.read_lines(tmp_path / "m") == [{"a": 1}, {"a": 2}]
         text = (tmp_path / "m").read_text()
-        assert [json.loads(line) for line in text.splitlines()] == [{"a": 1}, {"a": 2}]
+        (tmp_path / "m").write_text(text.replace('"a": 2', '"a": 3'))
+        with pytest.raises(DataError, match="m: .* got others, by their checksum"):
+            checkpoint.read_lines(tmp_path / "m")
 
     @pytest.mark.parametrize(
         "content", [b"", b'{"a": ', b"\xff", b"[1]", b"3", b"[" * 100_000, b"{" + b"1" * 5000]

@@ -60,7 +60,7 @@ class TestRunning:
         ]
         assert "(about 1 s left)" in told.notes[-1] and "left" not in told.notes[0]
         assert checkpoint.read_json(tmp_path / "out" / "results.json") == results
-        assert (results["format"], results["seeds"], results["tune"]) == (2, [3, 1], None)
+        assert (results["format"], results["seeds"], results["tune"]) == (3, [3, 1], None)
         assert loads == [None]  # read once
         for entry, one in zip(results["entries"], plan.rows, strict=True):
             assert (entry["label"], entry["slug"]) == (one.label, one.slug)
@@ -88,8 +88,8 @@ class TestRunning:
         rows = (row("good"), row("bad", {"net": "c4 P P P f3"}))
         with pytest.raises(ShapeError, match="^'bad': net layer 3.0.0"):
             run_comparison(Plan("x", rows, (0,)), tmp_path / "out")
-        huge = row("huge", {"net": "f99999999999 f3"})
-        with pytest.raises(ConfigError, match="^'huge': memory: expected a run that fits"):
+        huge = row("huge", {"net": "c4 U100000 f3"})
+        with pytest.raises(ConfigError, match="^'huge': net layer 1.0.0: expected maps of"):
             run_comparison(Plan("x", (rows[0], huge), (0,)), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 

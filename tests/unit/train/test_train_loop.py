@@ -1,7 +1,5 @@
 """The loop: what a run leaves, what repeats, what is selected, when it stops."""
 
-import json
-
 import pytest
 import torch
 from trainkit import bench, recipe, same, tiny, without_times
@@ -46,9 +44,8 @@ class TestFolder:
         outcome = run({"encoder": "poisson"}, tmp_path)
         assert {path.name for path in tmp_path.iterdir()} == FILES
         assert checkpoint.read_json(tmp_path / "result.json") == outcome.record
-        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-        assert [json.loads(line) for line in lines] == outcome.record["curve"]
-        assert len(lines) == 2
+        lines = checkpoint.read_lines(tmp_path / "metrics.jsonl")
+        assert lines == outcome.record["curve"] and len(lines) == 2
         assert checkpoint.read_json(tmp_path / "environment.json")["packages"]["torch"]
 
     def test_recipe_and_weights_reproduce_the_accuracy(self, tmp_path):
@@ -204,8 +201,8 @@ class TestRules:
         calls = []
         make = loop_stage.make_optimizer
 
-        def counting(settings, parameters):
-            optimizer = make(settings, parameters)
+        def counting(*args, **options):
+            optimizer = make(*args, **options)
             optimizer.register_step_post_hook(lambda *_: calls.append(1))
             return optimizer
 

@@ -9,6 +9,7 @@ from trainkit import NETS, active, bench, recipe, tiny
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError
 from spikeloom.data import splits_from_tensors
 from spikeloom.train.costs import measure_costs
+from spikeloom.train.early_exit import Exit, run_until
 from spikeloom.train.evaluate import evaluate, predict
 from spikeloom.train.over_time import (
     answers,
@@ -168,7 +169,7 @@ class TestPredict:
         test = one.splits.test
         many, spikes = predict_over_time(one, test)
         assert many.shape == (30, 5, 3) and spikes.shape == (30, 5)
-        assert torch.allclose(many.sum(2), torch.ones(30, 5))
+        assert torch.allclose(many.sum(2), many.new_ones(30, 5))
         first, count = predict_over_time(one, test.select(torch.arange(1)))
         assert torch.allclose(first[0], many[0], atol=1e-6) and torch.equal(count[0], spikes[0])
 
@@ -184,3 +185,16 @@ class TestPredict:
 )
 def test_settled(tops, row):
     assert settled(tops) == row
+
+
+def test_logits_keep_the_precision_of_the_run():
+    """Under 64-true they are those of a net in float64, however they are read."""
+    one = bench({"precision": "64-true"})
+    batch = one.batch(one.splits.test, torch.arange(9), epoch=0, part="test")
+    with torch.no_grad():
+        expected = one.head.logits(one.head.reduced(one.net.eval()(batch.xs)))
+    assert expected.dtype == torch.float64 and not torch.equal(expected, expected.float().double())
+    _, logits = predict(one, batch)
+    assert torch.equal(logits, expected)
+    for given in (answers(one, batch, [2]).logits[-1], run_until(one, batch, Exit(None)).logits):
+        assert given.dtype == torch.float64 and torch.allclose(given, expected, rtol=1e-14, atol=0)

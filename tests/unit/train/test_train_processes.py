@@ -18,8 +18,9 @@ from two_processes import CASES, trained
 from spikeloom.base.errors import ConfigError, NumericalError
 from spikeloom.rules.bptt import Bptt
 from spikeloom.train import checkpoint, evaluate
+from spikeloom.train.fabric import make_fabric
 from spikeloom.train.processes import Team
-from spikeloom.train.setup import make_fabric, set_up
+from spikeloom.train.setup import set_up
 
 HERE = Path(__file__).parent
 LONG = """
@@ -46,7 +47,7 @@ def in_two(tmp_path_factory):
     """All cases, trained in two processes by one command."""
     out = tmp_path_factory.mktemp("two")
     words = [sys.executable, str(HERE / "two_processes.py"), str(out)]
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=500)
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -128,6 +129,17 @@ class TestTooMany:
         with pytest.raises(ConfigError, match="expected 1 process for rule 'bptt'"):
             set_up(recipe(), tiny(), fabric=make_fabric(recipe(), processes=1))
 
+    def test_for_a_solver_whose_samples_a_norm_couples(self, monkeypatch):
+        """Each would take as many products as its own samples need, and wait for the others."""
+        monkeypatch.setattr(Fabric, "world_size", property(lambda _: 2))
+        net = (
+            '{feedback = [{source = 1, target = 0, layers = "c4"}]} '
+            'c4{norm = "batch_step"} c4{norm = "batch_step"} P f3'
+        )
+        one = recipe({"net": net, "stages.0.rule": "ide"})
+        with pytest.raises(ConfigError, match=r"inside a feedback loop \(layer 1.0.0\), got 2"):
+            set_up(one, tiny(), fabric=make_fabric(one, processes=1), prepared=False)
+
 
 class TestWorkers:
     @pytest.fixture
@@ -147,7 +159,7 @@ class TestWorkers:
             )
             started.append(process)
             if wait:
-                deadline = time.monotonic() + 120
+                deadline = time.monotonic() + 6000
                 while not (tmp_path / "x" / "state.safetensors").exists():
                     assert process.poll() is None and time.monotonic() < deadline
                     time.sleep(0.05)
@@ -161,18 +173,18 @@ class TestWorkers:
         main = start("long.toml", "--out", "x")
         (worker,) = children(main.pid)
         os.kill(worker, signal.SIGKILL)
-        out, err = main.communicate(timeout=60)
+        out, err = main.communicate(timeout=600)
         assert main.returncode == 2, err
         assert err.count("\n") == 1 and err.startswith("error: processes: expected all of them")
         assert "go on with --resume" in err and "Traceback" not in out
         assert not (tmp_path / "x" / "result.json").exists()
         again = start("--resume", "x", wait=False)
-        out, err = again.communicate(timeout=200)
+        out, err = again.communicate(timeout=600)
         assert again.returncode == 0 and not err, err
         record = checkpoint.read_json(tmp_path / "x" / "result.json")
         assert record["processes"] == 2 and record["epochs"] == 30
         whole = start("long.toml", "--out", "y", wait=False)
-        whole.communicate(timeout=200)
+        whole.communicate(timeout=600)
         one, other = (tmp_path / name / "weights.safetensors" for name in "xy")
         assert one.read_bytes() == other.read_bytes()
 
@@ -180,7 +192,7 @@ class TestWorkers:
         main = start("long.toml", "--out", "x")
         (worker,) = children(main.pid)
         main.kill()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while alive(worker):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -188,7 +200,7 @@ class TestWorkers:
     def test_an_interrupt_saves_once_for_all(self, start, tmp_path):
         main = start("long.toml", "--out", "x")
         main.send_signal(signal.SIGTERM)
-        _, err = main.communicate(timeout=60)
+        _, err = main.communicate(timeout=600)
         assert main.returncode == 130 and err.count("stopped") == 1
         assert err.strip().endswith("go on with: spikeloom train --resume x")
         assert (tmp_path / "x" / "state.safetensors").exists()

@@ -1,6 +1,5 @@
 """Runs that survive: killed anywhere, stopped, resumed, refused; always the same end to the bit."""
 
-import json
 import os
 import random
 import signal
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from trainkit import recipe, same, tiny, without_times
 
 from spikeloom.base.errors import ConfigError, DataError, NumericalError, Stopped
@@ -44,8 +44,7 @@ def run(changes, out=None, **options):
 
 def end_of(folder: Path) -> tuple[dict, dict]:
     record = checkpoint.read_json(folder / runs.RESULT)
-    lines = (folder / runs.METRICS).read_text().splitlines()
-    assert [json.loads(line) for line in lines] == record["curve"]
+    assert checkpoint.read_lines(folder / runs.METRICS) == record["curve"]
     return without_times(record), checkpoint.read_weights(folder / runs.WEIGHTS)
 
 
@@ -244,7 +243,7 @@ class TestResume:
             run({}, tmp_path, stop=lambda: next(asked))
         environment = checkpoint.read_json(tmp_path / runs.ENVIRONMENT)
         environment["packages"]["torch"] = "1.0"
-        checkpoint.write_json(tmp_path / runs.ENVIRONMENT, environment)
+        checkpoint.write_record(tmp_path / runs.ENVIRONMENT, environment)
         record = run({}, tmp_path, resume=True).record
         (warning,) = record["warnings"]
         assert warning.startswith("resumed with other torch (1.0, now ")
@@ -286,15 +285,15 @@ class TestDamage:
         tensors, extra = checkpoint.read_tensors(stopped / runs.STATE)
         kept = {name: one for name, one in tensors.items() if not name.startswith(lost)}
         assert len(kept) < len(tensors)
-        checkpoint.write_weights(stopped / runs.STATE, kept, extra)
-        with pytest.raises(DataError, match="expected the state of a run"):
+        save_file(kept, stopped / runs.STATE, metadata=extra)
+        with pytest.raises(DataError, match="by their checksum"):
             run({}, stopped, resume=True)
 
     def test_a_single_bit(self, stopped):
         content = bytearray((stopped / runs.STATE).read_bytes())
         content[-40] ^= 1  # in the last tensor
         (stopped / runs.STATE).write_bytes(content)
-        with pytest.raises(DataError, match="got 'other values than were written'"):
+        with pytest.raises(DataError, match="by their checksum"):
             run({}, stopped, resume=True)
 
     def test_a_newer_format(self, stopped):

@@ -12,9 +12,11 @@ from trainkit import bench, recipe, same, tiny
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, SpikeloomError
 from spikeloom.data import splits_from_tensors
+from spikeloom.train.fabric import make_fabric
+from spikeloom.train.learn import learn
 from spikeloom.train.setup import (
     batches,
-    make_fabric,
+    fewest_samples,
     make_optimizer,
     set_up,
     snapshot,
@@ -231,10 +233,14 @@ def test_a_net_without_time_sees_the_undistorted_sample():
     assert torch.equal(batch.xs, moving.train.take(index)[0].mean(1).unsqueeze(0))
 
 
-@pytest.mark.parametrize("norm", ["batch_step", "batch_all"])
+@pytest.mark.parametrize(("norm", "steps"), [("batch_step", 2), ("batch_all", 1)])
 @pytest.mark.parametrize("batch", [1, 20])
-def test_batch_norm_needs_a_batch(norm, batch):
-    net = {"net": {"text": "f8 f3", "norm": norm}, "stages.0.batch": batch}
+def test_batch_norm_needs_a_batch(norm, steps, batch):
+    net = {
+        "net": {"text": "f8 f3", "norm": norm},
+        "stages.0.batch": batch,
+        "stages.0.steps": steps,
+    }
     splits = tiny()
     if batch > 1:
         x, y = torch.rand(3, 1, 4, 4), torch.arange(3)
@@ -245,3 +251,24 @@ def test_batch_norm_needs_a_batch(norm, batch):
 
 def test_a_batch_of_one_is_fine_without_batch_norm():
     set_up(recipe({"stages.0.batch": 1}), tiny())
+
+
+@pytest.mark.parametrize(
+    ("text", "norm", "rule", "fewest"),
+    [
+        ("f8 f3", "batch_all", "bptt", 1),  # of T = 2 values
+        ("f8 f3", "batch_step", "bptt", 2),
+        ("f8 f3", "batch_all", "ann", 2),  # T = 1
+        ('c4{norm = "none"} f8{unit = "relu"} f3', "batch_all", "bptt", 2),  # of the time mean
+        ("c4 f3", "batch_step", "sltt", 1),  # of maps
+        ("f8 f3", "weight", "bptt", 1),
+    ],
+)
+def test_how_many_samples_give_a_variance(text, norm, rule, fewest):
+    table = {"net": {"text": text, "norm": norm}, "stages.0.rule": rule}
+    assert fewest_samples(bench(table)) == fewest
+    if fewest == 1:
+        one = bench(table | {"stages.0.batch": 1})
+        batch = one.batch(one.splits.train, torch.arange(1), epoch=0, part="train")
+        assert torch.isfinite(learn(one, batch, lambda: None).loss)
+        assert all(torch.isfinite(value).all() for value in one.net.buffers())

@@ -1,0 +1,289 @@
+"""Values that a user gives: checked against annotations where they arrive, in Python or in TOML."""
+
+import dataclasses
+import functools
+import inspect
+import math
+import numbers
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.base.registry import Registry
+from spikeloom.base.toml import LARGEST_WHOLE
+
+Build = Callable[[Any, object, str], Any]
+"""Makes a value of a type (first) from a table (second) found at a place (third)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A protocol whose members are values: who is registered, and what a user's own must have."""
+
+    registry: Registry[Any]
+    needs: tuple[str, ...]
+
+
+FAMILIES: dict[type, Family] = {}
+"""Families by protocol, entered where the protocol is defined."""
+
+
+class Checked:
+    """Base of frozen dataclasses that a user constructs.
+
+    Every field is checked against its annotation: numbers of numpy become Python's, lists become
+    tuples, and everything else of another type is refused. Ranges are checked by the class itself,
+    in a `__post_init__` that calls this one first.
+
+    Raises:
+        ConfigError: an unknown name, or a value of another type, or one that is not finite.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class LIF(Checked):
+        ...     alpha: float = 0.5
+        ...     renamed: ClassVar[Mapping[str, str]] = {"tau": "write alpha"}
+        >>> LIF(np.float32(0.25))
+        LIF(alpha=0.25)
+        >>> LIF(tau=2.0)
+        Traceback (most recent call last):
+        spikeloom.base.errors.ConfigError: base.LIF: unknown field 'tau'; write alpha. Known: alpha.
+    """
+
+    called: ClassVar[str] = ""
+    """How messages name the class; empty for its room and name."""
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """What to write here for a field that other libraries know by another name."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> typing.Self:
+        """Refuse fields that do not exist, before the dataclass would with a TypeError."""
+        if not kwargs.keys() <= (known := _parameters(cls)) and "**" not in known:
+            name = next(name for name in kwargs if name not in known)
+            raise unknown_field(cls.place(), "field", name, cls, known)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        if not dataclasses.is_dataclass(self):
+            return
+        where, hints = self.place(), _hints(type(self))
+        for field in dataclasses.fields(self):
+            if field.init and field.name in hints:
+                value = getattr(self, field.name)
+                name = f"{where}.{field.name}"
+                typed = conform(hints[field.name], value, name, todo=self._todo(field.name, value))
+                if typed is not value:
+                    object.__setattr__(self, field.name, typed)
+
+    @classmethod
+    def place(cls) -> str:
+        """Return how messages name the class."""
+        if cls.called:
+            return cls.called
+        package, _, rest = cls.__module__.partition(".")
+        room = f"{rest.split('.')[0]}." if package == "spikeloom" else ""
+        return f"{room}{cls.__name__}"
+
+    def _todo(self, name: str, value: object) -> str | None:
+        """Return what to do about a field of the wrong type; None for the usual advice."""
+        return None
+
+
+def unknown_field(
+    where: str, kind: str, name: object, owner: object, known: Collection[str]
+) -> ConfigError:
+    """Build the error for a name that `owner` does not have, with ours for a peer's."""
+    renamed: Mapping[str, str] = getattr(owner, "renamed", {})
+    known = [other for other in known if other != "self"]
+    if name not in renamed:
+        return unknown_name(where, kind, name, known)
+    names = ", ".join(sorted(known))
+    return ConfigError(f"{where}: unknown {kind} '{name}'; {renamed[str(name)]}. Known: {names}.")
+
+
+def checked(where: str) -> Callable[[Any], Any]:
+    """Return a decorator that checks the arguments of a function as `Checked` does fields.
+
+    Args:
+        where: name of the function for messages.
+    """
+
+    def wrap(function: Any) -> Any:
+        signature = inspect.signature(function)
+        hints: dict[str, Any] = {}
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for name in kwargs:
+                if name not in signature.parameters:
+                    owner = type(args[0]) if args else None
+                    raise unknown_field(where, "option", name, owner, [*signature.parameters])
+            bound = signature.bind(*args, **kwargs)
+            if not hints:
+                hints.update(typing.get_type_hints(function))
+            for name, value in bound.arguments.items():
+                if name in hints:
+                    bound.arguments[name] = conform(hints[name], value, f"{where}.{name}")
+            return function(*bound.args, **bound.kwargs)
+
+        return call
+
+    return wrap
+
+
+def conform(
+    hint: Any, value: object, where: str, *, build: Build | None = None, todo: str | None = None
+) -> Any:
+    """Return a value as its annotation says, or refuse it.
+
+    Args:
+        hint: the annotation.
+        value: what came.
+        where: its place, for messages.
+        build: how a value is made from a table, where values come from TOML.
+        todo: what to do, in the place of the usual advice.
+
+    Raises:
+        ConfigError: another type, or a number that is not finite.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    deeper = functools.partial(conform, build=build, todo=todo)
+    if origin in (typing.Union, types.UnionType):
+        absent = value is None or (build is not None and value == "none")  # TOML has no None
+        if absent and type(None) in args:
+            return None
+        return _any_of(args, value, where, deeper)
+    if origin is tuple:
+        return _tuple(args, value, where, build, deeper)
+    if origin is Literal:
+        if any(type(value) is type(arg) and value == arg for arg in args):
+            return value
+        known = [str(arg) for arg in args]
+        if build is not None and isinstance(value, str):
+            raise unknown_name(where, "choice", value, known)
+        expected = " or ".join(known) if len(known) < 3 else f"one of {', '.join(known)}"
+        raise _refusal(where, expected, value, todo or "change it")
+    if build is not None and (hint in FAMILIES or dataclasses.is_dataclass(hint)):
+        return build(hint, value, where)
+    if hint in FAMILIES:
+        return _member(hint, value, where)
+    if hint in _SCALARS:
+        return _scalar(hint, value, where, todo)
+    plain = isinstance(hint, type) and hint is not Any and not getattr(hint, "_is_protocol", False)
+    if plain and not isinstance(value, hint):
+        raise _refusal(where, hint.__name__, value, todo)
+    return value
+
+
+def _any_of(args: tuple[Any, ...], value: object, where: str, deeper: Callable[..., Any]) -> Any:
+    """Return the value as the first alternative that takes it; the error is the first one's."""
+    first: ConfigError | None = None
+    for arg in args:
+        if arg is type(None):
+            continue
+        try:
+            return deeper(arg, value, where)
+        except ConfigError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _tuple(
+    args: tuple[Any, ...], value: object, where: str, build: Build | None, deeper: Any
+) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        expected, form = ("a list", "[..]") if build else ("a tuple", "(.., )")
+        if isinstance(value, str | int | float):
+            form = f"[{value!r}]" if build else f"({value!r},)"
+        raise _refusal(where, expected, value, f"write {form}")
+    if args[-1] is Ellipsis:
+        args = (args[0],) * len(value)
+    if len(args) != len(value):
+        raise _refusal(where, f"{len(args)} values", value, "change their number")
+    rows = enumerate(zip(args, value, strict=True))
+    return tuple(deeper(arg, part, f"{where}.{row}") for row, (arg, part) in rows)
+
+
+def _member(hint: type, value: object, where: str) -> object:
+    """Check a member of a family, which may be a user's own."""
+    family, kind = FAMILIES[hint], hint.__name__
+    if isinstance(value, type):
+        raise _refusal(where, f"a {kind}", value, f"make one: {value.__name__}()")
+    if isinstance(value, str) and value in family.registry.names():
+        made = family.registry.find(value).__name__
+        raise _refusal(where, f"a {kind}", value, f"pass {made}()")
+    for name in family.needs:
+        if not hasattr(value, name):
+            classes = (family.registry.find(name).__name__ for name in family.registry.names())
+            todo = f"pass one of {', '.join(classes)}, or give your own all of "
+            raise _refusal(where, f"a {kind}", value, todo + ", ".join(family.needs))
+    return value
+
+
+def _scalar(hint: type, value: object, where: str, todo: str | None) -> object:
+    if isinstance(value, np.bool_ | np.number):
+        value = value.item()
+    if hint is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            came = f"one of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
+            raise ConfigError(f"{where}: expected a finite number, got {came}; change it.")
+        return number
+    if hint is int and isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        raise ConfigError(
+            f"{where}: expected a whole number of 64 bits at most, got one of "
+            f"{value.bit_length()}; change it."
+        )
+    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise _refusal(where, hint.__name__, value, todo)
+
+
+_SCALARS = (float, int, bool, str)
+
+
+def _refusal(where: str, expected: str, value: object, todo: str | None) -> ConfigError:
+    usual = "change the value's type"
+    if expected == "Tensor":
+        usual = "make it a tensor, e.g. by torch.as_tensor"
+    elif isinstance(value, Tensor):
+        usual = "pass a plain value, e.g. a number by its item()"
+    return ConfigError(f"{where}: expected {expected}, got {_shown(value)}; {todo or usual}.")
+
+
+def _shown(value: object) -> str:
+    """Return how a message quotes a value: text as it is, tensors by their kind and shape."""
+    if isinstance(value, nn.Parameter):
+        return f"an nn.Parameter of shape {tuple(value.shape)}"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return repr(value)
+
+
+@functools.cache
+def _parameters(cls: type) -> frozenset[str]:
+    """Return the names that a class takes; "**" stands for all."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return frozenset("**" if one.kind is one.VAR_KEYWORD else one.name for one in parameters)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Return the annotations of a class; none where they name what cannot be found."""
+    try:
+        return typing.get_type_hints(cls)
+    except (NameError, TypeError):
+        return {}

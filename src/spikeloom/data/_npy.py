@@ -1,0 +1,55 @@
+"""Arrays of numpy, held against what they claim before memory is taken for them."""
+
+import zipfile
+from math import prod
+from typing import BinaryIO
+
+import numpy as np
+
+from spikeloom.base.memory import in_words, total_bytes
+
+MOST_PACKED = 1100
+"""Largest ratio of bytes unpacked to bytes packed: deflate reaches 1032."""
+
+
+def claimed_bytes(file: BinaryIO) -> int:
+    """Return the bytes of an array by its .npy header, which is read.
+
+    Raises:
+        ValueError: no header, one of a newer version, or an array of objects.
+    """
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"format {version} of .npy")
+    shape, _, kind = read(file)
+    if kind.hasobject:
+        raise ValueError("objects, which would have to be unpickled")
+    if min(shape, default=1) < 0:
+        raise ValueError(f"an array of {list(shape)}")
+    return prod(shape) * kind.itemsize
+
+
+def check_archive(archive: zipfile.ZipFile) -> None:
+    """Hold the arrays of a .npz against what the archive says of their size.
+
+    Raises:
+        ValueError: one is larger than it can be, or all together than the machine's memory.
+    """
+    room, total = total_bytes(), 0
+    for member in archive.infolist():
+        name = member.filename
+        if member.file_size > MOST_PACKED * member.compress_size + 2**16:
+            raise ValueError(
+                f"{member.file_size} bytes of '{name}' in {member.compress_size} packed ones"
+            )
+        with archive.open(member) as file:
+            needed = claimed_bytes(file)  # pyright: ignore[reportArgumentType]
+        if needed > member.file_size:
+            raise ValueError(f"{member.file_size} bytes of '{name}' for an array of {needed}")
+        total += needed
+        if room is not None and total > room:
+            raise ValueError(f"arrays of {in_words(total)} for a memory of {in_words(room)}")

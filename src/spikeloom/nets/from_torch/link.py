@@ -1,0 +1,189 @@
+"""What of a user's module a net was made from: changes that it cannot follow are errors."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.weight_norm import WeightNorm
+
+from spikeloom.nets.from_torch.graph import settings
+from spikeloom.nets.from_torch.layers import check, place, refusal
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+MAKERS = (BasePruningMethod, WeightNorm)
+"""Hooks of torch's own that make a weight before a forward: nets make it the same way."""
+
+
+class Plan(Protocol):
+    """What a net was made from: equal where two nets would be the same."""
+
+    @property
+    def dropouts(self) -> list[tuple[str, nn.Module]]:
+        """Places and modules whose mode switches a dropout on and off."""
+        ...
+
+
+class Mode(nn.Module):
+    """Stands in a net for a module of its user's that switches a dropout: it has its mode.
+
+    Whoever sets or restores the modes of a net's modules so reaches the user's too.
+    """
+
+    owner: nn.Module
+
+    def __init__(self, owner: nn.Module) -> None:
+        object.__setattr__(self, "owner", owner)  # not a child: its parameters have other names
+        training = owner.training
+        super().__init__()
+        self.training = training  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def training(self) -> bool:
+        """The user's module's mode."""
+        return self.owner.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self.owner.training = mode
+
+
+class Link:
+    """What of a user's module a net was made from, and whether it is still so.
+
+    Args:
+        module: the user's.
+        again: draws the plan of a module's net.
+        plan: what it drew for the net that exists.
+    """
+
+    def __init__(self, module: nn.Module, again: Callable[[nn.Module], Plan], plan: Plan) -> None:
+        self.module = module
+        self.again = again
+        self.plan = plan
+        self.seen = [_Seen(path, part) for path, part in module.named_modules()]
+
+    def check(self, training: bool) -> None:
+        """Raise where the module is no more what the net was made from.
+
+        Args:
+            training: mode of the net.
+
+        Raises:
+            UnsupportedNet: a changed setting, layer, hook or mode, by place.
+        """
+        changed = next((name for seen in self.seen if (name := seen.changed())), None)
+        if changed is not None:
+            if self.again(self.module) != self.plan:
+                raise refusal(
+                    changed, "what the net was made from", "another", "call from_torch again"
+                )
+            self.seen = [_Seen(path, part) for path, part in self.module.named_modules()]
+        for where, owner in self.plan.dropouts:
+            if owner.training != training:
+                modes = ["evaluation", "training"]
+                raise refusal(
+                    where,
+                    f"the net's mode, {modes[training]}",
+                    modes[owner.training],
+                    "switch both: net.train() and net.eval() do",
+                )
+
+
+class _Seen:
+    """One module as it was."""
+
+    def __init__(self, path: str, module: nn.Module) -> None:
+        self.where = place(path, module)
+        self.module = module
+        self.kind = type(module)
+        self.values = dict(vars(module))
+        self.children = list(module._modules.items())
+        self.shapes = _shapes(module)
+        self.hooks = _hooks(module)
+
+    def changed(self) -> str | None:
+        """Return where the module changed, None if it did not."""
+        module, before = self.module, self.values
+        now = vars(module)
+        before["training"] = module.training  # modes are looked at by themselves
+        if not _equal(now, before):
+            for name in {**settings(before), **settings(now)}:
+                if not _equal(before.get(name, self), now.get(name, self)):
+                    return f"{self.where}, {name}"
+        same = type(module) is self.kind and _shapes(module) == self.shapes
+        same = same and list(module._modules.items()) == self.children
+        return None if same and _hooks(module) == self.hooks else self.where
+
+
+def _equal(first: object, second: object) -> bool:
+    try:
+        return first is second or bool(first == second)
+    except (RuntimeError, TypeError, ValueError):  # e.g. arrays
+        return False
+
+
+def _shapes(module: nn.Module) -> list[object]:
+    return [(name, None if p is None else p.shape) for name, p in module._parameters.items()]
+
+
+def _hooks(module: nn.Module) -> list[int]:
+    return [id(hook) for table in HOOKS for hook in getattr(module, table).values()]
+
+
+def check_followed(module: nn.Module) -> None:
+    """Refuse hooks, and what makes another weight at every reading.
+
+    Raises:
+        UnsupportedNet: by place.
+    """
+    for path, part in module.named_modules():
+        if ".parametrizations" in f".{path}":
+            continue
+        where = place(path, part)
+        if isinstance(part, LazyModuleMixin):
+            todo = "run your module once first"
+            raise refusal(where, "a layer with its sizes", "a lazy one", todo)
+        hooks = [hook for table in HOOKS for hook in getattr(part, table).values()]
+        weighted = isinstance(part, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+        norms = isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))
+        strange = [one for one in hooks if not (isinstance(one, MAKERS) and (weighted or norms))]
+        if strange:
+            name = getattr(strange[0], "__qualname__", type(strange[0]).__name__)
+            todo = "remove them: a net computes its layers by itself and would never call them"
+            raise refusal(where, "a module without hooks", name, todo)
+        if parametrize.is_parametrized(part):
+            _check_steady(where, part)
+
+
+def _check_steady(where: str, layer: nn.Module) -> None:
+    """Refuse a parametrisation that draws, or that moves with every reading."""
+    makers = [part for made in layer.parametrizations.values() for part in made.modules()]  # pyright: ignore
+    modes = [(part, part.training) for part in makers]
+    buffers = [(one, one.clone()) for part in makers for one in part.buffers(recurse=False)]
+    tensors = [*layer.parameters(), *layer.buffers()]
+    if any(one.is_meta for one in tensors):
+        return  # no values to compare
+    devices = {one.device for one in tensors if one.is_cuda}
+    try:
+        for part in makers:
+            part.training = True
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            first, second = (
+                [getattr(layer, name).clone() for name in layer.parametrizations]  # pyright: ignore
+                for _ in range(2)
+            )
+            same = all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+            same = same and all(torch.equal(one, kept) for one, kept in buffers)
+    finally:
+        for part, training in modes:
+            part.training = training
+        with torch.no_grad():
+            for one, kept in buffers:
+                one.copy_(kept)
+    names = ", ".join(type(part).__name__ for part in makers[1:])
+    todo = "a net reads a weight once or once per step: remove_parametrizations makes it plain"
+    check(where, same, "a weight that is the same at every reading", names, todo)
