@@ -228,6 +228,6 @@ def stated(
         todo = "leave time out" if reads_time else "take encoder 'frames'"
         raise ConfigError(
             f"data.time: expected {str(reads_time).lower()} for encoder '{recipe.encoder.name}', "
-            f"got {options['time']}; {todo}."
+            f"got {str(options['time']).lower()}; {todo}."
         )
     return {"time": True} | options if reads_time else options
