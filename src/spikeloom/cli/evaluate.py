@@ -160,7 +160,7 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
     """
     from spikeloom.data import load_data
     from spikeloom.train.inputs import stated
-    from spikeloom.train.opening import open_recipe
+    from spikeloom.train.opening import open_inputs, open_recipe
 
     for change in changes or []:
         if not change.startswith("data."):
@@ -175,7 +175,7 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
     choice = {"name": own.name} | own.options if name in (None, own.name) else {"name": name}
     choice = changed({"data": choice}, changes)["data"]
     chosen = str(choice.pop("name"))
-    return load_data(chosen, **stated(recipe, chosen, choice))
+    return load_data(chosen, **stated(recipe, chosen, choice, open_inputs(folder, recipe)))
 
 
 def _record(scores: "OverTime", splits: "Splits") -> Record:

@@ -285,7 +285,6 @@ class DataInfo:
         source: where to get the files and where to put them, one line.
         state: `state(root)` -> "ready", "decoded" (ready and in the cache) or "missing: ...", from
             the existence of files alone.
-        pictures: whether samples are picture files, read by `Decoder`.
     """
 
     about: str
@@ -294,7 +293,6 @@ class DataInfo:
     load: Callable[..., Splits]
     source: str = ""
     state: Callable[[Path], str] = lambda root: "ready"
-    pictures: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:

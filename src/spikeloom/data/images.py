@@ -291,7 +291,7 @@ def _publish(known: Known, about: str, source: str) -> None:
     shape = (3, known.side, known.side)
     load = partial(load_known, known)
     DATA.register(known.name)(
-        DataInfo(about, shape, known.classes, load, source=source, state=known.state, pictures=True)
+        DataInfo(about, shape, known.classes, load, source=source, state=known.state)
     )
 
 
@@ -323,6 +323,5 @@ DATA.register("images")(
         load_images,
         source="a folder, a parquet file, or a hub name such as uoft-cs/cifar10",
         state=lambda root: "give path",
-        pictures=True,
     )
 )

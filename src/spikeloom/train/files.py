@@ -15,7 +15,7 @@ from torch import Tensor
 from spikeloom.base.errors import DataError
 from spikeloom.data import Samples, Scaling
 from spikeloom.data.decode import Decoder, Reading, bombs_refused
-from spikeloom.data.units import stored_array
+from spikeloom.data.units import is_whole, stored_array
 from spikeloom.train.inputs import Inputs
 
 LARGEST_FILE = 2**30
@@ -47,7 +47,8 @@ def read_file(path: Path, inputs: Inputs, *, invert: bool = False) -> Given:
     Pictures are read as in training, by the same `Decoder`, and their grey levels brought from
     black..white to the data's 0..peak, rounded where it stores whole numbers. Arrays (.npy, .npz)
     keep their shape and type: values of the kind that the data store are taken as stored; floats
-    where the data store whole numbers are what the net sees of them, e.g. 0 to 1 for grey levels.
+    where the data store whole numbers are what the net sees of them, e.g. 0 to 1 for grey levels;
+    whole numbers where the data store floats are refused.
 
     Args:
         path: of the file.
@@ -93,12 +94,20 @@ def _in_stored_units(path: Path, x: Tensor, inputs: Inputs) -> tuple[Tensor, Sca
     """Return an array's values with the scaling that makes network input of them.
 
     Values of the kind that the training data store are taken as those are. Floats where the data
-    store whole numbers are what the net sees of them.
+    store whole numbers are what the net sees of them; whole numbers where it stores floats could be
+    anything.
 
     Raises:
-        DataError: values that are not finite, or outside the range of the training data.
+        DataError: values that are not finite, or outside the range of the training data, or whole
+            numbers for floats.
     """
     scaling = inputs.build_scaling()
+    kind = str(x.dtype).removeprefix("torch.")
+    if is_whole(x) and not inputs.whole:
+        raise DataError(
+            f"{path}: expected floats, as data '{inputs.data}' has, got {kind}, whose scale "
+            "nothing says; save floats, e.g. x / 255 for grey levels."
+        )
     if x.is_floating_point() and not bool(x.isfinite().all()):
         place = tuple((~x.isfinite()).nonzero()[0].tolist())
         raise DataError(
@@ -109,7 +118,6 @@ def _in_stored_units(path: Path, x: Tensor, inputs: Inputs) -> tuple[Tensor, Sca
         scaling = replace(scaling, peak=1.0)
     low, high = float(x.min()), float(x.max())
     if inputs.whole and inputs.bounded and (low < 0 or high > scaling.peak):
-        kind = str(x.dtype).removeprefix("torch.")
         raise DataError(
             f"{path}: expected whole numbers from 0 to {inputs.scaling.peak:g} or floats from 0 to "
             f"1, as data '{inputs.data}' has, got {low:g} to {high:g} in {kind}; scale the array."

@@ -83,11 +83,14 @@ class Inputs(Strict):
         return Scaling(**self.scaling.model_dump())
 
     def build_reading(self) -> Reading | None:
-        """Return the reading of the run's pictures; older runs have their own."""
+        """Return the reading of the run's pictures; older runs have their own.
+
+        None where there are none, or where older pictures were opaque, so that all readings agree.
+        """
         if self.reading is not None:
             return Reading(**self.reading.model_dump())
-        older = self.older and self.data in DATA.names()
-        return OLDER_READING if older and DATA.find(self.data).pictures else None
+        known = DATA.find(self.data).options if self.data in DATA.names() else ()
+        return OLDER_READING if self.older and "ground" in known else None
 
     def check_depth(self, where: str, *, whole: bool) -> None:
         """Refuse pictures of more than 8 bits for a run that read them in another way.
@@ -108,13 +111,18 @@ class Inputs(Strict):
             DataError: shape, classes, type, scaling or reading of pictures differ.
         """
         now = Inputs.model_validate(describe_inputs(splits))
-        time = now.scaling.time if self.older else self.scaling.time  # older runs did not say
-        begun = {"scaling": self.scaling.model_copy(update={"time": time}), "reading": None}
-        if splits.reading is not None:
-            begun["reading"] = self.build_reading()
-        for name in ("in_shape", "classes", "stored", "scaling", "reading"):
-            came = splits.reading if name == "reading" else getattr(now, name)
-            expected = begun.get(name, getattr(self, name))
+        scaling, reading = self.scaling, self.build_reading()
+        if self.older:  # which did not say
+            scaling = scaling.model_copy(update={"time": now.scaling.time})
+        pairs = [
+            ("in_shape", self.in_shape, now.in_shape),
+            ("classes", self.classes, now.classes),
+            ("stored", self.stored, now.stored),
+            ("scaling", scaling, now.scaling),
+        ]
+        if reading is not None:
+            pairs.append(("reading", reading, splits.reading))
+        for name, expected, came in pairs:
             if came != expected:
                 raise DataError(
                     f"{where}: expected data with {name} = {expected}, on which the run began, got "
@@ -181,37 +189,45 @@ def load_splits(
 
     Args:
         recipe: names data and encoder.
-        inputs: of a run on this very data: what the recipe leaves to a default is read as that run
-            read it, whatever the default is today.
+        inputs: of a run on this very data: where an older library had another default, what the
+            recipe does not state is read as that run read it.
         progress: as for `load_data`.
 
     Raises:
         ConfigError, DataError: as `load_data`, or data and encoder that disagree about time.
     """
-    chosen: dict[str, Any] = stated(recipe, recipe.data.name, recipe.data.options)
-    known = DATA.find(recipe.data.name, "data").options
-    if inputs is not None and inputs.data == recipe.data.name:
-        reading = inputs.build_reading()
-        kept: dict[str, Any] = {"scale": inputs.scaling.peak} | (
-            {} if reading is None else asdict(reading)
-        )
-        chosen = {key: value for key, value in kept.items() if key in known} | chosen
-    return load_data(recipe.data.name, progress=progress, **chosen)
+    name = recipe.data.name
+    chosen = stated(recipe, name, recipe.data.options, inputs)
+    if inputs is not None and inputs.older and inputs.data == name:
+        kept: dict[str, Any] = {"scale": inputs.scaling.peak}
+        chosen = (kept if "scale" in DATA.find(name, "data").options else {}) | chosen
+    return load_data(name, progress=progress, **chosen)
 
 
-def stated(recipe: Recipe, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a data set, with the time axis that the recipe's encoder states.
+def stated(
+    recipe: Recipe, name: str, options: dict[str, Any], inputs: Inputs | None = None
+) -> dict[str, Any]:
+    """Return the options of a data set, with what a recipe or a run states about its reading.
+
+    Args:
+        recipe: whose encoder states whether dimension 1 is time.
+        name: of the data set.
+        options: of the user; what they state holds.
+        inputs: of a run: an older one read pictures in its own way.
 
     Raises:
-        ConfigError: the options state the opposite.
+        ConfigError: the options say the opposite of the encoder.
     """
+    known = DATA.find(name, "data").options
+    if inputs is not None and inputs.older and (reading := inputs.build_reading()) is not None:
+        options = {key: value for key, value in asdict(reading).items() if key in known} | options
     reads_time = recipe.build_encoder().reads_time
-    if "time" not in DATA.find(name, "data").options:
+    if "time" not in known:
         return options
-    if "time" in options and options["time"] != reads_time:
+    if options.get("time", reads_time) != reads_time:
         todo = "leave time out" if reads_time else "take encoder 'frames'"
         raise ConfigError(
             f"data.time: expected {str(reads_time).lower()} for encoder '{recipe.encoder.name}', "
-            f"got {options['time']}; {todo}."
+            f"got {str(options['time']).lower()}; {todo}."
         )
     return {"time": True} | options if reads_time else options

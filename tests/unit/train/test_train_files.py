@@ -254,6 +254,21 @@ class TestArrays:
         seen = read_file(path, GREY).samples.take(index)[0]
         assert torch.allclose(seen, values_of(LEVELS) / 255, atol=1e-3)
 
+    @pytest.mark.parametrize("kind", ["uint8", "int64", "bool"])
+    def test_whole_numbers_are_no_floats(self, tmp_path, kind):
+        path = self.save(tmp_path, LEVELS[None].astype(kind))
+        refused(
+            path, f"expected floats, as data 'tiny' has, got {kind}", given=inputs(stored="float")
+        )
+
+    @pytest.mark.parametrize("kind", ["bool", "uint8", "int16", "int64", "float32"])
+    def test_counts_have_no_bound(self, tmp_path, kind):
+        known = inputs(peak=1.0, stored="uint8", bounded=False)
+        path = self.save(tmp_path, LEVELS[None].astype(kind))
+        seen = read_file(path, known).samples.take(torch.tensor([0]))[0]
+        assert torch.equal(seen[0], torch.from_numpy(LEVELS[None].astype(kind)).float())
+        refused(image(tmp_path / "a.png"), "are no grey or colour pictures", given=known)
+
     def test_truth_values(self, tmp_path):
         assert values(self.save(tmp_path, LEVELS[None] > 99)).max() == 1
 

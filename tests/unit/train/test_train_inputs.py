@@ -64,6 +64,7 @@ class TestOlderRuns:
             given.take(torch.tensor([0]))[0],
             again.train.scaling.apply(again.train.store[:1], torch.float32),
         )
+        older.check_same("here", again)
         with pytest.raises(DataError, match="with reading = cropped to size, transparency dropped"):
             older.check_same("here", now)
         with pytest.raises(
@@ -86,6 +87,11 @@ class TestOlderRuns:
 
     def test_sets_that_are_no_pictures_have_no_reading(self):
         assert as_older(tiny()).build_reading() is None
+
+    def test_published_sets_hold_opaque_pictures(self):
+        older = as_older(replace(tiny(), name="cifar10", reading=Reading()))
+        assert older.build_reading() is None
+        older.check_same("here", replace(tiny(), name="cifar10", reading=Reading()))
 
 
 class TestGoingOn:
