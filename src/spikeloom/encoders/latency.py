@@ -63,8 +63,8 @@ class Latency(Checked, Encoder):
         super().__post_init__()
         if not 0.0 < self.cutoff < 1.0:
             raise _refusal("cutoff", "in (0, 1)", self.cutoff)
-        if not 0.0 < self.tau < float("inf"):
-            raise _refusal("tau", "above 0 and finite", self.tau)
+        if not self.tau > 0.0:
+            raise _refusal("tau", "above 0", self.tau)
         if self.silent_below is not None and not 0.0 <= self.silent_below < 1.0:
             raise _refusal("silent_below", "in [0, 1) or None", self.silent_below)
 
@@ -117,5 +117,5 @@ class Latency(Checked, Encoder):
 def _refusal(field: str, expected: str, came: object) -> ConfigError:
     """Word the error for a field out of range."""
     return ConfigError(
-        f"encoders.latency: {field} must be {expected}, got {came!r}; change the setting."
+        f"encoders.latency.{field}: expected a value {expected}, got {came!r}; change it."
     )

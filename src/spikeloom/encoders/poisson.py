@@ -55,8 +55,8 @@ class Poisson(Checked, Encoder):
         super().__post_init__()
         if not 0.0 < self.max_rate <= 1.0:
             raise ConfigError(
-                f"encoders.poisson: max_rate must be in (0, 1], got {self.max_rate}; "
-                "it is a probability per step."
+                f"encoders.poisson.max_rate: expected a probability per step in (0, 1], got "
+                f"{self.max_rate}; change it."
             )
 
     def caution(self, x: Tensor) -> str | None:

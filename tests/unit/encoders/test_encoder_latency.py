@@ -118,5 +118,5 @@ def test_refuses_values_outside_the_unit_interval(bad):
     ],
 )
 def test_refuses_fields_out_of_range(field, value):
-    with pytest.raises(ConfigError, match=rf"^encoders.latency: {field} must be .*, got .*; "):
+    with pytest.raises(ConfigError, match=rf"^encoders.latency.{field}: expected .*, got .*; "):
         Latency(**{field: value})

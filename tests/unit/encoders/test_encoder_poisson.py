@@ -118,7 +118,7 @@ def test_result_is_contiguous_in_time():
 
 @pytest.mark.parametrize("max_rate", [0.0, -0.5, 1.5, math.nan, math.inf])
 def test_refuses_rates_that_are_no_probability(max_rate):
-    with pytest.raises(ConfigError, match=rf"^encoders.poisson: max_rate .* got {max_rate}; "):
+    with pytest.raises(ConfigError, match=rf"^encoders.poisson.max_rate: .* got {max_rate}; "):
         Poisson(max_rate)
 
 
