@@ -143,7 +143,11 @@ REFUSED = [
     ("head", {"name": "softmax", "mse": 2}, "test: head.softmax.mse: expected [0, 1], got 2.0"),
     ("head", {"name": "softmax", "decay": 1}, "test: head.decay: expected a decay in (0, 1)"),
     ("head", {"name": "stochmax", "tau": 0}, "test: head.stochmax.tau: expected a value above 0"),
-    ("encoder", {"name": "poisson", "max_rate": 2}, "max_rate must be in (0, 1], got 2.0"),
+    (
+        "encoder",
+        {"name": "poisson", "max_rate": 2},
+        "encoders.poisson.max_rate: expected a probability per step in (0, 1], got 2.0",
+    ),
     ("stages.0.rule", {"name": "sltt", "k_steps": 0}, "k_steps: expected 1 or more, got 0"),
     # not finite, wherever it stands
     ("stages.0.optimizer.lr", float("nan"), "stages.0.optimizer.lr: expected a finite number, got"),
