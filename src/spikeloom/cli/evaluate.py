@@ -174,8 +174,8 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
     own = recipe.data
     choice = {"name": own.name} | own.options if name in (None, own.name) else {"name": name}
     choice = changed({"data": choice}, changes)["data"]
-    name = choice.pop("name")
-    return load_data(name, **stated(recipe, name, choice, open_inputs(folder, recipe)))
+    chosen = str(choice.pop("name"))
+    return load_data(chosen, **stated(recipe, chosen, choice, open_inputs(folder, recipe)))
 
 
 def _record(scores: "OverTime", splits: "Splits") -> Record:
