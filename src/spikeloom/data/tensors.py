@@ -79,11 +79,11 @@ def splits_from_tensors(
     meaning = scale, time
     train = _samples("train", (x, y), *meaning)
     held = _samples("test", test, *meaning) if isinstance(test, tuple) else test
-    own: Samples | int | None
-    if isinstance(validation, tuple):
-        own = _samples("validation", validation, *meaning)
-    else:
-        own = validation
+    own = (
+        _samples("validation", validation, *meaning)
+        if isinstance(validation, tuple)
+        else validation
+    )
     if classes is None:
         parts = (part for part in (train, own, held) if isinstance(part, Samples))
         classes = 1 + max((int(part.y.max()) for part in parts if part.y.numel()), default=0)

@@ -40,7 +40,8 @@ class LIF(IF):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Say what `beta` is here where it may be meant for the membrane's decay."""
         beta = kwargs.get("beta")
-        if "alpha" not in kwargs and isinstance(beta, Real) and 0 < float(beta) < 1:
+        number = "alpha" not in kwargs and isinstance(beta, Real)
+        if number and 0 < beta < 1:  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
             warnings.warn(
                 f"{cls.place()}: beta = {beta} is the decay of the synaptic current here, and the "
                 "membrane's decay (snnTorch's beta) is alpha; name alpha too.",

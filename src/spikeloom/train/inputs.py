@@ -197,10 +197,10 @@ def load_splits(
         ConfigError, DataError: as `load_data`, or data and encoder that disagree about time.
     """
     name = recipe.data.name
-    chosen = stated(recipe, name, recipe.data.options, inputs)
-    if inputs is not None and inputs.older and inputs.data == name:
-        kept: dict[str, Any] = {"scale": inputs.scaling.peak}
-        chosen = (kept if "scale" in DATA.find(name, "data").options else {}) | chosen
+    chosen: dict[str, Any] = stated(recipe, name, recipe.data.options, inputs)
+    takes_scale = "scale" in DATA.find(name, "data").options
+    if takes_scale and inputs is not None and inputs.older and inputs.data == name:
+        chosen = {"scale": inputs.scaling.peak} | chosen
     return load_data(name, progress=progress, **chosen)
 
 

@@ -121,7 +121,8 @@ def _run(
     for row in range(number + 1, last + 1):  # what does not fit shows now
         set_up(recipe, splits, stage=row, fabric=fabric)
     if begun is not None:
-        begun.check_same(str(folder / runs.INPUTS), splits)
+        where = runs.INPUTS if folder.path is None else str(folder / runs.INPUTS)
+        begun.check_same(where, splits)
     _open(folder, recipe, bench, state, fresh=stored is None, progress=progress)
     progress.plan(sum(stage.epochs for stage in recipe.stages), done=len(state.curve))
     loop = StageLoop(bench, folder, state, progress, stop)
@@ -232,10 +233,19 @@ def _done(out: Path | None, recipe: Recipe, *, final: bool) -> dict[str, Any] | 
 
 
 def _begun_on(out: Path | None, recipe: Recipe) -> Inputs | None:
-    """Return what a stopped run was trained on; None where inputs.json is not there."""
+    """Return what a stopped run was trained on; None where inputs.json is not there or damaged.
+
+    Raises:
+        NewerFormat: a newer library wrote it.
+    """
     if out is None or not (out / runs.INPUTS).exists():
         return None
-    return open_inputs(out, recipe)
+    try:
+        return open_inputs(out, recipe)
+    except checkpoint.NewerFormat:
+        raise
+    except DataError:  # no reason to lose a run: it is written anew, with a warning
+        return None
 
 
 def _found(out: Path | None, recipe: Recipe) -> Stored | None:

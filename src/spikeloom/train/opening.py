@@ -106,8 +106,8 @@ def open_inputs(folder: Path, recipe: Recipe | None = None) -> Inputs:
         return Inputs.model_validate(describe_inputs(load_splits(recipe)))
     try:
         inputs = build_model(Inputs, _read_record(path), str(path))
-        for build in (inputs.build_scaling, inputs.build_reading):
-            build()
+        inputs.build_scaling()
+        inputs.build_reading()
     except ConfigError as error:
         raise DataError(str(error)) from None
     if prod(inputs.in_shape) > LARGEST_SAMPLE:

@@ -91,7 +91,7 @@ WRONG = [
     ),
     (("--exit-margin", "-1"), "--exit-margin: expected numbers of 0 or more"),
     (("--exit-margin", "nan"), "--exit-margin: expected numbers of 0 or more"),
-    (("--exit-margin", ""), "--exit-margin: expected numbers of 0 or more"),
+    (("--exit-margin", ""), "--exit-margin: expected a text, got an empty one"),
     (("--exit-margin", "0.5", "--exit-by", "x"), "--exit-by: expected margin, confidence, logit"),
 ]
 

@@ -306,10 +306,16 @@ class Scaled(nn.Module):
         return value / 1.1
 
 
+def owners(module):
+    """Return the modules that own the parameters: a net made by from_torch reads its user's."""
+    link = getattr(module, "link", None)
+    return [*(module if link is None else link.module).modules()]
+
+
 @tool
 def parametrized(module, x):
     module = copy.deepcopy(module)
-    for part in [*module.modules()]:
+    for part in owners(module):
         for name, _ in [*part.named_parameters(recurse=False)]:
             parametrize.register_parametrization(part, name, Scaled())
     return [module(x), *first(module, x)]
@@ -318,7 +324,7 @@ def parametrized(module, x):
 @tool
 def weight_norm(module, x):
     module = copy.deepcopy(module)
-    for part in [*module.modules()]:
+    for part in owners(module):
         if isinstance(getattr(part, "weight", None), nn.Parameter) and part.weight.dim() > 1:
             parametrizations.weight_norm(part)
     return [module(x), *first(module, x)]

@@ -248,11 +248,19 @@ class TestWeights:
         (broken / "weights.safetensors").mkdir()
         refused(broken, "expected the weights of a run, found none")
 
-    @pytest.mark.parametrize("net", ["f300000 f300000 f3", "c99999999999 f3", "c9k999999 f3"])
-    def test_a_net_far_beyond_them(self, broken, net):
+    @pytest.mark.parametrize(
+        ("net", "words"),
+        [
+            ("f9999 f3", "bytes or more, got a file of"),
+            ("f300000 f300000 f3", "expected weights that fit into the"),
+            ("c9k999999 f3", "expected weights that fit into the"),
+            ("c99999999999 f3", "expected 2147483647 at most, got 99999999999"),
+        ],
+    )
+    def test_a_net_far_beyond_them(self, broken, net, words):
         table = checkpoint.read_json(broken / "recipe.json")
         (broken / "recipe.json").write_text(json.dumps(table | {"net": net}))
-        refused(broken, "bytes or more, got a file of")
+        refused(broken, words, kind=SpikeloomError)
 
     def test_of_another_net(self, broken):
         net = SpikingNet("c8 P f3", (1, 4, 4))
