@@ -51,7 +51,7 @@ class JointNorm(nn.Module):
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__()
         self.weight, self.bias = norm.weight, norm.bias
-        self.eps, self.momentum = norm.eps, norm.momentum
+        self.eps, self.momentum, self.affine = norm.eps, norm.momentum, norm.affine
         self.joint = True  # one process that measures something by itself says no
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
