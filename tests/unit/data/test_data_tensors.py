@@ -235,9 +235,8 @@ class TestUnusual:
         content = arrays()
         content[key] = content[key].float().to(kind)
         path = write(tmp_path / "my.safetensors", content)
-        with pytest.raises(
-            DataError, match=rf"expected .*, got (torch\.)?{str(kind).removeprefix('torch.')}"
-        ):
+        name = str(kind).removeprefix("torch.")
+        with pytest.raises(DataError, match=rf"expected .*, got (torch\.)?{name}"):
             load_data("tensors", path=path)
 
     def packed(self, folder, member: bytes, **others: bytes):
