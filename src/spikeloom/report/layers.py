@@ -158,7 +158,7 @@ def training_line(costs: Record) -> str:
             lines[0] += f" and {milliseconds(*found)} ms for one more step"
             lines[0] += f" (median of {growth['rounds']} rounds)"
         elif growth.get("ms_per_step_doubt"):
-            lines.append(f"time of one more step: - ({growth['ms_per_step_doubt']})")
+            lines += ["time of one more step: -", f"  {growth['ms_per_step_doubt']}"]
     lines.append(f"operations per sample: {forward} forward, {backward} backward, dense")
     if one.get("nonzero"):
         parts = [
