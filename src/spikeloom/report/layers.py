@@ -151,12 +151,11 @@ def training_line(costs: Record) -> str:
     forward, backward = count(one["forward_macs"]), count(one["backward_macs"])
     lines = [f"training: {one['peak_bytes'] / 1e6:.1f} MB at the peak of a batch of {one['batch']}"]
     if growth := one.get("growth"):
-        lines[0] += f", {growth['bytes_per_step'] / 1e6:+.2f} MB"
+        lines[0] += f", {growth['bytes_per_step'] / 1e6:+.2f} MB for one more step"
         found = slowdown_of({"costs": costs})
-        lines[0] += " for one more step" if found is None else ""
         if found is not None:
-            lines[0] += f" and {milliseconds(*found)} ms for one more step"
-            lines[0] += f" (median of {growth['rounds']} rounds)"
+            rounds = f"median of {growth['rounds']} rounds"
+            lines.append(f"time of one more step: {milliseconds(*found)} ms ({rounds})")
         elif growth.get("ms_per_step_doubt"):
             lines += ["time of one more step: -", f"  {growth['ms_per_step_doubt']}"]
     lines.append(f"operations per sample: {forward} forward, {backward} backward, dense")
