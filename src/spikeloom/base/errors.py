@@ -80,6 +80,28 @@ def too_big(error: BaseException) -> str | None:
     return f"memory: expected a run that fits, got '{came}'; make net, batch or steps smaller."
 
 
+def wrong_choice(
+    where: str, value: object, known: Iterable[object], todo: str | None = None
+) -> ConfigError:
+    """Build the error for a value that is none of a few, with the nearest of them.
+
+    Args:
+        where: it was given.
+        value: that came.
+        known: the values that serve, in the order they are named.
+        todo: what to do; None for the usual advice.
+
+    Example:
+        >>> wrong_choice("rules.ottt.update", "onlin", ["batch", "online"])
+        ConfigError("rules.ottt.update: expected batch or online, got 'onlin'; write 'online'.")
+    """
+    names = [str(name) for name in known]
+    expected = " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
+    close = get_close_matches(str(value), names, n=1) if isinstance(value, str) else []
+    usual = f"write '{close[0]}'" if close else "change it"
+    return ConfigError(f"{where}: expected {expected}, got {value!r}; {todo or usual}.")
+
+
 def unknown_name(where: str, kind: str, name: object, known: Iterable[str]) -> ConfigError:
     """Build the error for a name that is not in a list, with the nearest known name."""
     names = sorted(known)

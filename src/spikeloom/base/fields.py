@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, TypeGuard
 import numpy as np
 from torch import Tensor, nn
 
-from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.base.errors import ConfigError, unknown_name, wrong_choice
 from spikeloom.base.registry import Registry
 from spikeloom.base.toml import LARGEST_WHOLE
 
@@ -163,11 +163,7 @@ def conform(
     if origin is Literal:
         if any(type(value) is type(arg) and value == arg for arg in args):
             return value
-        known = [str(arg) for arg in args]
-        if build is not None and isinstance(value, str):
-            raise unknown_name(where, "choice", value, known)
-        expected = " or ".join(known) if len(known) < 3 else f"one of {', '.join(known)}"
-        raise _refusal(where, expected, value, todo or "change it")
+        raise wrong_choice(where, value, args, todo)
     if build is not None and (hint in FAMILIES or dataclasses.is_dataclass(hint)):
         return build(hint, value, where)
     if hint in FAMILIES:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from spikeloom.base.errors import SpikeloomError, unknown_name
+from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -31,13 +31,16 @@ class Registry(Generic[T]):
     Args:
         kind: what a member is called in messages, e.g. "learning rule".
         package: dotted name of the folder (pass ``__package__``).
+        needs: what every member must have; another library's is refused where it is registered,
+            not where it is used.
     """
 
     _all: ClassVar["weakref.WeakSet[Registry[Any]]"] = weakref.WeakSet()
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, needs: tuple[str, ...] = ()) -> None:
         self.kind = kind
         self.package = package
+        self.needs = needs
         self._members: dict[str, T] = {}
         self._homes: dict[str, str] = {}
         self._loaded = False
@@ -48,12 +51,19 @@ class Registry(Generic[T]):
 
         Raises:
             ValueError: the name is taken by another object.
+            ConfigError: the object lacks something that every member needs.
         """
         home = sys._getframe(1).f_globals.get("__name__", "")
 
         def file(member: M) -> M:
             if name in self._members:
                 raise ValueError(f"{self.kind} '{name}' is registered twice; choose another name.")
+            lacking = [need for need in self.needs if not hasattr(member, need)]
+            if lacking:
+                raise ConfigError(
+                    f"{self.kind} '{name}': expected {', '.join(self.needs)}, got {member!r} "
+                    f"without {', '.join(lacking)}; give it what is missing."
+                )
             self._members[name] = cast(T, member)
             self._homes[name] = home
             return member

@@ -13,7 +13,9 @@ from torch.nn.utils import parametrize
 from spikeloom.base.registry import Registry
 from spikeloom.bench.workloads import Fire, Workload
 
-CONTENDERS: Registry["Contender"] = Registry("contender", "spikeloom.bench.contenders")
+CONTENDERS: Registry["Contender"] = Registry(
+    "contender", "spikeloom.bench.contenders", ("kind", "about", "build")
+)
 
 Kind = Literal["floor", "ours", "peer"]
 Precision = Literal["fp32", "bf16"]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.errors import ConfigError, wrong_choice
 from spikeloom.cli.console import bar, beside, to_left
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def parse_exits(text: str | None, by: str) -> "tuple[Exit, ...]":
         ConfigError: no numbers, or no such measure.
     """
     if by not in MEANING:
-        raise ConfigError(f"--exit-by: expected {', '.join(MEANING)}, got '{by}'; change it.")
+        raise wrong_choice("--exit-by", by, MEANING)
     if text is None:
         return ()
     try:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.errors import ConfigError, wrong_choice
 from spikeloom.cli.console import bar, beside, plain_console, print_note, to_left
 from spikeloom.cli.early_exit import (
     engine_line,
@@ -72,7 +72,7 @@ def evaluate(
     exits = parse_exits(exit_margin, exit_by)
     wanted = _parse_steps(steps)
     if part not in PARTS:
-        raise ConfigError(f"--part: expected {', '.join(PARTS)}, got '{part}'; change it.")
+        raise wrong_choice("--part", part, PARTS)
     if samples is not None and samples < 1:
         raise ConfigError(f"--samples: expected 1 or more, got {samples}; change it.")
     import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.errors import ConfigError, wrong_choice
 
 if TYPE_CHECKING:
     from spikeloom.train.setup import Workbench
@@ -34,14 +34,17 @@ def run_remark(folder: Path) -> str:
     return "" if is_finished(folder) else "; unfinished, the weights kept so far"
 
 
+DEVICES = ("auto", "cpu", "cuda")
+
+
 def check_device(device: str | None) -> None:
     """Refuse a device that is none.
 
     Raises:
         ConfigError: it is not auto, cpu or cuda.
     """
-    if device not in (None, "auto", "cpu", "cuda"):
-        raise ConfigError(f"--device: expected auto, cpu or cuda, got '{device}'; change it.")
+    if device not in (None, *DEVICES):
+        raise wrong_choice("--device", device, DEVICES)
 
 
 def write_result(path: Path | None, record: dict[str, Any], console: Console) -> None:

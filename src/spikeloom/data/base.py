@@ -16,7 +16,7 @@ from spikeloom.base.types import Values
 from spikeloom.data.decode import Reading
 from spikeloom.data.units import REAL, WHOLE
 
-DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data")
+DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data", ("about", "load", "state"))
 
 Watcher: TypeAlias = Callable[[int, int], None]
 """Told how many pictures are decoded, and how many there are."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.errors import ConfigError, DataError, wrong_choice
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +34,8 @@ COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in a grey value (ITU-R 601), as in Pillow's conversion to L."""
 
-_KEPT = {"crop": "the centre kept", "pad": "padded", "squash": "squashed"}
+_FITTED = {"crop": "cropped", "pad": "padded", "squash": "squashed"}
+"""How a picture takes another size, in words."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,8 @@ class Reading:
     range: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.fit not in _KEPT:
-            raise ConfigError(
-                f"data.fit: expected {', '.join(_KEPT)}, got {self.fit!r}; choose one."
-            )
+        if self.fit not in _FITTED:
+            raise wrong_choice("data.fit", self.fit, _FITTED)
         ground = self.ground
         if not isinstance(ground, str) or not (
             ground in COLOURS or ground == "none" or re.fullmatch(r"#[0-9a-fA-F]{6}", ground)
@@ -98,10 +97,9 @@ class Reading:
         return COLOURS.get(self.ground)
 
     def __str__(self) -> str:
-        fit = {"crop": "cropped", "pad": "padded", "squash": "squashed"}[self.fit]
         behind = "dropped" if self.ground == "none" else f"on {self.ground}"
         levels = "" if self.range is None else ", {:g} to {:g} as 0 to 1".format(*self.range)
-        return f"{fit} to size, transparency {behind}{levels}"
+        return f"{_FITTED[self.fit]} to size, transparency {behind}{levels}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +227,7 @@ class Decoder:
             kept = "" if image.width * height == image.height * width else self.reading.fit
             notes.append(
                 f"resized from {image.width}x{image.height} to {width}x{height}"
-                + (f", {_KEPT[kept]}" if kept else "")
+                + (f", {_FITTED[kept]}" if kept else "")
             )
         return pixels
 

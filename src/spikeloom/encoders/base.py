@@ -9,7 +9,7 @@ from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import FLOATS, InputKind, Values
 
-ENCODERS: Registry[type["Encoder"]] = Registry("encoder", "spikeloom.encoders")
+ENCODERS: Registry[type["Encoder"]] = Registry("encoder", "spikeloom.encoders", ("about", "encode"))
 
 
 @runtime_checkable

@@ -23,7 +23,7 @@ from spikeloom.nets.spec import LayerSpec
 from spikeloom.nets.synapse import Synapse, multiply
 from spikeloom.neurons.reduction import sum_over_time
 
-HEADS: Registry[type["Head"]] = Registry("head", "spikeloom.heads")
+HEADS: Registry[type["Head"]] = Registry("head", "spikeloom.heads", ("about", "of", "loss"))
 
 Reduction = Literal["mean", "count", "membrane", "weighted", "last"]
 

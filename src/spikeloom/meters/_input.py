@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.errors import DataError, wrong_choice
 from spikeloom.base.types import InputKind
 from spikeloom.nets.walk import is_constant
 
@@ -45,9 +45,7 @@ def read_input(xs: Tensor, kind: InputKind | None, where: str) -> Input:
             numbers, or one step of events seen T times through a view.
     """
     if kind is not None and kind not in KINDS:
-        raise ConfigError(
-            f"{where}.kind: expected one of {', '.join(KINDS)}, got {kind!r}; change it."
-        )
+        raise wrong_choice(f"{where}.kind", kind, KINDS)
     view = is_constant(xs)
     if kind in ("events", "counts"):
         _check_events(xs, kind, view, where)

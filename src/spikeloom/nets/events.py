@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.errors import ConfigError, wrong_choice
 from spikeloom.base.tracing import ordinary
 from spikeloom.kernels import events
 from spikeloom.kernels.layout import interleaved
@@ -138,9 +138,7 @@ class EventEngine:
             ConfigError: no such engine.
         """
         if name not in ENGINES:
-            raise ConfigError(
-                f"engine: expected one of {', '.join(ENGINES)}, got '{name}'; change it."
-            )
+            raise wrong_choice("engine", name, ENGINES)
         if name == "dense":
             return None
         return cls(patience=PATIENCE if name == "auto" else 0.0)

@@ -12,7 +12,7 @@ from spikeloom.base.registry import Registry
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 """Types in which products may be computed, but no state is kept."""
 
-UNITS: Registry[type["Unit"]] = Registry("unit", "spikeloom.neurons")
+UNITS: Registry[type["Unit"]] = Registry("unit", "spikeloom.neurons", ("init", "step"))
 
 Theta: TypeAlias = Mapping[str, Tensor]
 """Learnable quantities of a population by name: v_th, alpha. Absent means the unit's constant."""

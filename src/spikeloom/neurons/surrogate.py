@@ -17,7 +17,7 @@ from spikeloom.base.fields import FAMILIES, Checked, Family
 from spikeloom.base.registry import Registry
 from spikeloom.neurons.peers import SURROGATE_NAMES
 
-SURROGATES: Registry[type["Surrogate"]] = Registry("surrogate", "spikeloom.neurons")
+SURROGATES: Registry[type["Surrogate"]] = Registry("surrogate", "spikeloom.neurons", ("slope",))
 
 
 @runtime_checkable

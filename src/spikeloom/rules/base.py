@@ -15,7 +15,9 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 
-RULES: Registry[type["LearningRule"]] = Registry("learning rule", "spikeloom.rules")
+RULES: Registry[type["LearningRule"]] = Registry(
+    "learning rule", "spikeloom.rules", ("facts", "trials", "prepare", "learn")
+)
 
 Commit = Callable[[], None]
 

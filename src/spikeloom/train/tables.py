@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from spikeloom.base import toml
-from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
+from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name, wrong_choice
 from spikeloom.nets.presets import PRESETS
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -191,7 +191,7 @@ def _worded(error: ValidationError, where: str) -> ConfigError:
         case "unknown_key":
             return unknown_name(place, "key", context["key"], context["known"])
         case "literal_error":
-            return unknown_name(place, "choice", came, re.findall("'([^']*)'", context["expected"]))
+            return wrong_choice(place, came, re.findall("'([^']*)'", context["expected"]))
         case "value_error":  # one of our own, in full words
             return ConfigError(f"{place}: {context['error']}")
         case "missing":

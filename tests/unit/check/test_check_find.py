@@ -57,7 +57,8 @@ def test_a_file_with_two_rules_and_a_module_beside_it(tmp_path):
         ),
         (
             "from spikeloom.rules.base import RULES\nRULES.register('integer')(int)",
-            "rules.integer: expected a LearningRule, got <class 'int'>; derive from it",
+            "learning rule 'integer': expected facts, trials, prepare, learn, got <class 'int'> "
+            "without facts",
         ),
     ],
 )

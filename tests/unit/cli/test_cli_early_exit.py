@@ -92,7 +92,10 @@ WRONG = [
     (("--exit-margin", "-1"), "--exit-margin: expected numbers of 0 or more"),
     (("--exit-margin", "nan"), "--exit-margin: expected numbers of 0 or more"),
     (("--exit-margin", ""), "--exit-margin: expected a text, got an empty one"),
-    (("--exit-margin", "0.5", "--exit-by", "x"), "--exit-by: expected margin, confidence, logit"),
+    (
+        ("--exit-margin", "0.5", "--exit-by", "x"),
+        "--exit-by: expected one of margin, confidence, l",
+    ),
 ]
 
 

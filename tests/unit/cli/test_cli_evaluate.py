@@ -135,7 +135,7 @@ WRONG = [
     (["snn", "--steps", "0,1"], "--steps: expected different numbers of 1 or more"),
     (["snn", "--steps", "1,,2"], "--steps: expected different numbers of 1 or more"),
     (["snn", "--steps", "2,2"], "--steps: expected different numbers of 1 or more"),
-    (["snn", "--part", "tests"], "--part: expected test, validation, train, got 'tests'"),
+    (["snn", "--part", "tests"], "--part: expected one of test, validation, train, got 'tests'"),
     (["snn", "--samples", "0"], "--samples: expected 1 or more, got 0"),
     (["snn", "--data", "mnst"], "data: unknown data set 'mnst'; did you mean 'mnist'?"),
     (["snn", "--data", "mnist"], "data.mnist: expected"),
@@ -143,7 +143,7 @@ WRONG = [
     (["snn", "--set", "stages.0.steps=9"], "--set: expected a change of the data"),
     (["snn", "--set", "data.pth=9"], "unknown option 'pth'"),
     (["snn", "--set", "data.train_size"], "--set: expected path=value"),
-    (["snn", "--device", "gpu"], "--device: expected auto, cpu or cuda, got 'gpu'"),
+    (["snn", "--device", "gpu"], "--device: expected one of auto, cpu, cuda, got 'gpu'"),
     (["snn", "--samples", "3", "--json", "/proc/x"], "--json /proc/x: expected a file that can be"),
     (["snn", "--samples", "3", "--json", "."], "--json .: expected a file that can be written"),
 ]

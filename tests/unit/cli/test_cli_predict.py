@@ -151,7 +151,7 @@ WRONG = [
     (["snn", "nan.npy"], "nan.npy: expected finite values, got nan at [0, 2, 3]"),
     (["snn", "flat.npy"], "expected an array [1, 8, 8] or [N, 1, 8, 8], got [64]; reshape it"),
     (["snn", "d0.png", "--top", "0"], "--top: expected 1 or more, got 0"),
-    (["snn", "d0.png", "--device", "tpu"], "--device: expected auto, cpu or cuda"),
+    (["snn", "d0.png", "--device", "tpu"], "--device: expected one of auto, cpu, cuda"),
     (["snn", "d0.png", "--json", "/proc/x"], "--json /proc/x: expected a file that can be written"),
 ]
 

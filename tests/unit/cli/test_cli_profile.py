@@ -114,7 +114,7 @@ WRONG = [
     (["snn", "--ann", "ann"], "expected one finished run of the ReLU net"),
     (["ann", "--ann", "ann"], "expected a spiking net to hold against it"),
     (["r.toml", "--ann", "snn"], "expected one finished run of the ReLU net"),
-    (["r.toml", "--device", "tpu"], "--device: expected auto, cpu or cuda"),
+    (["r.toml", "--device", "tpu"], "--device: expected one of auto, cpu, cuda"),
 ]
 
 

@@ -166,7 +166,7 @@ class TestFit:
 
     @pytest.mark.parametrize("fit", ["scale", "", None])
     def test_refuses_other_words(self, fit):
-        with pytest.raises(ConfigError, match=r"^data.fit: expected crop, pad, squash, got "):
+        with pytest.raises(ConfigError, match=r"^data.fit: expected one of crop, pad, squash, g"):
             Reading(fit=fit)
 
     def test_padding_needs_a_colour(self):

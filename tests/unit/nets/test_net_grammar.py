@@ -160,7 +160,7 @@ BROKEN = [
     (
         "c8 [c8]{join = 'add', tap = 'middle'} f10",
         4,
-        "unknown choice 'middle'",
+        "expected input or first_unit, got 'middle'; change it.",
     ),
     ("c8 [c8]{join = 'before_unit', tap = 'first_unit'} f10", 4, "before the join"),
     ("{default = 3} c8 f10", 1, "default: expected a table"),
@@ -192,9 +192,7 @@ def test_every_error_names_its_column(text, column, what):
             "triangle",
         ),
         ("c8{drpout = 0.5} f3", "key 'drpout'", "dropout"),
-        ("c8{norm = 'wieght'} f3", "choice 'wieght'", "weight"),
         ("[c8]x2{fitt = 'drop'} f3", "key 'fitt'", "fit"),
-        ("[c8]x2{fit = 'dropp'} f3", "choice 'dropp'", "drop"),
         ("{defaults = {}} c8 f3", "key 'defaults'", "default"),
         ("{default = {unitt = 'if'}} c8 f3", "key 'unitt'", "unit"),
         ("{feedback = [{sorce = 0, target = 0, layers = 'c8'}]} c8 f3", "key 'sorce'", "source"),
@@ -231,3 +229,15 @@ class TestTables:
     def test_errors_carry_their_path(self, table, message):
         with pytest.raises(ConfigError, match=message):
             from_table(LayerSpec, table, "x")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("c8{norm = 'wieght'} f3", "batch_step, weight, got 'wieght'; write 'weight'."),
+        ("[c8]x2{fit = 'dropp'} f3", "none, drop, topk, average, got 'dropp'; write 'drop'."),
+    ],
+)
+def test_wrong_choices_meet_the_nearest(text, message):
+    with pytest.raises(ConfigError, match=f"expected one of .*{message}"):
+        parse(text)

@@ -18,8 +18,12 @@ from spikeloom.base.errors import (
     unknown_name,
 )
 from spikeloom.base.registry import Registry
+from spikeloom.data import DATA
+from spikeloom.encoders import ENCODERS
+from spikeloom.heads.base import HEADS
 from spikeloom.neurons.base import UNITS
 from spikeloom.neurons.surrogate import SURROGATES
+from spikeloom.rules.base import RULES
 
 EMPTY_FOLDER = "spikeloom.base"  # its files register nothing
 
@@ -61,6 +65,24 @@ def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="thing 'one' is registered twice; choose another name"):
         family.register("one")(float)
     assert family.find("one") is int
+
+
+def test_a_member_has_what_the_family_needs():
+    family: Registry[type] = Registry("thing", EMPTY_FOLDER, ("bit_length", "weight"))
+    with pytest.raises(ConfigError, match="thing 'one': expected bit_length, weight, got .*'int'"):
+        family.register("one")(int)
+    assert family.names() == ()
+
+
+@pytest.mark.parametrize("family", [RULES, HEADS, ENCODERS, DATA, UNITS, SURROGATES])
+def test_an_unusable_member_of_a_plugin_is_left_out(family, points, caplog, monkeypatch):
+    """It is refused where it is registered: listings and later lookups never meet it."""
+    before = family.names()
+    monkeypatch.setattr(family, "_loaded", False)
+    points[family.package] = [Point(lambda: family.register("unusable")(object()))]
+    monkeypatch.setattr(registry_module, "_failed", set())
+    assert family.names() == before
+    assert f"{family.kind} 'unusable': expected {', '.join(family.needs)}, got" in caplog.text
 
 
 def test_an_unknown_name_meets_the_nearest_one():

@@ -153,7 +153,7 @@ class TestImages:
     def test_another_size(self, tmp_path):
         path = image(tmp_path / "a.png", np.full((9, 30), 50, np.uint8))
         given = read_file(path, GREY)
-        assert given.notes == ("resized from 30x9 to 4x4, the centre kept",)
+        assert given.notes == ("resized from 30x9 to 4x4, cropped",)
         assert given.samples.x.shape == (1, 1, 4, 4) and (given.samples.x == 50).all()
 
     def test_the_camera_held_upright(self, tmp_path):
