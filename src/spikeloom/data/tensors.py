@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.data._npy import check_archive
 from spikeloom.data._split import check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples, data_root
+from spikeloom.data.npy import check_archive
 from spikeloom.data.units import (
     Scale,
     axes_advice,

@@ -15,6 +15,7 @@ from torch import Tensor
 from spikeloom.base.errors import DataError
 from spikeloom.data import Samples, Scaling
 from spikeloom.data.decode import Decoder, Reading, bombs_refused
+from spikeloom.data.npy import read_header
 from spikeloom.data.units import is_whole, stored_array
 from spikeloom.train.inputs import Inputs
 
@@ -169,22 +170,13 @@ def _read_array(path: Path, inputs: Inputs) -> np.ndarray:
 
 def _check_header(path: Path, file: Any, size: int, inputs: Inputs) -> None:
     """Refuse an array by its header, before memory is taken for it."""
-    version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise ValueError(f"format {version} of .npy")
-    shape, _, dtype = read(file)
+    shape, dtype = read_header(file)
     wanted = inputs.in_shape
     if shape != wanted and (len(shape) != 1 + len(wanted) or shape[1:] != wanted or not shape[0]):
         sizes = ", ".join(map(str, wanted))
         raise DataError(
             f"{path}: expected an array [{sizes}] or [N, {sizes}], got {list(shape)}; reshape it."
         )
-    if dtype.hasobject:
-        raise ValueError("objects, which would have to be unpickled")
     needed = prod(shape) * dtype.itemsize
     if needed > LARGEST_FILE:
         raise DataError(

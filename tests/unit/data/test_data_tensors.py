@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.data import _npy, load_data, splits_from_tensors
+from spikeloom.data import load_data, npy, splits_from_tensors
 
 
 def arrays(validation: bool = False) -> dict[str, torch.Tensor]:
@@ -299,7 +299,7 @@ class TestUnusual:
         """Zeros pack well: what they unpack to is held against the machine."""
         path = self.packed(tmp_path, self.header((1000, 1, 16, 16)) + bytes(4 * 256_000))
         assert path.stat().st_size < 20_000
-        monkeypatch.setattr(_npy, "total_bytes", lambda: 10**6)
+        monkeypatch.setattr(npy, "total_bytes", lambda: 10**6)
         with pytest.raises(DataError, match="arrays of 1.0 MB for a memory of 1.0 MB"):
             load_data("tensors", path=path)
 

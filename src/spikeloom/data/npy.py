@@ -12,11 +12,11 @@ MOST_PACKED = 1100
 """Largest ratio of bytes unpacked to bytes packed: deflate reaches 1032."""
 
 
-def claimed_bytes(file: BinaryIO) -> int:
-    """Return the bytes of an array by its .npy header, which is read.
+def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Read the .npy header at which a file stands; return the array's shape and type.
 
     Raises:
-        ValueError: no header, one of a newer version, or an array of objects.
+        ValueError: no header, one of a newer version, an array of objects or of a negative size.
     """
     version = np.lib.format.read_magic(file)
     read = {
@@ -30,7 +30,7 @@ def claimed_bytes(file: BinaryIO) -> int:
         raise ValueError("objects, which would have to be unpickled")
     if min(shape, default=1) < 0:
         raise ValueError(f"an array of {list(shape)}")
-    return prod(shape) * kind.itemsize
+    return shape, kind
 
 
 def check_archive(archive: zipfile.ZipFile) -> None:
@@ -47,7 +47,8 @@ def check_archive(archive: zipfile.ZipFile) -> None:
                 f"{member.file_size} bytes of '{name}' in {member.compress_size} packed ones"
             )
         with archive.open(member) as file:
-            needed = claimed_bytes(file)  # pyright: ignore[reportArgumentType]
+            shape, kind = read_header(file)  # pyright: ignore[reportArgumentType]
+        needed = prod(shape) * kind.itemsize
         if needed > member.file_size:
             raise ValueError(f"{member.file_size} bytes of '{name}' for an array of {needed}")
         total += needed
