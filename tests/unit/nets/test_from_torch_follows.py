@@ -245,6 +245,38 @@ def test_other_changes_are_errors_at_the_next_use(change, message, call):
         getattr(net, call)(XS[0] if call == "run_rates" else XS)
 
 
+def normed(synapse):
+    with pytest.raises(AttributeError, match="no setter"):
+        nn.utils.weight_norm(synapse)
+
+
+ON_SYNAPSES = {
+    "parametrised": lambda s: parametrize.register_parametrization(s, "weight", Doubled()),
+    "spectral": lambda s: parametrizations.spectral_norm(s),
+    "normed": normed,
+}
+
+
+@pytest.mark.parametrize("change", ON_SYNAPSES.values(), ids=ON_SYNAPSES)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_made_on_the_nets_side_are_refused(change):
+    """A synapse has the tables of the user's layer, which is left without its weight."""
+    net, _ = built(made())
+    change(net.sites[0].synapse)
+    with pytest.raises(UnsupportedNet, match=r"0 \(Conv2d\): expected a layer with a weight"):
+        net(XS)
+
+
+def test_a_parametrisation_of_a_synapse_can_be_taken_back():
+    net, _ = built(made().eval())
+    net.eval()
+    before = net(XS)
+    synapse = net.sites[0].synapse
+    parametrize.register_parametrization(synapse, "weight", nn.Identity())
+    parametrize.remove_parametrizations(synapse, "weight")
+    assert torch.equal(net(XS), before)
+
+
 class Counted(nn.Module):
     """A module with settings of its own."""
 

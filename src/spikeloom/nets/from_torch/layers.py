@@ -27,7 +27,8 @@ AS_IT_IS = (
 
 def place(path: str, module: nn.Module) -> str:
     """Return how errors name a module."""
-    kind = type_before_parametrizations(module).__name__
+    made = type(module).__name__.startswith("Parametrized")  # torch's class around the user's
+    kind = (type_before_parametrizations(module) if made else type(module)).__name__
     return f"{path} ({kind})" if path else kind
 
 

@@ -149,6 +149,9 @@ def check_followed(module: nn.Module) -> None:
             raise refusal(where, "a layer with its sizes", "a lazy one", todo)
         hooks = [hook for table in HOOKS for hook in getattr(part, table).values()]
         weighted = isinstance(part, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+        if weighted and not hasattr(part, "weight"):  # its tables are the synapse's as well
+            todo = "prune, norm and parametrise the layers of your module, not the net's synapses"
+            raise refusal(where, "a layer with a weight", "one that lost it", todo)
         norms = isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))
         strange = [one for one in hooks if not (isinstance(one, MAKERS) and (weighted or norms))]
         if strange:
