@@ -106,6 +106,7 @@ class _Lines(Progress):
         self._left_epochs = 0
         self._epoch_start: float | None = None
         self._pace: float | None = None
+        self._inputs: set[str] = set()
 
     def plan(self, epochs: int, done: int = 0) -> None:
         """Take note of the epochs to come."""
@@ -146,6 +147,12 @@ class _Lines(Progress):
     def note(self, text: str) -> None:
         """Print a line."""
         self._print(text)
+
+    def inputs(self, text: str) -> None:
+        """Print a line, if it was not yet."""
+        if text not in self._inputs:
+            self._inputs.add(text)
+            self._print(text)
 
     def warn(self, text: str) -> None:
         """Print a line that stands out."""

@@ -202,6 +202,7 @@ class _Titled(Progress):
         self.advance = inner.advance
         self.epoch = inner.epoch
         self.plan = inner.plan
+        self.inputs = inner.inputs
         self.warn = inner.warn
         self.close = inner.close
         self._phase = inner.phase

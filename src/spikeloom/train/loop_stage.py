@@ -139,7 +139,7 @@ class StageLoop:
 
     def _show_inputs(self) -> None:
         splits, facts = self.bench.splits, input_facts(self.bench)
-        self.progress.note(input_line(facts, splits))
+        self.progress.inputs(input_line(facts, splits))
         tiny = tiny_input(facts, splits)
         if tiny is not None:
             self._warn(f"{tiny}.")

@@ -37,6 +37,9 @@ class Progress:
     def note(self, text: str) -> None:
         """Take note of one line worth reading, e.g. the predicted training memory."""
 
+    def inputs(self, text: str) -> None:
+        """Take note of what the net is shown, one line that runs on the same data repeat."""
+
     def warn(self, text: str) -> None:
         """Take note of one line that asks for action, e.g. a dead layer."""
 
@@ -71,6 +74,10 @@ class _All(Progress):
     def note(self, text: str) -> None:
         for part in self.parts:
             part.note(text)
+
+    def inputs(self, text: str) -> None:
+        for part in self.parts:
+            part.inputs(text)
 
     def warn(self, text: str) -> None:
         for part in self.parts:

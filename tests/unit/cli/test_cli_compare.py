@@ -69,6 +69,10 @@ class TestRunning:
         assert [entry["label"] for entry in entries] == ["ann", "sltt:k_steps=1"]
         assert [[one["seed"] for one in e["runs"]] for e in entries] == [[0, 2]] * 2
         lines = done.out.splitlines()
+        inputs = [line for line in lines if line.startswith("input: ")]
+        assert len(inputs) == 1, "the same data are described once"
+        assert lines[1] == inputs[0] and inputs[0].startswith("input: [C, H, W] = [1, 8, 8]")
+        lines.remove(inputs[0])
         assert [line.split(" (about")[0] for line in lines[:4]] == [
             "[1/4] ann, seed 0",
             "[2/4] sltt:k_steps=1, seed 0",
@@ -115,7 +119,7 @@ class TestRunning:
         before = (tmp_path / "x" / "results.json").read_bytes()
         again = call("compare", *SMALL_NET, *RULES)
         assert again.code == 0 and "[1/2]" not in again.out
-        assert again.out.splitlines() == first.out.splitlines()[2:]
+        assert again.out.splitlines() == first.out.splitlines()[3:]  # two titles, the input
         assert (tmp_path / "x" / "results.json").read_bytes() == before
 
     def test_a_record_that_is_none(self, call, tmp_path):

@@ -334,6 +334,7 @@ def tell(progress: Progress) -> None:
     progress.advance(4, loss=1.0)
     progress.epoch(ENTRY)
     progress.note("a")
+    progress.inputs("c")
     progress.warn("b")
     progress.close()
 
