@@ -69,7 +69,7 @@ def _print_alone(
         plain_console().print(plain_table(results, names, markdown=markdown))
     if records is not None:
         records.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(records / "results.json", compact(results))
+        checkpoint.write_record(records / "results.json", compact(results))
         if not (text or markdown):
             plain_console().print(f"written: {records / 'results.json'}")
 

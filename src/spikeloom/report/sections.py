@@ -72,24 +72,26 @@ def _rules(run: dict) -> str:
 def nets(entries: Sequence[Entry]) -> str:
     """Draw each network once, with the entries that train it.
 
-    A net and its ReLU twin are drawn as one, the spiking of the two; feedback, which the twin has
-    not, makes another net.
+    Nets of other units are other nets. A ReLU net stands with the first spiking net that it is the
+    ReLU net of; a net with feedback has none.
     """
-    drawn: dict[str, tuple[str, bool]] = {}
+    spiking: dict[str, str] = {}
+    for entry in entries:
+        for run in entry.runs:
+            if entry.spiking and "feedback = [" not in run["net"]:
+                spiking.setdefault(run["ann_net"], run["net"])
     users: dict[str, list[str]] = {}
     for entry in entries:
-        twins = {
-            run["net"] if "feedback = [" in run["net"] else run["ann_net"]: run["net"]
+        trained = (
+            run["net"] if entry.spiking else spiking.get(run["ann_net"], run["net"])
             for run in entry.runs
-        }
-        for twin, net in twins.items():
-            users.setdefault(twin, []).append(entry.label)
-            if twin not in drawn or (entry.spiking and not drawn[twin][1]):
-                drawn[twin] = (net, entry.spiking)
+        )
+        for net in dict.fromkeys(trained):
+            users.setdefault(net, []).append(entry.label)
     shown = [
         f'<div class="netrow">{draw_net(net)}'
-        f'<p class="fine">{escape(_labelled(users[twin]))}</p></div>'
-        for twin, (net, _) in drawn.items()
+        f'<p class="fine">{escape(_labelled(labels))}</p></div>'
+        for net, labels in users.items()
     ]
     rest = shown[_NETS_SHOWN:]
     folded = f"<details><summary>{len(rest)} more</summary>{''.join(rest)}</details>"

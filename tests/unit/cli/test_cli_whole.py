@@ -92,6 +92,14 @@ def test_the_page_and_the_table(call):
         assert text in page
 
 
+def test_records_kept_are_read_again(call):
+    shown = call("report", "x", "--markdown")
+    kept = call("report", "x", "--markdown", "--records", "kept")
+    again = call("report", "kept", "--markdown")
+    assert kept.code == again.code == 0, again.err
+    assert again.out == shown.out
+
+
 @pytest.mark.parametrize("run", ["bptt", "ann", "two-stages", "frozen"])
 def test_the_commands_on_a_run(call, run):
     record = checkpoint.read_json(Path("x") / run / "seed0" / "result.json")

@@ -131,6 +131,14 @@ class TestNets:
         )
         assert html.count('class="net"') == 1 and "LIF" in html and "ANN; BPTT" in html
 
+    def test_nets_of_other_units_are_drawn_apart(self):
+        other = kit.run(rule="dsr")
+        other["net"] = '{default = {unit = "if"}} ' + other["net"].rpartition("}} ")[2]
+        runs = {"ANN": kit.run(rule="ann", spiking=False), "BPTT": kit.run(), "DSR": other}
+        html = nets([entry(label, run) for label, run in runs.items()])
+        assert html.count('class="net"') == 2
+        assert ">ANN; BPTT<" in html and ">DSR<" in html
+
     def test_a_net_with_feedback_is_drawn_by_itself(self):
         fed = kit.run(rule="ide")
         fed["net"] = '{feedback = [{source = 0, target = 0, layers = "c8"}]} c8 P f10'
