@@ -9,6 +9,9 @@ TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 demo: .venv/ready
 	$(BIN)/spikeloom compare recipes/demo.toml --out runs/demo
 
+# Tests start many processes: bytecode is kept, wherever the environment says not to.
+export PYTHONDONTWRITEBYTECODE :=
+
 # One file of tests after the other on every core: what a file builds once is built once.
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -49,7 +49,9 @@ def printed(command, monkeypatch, capsys):
     """Run a command of a page in the repository's root; return what it prints."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", shlex.split(command))
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
     return capsys.readouterr().out
 
 

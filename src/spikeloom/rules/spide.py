@@ -97,7 +97,6 @@ class Spide(LearningRule):
     )
     trials: ClassVar[Trials] = Trials(
         body='{feedback = [{source = 1, target = 1, layers = "f8", restrict = 0.5}]} f12 f8',
-        epochs=300,
         trained=(Trial("c4 P c4 f2"),),
         refused=(
             Trial('c4{norm = "batch_step"} f2', "expected linear maps between populations"),

@@ -62,6 +62,7 @@ def test_rows_from_real_processes():
     assert bptt.loss == pytest.approx(CONTENDERS.find("bptt").build(Task(TINY)).call().item())
 
 
+@pytest.mark.slow
 def test_curves_and_flatness_from_real_processes(monkeypatch):
     monkeypatch.setattr("spikeloom.bench.growth.GROWING_NETS", (TINY,))
     work = replace(TINY, name="mlp")  # flatness is measured on the workloads with targets

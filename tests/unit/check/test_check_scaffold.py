@@ -70,7 +70,7 @@ def checkout(tmp_path):
 
 
 class TestOutside:
-    @pytest.mark.parametrize("order", ["time", "layer"])
+    @pytest.mark.parametrize("order", ["time", pytest.param("layer", marks=pytest.mark.slow)])
     def test_exactly_the_learning_check_fails_until_the_equation_is_written(self, tmp_path, order):
         assert command(tmp_path, "new", "rule", "nova", "--order", order).returncode == 0
         rule = tmp_path / "nova.py"
@@ -85,6 +85,7 @@ class TestOutside:
         assert second.returncode == 0 and "FAILED" not in second.stdout, second.stdout
         assert " 0 failed, " in second.stdout and not second.stderr
 
+    @pytest.mark.slow
     def test_its_test_file_fails_and_passes_likewise(self, tmp_path):
         rule, page, test = new_rule(tmp_path, "nova")
         assert {path.name for path in tmp_path.iterdir()} == {rule.name, page.name, test.name}
@@ -110,6 +111,10 @@ class TestInside:
         assert (checkout / "docs/rules/nova.md").read_text().startswith("# nova: A new star\n")
         assert 'title="A new star"' in (checkout / "src/spikeloom/rules/nova.py").read_text()
         assert "spikeloom check rule src/spikeloom/rules/nova.py" in done.stdout
+
+    @pytest.mark.slow
+    def test_its_file_is_checked_by_its_path(self, checkout):
+        new_rule(checkout, "nova")
         checked = command(checkout, "check", "rule", "src/spikeloom/rules/nova.py")
         assert checked.returncode == 1 and checked.stdout.count("FAILED") == 1
 

@@ -14,6 +14,7 @@ def call(monkeypatch, capsys, tmp_path):
     return lambda *words: command(monkeypatch, capsys, "bench", *words)
 
 
+@pytest.mark.slow
 def test_a_quick_run_prints_and_writes(call):
     size = "--quick --workloads mlp --contenders bptt --precision fp32 --rounds 1 --steps 1"
     done = call(*size.split(), "--no-growth", "--quiet", "--out", "pages", "--json", "b.json")

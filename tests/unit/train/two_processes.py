@@ -1,4 +1,4 @@
-"""Run as a script: train every case in two processes and store what came out."""
+"""Run as a script: train cases in two processes and store what came out."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from spikeloom.train.runs import RunFolder
 from spikeloom.train.setup import set_up
 from spikeloom.train.state import State
 
-COMMITS = {"plain": 200}
+COMMITS = {"64-true bptt plain": 200}
 ODD = 15
 """Samples in a batch: shares of 8 and 7."""
 
@@ -51,7 +51,7 @@ def cases(precision: str, *, once: bool) -> dict[str, dict]:
         assert facts.linear_in_batch or facts.gathers
         for net, changes in (_EQUILIBRIUM if facts.order == "equilibrium" else _NETS).items():
             updates = 3 if "update" in rule and not isinstance(rule, str) else 1
-            commits = COMMITS.get(net, 30)
+            commits = COMMITS.get(f"{precision} {rule} {net}", 30)
             common = {"stages.0.optimizer": _OPTIMIZERS[net]} | changes
             found[f"{precision} {rule} {net}"] = common | {
                 "precision": precision,
@@ -72,25 +72,39 @@ def cases(precision: str, *, once: bool) -> dict[str, dict]:
     return found
 
 
-CASES = cases("64-true", once=False) | cases("32-true", once=True)
+EVERY = cases("64-true", once=False) | cases("32-true", once=True)
+"""Every rule that can be shared, with every net it can train."""
+
+
+def chosen(precision: str) -> set[str]:
+    """Return the cases of the default suite: BPTT on every net, every other rule on one."""
+    names = {f"{precision} bptt {net}" for net in [*_NETS, "batch_all"]}
+    for place, rule in enumerate(_RULES):
+        nets = [net for net in _NETS if f"{precision} {rule} {net}" in EVERY]
+        names.add(f"{precision} {rule} {nets[place % len(nets)]}")
+    return names | {name for name in EVERY if name == f"{precision} ide batch norm"}
+
+
+SOME = [name for name in EVERY if name in chosen("64-true") | chosen("32-true")]
+REST = [name for name in EVERY if name not in SOME]
 
 
 def trained(name: str, fabric: Fabric | None) -> tuple[dict[str, torch.Tensor], State]:
     """Train a case; return weights and state."""
-    bench = set_up(recipe(CASES[name]), tiny(), fabric=fabric)
+    bench = set_up(recipe(EVERY[name]), tiny(), fabric=fabric)
     state = State()
     StageLoop(bench, RunFolder(None), state, SILENT, lambda: False).run()
     return bench.modules().state_dict(), state
 
 
-def main(out: Path) -> None:
+def main(out: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     common = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
     fabric = Fabric(precision="64-true", **common)
     fabric.launch()
     fabrics = {"64-true": fabric, "32-true": Fabric(precision="32-true", **common)}
     fabrics["32-true"]._launched = True
-    for number, name in enumerate(CASES):
+    for number, name in enumerate(names):
         weights, state = trained(name, fabrics[name.split()[0]])
         checkpoint.write_weights(out / f"{number}.{fabric.global_rank}", weights)
         if fabric.global_rank == 0:
@@ -98,4 +112,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), {"some": SOME, "rest": REST}[sys.argv[2]])
