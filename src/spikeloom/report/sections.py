@@ -82,15 +82,16 @@ def nets(entries: Sequence[Entry]) -> str:
                 spiking.setdefault(run["ann_net"], run["net"])
     users: dict[str, list[str]] = {}
     for entry in entries:
-        trained = (
-            run["net"] if entry.spiking else spiking.get(run["ann_net"], run["net"])
+        trained = [
+            run["net"]
+            if entry.spiking or run["ann_net"] not in spiking
+            else spiking[run["ann_net"]]
             for run in entry.runs
-        )
+        ]
         for net in dict.fromkeys(trained):
             users.setdefault(net, []).append(entry.label)
     shown = [
-        f'<div class="netrow">{draw_net(net)}'
-        f'<p class="fine">{escape(_labelled(labels))}</p></div>'
+        f'<div class="netrow">{draw_net(net)}<p class="fine">{escape(_labelled(labels))}</p></div>'
         for net, labels in users.items()
     ]
     rest = shown[_NETS_SHOWN:]
