@@ -72,7 +72,7 @@ def test_weights_of_every_other_rule_and_net_do_too(rest_in_two, name):
 
 
 def assert_equal_to_one(folder: Path, name: str, number: int) -> None:
-    """float64: to 1e-12 over 30 commits, bptt over 200; float32: one commit to 1e-6."""
+    """float64: to 1e-12 over 15 commits, bptt over 100; float32: one commit to 1e-6."""
     bound = 1e-12 if name.startswith("64") else 1e-6
     weights, state = trained(name, None)
     start = trained_from_nothing(name)

@@ -15,7 +15,7 @@ from spikeloom.train.runs import RunFolder
 from spikeloom.train.setup import set_up
 from spikeloom.train.state import State
 
-COMMITS = {"64-true bptt plain": 200}
+COMMITS = {"64-true bptt plain": 100}
 ODD = 15
 """Samples in a batch: shares of 8 and 7."""
 
@@ -51,7 +51,7 @@ def cases(precision: str, *, once: bool) -> dict[str, dict]:
         assert facts.linear_in_batch or facts.gathers
         for net, changes in (_EQUILIBRIUM if facts.order == "equilibrium" else _NETS).items():
             updates = 3 if "update" in rule and not isinstance(rule, str) else 1
-            commits = COMMITS.get(f"{precision} {rule} {net}", 30)
+            commits = COMMITS.get(f"{precision} {rule} {net}", 15)
             common = {"stages.0.optimizer": _OPTIMIZERS[net]} | changes
             found[f"{precision} {rule} {net}"] = common | {
                 "precision": precision,
