@@ -12,9 +12,10 @@ demo: .venv/ready
 # Tests start many processes: bytecode is kept, wherever the environment says not to.
 export PYTHONDONTWRITEBYTECODE :=
 
-# One file of tests after the other on every core: what a file builds once is built once.
+# One file of tests after the other on every core: what a file builds once is built once. The order
+# is kept: those marked long come first (tests/conftest.py).
 test: .venv/ready
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow

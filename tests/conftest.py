@@ -21,6 +21,11 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items):
+    """Start the longest files first, so that no core waits for one of them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def little_to_collect():
     """Leave what lives at the start of a file out of its collections of garbage.

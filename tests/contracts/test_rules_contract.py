@@ -24,6 +24,8 @@ from spikeloom.neurons.surrogate import SURROGATES
 from spikeloom.rules.base import RULES, LearningRule, RuleFacts, RuleReport, Trial, Trials
 from spikeloom.rules.ottt import Ottt
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("case", all_cases(), ids=str)
 @pytest.mark.parametrize("check", BATTERY, ids=lambda check: check.__name__)

@@ -16,6 +16,8 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.check.scaffold import in_checkout, new_rule
 from spikeloom.rules.base import RULES
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 PACKAGE = Path(spikeloom.__file__).parent
 LEARNING = "learns what frozen layers cannot"

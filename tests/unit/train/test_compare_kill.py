@@ -12,6 +12,8 @@ from trainkit import without_times
 
 import spikeloom
 
+pytestmark = pytest.mark.long
+
 FILE = """
 name = "k"
 seeds = [0, 1]

@@ -22,6 +22,8 @@ from spikeloom.train.fabric import make_fabric
 from spikeloom.train.processes import Team
 from spikeloom.train.setup import set_up
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 LONG = """
 name = "long"

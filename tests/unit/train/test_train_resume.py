@@ -16,6 +16,8 @@ from spikeloom.train import checkpoint, loop_stage, runs
 from spikeloom.train.loop import train
 from spikeloom.train.state import Stored
 
+pytestmark = pytest.mark.long
+
 TWO_STAGES = {
     "net": 'c4{norm = "batch_step", dropout = 0.2} P f3',
     "encoder": "poisson",
