@@ -13,9 +13,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from spikeloom.report.columns import COLUMNS, explained
 from spikeloom.report.layers import few_steps
+from spikeloom.report.numbers import count
 from spikeloom.report.provenance import made_with
-from spikeloom.report.table import NOTE, count, entry_rows, to_markdown
+from spikeloom.report.table import entry_rows, to_markdown
 
 
 def merged(folders: list[Path]) -> dict[str, dict[str, Any]]:
@@ -63,7 +65,7 @@ def section(name: str, known: dict[str, Any]) -> str:
             "",
             *(f"- {line}" for line in made_with(runs, commands or None)),
             "",
-            to_markdown(entry_rows(entries)),
+            to_markdown(entry_rows(entries, COLUMNS)),
             "",
             "Every run:",
             "",
@@ -127,7 +129,7 @@ def main() -> None:
     """Print the page."""
     results = merged([Path(name) for name in sys.argv[1:]])
     print(f"# Results of {date.today().isoformat()}\n")
-    print(f"{NOTE}\n")
+    print("\n".join(f"- {line}" for line in explained(COLUMNS)), end="\n\n")
     for name, known in results.items():
         print(section(name, known))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeloom.base.errors import ConfigError, Stopped
-from spikeloom.cli.console import plain_console
+from spikeloom.cli.console import Columns, Explain, plain_console
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.stopping import expect_training, stoppable
 from spikeloom.cli.train import Set, changed
@@ -42,6 +42,8 @@ def compare(
     max_spikes: Annotated[
         float | None, typer.Option(help="Pick within this number of spikes per inference.")
     ] = None,
+    columns: Columns = None,
+    explain: Explain = False,
     quiet: Annotated[bool, typer.Option(help="Print the table only.")] = False,
     verbose: Annotated[bool, typer.Option(help="Print every epoch.")] = False,
 ) -> None:
@@ -52,12 +54,14 @@ def compare(
     """
     expect_training()
     from spikeloom.report.blocks import comparison_lines
+    from spikeloom.report.columns import choose
     from spikeloom.report.formats import Comparison, check
     from spikeloom.report.page import write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
     from spikeloom.train.progress import all_of
 
+    chosen = choose(columns)
     given = {"max_mb": max_mb, "max_ms": max_ms, "max_spikes": max_spikes}
     limits = {name: value for name, value in given.items() if value is not None}
     for name, value in limits.items():
@@ -86,7 +90,7 @@ def compare(
             ) from None
     check(Comparison, results, folder / "results.json")  # runs of earlier calls may be damaged
     width = console.width if console.is_terminal else None
-    for line in comparison_lines(results, width):
+    for line in comparison_lines(results, width, chosen, explain=explain):
         whole = width is None or line.kind not in _WRAPPED or len(line.text) <= width
         console.print(line.text, style=_STYLES.get(line.kind), soft_wrap=whole)
     if limits:

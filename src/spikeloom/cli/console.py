@@ -1,8 +1,23 @@
 """How the commands print: one console, and how cells stand in a table of text."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
+import typer
 from rich.console import Console
+
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help="Figures to show, by comma: main, size, operations, paper, training or all; or one "
+        "by one, see --explain.",
+    ),
+]
+"""The option of every command that prints the table of results."""
+
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Say below the table what each column means.")
+]
 
 
 def plain_console() -> Console:

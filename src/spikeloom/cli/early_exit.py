@@ -107,7 +107,7 @@ def exit_table(record: Record, steps: int) -> str:
 
 
 def _milliseconds(time: Record) -> str:
-    from spikeloom.report.table import milliseconds
+    from spikeloom.report.numbers import milliseconds
 
     if time["seconds"] is None:
         return "-"

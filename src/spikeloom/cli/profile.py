@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeloom.base.errors import ConfigError, UnsupportedNet
-from spikeloom.cli.console import plain_console, print_note, to_left
+from spikeloom.cli.console import Explain, plain_console, print_note, to_left
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 
@@ -24,6 +24,7 @@ def profile(
         Path | None,
         typer.Option(help="Run of the ReLU net of the same spec: gives EE."),
     ] = None,
+    explain: Explain = False,
     device: Device = None,
     json: Json = None,
 ) -> None:
@@ -38,7 +39,7 @@ def profile(
         summary_rows,
         training_line,
     )
-    from spikeloom.report.table import to_text
+    from spikeloom.report.table import in_parts, to_text
     from spikeloom.train.opening import find_run
 
     console = plain_console()
@@ -55,12 +56,14 @@ def profile(
     console.print(f"means over {costs['metered_samples']} test samples, ± standard error\n")
     console.print(to_text(to_left(summary_rows(costs, spiking=spiking, ann=reference), (2,))))
     console.print()
-    console.print(to_text(to_left(layer_rows(costs), (1, 2))))
-    console.print()
+    first, *more = in_parts(layer_rows(costs), console.width if console.is_terminal else None)
+    for part in (to_left(first, (1, 2)), *more):
+        console.print(to_text(part))
+        console.print()
     console.print(training_line(costs) if not refusal else f"training refused: {refusal}")
     if (line := settling_line(costs)) is not None:
         console.print(line)
-    print_note(console, LAYER_NOTE)
+    print_note(console, LAYER_NOTE if explain else "--explain says what each figure means.")
     record = {
         "name": bench.recipe.name,
         "trained": trained,

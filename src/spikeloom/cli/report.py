@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.cli.console import plain_console
+from spikeloom.cli.console import Columns, Explain, plain_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spikeloom.report.columns import Column
     from spikeloom.report.entries import Entry
 
 
@@ -25,19 +26,19 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="The same as a Markdown table.")
     ] = False,
-    columns: Annotated[
-        str | None, typer.Option(help="Headings for --text and --markdown, by comma.")
-    ] = None,
+    columns: Columns = None,
+    explain: Explain = False,
     records: Annotated[
         Path | None,
         typer.Option(help="Folder that keeps what one comparison's table is made of."),
     ] = None,
 ) -> None:
     """Write one self-contained HTML page from run records; print the table."""
-    if columns is not None and not (text or markdown):
-        raise ConfigError("--columns: expected --text or --markdown beside it; add one.")
+    from spikeloom.report.columns import choose
+
+    chosen = choose(columns)
     if text or markdown or records is not None:
-        _print_alone(runs, columns, text=text, markdown=markdown, records=records)
+        _print_alone(runs, chosen, text=text, markdown=markdown, records=records)
         if out is None:
             return
     from spikeloom.report.page import write_entries
@@ -46,12 +47,17 @@ def report(
     entries = read_entries(runs)
     path = write_entries(entries, out or runs[0] / "report.html")
     if not (text or markdown):
-        _print_entries(entries)
+        _print_entries(entries, chosen, explain=explain)
     plain_console().print(f"written: {path}")
 
 
 def _print_alone(
-    runs: list[Path], columns: str | None, *, text: bool, markdown: bool, records: Path | None
+    runs: list[Path],
+    columns: "Sequence[Column] | None",
+    *,
+    text: bool,
+    markdown: bool,
+    records: Path | None,
 ) -> None:
     """Print one comparison's table and keep its records, as asked."""
     from spikeloom.report.blocks import plain_table
@@ -65,8 +71,7 @@ def _print_alone(
         )
     results = read_comparison(runs[0])
     if text or markdown:
-        names = [name.strip() for name in (columns or "").split(",") if name.strip()]
-        plain_console().print(plain_table(results, names, markdown=markdown))
+        plain_console().print(plain_table(results, columns, markdown=markdown))
     if records is not None:
         records.mkdir(parents=True, exist_ok=True)
         checkpoint.write_record(records / "results.json", compact(results))
@@ -74,24 +79,25 @@ def _print_alone(
             plain_console().print(f"written: {records / 'results.json'}")
 
 
-def _print_entries(entries: "Sequence[Entry]") -> None:
+def _print_entries(
+    entries: "Sequence[Entry]", columns: "Sequence[Column] | None", *, explain: bool
+) -> None:
     """Print the table of all entries, how they were made, and what went wrong."""
+    from spikeloom.report.blocks import single_lines
     from spikeloom.report.provenance import made_with
     from spikeloom.report.scores import unfinished_text
-    from spikeloom.report.table import NOTE, entry_rows, fitted, to_text
 
     console = plain_console()
-    rows = entry_rows([entry.record() for entry in entries])
-    if len(rows) > 1:
-        rows, left_out = fitted(rows, console.width if console.is_terminal else None)
-        console.print(to_text(rows))
-        if left_out:
-            console.print(f"left out: {', '.join(left_out)}; the page has them all")
+    width = console.width if console.is_terminal else None
+    if any(entry.runs or entry.error or entry.refusal for entry in entries):
+        records = [entry.record() for entry in entries]
+        for line in single_lines(records, width, columns, explain=explain):
+            console.print(line.text)
+    if explain:
         commands = {entry.command for entry in entries if entry.runs}
         command = commands.pop() if len(commands) == 1 else None
         for line in made_with([run for entry in entries for run in entry.runs], command):
             console.print(line)
-        console.print(NOTE)
     for entry in entries:
         for text in unfinished_text(entry):
             console.print(f"unfinished: {entry.label}: {text}", style="yellow")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.cli.console import plain_console
+from spikeloom.cli.console import Columns, Explain, plain_console
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.stopping import expect_training, speaks, stoppable
 
@@ -38,19 +38,23 @@ def train(
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, ...")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     force: Annotated[bool, typer.Option(help="Replace a run that is already there.")] = False,
+    columns: Columns = None,
+    explain: Explain = False,
     quiet: Annotated[bool, typer.Option(help="Print the result only.")] = False,
     verbose: Annotated[bool, typer.Option(help="Also print every phase.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="Write curves for TensorBoard.")] = False,
 ) -> None:
     """Train a recipe; write its run folder and print what came out."""
     expect_training()
+    from spikeloom.report.blocks import single_lines
+    from spikeloom.report.columns import choose
     from spikeloom.report.formats import Run, check
-    from spikeloom.report.table import entry_rows, to_text
     from spikeloom.train.loop import train as run
     from spikeloom.train.progress import all_of
     from spikeloom.train.runs import RESULT, stored_recipe
     from spikeloom.train.tensorboard import TensorBoardProgress
 
+    chosen = choose(columns)
     if resume is not None and (out is not None or force):
         raise ConfigError(
             "train: expected --resume without --out and --force, got both; --resume writes where "
@@ -96,7 +100,9 @@ def train(
     record = outcome.record
     stages = [stage["rule"] for stage in record.get("stages", [])]  # older records have none
     entry = {"label": " + ".join(stages) or record["rule"], "control": False, "runs": [record]}
-    console.print(to_text(entry_rows([entry])))
+    width = console.width if console.is_terminal else None
+    for line in single_lines([entry], width, chosen, explain=explain):
+        console.print(line.text)
     console.print(f"run folder: {folder}")
 
 

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spikeloom.base.errors import unknown_name
+from spikeloom.report.columns import MAIN, Column, explained, of_group
 from spikeloom.report.efficiency import dense_ann
 from spikeloom.report.means import means, over
+from spikeloom.report.numbers import joules
 from spikeloom.report.provenance import made_with
 from spikeloom.report.table import (
-    HEADINGS,
-    NOTE,
+    best_line,
     entry_rows,
-    fitted,
-    joules,
+    in_parts,
     to_markdown,
     to_text,
     verdict_of,
@@ -22,13 +21,13 @@ from spikeloom.report.table import (
 Record = dict[str, Any]
 
 TITLES = {
-    "common": "common: the same settings but for the rule and its options",
+    "common": "same settings: only the rule and its options differ",
     "native": "own settings: more differs, listed below",
-    "control": "controls: their settings differ as listed below",
+    "control": "controls: simpler trainings to compare with; settings listed below",
 }
 """Blocks in the order they are shown."""
 
-PLACEMENT = ", and for where rules place their loss (below)"
+PLACEMENT = ", and the place of the loss (below)"
 """Behind the title of the common block where its rows do not place their loss alike."""
 
 _RELU = '{default = {unit = {name = "relu"}}} '
@@ -43,62 +42,124 @@ class Line:
     kind: Literal["head", "title", "row", "failed", "refused", "note"] = "note"
 
 
-def comparison_lines(results: Record, width: int | None = None) -> list[Line]:
-    """Lay out results: the blocks, differences, failures, the fixed ANN, how they were made.
+def comparison_lines(
+    results: Record,
+    width: int | None = None,
+    columns: Sequence[Column] | None = None,
+    *,
+    explain: bool = False,
+) -> list[Line]:
+    """Lay out results: the blocks, then what must be said with them.
 
     Args:
         results: content of results.json, of this format or the one before.
         width: of the terminal, in characters; None leaves no column out.
+        columns: to show, in as many tables as the width asks for; None shows those of the main
+            group that fit.
+        explain: whether to say what each column means and how the runs were made.
     """
     entries = shown(results)
-    rows, left_out = fitted(entry_rows(entries), width)
-    lines = table_lines(entries, rows)
-    if left_out:
-        lines.append(
-            Line(f"left out at {width} columns: {', '.join(left_out)}; results.json has them all")
-        )
-    lines += [Line(""), *_differences(results, entries)]
+    lines = _tables(entries, width, columns)
+    if different := _differences(results, entries):
+        lines += [Line(""), *different]
     lines += _placement(entries)
     lines += problems(entries)
-    if reference := fixed_ann(entries):
-        lines.append(Line(reference))
-    return [*lines, *_made(results, entries), Line(NOTE)]
+    if not explain:
+        return [*lines, Line(HINT)]
+    legend = [Line(""), *map(Line, explained(columns or of_group(MAIN)))]
+    reference = [Line(text) for text in (fixed_ann(entries),) if text]
+    return [*lines, *legend, *reference, *_made(results, entries)]
 
 
-def table_lines(entries: Sequence[Record], rows: Sequence[Sequence[str]]) -> list[Line]:
-    """Lay out the rows of entries, in blocks, under their headings and titles."""
-    head, rule, *body = to_text(rows).splitlines()
-    lines = [Line(head, "head"), Line(rule, "head")]
+def single_lines(
+    entries: Sequence[Record],
+    width: int | None = None,
+    columns: Sequence[Column] | None = None,
+    *,
+    explain: bool = False,
+) -> list[Line]:
+    """Lay out entries that are no comparison; arguments as for `comparison_lines`.
+
+    Entries that never ran have no row.
+    """
+    entries = [entry for entry in entries if entry["runs"] or verdict_of(entry)]
+    lines = _tables(entries, width, columns, titled=False)
+    if not explain:
+        return [*lines, Line(HINT)]
+    return [*lines, Line(""), *map(Line, explained(columns or of_group(MAIN)))]
+
+
+def _tables(
+    entries: Sequence[Record],
+    width: int | None,
+    columns: Sequence[Column] | None,
+    *,
+    titled: bool = True,
+) -> list[Line]:
+    """Lay out the table, in parts where the width asks for it, and what every table says below."""
+    first, *more = in_parts(entry_rows(entries, columns or of_group(MAIN)), width)
+    lines = table_lines(entries, first, titled=titled)
+    left_out: list[str] = []
+    for part in more:
+        if columns is None:
+            left_out += [" ".join(heading.split()) for heading in part[0][1:]]
+        else:
+            lines += [Line(""), *table_lines(entries, part, titled=titled)]
+    return [*lines, *map(Line, below_table(entries, left_out))]
+
+
+def below_table(entries: Sequence[Record], left_out: Sequence[str] = ()) -> list[str]:
+    """Return what every table says below: what its spreads are, who is best, what is not shown."""
+    lines = []
+    runs = {len(entry["runs"]) for entry in entries} - {0}
+    if runs - {1, 2}:
+        count = f"{max(runs)} seeds" if len(runs - {1}) == 1 else "the seeds"
+        lines.append(f"mean \N{PLUS-MINUS SIGN} standard deviation over {count}.")
+    if 2 in runs:
+        lines.append("mean [both seeds].")
+    if best := best_line(entries):
+        lines.append(best)
+    if left_out:
+        lines.append(f"too wide for this terminal: {'; '.join(left_out)}.")
+    return lines
+
+
+HINT = "--columns all shows every figure, --explain says what they mean."
+"""Below a table in the terminal."""
+
+
+def table_lines(
+    entries: Sequence[Record], rows: Sequence[Sequence[str]], *, titled: bool = True
+) -> list[Line]:
+    """Lay out the rows of entries under their headings, in blocks with titles where asked."""
+    text = to_text(rows).splitlines()
+    body = text[len(text) - len(entries) :]
+    lines = [Line(line, "head") for line in text[: len(text) - len(entries)]]
     block = None
     for entry, text in zip(entries, body, strict=True):
-        if block_of(entry) != block:
+        if titled and block_of(entry) != block:
             block = block_of(entry)
             lines.append(Line(title_of(block, entries), "title"))
         lines.append(Line(text, verdict_of(entry) or "row"))
     return lines
 
 
-def plain_table(results: Record, columns: Sequence[str] = (), *, markdown: bool = False) -> str:
+def plain_table(
+    results: Record, columns: Sequence[Column] | None = None, *, markdown: bool = False
+) -> str:
     """Return the table of a comparison alone, with how it was made below: for pages and READMEs.
 
     Args:
         results: content of results.json.
-        columns: headings to show beside the entry's; all where none are named.
+        columns: to show beside the entry's name; None shows the main group.
         markdown: as a Markdown table instead of text.
-
-    Raises:
-        ConfigError: a heading that the table does not have.
     """
-    for name in columns:
-        if name not in HEADINGS:
-            raise unknown_name("--columns", "column", name, HEADINGS)
     entries = shown(results)
-    places = [0, *(HEADINGS.index(name) for name in columns or HEADINGS[1:])]
-    rows = [tuple(row[place] for place in places) for row in entry_rows(entries)]
-    made = [line.text for line in _made(results, entries)]
+    rows = entry_rows(entries, columns or of_group(MAIN))
+    below = [*below_table(entries), *(line.text for line in _made(results, entries))]
     if not markdown:
-        lines = [line.text for line in table_lines(entries, rows)]
-        return "\n".join([*lines, *([""] if made else []), *made])
+        lines = [line.text for line in table_lines(entries, in_parts(rows, None)[0])]
+        return "\n".join([*lines, "", *below])
     titled: list[tuple[str, ...]] = [rows[0]]
     several = len({block_of(entry) for entry in entries}) > 1
     block = None
@@ -107,7 +168,7 @@ def plain_table(results: Record, columns: Sequence[str] = (), *, markdown: bool 
             block = block_of(entry)
             titled.append((f"*{title_of(block, entries)}*", *[""] * (len(row) - 1)))
         titled.append(row)
-    return "\n\n".join([to_markdown(titled), *made])
+    return "\n\n".join([to_markdown(titled), *below])
 
 
 def shown(results: Record) -> list[Record]:
@@ -164,8 +225,8 @@ def problems(entries: Sequence[Record]) -> list[Line]:
 def fixed_ann(entries: Sequence[Record]) -> str | None:
     """Name the one ANN that a whole table can be read against.
 
-    It is the first ANN that is no control, else the dense ANN of the first net: all products of its
-    ReLU net, run once; None before anything ran.
+    It is the first ANN that is no control, else the first net with ReLU in place of spikes, by all
+    its products, run once; None before anything ran.
     """
     ran = [entry for entry in entries if entry["runs"]]
     anns = [entry for entry in ran if not entry["runs"][0]["facts"]["spiking"]]
@@ -177,7 +238,7 @@ def fixed_ann(entries: Sequence[Record]) -> str | None:
     elif ran:
         net, how = (
             ran[0]["runs"][0]["ann_net"],
-            "not measured: all products, run once, no zero skipped",
+            "not measured: every product of it once, zeros included",
         )
         strict, paper = (
             over(ran[0], lambda cost, key=key: dense_ann(cost["energy"][key])) / 1e6
@@ -187,8 +248,8 @@ def fixed_ann(entries: Sequence[Record]) -> str | None:
         return None
     net = net.removeprefix(_RELU)
     return (
-        f"fixed ANN: ReLU net {net} ({how}): {joules(strict)} uJ strict (fp32), {joules(paper)} "
-        "uJ paper (int32) per inference"
+        f"ANN to compare with: ReLU net {net} ({how}): {joules(strict)} uJ per sample, "
+        f"{joules(paper)} uJ by the paper's formulas"
     )
 
 

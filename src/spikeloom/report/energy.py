@@ -7,31 +7,32 @@ from spikeloom.report.efficiency import Record, efficiency, measured_anns
 from spikeloom.report.entries import Entry
 from spikeloom.report.layers import PJ, rate_text
 from spikeloom.report.means import over
+from spikeloom.report.numbers import joules, times
 from spikeloom.report.sections import table
-from spikeloom.report.table import joules, times
 
 HEADINGS = (
-    "µJ paper",
-    "EE paper",
-    "µJ paper, own rates",
-    "EE paper, own rates",
-    "µJ strict",
-    "EE strict",
-    "µJ strict + memory",
-    "EE strict + memory",
-    "rate per step",
-    "rate at break-even",
+    "energy, µJ",
+    "ANN / SNN energy",
+    "energy with memory access, µJ",
+    "ANN / SNN energy with memory access",
+    "energy by paper, µJ",
+    "ANN / SNN energy by paper",
+    "energy by paper, own rates, µJ",
+    "ANN / SNN energy by paper, own rates",
+    "firing rate per step",
+    "firing rate at break-even",
 )
 
 NOTE = (
-    "<p>Per inference, means over seeds. Paper: eq. 8-11 of Panda et al. 2020, int32, with the "
-    "rate of the spikes that enter a layer, and with the rate of the layer's own neurons, since "
-    "“firing neurons per layer” can be read either way. Strict: exact operations in fp32; with "
-    "memory: each potential read and written once a step at least, and a weight and a potential "
-    "for each operation at most. EE: energy of the measured ReLU net of the same spec over this "
-    "net's; – where it was not measured. Rate at break-even: the mean firing rate per neuron and "
-    "step at which the net would take its ANN's strict energy, all rates scaled alike; “none” "
-    "where what does not depend on rates takes more than the ANN.</p>"
+    "<p>Per sample, means over seeds; a model, not a measurement. Energy: operations counted "
+    "exactly, 32-bit floats. With memory access: each potential is read and written once a step at "
+    "least; for each operation a weight and a potential at most. By paper: eq. 8-11 of Panda et "
+    "al. 2020, 32-bit integers, with the rate of the spikes that enter a layer, and with the rate "
+    "of the layer's own neurons, since “firing neurons per layer” can be read either way. ANN / "
+    "SNN energy: the measured ReLU net of the same layers over this net; – where it was not "
+    "measured. Firing rate at break-even: the mean rate at which this net would take the energy of "
+    "its ANN, all rates scaled alike; “none” where the part that does not depend on rates takes "
+    "more than the ANN.</p>"
 )
 
 
@@ -55,14 +56,14 @@ def _cells(entry: Record, anns: dict[tuple[str, str], Record]) -> list[str]:
     apart = found.with_memory if found else None
     rate = over(entry, lambda cost: cost.get("rate_per_step", 0.0))
     return [
-        _joules(_energy(entry, "paper_int32", "net")),
-        _times(found and found.paper),
-        _joules(_energy(entry, "paper_int32_output", "net")) if spiking else "–",
-        _times(found and found.paper_own_rate),
         _joules(_energy(entry, "strict_fp32", "net")),
         _times(found and found.strict),
         " to ".join(map(_joules, memory)) if None not in memory else "–",
         " to ".join(map(times, apart)) if apart else "–",
+        _joules(_energy(entry, "paper_int32", "net")),
+        _times(found and found.paper),
+        _joules(_energy(entry, "paper_int32_output", "net")) if spiking else "–",
+        _times(found and found.paper_own_rate),
         f"{rate:.3f}" if spiking else "–",
         rate_text(found.break_even) if found and found.break_even is not None else "–",
     ]

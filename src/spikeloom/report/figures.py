@@ -28,7 +28,7 @@ class Cost:
 
     Args:
         key: its name in the page.
-        letter: its mark in the table; empty for costs without a column of fronts.
+        word: its name in the table's column of fronts; empty for costs that have no place there.
         title: with the unit.
         read: takes it from a run's record; None where that lacks it.
         spiking: whether only spiking nets have it.
@@ -36,7 +36,7 @@ class Cost:
     """
 
     key: str
-    letter: str
+    word: str
     title: str
     read: Callable[[Record], float | None]
     spiking: bool = False
@@ -51,19 +51,19 @@ def _latency(run: Record) -> float | None:
 COSTS = (
     Cost(
         "strict",
-        "E",
-        "energy, strict (µJ per inference)",
+        "energy",
+        "energy (µJ per sample)",
         lambda run: run["costs"]["energy"]["strict_fp32"]["net"] / 1e6,
     ),
     Cost(
         "memory",
-        "M",
+        "memory",
         "training memory (MB, peak of one batch)",
         lambda run: run["costs"]["training"]["peak_bytes"] / 1e6,
     ),
     Cost(
         "seconds",
-        "t",
+        "time",
         "training time (s)",
         lambda run: run["train_seconds"],
         runs=FEWEST_RUNS_TIMED,
@@ -71,11 +71,11 @@ COSTS = (
     Cost(
         "paper",
         "",
-        "energy, paper (µJ per inference)",
+        "energy by the paper's formulas (µJ per sample)",
         lambda run: run["costs"]["energy"]["paper_int32"]["net"] / 1e6,
     ),
-    Cost("spikes", "", "spikes per inference", lambda run: run["costs"]["spikes"]["mean"], True),
-    Cost("latency", "", "latency (ms per image)", _latency),
+    Cost("spikes", "", "spikes per sample", lambda run: run["costs"]["spikes"]["mean"], True),
+    Cost("latency", "", "prediction time (ms per sample)", _latency),
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from spikeloom.meters.energy import break_even_rate
 from spikeloom.report.efficiency import dense_ann, over_net
 from spikeloom.report.means import slowdown_of
-from spikeloom.report.table import count, joules, milliseconds, times
+from spikeloom.report.numbers import count, joules, milliseconds, times
 
 Record = dict[str, Any]
 
@@ -20,22 +20,22 @@ HEADINGS = (
     "AC",
     "MAC",
     "dense MAC",
-    "uJ paper",
-    "uJ strict",
+    "energy by paper, uJ",
+    "energy, uJ",
 )
 
 PJ = 1e6
 """Picojoules, as the record has them, in a microjoule."""
 
 LAYER_NOTE = (
-    "Per inference. rate is spikes per neuron and step; AC and MAC are exact counts by operand; "
-    "dense MAC are all products of the ReLU net of the same spec, run once, no zero skipped: the "
-    "dense ANN, which nobody measured. EE is E_ANN / E_net against that net measured (--ann RUN), "
-    "above 1 the net is cheaper. Energy is a model, not a measurement (45 nm, 2014): paper is "
-    "Panda et al. 2020, eq. 8-11, int32, with the rate that enters a layer, or with the layer's "
-    "own; strict prices the exact counts in fp32; memory adds accesses to the same, least to most. "
-    "The rate at break-even is the mean rate at which the net would take as much strict energy as "
-    "its ANN."
+    "All figures are per sample. Rate: spikes per neuron and time step. AC and MAC: additions "
+    "and multiply-adds, counted exactly. Dense: every product of the ReLU net of the same "
+    "layers, once, zeros included; nobody measured it. ANN / SNN: energy of that ReLU net, "
+    "measured (--ann RUN), over this net's: above 1 this net takes less. Energy is a model (45 "
+    "nm, 2014), not a measurement: counted operations, 32-bit floats; by paper: Panda et al. "
+    "2020, eq. 8-11, 32-bit integers, with the rate of the spikes that enter a layer, or with "
+    "the rate of its own neurons; with memory access: between the fewest and the most accesses. "
+    "Firing rate at break-even: where this net would take as much energy as its ANN."
 )
 
 
@@ -89,9 +89,9 @@ def summary_rows(
     def price(title: str, name: str, other: str | None = None) -> None:
         net, value = energy[name]["net"], reference(other or name)
         ratio = (
-            f"EE {times(over_net(value, net))}"
+            f"ANN / SNN {times(over_net(value, net))}"
             if ann
-            else f"dense/net {times(over_net(value, net))}"
+            else f"dense / SNN {times(over_net(value, net))}"
         )
         ratio = ratio if net else "dead"
         rows.append((title, joules(net / PJ), ratio if spiking else "", beside(value)))
@@ -108,19 +108,21 @@ def summary_rows(
         neurons = sum(row["neurons"] for row in costs["layers"] if row["unit"] == "spiking")
         rows.append(("spiking neurons", count(neurons), "", "-"))
         rows.append(("spikes", *_spread(costs["spikes"]), "-"))
-        rows.append(("rate per step", f"{costs['rate_per_step']:.3f}", "", "-"))
-        rows.append(("rate at break-even", _break_even(costs, reference("strict_fp32")), "", "-"))
+        rows.append(("firing rate per step", f"{costs['rate_per_step']:.3f}", "", "-"))
+        rows.append(
+            ("firing rate at break-even", _break_even(costs, reference("strict_fp32")), "", "-")
+        )
     counted("AC", "ac", 0.0)
     counted("MAC", "mac", sum(map(_ann_macs, costs["layers"])))
-    price("uJ paper", "paper_int32")
+    price("energy by paper, uJ", "paper_int32")
     if spiking:
-        price("uJ paper, own rates", "paper_int32_output", "paper_int32")
-    price("uJ strict", "strict_fp32")
+        price("energy by paper, own rates, uJ", "paper_int32_output", "paper_int32")
+    price("energy, uJ", "strict_fp32")
     reach = energy["memory_aware_fp32"]
     other = ann["energy"].get("memory_aware_fp32") if ann else None
     rows.append(
         (
-            "uJ strict + memory",
+            "energy with memory access, uJ",
             joules(reach["lower"] / PJ),
             f"to {joules(reach['upper'] / PJ)}",
             f"{beside(other['lower'])} to {beside(other['upper'])}" if other else "-",

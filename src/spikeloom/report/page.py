@@ -12,12 +12,12 @@ from pathlib import Path
 from string import Template
 
 from spikeloom.report import sections
+from spikeloom.report.columns import COLUMNS, GROUPS, MAIN, explained
 from spikeloom.report.energy import energy
 from spikeloom.report.entries import Entry, Record
 from spikeloom.report.figures import figure_data
 from spikeloom.report.records import read_entries
-from spikeloom.report.scores import score_table
-from spikeloom.report.table import FRONT, NOTE
+from spikeloom.report.scores import DIFFERENCES, score_table
 from spikeloom.train import checkpoint
 
 
@@ -73,17 +73,17 @@ def render(entries: Sequence[Entry]) -> str:
     scripts = {"table": _asset("table.js"), "plotly": _plotly(), "charts": _asset("charts.js")}
     above = [
         Section("warnings", "Warnings", _warnings(entries)),
-        Section("scores", "Scores", _scores(entries)),
+        Section("scores", "Results", _scores(entries)),
     ]
     figures = _figures(drawn)
     below = [
-        Section("energy", "Energy, every reading", energy(entries), "Energy"),
+        Section("energy", "Energy by every convention", energy(entries), "Energy"),
         Section("notes", "Figures of rules and heads", sections.notes(entries)),
-        Section("settling", "How rates settle", sections.settling(entries), "Settling"),
+        Section("settling", "How firing rates settle", sections.settling(entries), "Settling"),
         Section("settings", "Settings", sections.settings(entries)),
         Section("environment", "Environment", sections.environment(entries)),
         Section("sources", "Sources", sections.sources(entries)),
-        Section("reading", "How to read this", _READING.format(note=_note()), "Reading"),
+        Section("reading", "How to read this", _READING.format(columns=_meanings()), "Reading"),
     ]
     links = [part.link() for part in (*above, *figures, *below) if part.html]
     return Template(_asset("page.html")).substitute(
@@ -110,9 +110,11 @@ def embed(data: Record) -> str:
 
 
 def _scores(entries: Sequence[Entry]) -> str:
+    shown = (MAIN, DIFFERENCES)
     groups = "".join(
-        f'<label><input type="checkbox" checked data-group="{group}">{group}</label>'
-        for group in ("network", "inference cost", "training cost")
+        f'<label><input type="checkbox"{" checked" if group in shown else ""} '
+        f'data-group="{group}">{group}</label>'
+        for group in (*GROUPS, DIFFERENCES)
     )
     key = _KEY if sum(bool(entry.runs) for entry in entries) > 1 else ""
     return (
@@ -167,9 +169,10 @@ def _legend(entries: Sequence[Entry]) -> str:
     )
 
 
-def _note() -> str:
-    """Return the table's note; what the terminal marks with a sign has a letter here."""
-    return escape(NOTE).replace("uJ", "µJ").replace(FRONT.strip(), "Front E:")
+def _meanings() -> str:
+    """Say what each column of the table means."""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in explained(COLUMNS))
+    return f"<ul>{lines.replace('uJ', 'µJ')}</ul>"
 
 
 def _policy(scripts: Iterable[str]) -> str:
@@ -199,10 +202,10 @@ def _plotly() -> str:
 
 
 _KEY = (
-    '<p class="fine">Bold: best of its column, controls and failed entries apart. Front: no other '
-    "entry is both more accurate and cheaper in <abbr>E</abbr> strict energy, <abbr>M</abbr> "
-    "training memory, <abbr>t</abbr> training time. ≈: no rank, since another entry is within one "
-    "test sample or the deviation over seeds.</p>"
+    '<p class="fine">Bold: best of its column; controls and failed entries take no part. Best at '
+    "its energy, memory or time: no other entry is both more accurate and cheaper. Tie: another "
+    "entry is within one test sample or the standard deviation over seeds. A heading says what it "
+    "means when you point at it.</p>"
 )
 
 
@@ -233,10 +236,9 @@ _FIGURES = {
         "Accuracy against cost",
         "Costs",
         "",
-        "Test accuracy; bars are one standard deviation over seeds. The stepped line is the front: "
-        "no entry is above and left of it. Controls (hollow) and entries with failed runs take "
-        "no part. Energies are a model, "
-        "not a measurement.",
+        "Test accuracy; bars are one standard deviation over seeds. No entry is above and left of "
+        "the stepped line. Controls (hollow) and entries with failed runs take no part. Energies "
+        "are a model, not a measurement.",
     ),
     "rates": (
         "Firing rates",
@@ -273,15 +275,15 @@ _SAMPLES = (
 )
 
 _READING = (
-    "<p>{note}</p>"
+    "{columns}"
     "<p>Accuracy comes from a test part that chose nothing: weights are selected on the "
     "validation part, and the test part is used once. ± is the standard deviation over seeds; "
     "one seed has none. Controls show what the task gives away: what stays within reach of a "
     "control has learned little. A difference smaller than the spread over seeds is no "
     "difference.</p>"
-    "<p>The front joins the entries that no other beats in accuracy and cost at once, by means "
-    "over seeds; entries closer than their spread may trade places. Ratios (EE) hold against the "
-    "measured ReLU net of the same spec, not against the best net of another kind.</p>"
+    "<p>Entries that are best at their energy, memory or time are found by means over seeds; "
+    "entries closer than their spread may change places. The ratio to the ANN holds for the "
+    "ReLU net of the same layers, not for the best net of another kind.</p>"
     "<p>Click a heading to sort, a name beside the figures to bring it forward. The filter takes "
     "words that a label, rule or net contains. The page loads nothing: it can be mailed "
     "and archived.</p>"

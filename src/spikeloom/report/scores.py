@@ -1,126 +1,60 @@
-"""The summary table of the page: the cells of `report.table`, sortable and marked."""
+"""The summary table of the page: every column of results, in groups, sortable and marked."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from statistics import mean
 
 from spikeloom.report.blocks import TITLES, title_of
+from spikeloom.report.columns import COLUMNS, Cell, Column
 from spikeloom.report.entries import Entry
 from spikeloom.report.figures import COSTS, accuracies, cost_of, front, unsettled
 from spikeloom.report.means import level, means, spread_text
-from spikeloom.report.table import NO_RANK, entry_rows
+from spikeloom.report.table import LABEL, cells_of
 
-GROUPS = {
-    "test %": "accuracy",
-    "T": "network",
-    "ms": "network",
-    "params": "network",
-    "spikes": "inference cost",
-    "AC": "inference cost",
-    "MAC": "inference cost",
-    "uJ paper": "inference cost",
-    "EE paper": "inference cost",
-    "uJ strict": "inference cost",
-    "EE strict": "inference cost",
-    "train ops": "training cost",
-    "train MB": "training cost",
-    "MB/step": "training cost",
-    "ms/step": "training cost",
-    "time s": "training cost",
-    "x ANN": "training cost",
-}
-"""Columns that stand together; others follow under their own heading."""
+DIFFERENCES = "differences"
+"""Group of the column that says in what an entry differs from the first."""
 
-ABOUT = {
-    "test %": "test accuracy in percent, mean and standard deviation over the seeds; two seeds are "
-    "shown",
-    "T": "time steps per inference",
-    "ms": "milliseconds per prediction of one sample, all T steps, on the machine of the run: "
-    "median over rounds with its spread",
-    "params": "trained numbers needed for inference",
-    "spikes": "spikes per inference, mean over test samples",
-    "AC": "accumulates per inference",
-    "MAC": "multiply-accumulates per inference",
-    "uJ paper": "microjoules per inference by the formulas of Panda et al. 2020, int32; a model",
-    "EE paper": "paper's energy of the measured ReLU net of the same spec over this net's",
-    "EE strict": "strict energy of the measured ReLU net of the same spec over this net's; above 1 "
-    "this net is cheaper",
-    "uJ strict": "microjoules per inference by exact counts, fp32; a model",
-    "train ops": "multiply-accumulates per training sample, forward + backward",
-    "train MB": "the allocator's peak for one training batch, in megabytes",
-    "MB/step": "megabytes that one more time step adds to it",
-    "ms/step": "milliseconds that one more time step adds to training on a batch, with its spread",
-    "time s": "seconds of training, without validation and test; two seeds or more",
-    "x ANN": "training time over that of the ANN on the same data, seed by seed",
-}
-
-_BEST = {
-    "test %": max,
-    "spikes": min,
-    "uJ paper": min,
-    "uJ strict": min,
-    "EE paper": max,
-    "EE strict": max,
-    "train MB": min,
-    "time s": min,
-}
-_SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)([kMG]?)")
-
-
-def sort_value(cell: str) -> float | None:
-    """Return the number a cell shows: 12300 for 12.3k, the sum of "a + b", None for none."""
-    if cell.startswith("inf"):
-        return float("inf")
-    values = []
-    for part in cell.split(" ± ")[0].split(" [")[0].split(" + "):
-        match = _NUMBER.match(part.strip())
-        if match is None:
-            return None
-        values.append(float(match[1]) * _SCALES[match[2]])
-    return sum(values)
+FRONT = "best at its"
+"""Heading of the column that names the costs at which no other entry is more accurate."""
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """What all rows share: headings, the best number of each column, and which extras there are.
+    """What all rows share: the best number of each column, and which extra columns there are.
 
     `tied` says that the best accuracy is no rank, since another one is level with it.
     """
 
-    headings: Sequence[str]
     best: Sequence[float | None]
     fronts: bool
     differences: bool
     tied: bool
 
     @property
-    def columns(self) -> int:
+    def width(self) -> int:
         """Cells beside the label."""
-        return len(self.headings) - 1 + self.fronts + self.differences
+        return len(COLUMNS) + self.fronts + self.differences
 
 
 def score_table(entries: Sequence[Entry]) -> str:
     """Return the table as HTML; readable without the script, sortable with it."""
     ran = [entry for entry in entries if entry.runs]
-    headings, *rows = entry_rows([entry.record() for entry in ran])
-    cells = {entry.label: row for entry, row in zip(ran, rows, strict=True)}
+    found = cells_of([entry.record() for entry in ran], COLUMNS)
+    cells = {entry.label: row for entry, row in zip(ran, found, strict=True) if row is not None}
     rivals = [cells[one.label] for one in entries if one.competes]
     fronts = _fronts(entries)
     tied = bool(_level_with_best(entries))
-    frame = _Frame(headings, _best(headings, rivals), any(fronts), _differ(entries), tied)
-    found = dict.fromkeys(entry.block for entry in entries)
-    blocks = sorted(found, key=lambda block: [*TITLES, block].index(block))
+    frame = _Frame(_best(rivals), any(fronts), _differ(entries), tied)
+    blocks = dict.fromkeys(entry.block for entry in entries)
     bodies = []
-    for block in blocks:
+    for block in sorted(blocks, key=lambda block: [*TITLES, block].index(block)):
         lines = [
             _row(number, entry, cells.get(entry.label), frame, fronts[number])
             for number, entry in enumerate(entries)
             if entry.block == block
         ]
-        title = _title(block, ran, frame.columns + 1)
+        title = _title(block, ran, frame.width + 1)
         bodies.append(f"<tbody>{title}{''.join(lines)}</tbody>")
     return f'<table id="entries" class="scores">{_head(frame)}{"".join(bodies)}</table>'
 
@@ -142,53 +76,38 @@ def _differ(entries: Sequence[Entry]) -> bool:
 
 
 def _head(frame: _Frame) -> str:
-    groups: list[list[str | int]] = []
-    columns = []
-    for place, heading in enumerate(frame.headings[1:], start=1):
-        group = GROUPS.get(heading, heading)
-        if groups and groups[-1][0] == group:
-            groups[-1][1] = int(groups[-1][1]) + 1
-        else:
-            groups.append([group, 1])
-        columns.append(_heading(heading, place, group))
-        if heading == "test %" and frame.fronts:
-            groups[-1][1] = int(groups[-1][1]) + 1
-            columns.append(_heading("front", len(frame.headings), group))
-    top = "".join(
-        f'<th colspan="{count}" scope="colgroup" data-g="{escape(str(name))}">'
-        f"{escape(str(name))}</th>"
-        for name, count in groups
-    )
-    last = (
-        '<th rowspan="2" class="text">differs from the first row</th>' if frame.differences else ""
-    )
-    first = (
-        '<th rowspan="2" class="label" data-c="0" aria-sort="none">'
-        '<button type="button">entry</button></th>'
-    )
-    return f"<thead><tr>{first}{top}{last}</tr><tr>{''.join(columns)}</tr></thead>"
+    parts = [_heading(0, LABEL, "", 'class="label"')]
+    for place, column in enumerate(COLUMNS, start=1):
+        parts.append(_heading(place, column.heading, column.about, _group(column)))
+        if column is COLUMNS[0] and frame.fronts:
+            parts.append(_heading(len(COLUMNS) + 1, FRONT, _FRONT, _group(column, "front")))
+    if frame.differences:
+        parts.append(f'<th class="text" data-g="{DIFFERENCES}">differs from the first row</th>')
+    return f"<thead><tr>{''.join(parts)}</tr></thead>"
 
 
-def _heading(heading: str, place: int, group: str) -> str:
-    about = ABOUT.get(heading, _FRONT if heading == "front" else "")
-    mark = ' class="front"' if heading == "front" else ""
+def _heading(place: int, heading: str, about: str, marks: str) -> str:
+    title = f' title="{escape(about)}"' if about else ""
+    text = escape(heading.replace("uJ", "µJ"))
     return (
-        f'<th scope="col"{mark} data-c="{place}" data-g="{escape(group)}" aria-sort="none">'
-        f'<button type="button" title="{escape(about)}">{escape(_pretty(heading))}</button></th>'
+        f'<th scope="col" {marks} data-c="{place}" aria-sort="none">'
+        f'<button type="button"{title}>{text}</button></th>'
     )
 
 
-_FRONT = "where no other entry is both more accurate and cheaper: " + ", ".join(
-    f"{cost.letter} {cost.title.split(' (')[0]}" for cost in COSTS if cost.letter
+def _group(column: Column, *classes: str) -> str:
+    """Return the attributes by which a column's cells are shown and hidden."""
+    marks = f'data-g="{column.group}"'
+    return f'class="{" ".join(classes)}" {marks}' if classes else marks
+
+
+_FRONT = "costs at which no other entry is both more accurate and cheaper: " + ", ".join(
+    f"{cost.word} ({cost.title.split(' (')[0]})" for cost in COSTS if cost.word
 )
 
 
-def _pretty(heading: str) -> str:
-    return heading.replace("uJ", "µJ").replace("x ANN", "× ANN")
-
-
 def _row(
-    number: int, entry: Entry, cells: Sequence[str] | None, frame: _Frame, front: list[str]
+    number: int, entry: Entry, cells: Sequence[Cell] | None, frame: _Frame, front: list[str]
 ) -> str:
     tags = ['<span class="tag">control</span>'] if entry.control else []
     if entry.runs and entry.unfinished:
@@ -203,26 +122,34 @@ def _row(
     kind = " control" if entry.control else ""
     opening = f'<tr class="{entry.state}{kind}" data-e="{number}">{label}'
     if cells is None:
-        reason = f'<td class="reason" colspan="{frame.columns}">{_reason(entry)}</td>'
+        reason = f'<td class="reason" colspan="{frame.width}">{_reason(entry)}</td>'
         return f"{opening}{reason}</tr>"
     columns = []
-    for place, cell in enumerate(cells[1:], start=1):
-        heading = frame.headings[place]
-        place_in = f'data-c="{place}" data-g="{escape(GROUPS.get(heading, heading))}"'
-        value = sort_value(cell)
-        top = value is not None and value == frame.best[place] and entry.competes
-        doubt = f" {NO_RANK}" if top and heading == "test %" and frame.tied else ""
-        shown = f"<b>{escape(cell)}</b>{doubt}" if top else escape(cell)
-        seeds = f' title="{escape(_seeds(entry))}"' if heading == "test %" else ""
-        sort = "" if value is None else f' data-v="{value:.10g}"'
-        mark = ' class="best"' if top else ""
-        columns.append(f"<td {place_in}{mark}{sort}{seeds}>{shown}</td>")
-        if heading == "test %" and frame.fronts:
-            columns.append(_front_cell(front, len(frame.headings)))
+    for place, (column, cell, best) in enumerate(
+        zip(COLUMNS, cells, frame.best, strict=True), start=1
+    ):
+        columns.append(_cell(entry, place, column, cell, best, tied=frame.tied))
+        if column is COLUMNS[0] and frame.fronts:
+            columns.append(_front_cell(front, len(COLUMNS) + 1))
     if frame.differences:
         text = escape(_short(entry.differences or ()))
-        columns.append(f'<td class="text" title="{text}"><span>{text}</span></td>')
+        columns.append(
+            f'<td class="text" data-g="{DIFFERENCES}" title="{text}"><span>{text}</span></td>'
+        )
     return f"{opening}{''.join(columns)}</tr>"
+
+
+def _cell(
+    entry: Entry, place: int, column: Column, cell: Cell, best: float | None, *, tied: bool
+) -> str:
+    first = column is COLUMNS[0]
+    top = cell.value is not None and cell.value == best and entry.competes
+    doubt = " (tie)" if top and first and tied else ""
+    shown = f"<b>{escape(cell.text)}</b>{doubt}" if top else escape(cell.text)
+    seeds = f' title="{escape(_seeds(entry))}"' if first else ""
+    sort = "" if cell.value is None else f' data-v="{cell.value:.10g}"'
+    mark = _group(column, "best") if top else _group(column)
+    return f'<td {mark} data-c="{place}"{sort}{seeds}>{shown}</td>'
 
 
 def _short(differences: Sequence[str]) -> str:
@@ -232,8 +159,8 @@ def _short(differences: Sequence[str]) -> str:
 
 def _front_cell(front: list[str], place: int) -> str:
     sort = f' data-v="{len(front)}"' if front else ""
-    marks = "".join(f"<abbr>{letter}</abbr>" for letter in front)
-    return f'<td class="front" data-c="{place}" data-g="accuracy"{sort}>{marks}</td>'
+    marks = " ".join(f"<abbr>{word}</abbr>" for word in front)
+    return f'<td {_group(COLUMNS[0], "front")} data-c="{place}"{sort}>{marks}</td>'
 
 
 def _reason(entry: Entry) -> str:
@@ -261,27 +188,26 @@ def _seeds(entry: Entry) -> str:
     return "by seed " + ", ".join(parts)
 
 
-def _best(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[float | None]:
+def _best(rows: Sequence[Sequence[Cell]]) -> list[float | None]:
     """Return the best number of each column; None where that says nothing."""
     best: list[float | None] = []
-    for place, heading in enumerate(headings):
-        values = [value for row in rows if (value := sort_value(row[place])) is not None]
-        choose = _BEST.get(heading)
-        tell = choose is not None and len(set(values)) > 1
-        best.append(choose(values) if choose is not None and tell else None)
+    for place, column in enumerate(COLUMNS):
+        values = [value for row in rows if (value := row[place].value) is not None]
+        tell = column.best is not None and len({row[place].text for row in rows}) > 1
+        best.append(column.best(values) if column.best and values and tell else None)
     return best
 
 
 def _fronts(entries: Sequence[Entry]) -> list[list[str]]:
-    """Return per entry the letters of the costs on whose front it lies, doubtful ones signed."""
-    letters: list[list[str]] = [[] for _ in entries]
+    """Return per entry the words of the costs on whose front it lies, doubtful ones marked."""
+    words: list[list[str]] = [[] for _ in entries]
     for cost in COSTS:
-        for line in front(entries, cost) if cost.letter else ():
+        for line in front(entries, cost) if cost.word else ():
             shown = line if len(line) < _rivals(entries, line) else []
             doubtful = unsettled(entries, cost, line) if shown else set()
             for number in shown:
-                letters[number].append(cost.letter + NO_RANK * (number in doubtful))
-    return letters
+                words[number].append(cost.word + " (tie)" * (number in doubtful))
+    return words
 
 
 def _rivals(entries: Sequence[Entry], line: Sequence[int]) -> int:
@@ -333,7 +259,7 @@ def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
 
 
 _TILES = (
-    ("energy, strict", "{:.3g} µJ"),
+    ("energy", "{:.3g} µJ"),
     ("training memory", "{:.1f} MB"),
     ("training time", "{:.1f} s"),
 )

@@ -45,7 +45,9 @@ def test_a_run_costs_what_its_record_says(call):
     passes = [line.split()[:3] for line in lines if line.startswith("2.0")]
     assert passes == [["2.0", "1", "conv"], ["2.0", "2", "conv"]]
     assert any(line.startswith("training: ") for line in lines)
-    assert "Energy is a model, not a measurement" in " ".join(lines)
+    assert lines[-2] == "--explain says what each figure means."
+    explained = " ".join(call("profile", "snn", "--explain").out.split())
+    assert "Energy is a model (45 nm, 2014), not a measurement" in explained
 
 
 def test_layers_sum_to_the_energies(call):
@@ -69,23 +71,25 @@ def test_an_untrained_net_says_so(call):
 def test_an_ann(call):
     done = call("profile", "ann", "--samples", "20")
     assert done.code == 0, done.err
-    assert "spikes  " not in done.out.split("layer")[0] and "EE " not in done.out.split("layer")[0]
+    assert (
+        "spikes  " not in done.out.split("layer")[0] and "/ SNN" not in done.out.split("layer")[0]
+    )
 
 
-def test_ee_stands_beside_a_measured_ann_alone(call):
+def test_a_ratio_stands_beside_a_measured_ann_alone(call):
     done = call("profile", "r.toml", "--samples", "20", "--json", "p.json")
     summary = done.out.split("layer")[0]
-    assert "dense ANN" in summary and "dense/net" in summary and "EE" not in summary
+    assert "dense ANN" in summary and "dense / SNN" in summary and "ANN /" not in summary
     done = call("profile", "r.toml", "--samples", "20", "--ann", "ann", "--json", "q.json")
     assert done.code == 0, done.err
     record = checkpoint.read_json(Path("q.json"))
     ours, theirs = (record[name]["energy"] for name in ("costs", "ann_costs"))
     lines = {line.split("  ")[0]: line for line in done.out.split("layer")[0].splitlines()}
-    for title, name in (("uJ strict", "strict_fp32"), ("uJ paper", "paper_int32")):
+    for title, name in (("energy, uJ", "strict_fp32"), ("energy by paper, uJ", "paper_int32")):
         ratio = theirs[name]["net"] / ours[name]["net"]
-        assert f" EE {ratio:.2f} " in lines[title]
+        assert f" ANN / SNN {ratio:.2f} " in lines[title]
     kept = checkpoint.read_json(Path("ann/result.json"))["costs"]["energy"]
-    assert theirs == kept and "dense" not in lines["uJ strict"]
+    assert theirs == kept and "dense" not in lines["energy, uJ"]
 
 
 def test_memory_comes_on_top_of_the_same_type(call):

@@ -144,15 +144,15 @@ def test_it_draws_without_an_error_and_loads_nothing(browser, demo):
 
 def test_a_heading_sorts_by_number_and_back(browser, demo):
     page = browser.open(demo)
-    heading = page.heading("train MB")
+    heading = page.heading("training memory, MB")
     page.run("arguments[0].querySelector('button').click()", heading)
     assert heading.get_attribute("aria-sort") == "descending"
-    numbers = page.column("train MB")
+    numbers = page.column("training memory, MB")
     common = numbers[:6]
     assert common == sorted(common, reverse=True) and common[0] == 55  # 9.0 is not above 55.0
     page.run("arguments[0].querySelector('button').click()", heading)
     assert heading.get_attribute("aria-sort") == "ascending"
-    assert page.column("train MB")[:6] == sorted(common)
+    assert page.column("training memory, MB")[:6] == sorted(common)
     page.quiet()
 
 
@@ -172,7 +172,7 @@ def test_sorting_by_keyboard_and_by_name(browser, demo):
 def test_rows_without_a_number_stay_at_the_end(browser, demo):
     page = browser.open(demo)
     for _ in range(2):
-        page.run("arguments[0].querySelector('button').click()", page.heading("spikes"))
+        page.run("arguments[0].querySelector('button').click()", page.heading("ANN / SNN energy"))
         common, native = page.labels()[:6], page.labels()[6:8]
         assert common[-1] == "ANN" and native[-1] == "IDE"
 
@@ -233,9 +233,32 @@ def test_light_and_dark(browser, demo):
 
 def test_columns_can_be_left_out(browser, demo):
     page = browser.open(demo)
-    assert page.column("time s")
-    page.click("[data-group='training cost']")
-    assert not page.column("time s") and page.column("test %")
+    assert page.column("training time, s") and not page.column("backward MAC")
+    page.click("[data-group='training']")
+    assert page.column("backward MAC")
+    page.click("[data-group='main']")
+    assert not page.column("training time, s") and page.column("backward MAC")
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_the_table_is_whole_at_every_width(browser, demo, width):
+    """On a desktop the main columns need no scrolling; names stay in sight where others do."""
+    page = browser.open(demo)
+    page.driver.set_window_size(width, 900)
+    try:
+        box = "document.querySelector('#scores .scroll')"
+        wide = f"return {box}.scrollWidth - {box}.clientWidth"
+        assert page.run("return document.documentElement.scrollWidth") <= max(width, 500)
+        if width > 500:
+            assert page.run(wide) <= 0
+        for group in ("size", "operations", "paper", "training"):
+            page.click(f"[data-group='{group}']")
+        page.run(f"{box}.scrollLeft = 10000")
+        left = "document.querySelector('#entries tbody tr[data-e] .label').getBoundingClientRect()"
+        assert page.run(f"return {left}.left - {box}.getBoundingClientRect().left") >= 0
+        page.quiet()
+    finally:
+        page.driver.set_window_size(1400, 1000)
 
 
 def test_curves_change_with_their_buttons(browser, demo):
@@ -304,8 +327,8 @@ def test_runs_without_numbers(browser, tmp_path):
 def test_sixty_entries_wait_with_figures_until_they_are_seen(browser, tmp_path):
     kit.write_comparison(tmp_path, kit.many(), traces=True)
     page = browser.open(write_page([tmp_path], tmp_path / "report.html"))
-    page.run("arguments[0].querySelector('button').click()", page.heading("test %"))
-    numbers = page.column("test %")
+    page.run("arguments[0].querySelector('button').click()", page.heading("test accuracy, %"))
+    numbers = page.column("test accuracy, %")
     assert len(numbers) == 58 and numbers == sorted(numbers, reverse=True)
     traces = "document.querySelectorAll('[data-chart=accuracy] .trace').length"
     assert page.run(f"return {traces}") == 0

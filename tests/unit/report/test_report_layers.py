@@ -63,14 +63,14 @@ def test_a_row_per_layer_and_pass():
     ]
     assert [row["rate"] for row in rows] == ["0.250", "0.125", "0.000", "-", "-", "0.125"]
     assert [row["spikes"] for row in rows] == ["16", "8", "0", "-", "-", "24"]
-    assert [row["uJ paper"] for row in rows][:3] == ["0.100", "0.200", "0.300"]
-    assert rows[4]["uJ strict"] == "4.000"
+    assert [row["energy by paper, uJ"] for row in rows][:3] == ["0.100", "0.200", "0.300"]
+    assert rows[4]["energy, uJ"] == "4.000"
 
 
 def test_totals_are_the_sums():
     total = by_heading()[-1]
     assert (total["neurons"], total["AC"], total["MAC"]) == ("48", "60", "4")
-    assert (total["uJ paper"], total["uJ strict"]) == ("2.000", "4.000")
+    assert (total["energy by paper, uJ"], total["energy, uJ"]) == ("2.000", "4.000")
 
 
 def test_the_ann_has_no_feedback():
@@ -86,16 +86,16 @@ def test_summary():
     assert rows["spikes"] == ("24", "± 0.5", "-")
     assert rows["AC"] == ("60", "± 12", "0")
     assert rows["MAC"] == ("4", "", "720")
-    assert rows["uJ paper"] == ("2.000", "dense/net 4.50", "9.000")
-    assert rows["uJ paper, own rates"] == ("3.000", "dense/net 3.00", "9.000")
-    assert rows["uJ strict"] == ("4.000", "dense/net 5.00", "20.000")
-    assert rows["uJ strict + memory"] == ("5.000", "to 6.000", "-")
-    assert rows["rate at break-even"] == ("any", "", "-")
-    assert not any("EE" in cell for row in rows.values() for cell in row)
+    assert rows["energy by paper, uJ"] == ("2.000", "dense / SNN 4.50", "9.000")
+    assert rows["energy by paper, own rates, uJ"] == ("3.000", "dense / SNN 3.00", "9.000")
+    assert rows["energy, uJ"] == ("4.000", "dense / SNN 5.00", "20.000")
+    assert rows["energy with memory access, uJ"] == ("5.000", "to 6.000", "-")
+    assert rows["firing rate at break-even"] == ("any", "", "-")
+    assert not any("ANN /" in cell for row in rows.values() for cell in row)
     assert summary_rows(COSTS, spiking=True)[0] == ("", "net", "", "dense ANN")
 
 
-def test_a_measured_ann_makes_it_ee():
+def test_a_measured_ann_gives_a_ratio():
     """Of the net's 4 uJ, 3 are there at any rate; the ANN takes 3.5, so half the rate is level."""
     ann = COSTS | {
         "ac": {"mean": 0.0, "error": None},
@@ -110,18 +110,18 @@ def test_a_measured_ann_makes_it_ee():
     rows = {row[0]: row[1:] for row in rows}
     assert head == ("", "net", "", "its ANN")
     assert rows["MAC"] == ("4", "", "500")
-    assert rows["uJ paper"] == ("2.000", "EE 4.50", "9.000")
-    assert rows["uJ paper, own rates"] == ("3.000", "EE 3.00", "9.000")
-    assert rows["uJ strict"] == ("4.000", "EE 0.88", "3.500")
-    assert rows["uJ strict + memory"] == ("5.000", "to 6.000", "7.000 to 8.000")
-    assert rows["rate at break-even"] == ("0.062", "", "-")  # half of 0.125: 3 + 0.5 = 3.5
+    assert rows["energy by paper, uJ"] == ("2.000", "ANN / SNN 4.50", "9.000")
+    assert rows["energy by paper, own rates, uJ"] == ("3.000", "ANN / SNN 3.00", "9.000")
+    assert rows["energy, uJ"] == ("4.000", "ANN / SNN 0.88", "3.500")
+    assert rows["energy with memory access, uJ"] == ("5.000", "to 6.000", "7.000 to 8.000")
+    assert rows["firing rate at break-even"] == ("0.062", "", "-")  # half of 0.125: 3 + 0.5 = 3.5
 
 
 def test_an_ann_has_neither_spikes_nor_efficiency():
     layers = [row | {"rate_per_step": None, "spikes": None} for row in COSTS["layers"]]
     costs = COSTS | {"layers": layers}
     rows = {row[0]: row[1:] for row in summary_rows(costs, spiking=False)}
-    assert "spikes" not in rows and rows["uJ paper"] == ("2.000", "", "9.000")
+    assert "spikes" not in rows and rows["energy by paper, uJ"] == ("2.000", "", "9.000")
     assert layer_rows(costs)[-1][:6] == ("total", "", "", "-", "-", "-")
 
 

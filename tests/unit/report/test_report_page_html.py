@@ -9,6 +9,7 @@ import reportkit as kit
 from pagekit import HOSTILE, Reader, entry
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.report.columns import COLUMNS
 from spikeloom.report.diagram import draw_net
 from spikeloom.report.entries import Entry, Unfinished
 from spikeloom.report.page import render, write_page
@@ -61,8 +62,9 @@ class TestPage:
         assert policy.startswith("default-src 'none'; script-src 'sha256-")
         assert "unsafe-inline" not in policy.split("style-src")[0] and "http" not in policy
 
-    def test_the_note_speaks_of_this_page(self, page):
-        assert "Front E: no other row" in page.text and "°" not in page.text
+    def test_every_column_is_explained(self, page):
+        assert all(column.heading.replace("uJ", "µJ") in page.text for column in COLUMNS)
+        assert "multiply-accumulates of the backward pass" in page.text and "°" not in page.text
 
     def test_there_is_one_plotly(self, page):
         assert [len(script) > 1_000_000 for script in page.scripts].count(True) == 1

@@ -94,15 +94,6 @@ for (const heading of page.all("th[data-c][aria-sort]", scores)) {
   heading.querySelector("button").addEventListener("click", () => sortBy(heading));
 }
 
-for (const box of page.all("[data-group]")) {
-  const columns = page.all(`#entries [data-g="${box.dataset.group}"]`);
-  if (!columns.length) box.parentElement.remove();
-  box.addEventListener("change", () => {
-    columns.forEach((cell) => (cell.hidden = !box.checked));
-    fit();
-  });
-}
-
 // a table that fits scrolls with the page, its head below the bar; a wider one scrolls by itself
 function fit() {
   for (const box of page.all(".scroll")) {
@@ -112,6 +103,17 @@ function fit() {
 }
 fit();
 addEventListener("resize", fit);
+
+for (const box of page.all("[data-group]")) {
+  const columns = page.all(`#entries [data-g="${box.dataset.group}"]`);
+  if (!columns.length) box.parentElement.remove();
+  const show = () => {
+    columns.forEach((cell) => (cell.hidden = !box.checked));
+    fit();
+  };
+  box.addEventListener("change", show);
+  show();
+}
 
 // --- filter and selection ------------------------------------------------------------------------
 

@@ -1,0 +1,343 @@
+"""The columns of the table of results: name, unit, meaning, and how each is read from records.
+
+Everything that shows results uses this list: terminal, Markdown, CSV, data frames and the page.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import mean, stdev
+from typing import Any
+
+from spikeloom.base.errors import unknown_name
+from spikeloom.report.efficiency import Efficiency
+from spikeloom.report.means import (
+    Means,
+    latency_of,
+    over,
+    seconds_of,
+    slowdown_of,
+    slower_than,
+    spread_text,
+    time_of,
+)
+from spikeloom.report.numbers import count, joules, milliseconds, times
+
+Record = dict[str, Any]
+
+MAIN = "main"
+"""The group that is shown unless another one is asked for."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of an entry.
+
+    Args:
+        text: as tables show it.
+        value: mean over seeds, in the unit of its column; None where there is none.
+        spread: standard deviation over seeds or half the distance of the quartiles, where known.
+    """
+
+    text: str = "-"
+    value: float | None = None
+    spread: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the figures of an entry are read from.
+
+    Args:
+        entry: with one run or more.
+        means: of the entry.
+        efficiency: against its measured ANN, where there is one.
+        clock: the ANN whose training time others are divided by, where there is one.
+        uneven: whether the entries of the table have different numbers of runs.
+    """
+
+    entry: Record
+    means: Means
+    efficiency: Efficiency | None
+    clock: Record | None
+    uneven: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Args:
+        key: its name in ``--columns``, in CSV files and in data frames.
+        words: its heading without the unit.
+        unit: of its figures; empty for counts and ratios.
+        group: the columns it is shown with.
+        about: one sentence on what it says.
+        read: takes the figure of an entry.
+        best: what the best one of several figures is; None where no figure is better.
+    """
+
+    key: str
+    words: str
+    unit: str
+    group: str
+    about: str
+    read: Callable[[Row], Cell]
+    best: Callable[[Sequence[float]], float] | None = None
+
+    @property
+    def heading(self) -> str:
+        """Return its heading in one line: words and unit."""
+        return f"{self.words}, {self.unit}" if self.unit else self.words
+
+
+def _accuracy(row: Row) -> Cell:
+    values = [100 * run["test_accuracy"] for run in row.entry["runs"]]
+    text = spread_text(values, "{:.2f}".format)
+    if row.means.failed:
+        text += f" ({row.means.failed} of {row.means.runs + row.means.failed} failed)"
+    elif row.uneven:
+        text += f" (n {row.means.runs})"
+    return Cell(text, row.means.accuracy, row.means.deviation)
+
+
+def _counted(read: Callable[[Record], float], row: Row) -> Cell:
+    value = over(row.entry, read)
+    return Cell(count(value), value)
+
+
+def _first(name: str, row: Row) -> Cell:
+    value = row.entry["runs"][0][name]
+    return Cell(str(value), value)
+
+
+def _spikes(row: Row) -> Cell:
+    value = row.means.spikes
+    return Cell() if value is None else Cell(count(value), value)
+
+
+def _energy(name: str, row: Row) -> Cell:
+    value = getattr(row.means, name)
+    return Cell(joules(value), value)
+
+
+def _ratio(name: str, row: Row) -> Cell:
+    if row.efficiency is None:
+        return Cell()
+    value = getattr(row.efficiency, name)
+    return Cell(times(value), value)
+
+
+def _timed(read: Callable[[Record], tuple[float, float] | None], row: Row) -> Cell:
+    found = time_of(row.entry, read)
+    return Cell() if found is None else Cell(milliseconds(*found), *found)
+
+
+def _over_seeds(values: Sequence[float]) -> Cell:
+    if not values:
+        return Cell()
+    spread = stdev(values) if len(values) > 1 else None
+    return Cell(spread_text(values, "{:.1f}".format), mean(values), spread)
+
+
+def _memory(row: Row) -> Cell:
+    return Cell(f"{row.means.memory:.1f}", row.means.memory)
+
+
+def _growth(row: Row) -> Cell:
+    """Read what one more step adds to the peak; older records and T = 1 do not say."""
+    if not all(run["costs"]["training"].get("growth") for run in row.entry["runs"]):
+        return Cell()
+    more = over(row.entry, lambda cost: cost["training"]["growth"]["bytes_per_step"]) / 1e6
+    return Cell(f"{round(more, 2) + 0.0:.2f}", more)
+
+
+def _slower(row: Row) -> Cell:
+    if row.clock is None or row.entry["control"]:
+        return Cell()
+    return _over_seeds(slower_than(row.entry, row.clock))
+
+
+COLUMNS = (
+    Column(
+        "accuracy",
+        "test accuracy",
+        "%",
+        MAIN,
+        "share of test samples that are classified right",
+        _accuracy,
+        max,
+    ),
+    Column("steps", "time steps", "", MAIN, "T, per prediction", partial(_first, "steps")),
+    Column(
+        "energy",
+        "energy",
+        "uJ per sample",
+        MAIN,
+        "energy of a prediction by exact counts of operations, 32-bit floats, operations on zeros "
+        "left out; a model (45 nm, 2014), not a measurement",
+        partial(_energy, "energy"),
+        min,
+    ),
+    Column(
+        "ann_energy",
+        "ANN / SNN energy",
+        "",
+        MAIN,
+        "energy of the ReLU net of the same layers, measured in the same table, over this net's: "
+        "above 1 this net takes less; no figure where that net is not in the table",
+        partial(_ratio, "strict"),
+        max,
+    ),
+    Column(
+        "memory",
+        "training memory",
+        "MB",
+        MAIN,
+        "highest memory of the allocator while one batch is trained, 10^6 bytes",
+        _memory,
+        min,
+    ),
+    Column(
+        "seconds",
+        "training time",
+        "s",
+        MAIN,
+        "without validation and test; two seeds or more, on the machine of the runs",
+        lambda row: _over_seeds(seconds_of(row.entry)),
+        min,
+    ),
+    Column(
+        "parameters",
+        "parameters",
+        "",
+        "size",
+        "trained numbers that a prediction needs",
+        partial(_counted, lambda cost: cost["parameters"]),
+    ),
+    Column(
+        "predict_ms",
+        "prediction time",
+        "ms",
+        "size",
+        "of one sample, all time steps, on the machine of the runs: median over rounds",
+        partial(_timed, latency_of),
+    ),
+    Column("spikes", "spikes per sample", "", "operations", "mean over test samples", _spikes, min),
+    Column(
+        "ac",
+        "additions (AC)",
+        "",
+        "operations",
+        "accumulate operations per prediction",
+        partial(_counted, lambda cost: cost["ac"]["mean"]),
+    ),
+    Column(
+        "mac",
+        "multiply-adds (MAC)",
+        "",
+        "operations",
+        "multiply-accumulate operations per prediction",
+        partial(_counted, lambda cost: cost["mac"]["mean"]),
+    ),
+    Column(
+        "paper_energy",
+        "energy by paper",
+        "uJ",
+        "paper",
+        "by the formulas of Panda et al. 2020, eq. 8-11: 32-bit integers, mean firing rates",
+        partial(_energy, "energy_paper"),
+        min,
+    ),
+    Column(
+        "paper_ann_energy",
+        "ANN / SNN energy by paper",
+        "",
+        "paper",
+        "the paper's energy efficiency (EE): the same ratio by its formulas",
+        partial(_ratio, "paper"),
+        max,
+    ),
+    Column(
+        "forward_mac",
+        "forward MAC",
+        "",
+        "training",
+        "multiply-accumulates of the forward pass per training sample, zeros included",
+        partial(_counted, lambda cost: cost["training"]["forward_macs"]),
+    ),
+    Column(
+        "backward_mac",
+        "backward MAC",
+        "",
+        "training",
+        "multiply-accumulates of the backward pass per training sample, zeros included",
+        partial(_counted, lambda cost: cost["training"]["backward_macs"]),
+    ),
+    Column(
+        "memory_per_step",
+        "memory per step",
+        "MB",
+        "training",
+        "what one more time step adds to the training memory",
+        _growth,
+    ),
+    Column(
+        "ms_per_step",
+        "time per step",
+        "ms",
+        "training",
+        "what one more time step adds to training on a batch: median over rounds",
+        partial(_timed, slowdown_of),
+    ),
+    Column(
+        "ann_seconds",
+        "time / ANN time",
+        "",
+        "training",
+        "training time over that of the ANN on the same data, seed by seed",
+        _slower,
+    ),
+)
+GROUPS = tuple(dict.fromkeys(column.group for column in COLUMNS))
+BY_KEY = {column.key: column for column in COLUMNS}
+
+
+def of_group(*groups: str) -> tuple[Column, ...]:
+    """Return the columns of some groups, in their order in the table."""
+    return tuple(column for column in COLUMNS if column.group in groups)
+
+
+def choose(names: str | None) -> tuple[Column, ...] | None:
+    """Return the columns that a text names; None where there is no text.
+
+    Args:
+        names: groups and keys by comma, "all" for every column.
+
+    Raises:
+        ConfigError: a name that is neither a group nor a column.
+    """
+    if names is None:
+        return None
+    chosen: list[Column] = []
+    for name in (part.strip() for part in names.split(",")):
+        if name == "all":
+            chosen += COLUMNS
+        elif name in GROUPS:
+            chosen += of_group(name)
+        elif name in BY_KEY:
+            chosen.append(BY_KEY[name])
+        else:
+            raise unknown_name("--columns", "column", name, ["all", *GROUPS, *BY_KEY])
+    return tuple(dict.fromkeys(chosen))
+
+
+def explained(columns: Sequence[Column]) -> list[str]:
+    """Return one line for each column on what it says."""
+    lines = [f"{column.heading}: {column.about}." for column in columns]
+    spread = (
+        "\N{PLUS-MINUS SIGN}: standard deviation over seeds; for times, if that is larger, half "
+        "the distance of the quartiles over rounds. Brackets: the values of two seeds. "
+        "-: not measured, or too uncertain to print."
+    )
+    return [*lines, spread]
