@@ -31,6 +31,10 @@ def compare(
     ] = None,
     changes: Set = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds by comma, e.g. '0,1,2'.")] = None,
+    controls: Annotated[
+        bool,
+        typer.Option(help="Beside --rules: also a linear model, and the net with frozen layers."),
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="Folder; default runs/<name>.")] = None,
     force: Annotated[bool, typer.Option(help="Train every entry anew.")] = False,
     max_mb: Annotated[
@@ -69,7 +73,7 @@ def compare(
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option}: expected a number above 0, got {value}; change it.")
     options = {"net": net, "data": data, "rules": rules}
-    plan = _plan(recipes, options, changes, seeds)
+    plan = _plan(recipes, options, changes, seeds, controls=controls)
     folder = out or Path("runs") / plan.name
     console = plain_console()
     shown = watcher(quiet=quiet, verbose=verbose, epochs=verbose, console=console)
@@ -81,7 +85,7 @@ def compare(
                 progress=all_of(progress, stop),
                 overwrite=force,
                 stop=stop,
-                command=_command(recipes, options, changes, seeds),
+                command=_command(recipes, options, changes, seeds, controls=controls),
             )
         except (KeyboardInterrupt, Stopped):
             again = "the same command" + (" without --force" if force else "")
@@ -101,7 +105,8 @@ def compare(
     else:
         console.print(f"nothing written: {folder} is read-only, and nothing was left to do")
     entries = results["entries"]
-    if any(entry["error"] for entry in entries) or not any(entry["runs"] for entry in entries):
+    compared = [entry for entry in entries if not entry["control"]] or entries
+    if any(entry["error"] for entry in entries) or not any(entry["runs"] for entry in compared):
         raise typer.Exit(1)
 
 
@@ -110,6 +115,8 @@ def _command(
     options: dict[str, str | None],
     changes: list[str] | None,
     seeds: str | None,
+    *,
+    controls: bool,
 ) -> str:
     """Return the command that runs the same comparison; of absolute paths the name alone."""
     words = ["spikeloom", "compare"]
@@ -117,7 +124,7 @@ def _command(
     given = [*options.items(), *(("set", change) for change in changes or ()), ("seeds", seeds)]
     for name, value in given:
         words += [f"--{name}", value] if value is not None else []
-    return shlex.join(words)
+    return shlex.join(words + ["--no-controls"] * (not controls))
 
 
 def _plan(
@@ -125,8 +132,11 @@ def _plan(
     given: dict[str, str | None],
     changes: list[str] | None,
     seeds: str | None,
+    *,
+    controls: bool,
 ) -> "Plan":
     """Read files or options into a plan."""
+    from spikeloom.train.controls import with_controls
     from spikeloom.train.plan import merge, plan_rules, read_comparison
 
     wanted = None if seeds is None else _parse_seeds(seeds)
@@ -153,7 +163,8 @@ def _plan(
         "stages": [{"rule": "bptt"}],
     }
     rules = given["rules"] or ""
-    return plan_rules(changed(base, changes), rules, wanted or (0, 1, 2), "compare")
+    plan = plan_rules(changed(base, changes), rules, wanted or (0, 1, 2), "compare")
+    return with_controls(plan) if controls else plan
 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikeloom.report.columns import MAIN, Column, explained, of_group
+from spikeloom.report.doubts import doubts
 from spikeloom.report.efficiency import dense_ann
 from spikeloom.report.means import means, over
 from spikeloom.report.numbers import joules
@@ -119,6 +120,7 @@ def below_table(entries: Sequence[Record], left_out: Sequence[str] = ()) -> list
         lines.append("mean [both seeds].")
     if best := best_line(entries):
         lines.append(best)
+    lines += [f"{doubt.mark}: {doubt.label} {doubt.reason}." for doubt in doubts(entries)]
     if left_out:
         lines.append(f"too wide for this terminal: {'; '.join(left_out)}.")
     return lines

@@ -7,6 +7,7 @@ from statistics import mean
 
 from spikeloom.report.blocks import TITLES, title_of
 from spikeloom.report.columns import COLUMNS, Cell, Column
+from spikeloom.report.doubts import Doubt, doubts
 from spikeloom.report.entries import Entry
 from spikeloom.report.figures import COSTS, accuracies, cost_of, front, unsettled
 from spikeloom.report.means import level, means, spread_text
@@ -30,6 +31,7 @@ class _Frame:
     fronts: bool
     differences: bool
     tied: bool
+    doubts: Sequence[Doubt]
 
     @property
     def width(self) -> int:
@@ -45,7 +47,8 @@ def score_table(entries: Sequence[Entry]) -> str:
     rivals = [cells[one.label] for one in entries if one.competes]
     fronts = _fronts(entries)
     tied = bool(_level_with_best(entries))
-    frame = _Frame(_best(rivals), any(fronts), _differ(entries), tied)
+    doubtful = doubts([entry.record() for entry in ran])
+    frame = _Frame(_best(rivals), any(fronts), _differ(entries), tied, doubtful)
     blocks = dict.fromkeys(entry.block for entry in entries)
     bodies = []
     for block in sorted(blocks, key=lambda block: [*TITLES, block].index(block)):
@@ -110,6 +113,11 @@ def _row(
     number: int, entry: Entry, cells: Sequence[Cell] | None, frame: _Frame, front: list[str]
 ) -> str:
     tags = ['<span class="tag">control</span>'] if entry.control else []
+    tags += [
+        f'<span class="tag warn" title="{escape(one.reason)}">{escape(one.mark)}</span>'
+        for one in frame.doubts
+        if one.label == entry.label
+    ]
     if entry.runs and entry.unfinished:
         total = len(entry.runs) + len(entry.unfinished)
         tags.append(f'<span class="tag">{len(entry.runs)} of {total} seeds</span>')

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.train.differences import Block, Difference, block_of, differences
 from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
+from spikeloom.train.stage import Choice
 from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
 from spikeloom.train.tuning import Tune
 
@@ -242,7 +243,37 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
         where = f"--rules {text}"
         changed = override(base | {"name": name}, "stages.0.rule", _rule_choice(text), where)
         rows.append(Row(text, build_recipe(changed, where)))
-    return Plan(name, tuple(rows), seeds)
+    return Plan(name, tuple(_one_place_of_loss(rows)), seeds)
+
+
+def _one_place_of_loss(rows: Sequence[Row]) -> list[Row]:
+    """Let rules that can choose where their loss stands follow those that cannot.
+
+    Most rules have a loss at every step. Beside one of those, a rule with an option `loss` that
+    was not given takes "step" too, so that the rows differ in the rule alone.
+    """
+    rules = [row.recipe.last.learning_rule() for row in rows]
+    choosing = [
+        "loss" in {field.name for field in fields(rule)}  # pyright: ignore[reportArgumentType]
+        for rule in rules
+    ]
+    fixed = {rule.loss_at for rule, chooses in zip(rules, choosing, strict=True) if not chooses}
+    if "step" not in fixed:
+        return [*rows]
+    return [
+        replace(row, recipe=_with_loss(row.recipe, "step")) if chooses else row
+        for row, chooses in zip(rows, choosing, strict=True)
+    ]
+
+
+def _with_loss(recipe: Recipe, place: str) -> Recipe:
+    choice = recipe.last.rule
+    if "loss" in choice.options:
+        return recipe
+    rule = Choice.model_validate({"name": choice.name, "loss": place} | choice.options)
+    return recipe.model_copy(
+        update={"stages": (*recipe.stages[:-1], recipe.last.model_copy(update={"rule": rule}))}
+    )
 
 
 def _outside_brackets(text: str) -> list[str]:

@@ -105,6 +105,7 @@ def _trained(bench: Workbench, state: State) -> dict[str, Any]:
         "stages": state.stages,
         "val_accuracy": state.kept["val_accuracy"],
         "val_loss": state.kept["val_loss"],
+        "val_samples": len(bench.splits.validation),
         "train_seconds": sum(entry["seconds"] for entry in state.curve),
         "facts": {
             key: value

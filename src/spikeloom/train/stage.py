@@ -47,7 +47,7 @@ class Optimizer(Strict):
     bare: ClassVar[str | None] = "name"
 
     name: Literal["sgd", "adam", "adamw", "radam"] = "adamw"
-    lr: Annotated[float, Field(gt=0, le=MOST)] = 1e-3
+    lr: Annotated[float, Field(gt=0, le=MOST)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0, le=MOST)] = 0.0
     momentum: Share = 0.0
     betas: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 0.999)
@@ -123,8 +123,8 @@ class Stage(Strict):
 
     rule: Choice
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 6
-    epochs: Count = 10
-    batch: Count = 128
+    epochs: Count = 20
+    batch: Count = 64
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     clip: Annotated[float, Field(gt=0, le=MOST)] | None = None

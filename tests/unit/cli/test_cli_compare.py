@@ -12,7 +12,7 @@ from spikeloom.train import checkpoint
 from spikeloom.train import compare as running
 
 SMALL = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--set", "stages.0.steps=2"]
-SMALL_NET = ["--net", "c4 P f10", "--data", "digits", *SMALL]
+SMALL_NET = ["--net", "c4 P f10", "--data", "digits", "--no-controls", *SMALL]
 RULES = ["--rules", "ann,bptt", "--seeds", "0", "--out", "x"]
 
 TUNED = """
@@ -91,6 +91,17 @@ class TestRunning:
         assert "ANN to compare with: " in told and "not a measurement" in told
         assert lines[-1] == "written: x/results.json, x/report.html"
 
+    def test_controls_stand_below_the_rules(self, call, tmp_path):
+        words = [word for word in SMALL_NET if word != "--no-controls"]
+        done = call("compare", *words, *RULES)
+        assert done.code == 0, done.err
+        shown = results(tmp_path / "x")["entries"]
+        assert [one["label"] for one in shown if one["control"]] == [
+            "linear model",
+            "hidden layers frozen",
+        ]
+        assert "\ncontrols: " in done.out
+
     def test_files(self, call, tmp_path):
         head = 'name = "two"\nseeds = [0]\n[base]\nnet = "f10"\n'
         head += 'data = { name = "digits", train_size = 40 }\n'
@@ -153,7 +164,16 @@ class TestRunning:
         assert none.out.splitlines()[-2].startswith("none within 0.001 spikes per inference; near")
 
     def test_a_refusal_is_a_result(self, call):
-        words = ["--net", "c4 M c4 f10", "--data", "digits", *SMALL, "--seeds", "0"]
+        words = [
+            "--net",
+            "c4 M c4 f10",
+            "--data",
+            "digits",
+            "--no-controls",
+            *SMALL,
+            "--seeds",
+            "0",
+        ]
         done = call("compare", *words, "--rules", "ann,ottt")
         assert done.code == 0 and "refused: ottt: rules.ottt: expected a linear path" in done.out
         alone = call("compare", *words, "--rules", "ottt", "--out", "y")
