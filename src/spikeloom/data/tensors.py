@@ -230,7 +230,13 @@ def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
         )
     time = time_axis("data", x.shape[1:], time)
     scaling = Scaling(peak_of("data", x, scale, time), time=bool(time))
-    return Samples(x, y.long(), scaling, values=values_of(x, scale, scaling))
+    values = values_of(x, scale, scaling)
+    if values == "counts" and x.is_floating_point() and not bool((x == x.round()).all()):
+        raise DataError(
+            f"{where}: expected whole numbers where scale = 'counts', got "
+            f"{x[x != x.round()][0].item():.6g}; leave scale out for values as they are."
+        )
+    return Samples(x, y.long(), scaling, values=values)
 
 
 DATA.register("tensors")(

@@ -166,8 +166,7 @@ class StageLoop:
         order = batches(len(train), bench.stage.batch, seed)
         if state.sums:
             self._sums = list(state.sums[team.rank])
-        bench.net.train(not bench.stage.freeze_body)  # a frozen body keeps its statistics too
-        bench.head.train()
+        bench.set_training()
         done = sum(map(len, order[: state.batch]))
         self.progress.phase(self._title(), len(train), done=done)
         for number in range(state.batch, len(order)):

@@ -78,6 +78,11 @@ class Workbench:
         named += [(f"rule.{row}", one) for row, one in enumerate(self.rule.parameters())]
         return [(name, one) for name, one in named if one.requires_grad]
 
+    def set_training(self) -> None:
+        """Bring net and head into the mode they are trained in; a frozen body keeps its norms."""
+        self.net.train(not self.stage.freeze_body)
+        self.head.train()
+
     def inference_parameters(self) -> list[nn.Parameter]:
         """Return the parameters a prediction needs, shared ones once."""
         head = [one for site in self.head.inference_sites for one in site.synapse.parameters()]
@@ -118,6 +123,7 @@ def set_up(
     stage: int = -1,
     fabric: "Fabric | None" = None,
     prepared: bool = True,
+    training: bool | None = None,
 ) -> Workbench:
     """Build everything a stage of a recipe names.
 
@@ -127,6 +133,7 @@ def set_up(
         stage: number of the stage; the last one is the one a finished run is left with.
         fabric: launched; None makes one for this process alone.
         prepared: let the rule check the net and set up what it owns.
+        training: whether memory for gradients and optimizer must be there; None as `prepared`.
 
     Raises:
         ConfigError, DataError, ShapeError, UnsupportedNet: what does not fit, with its path.
@@ -162,7 +169,7 @@ def set_up(
         encoded=encoded,
         kind=_DTYPES.get(recipe.precision, torch.float32),
         device=fabric.device,
-        training=prepared,
+        training=prepared if training is None else training,
     )
     with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
         execution = recipe.build_execution()
