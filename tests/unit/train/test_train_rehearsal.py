@@ -59,7 +59,7 @@ UNFIT = [  # whatever the rule: nothing is run at all
     ({"stages.0.rule": {"name": "sltt", "k_steps": 3}}, "at most T = 2, got 3"),
     ({"stages.0.rule": {"name": "sltt", "given": [2]}}, "steps from 0 to 1"),
     ({"net": 'f4{norm = "batch_step"} f3', "stages.0.batch": 1}, "stages.0.batch: expected 2"),
-    ({"net": "c4 P f2000000000 f3"}, "expected what fits into the"),
+    ({"net": "c4 P f400000000 f3"}, "that fit into the"),
     ({"augment": {"crop": 9}}, None),
     ({"augment": {"cutout": 99}}, None),
     ({"device": "cuda"}, "device: expected a CUDA device"),
