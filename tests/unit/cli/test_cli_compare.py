@@ -59,6 +59,27 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+class TestFolder:
+    def test_is_named_after_what_is_compared(self, call, tmp_path):
+        words = ["compare", *SMALL_NET, "--seeds", "0", "--quiet"]
+        assert call(*words, "--rules", "ann").code == 0
+        assert call(*words, "--rules", "ann,bptt").code == 0  # another comparison, nobody's folder
+        sets = "data.train_size-40_stages.0.epochs-1_stages.0.steps-2"
+        runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
+        assert len(runs) == 2 and runs[0].startswith("digits_c4-P-f10_ann")
+        assert all(sets[:20] in name for name in runs)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+        assert call(*words, "--rules", "ann,bptt").code == 0  # the same command goes on
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+
+    def test_out_takes_more_rules(self, call, tmp_path):
+        words = ["compare", *SMALL_NET, "--seeds", "0", "--out", "x", "--quiet"]
+        assert call(*words, "--rules", "ann").code == 0
+        first = (tmp_path / "x" / "ann" / "seed0" / "result.json").stat().st_mtime_ns
+        assert call(*words, "--rules", "ann,bptt").code == 0
+        assert (tmp_path / "x" / "ann" / "seed0" / "result.json").stat().st_mtime_ns == first
+
+
 class TestRunning:
     def test_rules_on_one_net(self, call, tmp_path):
         done = call(
