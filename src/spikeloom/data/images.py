@@ -17,6 +17,7 @@ from spikeloom.data._split import check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, Watcher, data_root
 from spikeloom.data.cache import Decoded, decode_part, find_decoded
 from spikeloom.data.decode import Decoder, Fit, Reading
+from spikeloom.data.places import first_there, in_words, places_of
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     test part is taken from the training data. What is taken is stratified and always the same.
 
     Args:
-        root: folder that a relative path starts from; None for `data_root()`.
+        root: folder that a relative path starts from; None for the current folder, else
+            `data_root()`.
         path: folder, parquet file or hub name (`owner/name`); layouts as in docs/howto/data.md.
         size: side of a square that all are brought to; None asks for pictures of one size.
         fit: how: "crop" scales the shorter side and keeps the centre, "pad" the longer side and
@@ -181,13 +183,16 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
         check_text(f"{where}.{option}", value)
     decoder = Decoder(size, grey, Reading(fit, ground, range))
     columns = Columns(image, label)
-    local = (root or data_root()) / Path(path).expanduser()
-    if local.exists():
+    places = places_of(path, root=root)
+    local = first_there(places)
+    if local is not None:
         sources = find_parts(local.stem, local, columns)
     elif HUB_NAME.fullmatch(str(path)):
         sources = hub_parts("images", Hub(str(path), revision), columns)
     else:
-        raise DataError(f"{local}: expected a folder of pictures, found none; set the option path.")
+        raise DataError(
+            f"{in_words(places)}: expected a folder of pictures, found none; set the option path."
+        )
     if "test" not in sources and "validation" in sources:
         sources["test"] = sources.pop("validation")
     for option, value in (("validation", validation), ("test", test)):

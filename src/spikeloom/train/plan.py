@@ -12,7 +12,8 @@ from pydantic import Field
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.train.differences import Block, Difference, block_of, differences
-from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
+from spikeloom.train.places import located
+from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe, read_recipe
 from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
 from spikeloom.train.tuning import Tune
 
@@ -161,7 +162,7 @@ def read_comparison(path: Path) -> Plan:
     table = read_toml(path)
     where = str(path)
     if not table.keys() & {"entries", "base"}:
-        recipe = build_recipe(table, where)
+        recipe = read_recipe(path)
         return Plan(recipe.name, (Row(recipe.name, recipe),), (recipe.seed,), alone=True)
     comparison = build_model(Comparison, table, where)
     rows = tuple(
@@ -175,7 +176,9 @@ def read_comparison(path: Path) -> Plan:
 def _read_row(comparison: Comparison, entry: Entry, path: Path, place: str) -> Row:
     if entry.recipe is not None:
         with placed(f"{place}: recipe"):
-            base = read_toml(path.parent / entry.recipe)
+            base = located(
+                read_toml(path.parent / entry.recipe), (path.parent / entry.recipe).parent
+            )
     elif comparison.base is not None:
         base = comparison.base
     else:
@@ -189,6 +192,8 @@ def _read_row(comparison: Comparison, entry: Entry, path: Path, place: str) -> R
                 f"{place}: expected settings of the row, got a seed; set seeds for all of them."
             )
         changed = override(changed, key, value, place)
+    with placed(place):
+        changed = located(changed, path.parent)
     return Row(entry.label, build_recipe(changed, place), entry.control)
 
 
@@ -245,6 +250,7 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
     for text in texts:
         where = f"--rules {text}"
         changed = override(base | {"name": name}, "stages.0.rule", _rule_choice(text), where)
+        changed = located(changed, None)
         rows.append(Row(text, build_recipe(changed, where)))
     return Plan(name, tuple(rows), seeds)
 

@@ -23,6 +23,7 @@ from spikeloom.nets.size import check_weights
 from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.base import UNITS, Unit
 from spikeloom.neurons.leaky import LIF
+from spikeloom.train.places import located
 from spikeloom.train.stage import Choice, Stage
 from spikeloom.train.tables import Strict, build_model, placed, read_toml
 
@@ -260,8 +261,11 @@ def _fingerprint(table: dict[str, Any]) -> str:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe file."""
-    return build_recipe(read_toml(path), str(path))
+    """Read and check a recipe file; its path of data is relative to it (`located`)."""
+    table = read_toml(path)
+    with placed(str(path)):
+        table = located(table, path.parent)
+    return build_recipe(table, str(path))
 
 
 def build_recipe(table: Mapping[str, Any], where: str) -> Recipe:
