@@ -219,6 +219,7 @@ class Run(Part):
     warnings: list[str] = []
     processes: Positive = 1
     classes: list[str] | None = None
+    skipped: list[str] = []
 
 
 class Tuning(Part):

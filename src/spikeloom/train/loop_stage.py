@@ -8,6 +8,7 @@ import torch
 
 from spikeloom.base.errors import NumericalError, Stopped
 from spikeloom.base.seeding import derive_seed
+from spikeloom.data.broken import named
 from spikeloom.train import runs
 from spikeloom.train.commit import Commit
 from spikeloom.train.evaluate import evaluate
@@ -140,6 +141,10 @@ class StageLoop:
     def _show_inputs(self) -> None:
         splits, facts = self.bench.splits, input_facts(self.bench)
         self.progress.inputs(input_line(facts, splits))
+        if splits.skipped:
+            line = f"data: {len(splits.skipped)} broken pictures left out: {named(splits.skipped)}"
+            self.state.warnings.append(line)
+            self.progress.inputs(line)
         tiny = tiny_input(facts, splits)
         if tiny is not None:
             self._warn(f"{tiny}.")

@@ -97,6 +97,7 @@ def _trained(bench: Workbench, state: State) -> dict[str, Any]:
         "ann_net": write(bench.net.spec.as_ann()),
         "data": recipe.data.name,
         "classes": list(bench.splits.labels) or None,
+        "skipped": list(bench.splits.skipped),
         "rule": stage.rule.name,
         "rule_options": stage.rule.options,
         "steps": bench.steps,
