@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,12 @@ class Workbench:
         """Return the parameters a prediction needs, shared ones once."""
         head = [one for site in self.head.inference_sites for one in site.synapse.parameters()]
         return [*self.net.parameters(), *head]
+
+    @cached_property
+    def class_weights(self) -> Tensor | None:
+        """What a sample of each class counts in the loss, on the device; None where all count 1."""
+        weights = class_weights(self.stage, self.splits)
+        return None if weights is None else weights.to(self.fabric.device)
 
     def batch(
         self,
@@ -178,6 +185,12 @@ def set_up(
         kind = named if spiking else named.baseline()
         options = from_options(kind, recipe.head.options, "head", skip=HEAD_OWN)
         head = kind.of(net, seed=derive_seed(seed, "head"), **options)
+    with placed(f"stages.{number}"):
+        if class_weights(now, splits) is not None and not kind.takes_weights():
+            raise ConfigError(
+                f"class_weights: expected a head whose loss takes weights of samples, got "
+                f"'{recipe.head.name}'; drop them, or let its loss take weights=."
+            )
     if head.classes != splits.classes:
         raise ConfigError(
             f"net: expected a last population of {splits.classes} neurons for data "
@@ -198,6 +211,46 @@ def set_up(
     if prepared:
         prepare(bench)
     return bench
+
+
+def class_weights(stage: Stage, splits: Splits) -> Tensor | None:
+    r"""Return what a sample of each class counts in the loss of a stage.
+
+    .. math:: w_c = N / (K N_c) \quad \text{for "balanced"}
+
+    N training samples, N_c of them of class c, K classes that occur. Their sum over the training
+    part is N, so the loss keeps its scale, and no weight differs from 1 where classes are equal.
+
+    Args:
+        stage: with the setting.
+        splits: whose training part is counted.
+
+    Returns:
+        Float64, 0 for a class without samples; None where every sample counts 1.
+
+    Shape:
+        result: [K].
+
+    Raises:
+        ConfigError: another number of weights than classes.
+    """
+    chosen = stage.class_weights
+    if chosen is None:
+        return None
+    if isinstance(chosen, tuple):
+        if len(chosen) != splits.classes:
+            raise ConfigError(
+                f"class_weights: expected {splits.classes} numbers, one per class of data "
+                f"'{splits.name}', got {len(chosen)}; give as many, or \"balanced\"."
+            )
+        weights = torch.tensor(chosen, dtype=torch.float64)
+    else:
+        counts = torch.bincount(splits.train.y.cpu(), minlength=splits.classes).double()
+        there = counts > 0
+        weights = torch.where(there, counts.sum() / (there.sum() * counts.clamp(min=1)), 0.0)
+        if bool((weights[there] == 1).all()):
+            return None
+    return None if bool((weights == 1).all()) else weights
 
 
 def _check_batches(bench: Workbench) -> None:
