@@ -76,6 +76,7 @@ def _print_alone(
 
 def _print_entries(entries: "Sequence[Entry]") -> None:
     """Print the table of all entries, how they were made, and what went wrong."""
+    from spikeloom.report.classes import class_lines
     from spikeloom.report.provenance import made_with
     from spikeloom.report.scores import unfinished_text
     from spikeloom.report.table import NOTE, entry_rows, fitted, to_text
@@ -87,6 +88,8 @@ def _print_entries(entries: "Sequence[Entry]") -> None:
         console.print(to_text(rows))
         if left_out:
             console.print(f"left out: {', '.join(left_out)}; the page has them all")
+        for line in class_lines([entry.record() for entry in entries]):
+            console.print(line)
         commands = {entry.command for entry in entries if entry.runs}
         command = commands.pop() if len(commands) == 1 else None
         for line in made_with([run for entry in entries for run in entry.runs], command):

@@ -44,6 +44,7 @@ def train(
 ) -> None:
     """Train a recipe; write its run folder and print what came out."""
     expect_training()
+    from spikeloom.report.classes import class_lines
     from spikeloom.report.formats import Run, check
     from spikeloom.report.table import entry_rows, to_text
     from spikeloom.train.loop import train as run
@@ -97,6 +98,8 @@ def train(
     stages = [stage["rule"] for stage in record.get("stages", [])]  # older records have none
     entry = {"label": " + ".join(stages) or record["rule"], "control": False, "runs": [record]}
     console.print(to_text(entry_rows([entry])))
+    for line in class_lines([entry]):
+        console.print(line)
     console.print(f"run folder: {folder}")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikeloom.base.errors import unknown_name
+from spikeloom.report.classes import class_lines
 from spikeloom.report.efficiency import dense_ann
 from spikeloom.report.means import means, over
 from spikeloom.report.provenance import made_with
@@ -57,6 +58,7 @@ def comparison_lines(results: Record, width: int | None = None) -> list[Line]:
         lines.append(
             Line(f"left out at {width} columns: {', '.join(left_out)}; results.json has them all")
         )
+    lines += [Line(text) for text in class_lines(entries)]
     lines += [Line(""), *_differences(results, entries)]
     lines += _placement(entries)
     lines += problems(entries)
@@ -98,7 +100,7 @@ def plain_table(results: Record, columns: Sequence[str] = (), *, markdown: bool 
     made = [line.text for line in _made(results, entries)]
     if not markdown:
         lines = [line.text for line in table_lines(entries, rows)]
-        return "\n".join([*lines, *([""] if made else []), *made])
+        return "\n".join([*lines, *class_lines(entries), *([""] if made else []), *made])
     titled: list[tuple[str, ...]] = [rows[0]]
     several = len({block_of(entry) for entry in entries}) > 1
     block = None
@@ -107,7 +109,9 @@ def plain_table(results: Record, columns: Sequence[str] = (), *, markdown: bool 
             block = block_of(entry)
             titled.append((f"*{title_of(block, entries)}*", *[""] * (len(row) - 1)))
         titled.append(row)
-    return "\n\n".join([to_markdown(titled), *made])
+    by_class = "\n".join(class_lines(entries)).strip("\n")
+    fenced = [f"```text\n{by_class}\n```"] if by_class else []
+    return "\n\n".join([to_markdown(titled), *fenced, *made])
 
 
 def shown(results: Record) -> list[Record]:

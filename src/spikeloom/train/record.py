@@ -55,6 +55,7 @@ def finish(
             "test_accuracy": test.accuracy[-1],
             "test_loss": test.loss[-1],
             "test_samples": test.samples,
+            "per_class": {"correct": test.correct, "samples": test.by_class},
             "accuracy_by_step": list(test.accuracy) if bench.rule.facts.spiking else None,
         }
         record["costs"] = measure_costs(bench, progress=progress)
