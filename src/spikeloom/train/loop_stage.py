@@ -15,7 +15,6 @@ from spikeloom.train.evaluate import evaluate
 from spikeloom.train.health import (
     health_lines,
     layer_health,
-    memory_line,
     memory_warning,
     predict_memory,
 )
@@ -24,6 +23,7 @@ from spikeloom.train.learn import learn
 from spikeloom.train.progress import Progress
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.setup import Workbench, batches, make_optimizer, snapshot
+from spikeloom.train.start import data_line, net_line, predict_seconds, room_line, time_line
 from spikeloom.train.state import State, save_state
 
 SAVE_SECONDS = 60.0
@@ -127,16 +127,22 @@ class StageLoop:
         self.progress.epoch(entry)
 
     def _predict(self) -> None:
-        """Say what the net is shown and what a batch will take, before the first one."""
+        """Say what is trained on what, and what it will take, before the first batch."""
         if self.bench.number == 0:
+            self.progress.inputs(data_line(self.bench.splits))
             self._show_inputs()
+        self.progress.note(net_line(self.bench))
         self._caution(self.bench.rule.cautions(self.bench.net, self.bench.steps))
         self._caution(self.bench.head.cautions())
         self.state.predicted = predict_memory(self.bench)
-        self.progress.note(memory_line(self.state.predicted, self.bench))
+        self.progress.note(room_line(self.state.predicted, self.bench))
         warning = memory_warning(self.state.predicted, self.bench)
         if warning is not None:
             self._warn(warning)
+        elif self.progress.takes_notes:  # measured for this line alone
+            seconds = predict_seconds(self.bench)
+            if seconds is not None:
+                self.progress.note(time_line(seconds, self.bench))
 
     def _show_inputs(self) -> None:
         splits, facts = self.bench.splits, input_facts(self.bench)

@@ -90,10 +90,11 @@ class TestRunning:
         assert [entry["label"] for entry in entries] == ["ann", "sltt:k_steps=1"]
         assert [[one["seed"] for one in e["runs"]] for e in entries] == [[0, 2]] * 2
         lines = done.out.splitlines()
-        inputs = [line for line in lines if line.startswith("input: ")]
-        assert len(inputs) == 1, "the same data are described once"
-        assert lines[1] == inputs[0] and inputs[0].startswith("input: [C, H, W] = [1, 8, 8]")
-        lines.remove(inputs[0])
+        about = [line for line in lines if line.startswith(("data: ", "input: "))]
+        assert len(about) == 2, "the same data are described once"
+        assert lines[1:3] == about and about[0].startswith("data: digits: 40 training, 250 valid")
+        assert about[1].startswith("input: [C, H, W] = [1, 8, 8]")
+        del lines[1:3]
         assert [line.split(" (about")[0] for line in lines[:4]] == [
             "[1/4] ann, seed 0",
             "[2/4] sltt:k_steps=1, seed 0",
@@ -140,7 +141,7 @@ class TestRunning:
         before = (tmp_path / "x" / "results.json").read_bytes()
         again = call("compare", *SMALL_NET, *RULES)
         assert again.code == 0 and "[1/2]" not in again.out
-        assert again.out.splitlines() == first.out.splitlines()[3:]  # two titles, the input
+        assert again.out.splitlines() == first.out.splitlines()[4:]  # two titles, data, input
         assert (tmp_path / "x" / "results.json").read_bytes() == before
 
     def test_a_record_that_is_none(self, call, tmp_path):
