@@ -42,10 +42,11 @@ def set_up_first(recipe: Recipe, splits: Splits, fabric: "Fabric") -> Workbench:
     Raises:
         ConfigError, DataError, ShapeError, UnsupportedNet: what does not fit, with its path.
     """
-    for number in reversed(range(len(recipe.stages))):  # later ones are built again in their turn
-        bench = set_up(recipe, splits, stage=number, fabric=fabric)
-        rehearse(bench)
-    return bench
+    for number in range(1, len(recipe.stages)):  # they are built again in their turn
+        rehearse(set_up(recipe, splits, stage=number, fabric=fabric))
+    first = set_up(recipe, splits, stage=0, fabric=fabric)
+    rehearse(first)
+    return first
 
 
 def rehearse(bench: Workbench) -> None:
