@@ -136,9 +136,8 @@ class _Runner:
     def run(self, jobs: list[Job], lock: Lock) -> dict[str, Any]:
         """Read what is finished, do the rest, and write the results after each run."""
         self._read(jobs)
-        for job in jobs:
-            if (why := self.refusals.of_trial(job)) is not None:
-                self.progress.warn(f"{job.title} is refused, the others count: {why}")
+        if not all(map(self._has, jobs)):
+            self._tell_refusals(jobs)
         results = self._write(lock)
         for number, job in enumerate(jobs, 1):
             entry = self.entries[job.row.slug]
@@ -157,6 +156,14 @@ class _Runner:
             results = self._write(lock)
         self.progress.close()
         return results
+
+    def _tell_refusals(self, jobs: list[Job]) -> None:
+        for entry in self.entries.values():
+            if entry.refusal is not None:
+                self.progress.warn(f"{entry.row.label} is refused: {entry.refusal}")
+        for job in jobs:
+            if (why := self.refusals.of_trial(job)) is not None:
+                self.progress.warn(f"{job.title} is refused, the others count: {why}")
 
     def _has(self, job: Job) -> bool:
         return self.entries[job.row.slug].has(job)

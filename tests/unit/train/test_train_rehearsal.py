@@ -70,9 +70,21 @@ UNFIT = [  # whatever the rule: nothing is run at all
 ]
 
 
+class Told(Progress):
+    """Remembers what it is told, in order."""
+
+    def __init__(self):
+        self.news = []
+
+    def note(self, text):
+        self.news.append(text)
+
+    warn = note
+
+
 @pytest.fixture
-def sets(monkeypatch):
-    """Three data sets, and training that would be noticed."""
+def sets():
+    """Three data sets."""
     with (
         registered(DATA, "tiny", DataInfo("x", None, 3, lambda root=None: tiny())),
         registered(DATA, "bright", DataInfo("x", None, 3, lambda root=None: bright())),
@@ -133,20 +145,25 @@ class TestCompare:
         assert "'bad'" in str(caught.value) and fake.calls == []
         assert not (tmp_path / "out").exists()
 
+    def test_a_refusal_is_told_before_the_first_run(self, fake, tmp_path):
+        rows = (row("good"), row("bad", ALL_STEPS | {"stages.0.rule": "sltt"}))
+        told = Told()
+        run_comparison(Plan("x", rows, (0,)), tmp_path, progress=told)
+        assert told.news[0].startswith("bad is refused: net layer 0.0.0: expected norm")
+        assert told.news[1].startswith("[1/1] good")
+        again = Told()
+        run_comparison(Plan("x", rows, (0,)), tmp_path, progress=again)
+        assert again.news == []  # nothing is left to do; the table says it
+
     def test_refused_trials_are_known_and_the_others_count(self, fake, tmp_path):
-        class Told(Progress):
-            warnings: list[str] = []
-
-            def warn(self, text):
-                self.warnings.append(text)
-
         norms = [f'c4{{norm = "{norm}"}} P f3' for norm in ("batch_all", "batch_step")]
         tune = Tune(values={"net": norms})
         rows = (row("BPTT"), row("SLTT", {"stages.0.rule": "sltt"}))
         told = Told()
         results = run_comparison(Plan("x", rows, (0,), tune), tmp_path, progress=told)
         assert fake.calls[:3] == ["bptt/tune/0", "bptt/tune/1", "sltt/tune/1"]
-        assert len(told.warnings) == 1 and "SLTT, trial 1 of 2 is refused" in told.warnings[0]
+        assert sum("refused" in text for text in told.news) == 1
+        assert told.news[0].startswith("SLTT, trial 1 of 2 is refused, the others count: net layer")
         trials = results["entries"][1]["tuning"]["trials"]
         assert "expected norm 'batch_step'" in trials[0]["error"] and trials[1]["error"] is None
         assert results["entries"][1]["tuning"]["chosen"] == {"net": norms[1]}
