@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +36,9 @@ def compare(
         bool,
         typer.Option(help="Beside --rules: also a linear model, and the net with frozen layers."),
     ] = True,
-    out: Annotated[Path | None, typer.Option(help="Folder; default runs/<name>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; default runs/<name>, after data, net and rules.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Train every entry anew.")] = False,
     max_mb: Annotated[
         float | None, typer.Option(help="Pick within this peak memory of a training batch, MB.")
@@ -137,7 +140,7 @@ def _plan(
 ) -> "Plan":
     """Read files or options into a plan."""
     from spikeloom.train.controls import with_controls
-    from spikeloom.train.plan import merge, plan_rules, read_comparison
+    from spikeloom.train.plan import merge, name_of, plan_rules, read_comparison
 
     wanted = None if seeds is None else _parse_seeds(seeds)
     if recipes:
@@ -157,13 +160,10 @@ def _plan(
             "compare: expected recipe files or all of --net, --data and --rules, got no "
             f"{missing}; see `spikeloom compare --help`."
         )
-    base: dict[str, Any] = {
-        "net": given["net"],
-        "data": given["data"],
-        "stages": [{"rule": "bptt"}],
-    }
-    rules = given["rules"] or ""
+    net, data, rules = (given[name] or "" for name in ("net", "data", "rules"))
+    base: dict[str, Any] = {"net": net, "data": data, "stages": [{"rule": "bptt"}]}
     plan = plan_rules(changed(base, changes), rules, wanted or (0, 1, 2), "compare")
+    plan = replace(plan, name=name_of(data, net, rules, changes or ()))
     return with_controls(plan) if controls else plan
 
 

@@ -19,7 +19,6 @@ from spikeloom.cli.runs import (
     Device,
     Json,
     check_device,
-    class_names,
     headline,
     run_remark,
     write_result,
@@ -27,8 +26,6 @@ from spikeloom.cli.runs import (
 from spikeloom.cli.train import Set, changed
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from spikeloom.data import Splits
     from spikeloom.train.over_time import OverTime
 
@@ -179,6 +176,8 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
 
 
 def _record(scores: "OverTime", splits: "Splits") -> Record:
+    from spikeloom.report.classes import shares
+
     return {
         "samples": scores.samples,
         "steps": list(scores.steps),
@@ -187,16 +186,9 @@ def _record(scores: "OverTime", splits: "Splits") -> Record:
         "spikes": list(scores.spikes),
         "at": scores.at,
         "classes": list(splits.labels) or None,
-        "per_class": _per_class(scores.confusion),
+        "per_class": shares(scores.correct, scores.by_class),
         "confusion": scores.confusion.tolist(),
     }
-
-
-def _per_class(confusion: "Tensor") -> list[float | None]:
-    """Return the share of right answers of each label; None for a label without samples."""
-    counts = confusion.sum(1).tolist()
-    right = confusion.diagonal().tolist()
-    return [good / count if count else None for good, count in zip(right, counts, strict=True)]
 
 
 def _over_time(record: Record, *, all_rows: bool) -> str:
@@ -220,10 +212,11 @@ def _over_time(record: Record, *, all_rows: bool) -> str:
 
 def _by_class(record: Record, at: int | None) -> str:
     """Lay out how often each class was recognised, and what it was taken for."""
+    from spikeloom.report.classes import balanced_line, class_names
     from spikeloom.report.table import to_text
 
     confusion, shares = record["confusion"], record["per_class"]
-    names = _names(record)
+    names = class_names(record["classes"] or [""] * len(confusion))
     whole = len(names) <= MOST_CLASSES
     when = "" if at is None else f" after {at} step{'s' if at > 1 else ''}"
     heads = [str(one) for one in range(len(names))] if whole else ["taken for"]
@@ -246,11 +239,11 @@ def _by_class(record: Record, at: int | None) -> str:
         )
     title = f"answers{when}, one row per label"
     title += ", one column per answer" if whole else f", the {MOST_CLASSES} worst of {len(names)}"
-    return f"{title}\n{to_text(to_left(rows, () if whole else (3,)))}"
-
-
-def _names(record: Record) -> list[str]:
-    return class_names(record["classes"] or [""] * len(record["confusion"]))
+    samples = [sum(counts) for counts in confusion]
+    right = [counts[label] for label, counts in enumerate(confusion)]
+    below = balanced_line(right, samples)
+    table = to_text(to_left(rows, () if whole else (3,)))
+    return "\n".join([title, table, *([below] if below else [])])
 
 
 def _wrong(counts: list[int], label: int) -> str:

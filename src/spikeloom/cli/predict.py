@@ -15,7 +15,6 @@ from spikeloom.cli.runs import (
     Device,
     Json,
     check_device,
-    class_names,
     headline,
     run_remark,
     write_result,
@@ -59,6 +58,7 @@ def predict(
     check_device(device)
     if top < 1:
         raise ConfigError(f"--top: expected 1 or more, got {top}; change it.")
+    from spikeloom.report.classes import class_names
     from spikeloom.train.opening import find_run, open_inputs, open_run
 
     folder = find_run(run)

@@ -1,6 +1,5 @@
 """What the commands on finished runs share."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,11 +64,3 @@ def write_result(path: Path | None, record: dict[str, Any], console: Console) ->
     except ConfigError:
         raise ConfigError(todo % "one that cannot") from None
     console.print(f"written: {path}")
-
-
-def class_names(labels: Sequence[str]) -> list[str]:
-    """Return number and name of each class, the number alone where the name says no more."""
-    return [
-        f"{number} {label}" if label and label != str(number) else str(number)
-        for number, label in enumerate(labels)
-    ]

@@ -107,11 +107,20 @@ def train(
 
 
 def read_changed(path: Path, changes: list[str] | None, given: dict[str, Any]) -> "Recipe":
-    """Read a recipe file, changed by --set and by options of their own."""
-    from spikeloom.train.recipe import build_recipe
-    from spikeloom.train.tables import read_toml
+    """Read a recipe file, changed by --set and by options of their own.
 
-    return build_recipe(changed(read_toml(path), changes) | given, str(path))
+    A path of data in the file is relative to the file, one in a change to the current folder.
+    """
+    from spikeloom.train.places import data_path, located
+    from spikeloom.train.recipe import build_recipe
+    from spikeloom.train.tables import placed, read_toml
+
+    own = read_toml(path)
+    table = changed(own, changes)
+    beside = path.parent if data_path(table) == data_path(own) else None
+    with placed(str(path)):
+        table = located(table, beside)
+    return build_recipe(table | given, str(path))
 
 
 def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:

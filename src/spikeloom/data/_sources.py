@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from spikeloom.base.errors import DataError
-from spikeloom.data._columns import Columns, class_numbers, find_columns, no_bytes
+from spikeloom.data._columns import Columns, class_numbers, find_columns
 from spikeloom.data.decode import Encoded
 
 if TYPE_CHECKING:
@@ -45,8 +45,11 @@ class Source(Protocol):
         """Read and check all labels, before any picture is decoded."""
         ...
 
-    def pictures(self) -> Iterator[tuple[str, Encoded]]:
-        """Yield where a picture stands, and the picture, in the order of the labels."""
+    def pictures(self) -> Iterator[tuple[str, Encoded | None]]:
+        """Yield where a picture stands, and the picture, in the order of the labels.
+
+        None is a row without one.
+        """
         ...
 
 
@@ -79,7 +82,7 @@ class ParquetSource:
         y, names = class_numbers(parts, names, self.classes)
         return Labels(y, names)
 
-    def pictures(self) -> Iterator[tuple[str, Encoded]]:  # noqa: D102
+    def pictures(self) -> Iterator[tuple[str, Encoded | None]]:  # noqa: D102
         for file in self.files:
             with _reading(file) as parquet:
                 columns, _ = self._columns(file, parquet)
@@ -118,12 +121,12 @@ class FolderSource:
     names: tuple[str, ...]
 
     def stamp(self) -> str:  # noqa: D102
-        return _digest(*map(_identity, self.files), self.y, self.names)
+        return _digest(*map(_identity_if_there, self.files), self.y, self.names)
 
     def labels(self) -> Labels:  # noqa: D102
         return Labels(np.array(self.y, np.int64), self.names)
 
-    def pictures(self) -> Iterator[tuple[str, Encoded]]:  # noqa: D102
+    def pictures(self) -> Iterator[tuple[str, Encoded | None]]:  # noqa: D102
         return ((file, Path(file)) for file in self.files)
 
 
@@ -152,7 +155,7 @@ class TableSource:
         y, names = class_numbers([(self.name, column)], names, None)
         return Labels(y, names)
 
-    def pictures(self) -> Iterator[tuple[str, Encoded]]:  # noqa: D102
+    def pictures(self) -> Iterator[tuple[str, Encoded | None]]:  # noqa: D102
         rows, columns, _ = self._rows()
         tables = rows.select_columns([str(columns.image)]).iter(ROWS)
         return _encoded(self.name, (array for table in tables for array in table.column(0).chunks))
@@ -163,7 +166,7 @@ class TableSource:
         return dataset.with_format("arrow"), columns, names
 
 
-def _encoded(where: str, arrays: Iterable[Any]) -> Iterator[tuple[str, Encoded]]:
+def _encoded(where: str, arrays: Iterable[Any]) -> Iterator[tuple[str, Encoded | None]]:
     """Yield place and bytes of pictures stored as bytes, or as a struct of bytes and path."""
     import pyarrow
 
@@ -172,10 +175,7 @@ def _encoded(where: str, arrays: Iterable[Any]) -> Iterator[tuple[str, Encoded]]
         if pyarrow.types.is_struct(array.type):
             array = array.flatten()[array.type.get_field_index("bytes")]  # nulls of both levels
         for one in array:
-            content = one.as_py()
-            if content is None:
-                raise no_bytes(f"{where}: row {row}")
-            yield f"{where}: row {row}", content
+            yield f"{where}: row {row}", one.as_py()
             row += 1
 
 
@@ -212,6 +212,14 @@ def _identity(file: str) -> tuple[str, int, int, int]:
             f"{file}: expected a readable file, got '{error.strerror}'; fetch or remove it."
         ) from error
     return file, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+def _identity_if_there(file: str) -> tuple[str, int, int, int] | None:
+    """Return the same of one picture of many; one that cannot be read is named in decoding."""
+    try:
+        return _identity(file)
+    except DataError:
+        return None
 
 
 def _digest(*parts: object) -> str:

@@ -43,8 +43,7 @@ def part_samples(
         DataError: as listed at `Splits`, with rows counted as stored.
     """
     where = f"data.{name}"
-    if not isinstance(normalise, bool):  # the text "false" of a hand-made table would pass for true
-        raise ConfigError(f"{where}.normalise: expected true or false, got {normalise!r}; set one.")
+    check_flag(f"{where}.normalise", normalise)
     check_samples(f"{where}.train", train, classes)
     order = stratified_order(train.y)
     if not isinstance(validation, Samples):
@@ -169,6 +168,16 @@ def check_size(where: str, size: object, most: int) -> None:
         raise ConfigError(
             f"{where}: expected 1 to {most} samples, got {size!r}; the training data holds no more."
         )
+
+
+def check_flag(where: str, value: object) -> None:
+    """Refuse what is no truth value: the text "false" of a hand-made table would pass for true.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: expected true or false, got {value!r}; set one.")
 
 
 def check_text(where: str, value: object) -> None:

@@ -173,6 +173,7 @@ class Splits:
         test: to report.
         labels: names of the classes 0..K-1; empty where unknown.
         reading: how pictures became samples; None where samples are no pictures read from files.
+        skipped: where pictures stand that cannot be read and were left out.
 
     Raises:
         DataError: an empty part, labels outside 0..K-1, values that are not finite, parts that
@@ -187,6 +188,7 @@ class Splits:
     test: Samples
     labels: tuple[str, ...] = ()
     reading: Reading | None = None
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.classes:

@@ -13,6 +13,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -23,13 +24,17 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import DataError
+from spikeloom.data._columns import no_bytes
 from spikeloom.data._sources import Labels, Source
+from spikeloom.data.broken import BrokenPictures, Fault
 from spikeloom.data.decode import Decoder, Encoded, bombs_refused
 
 FORMAT = 2
 ABOUT, PIXELS, LABELS = "about.json", "pixels.npy", "labels.npy"
 CHUNK = 64
 PROBES = 64
+HEADER = 256
+"""Bytes before the pixels; a multiple of 64."""
 LARGE = 160 * 160
 """Pixels of a picture from which decoding in threads pays; smaller ones wait for each other."""
 
@@ -43,7 +48,7 @@ Sink = Callable[[np.ndarray], None]
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """All pictures of one part.
+    """All pictures of one part, but for those `skipped`, which cannot be read.
 
     Shape:
         x: [N, C, H, W], uint8 levels or float32 shares of white, memory-mapped unless the cache
@@ -53,6 +58,7 @@ class Decoded:
     x: Tensor
     y: Tensor
     names: tuple[str, ...]
+    skipped: tuple[Fault, ...] = ()
 
 
 def data_cache() -> Path:
@@ -79,6 +85,7 @@ def decode_part(
     *,
     frame: Sequence[int] | None = None,
     dtype: np.dtype | None = None,
+    skip: bool = False,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Decoded:
     """Decode a part into the cache; into memory, with a warning, where that cannot be written.
@@ -89,13 +96,25 @@ def decode_part(
         labels: of the source.
         frame: height and width that all must have; None for those of the first picture.
         dtype: of the pixels of every picture; None for that of the first.
+        skip: leave out pictures that cannot be used, in the place of refusing them.
         advance: told how many more are decoded.
 
     Raises:
-        DataError: a picture is damaged or has another size or depth, or their number is not that of
-            the labels; the message names file and row.
+        BrokenPictures: pictures are damaged or have another size or depth; all are named.
+        DataError: their number is not that of the labels, or none can be read.
     """
     from filelock import FileLock
+
+    def frames(faults: list[Fault]) -> Iterator[np.ndarray]:
+        """Decode all; raise what is not to be skipped only when all are known."""
+        yield from _frames(source, decoder, (frame, dtype), faults, advance)
+        if faults and not skip:
+            raise BrokenPictures(faults)
+        if faults and len(faults) == len(labels.y):
+            raise DataError(
+                f"{source.name}: expected pictures that can be read, got none among {len(faults)}; "
+                f"the first: {faults[0].reason}"
+            )
 
     folder = entry_folder(source, decoder)
     try:
@@ -104,8 +123,8 @@ def decode_part(
             ready = _open(folder)
             if ready is None:  # no other process has been quicker
                 with bombs_refused():
-                    pictures = _frames(source, decoder, (frame, dtype), advance)
-                    _write(folder, pictures, labels)
+                    faults: list[Fault] = []
+                    _write(folder, frames(faults), labels, faults)
                 ready = _open(folder)
         if ready is not None:
             return ready
@@ -119,56 +138,94 @@ def decode_part(
         reason,
     )
     with bombs_refused():
-        x = np.concatenate(list(_frames(source, decoder, (frame, dtype), advance)))
-    _check_count(source.name, len(x), len(labels.y))
-    return Decoded(torch.from_numpy(x), torch.from_numpy(labels.y), labels.names)
+        faults = []
+        x = np.concatenate(list(frames(faults)))
+    y = _without(labels.y, faults)
+    _check_count(source.name, len(x), len(y))
+    return Decoded(torch.from_numpy(x), torch.from_numpy(y), labels.names, tuple(faults))
 
 
 def _frames(
     source: Source,
     decoder: Decoder,
     like: tuple[Sequence[int] | None, np.dtype | None],
+    faults: list[Fault],
     advance: Callable[[int], None],
 ) -> Iterator[np.ndarray]:
-    """Decode in order and yield stacks [n, C, H, W] of one frame and type."""
-    pictures = source.pictures()
-    first = next(pictures, None)
-    if first is None:
-        raise DataError(f"{source.name}: expected pictures, got none; add some.")
-    where, encoded = first
+    """Decode in order and yield stacks [n, C, H, W] of one frame and type; faults are added."""
+    pictures = enumerate(source.pictures())
     frame, dtype = like
-    if frame is None or dtype is None:
-        pixels = decoder.decode(encoded, where)
-        frame, dtype = frame or pixels.shape[1:], dtype or pixels.dtype
-    height, width = frame
+    head = []
+    for picture in pictures:  # the first that can be read says what the others must be
+        head.append(picture)
+        if frame is not None and dtype is not None:
+            break
+        with suppress(DataError):
+            pixels = _decode(decoder, *picture[1])
+            frame, dtype = frame or pixels.shape[1:], dtype or pixels.dtype
+    if not head:
+        raise DataError(f"{source.name}: expected pictures, got none; add some.")
+    height, width = frame or (0, 0)
 
-    def decode(pair: tuple[str, Encoded]) -> np.ndarray:
-        where, encoded = pair
-        pixels = decoder.decode(encoded, where)
-        _, h, w = pixels.shape
-        if (h, w) != (height, width):
-            raise DataError(
-                f"{where}: expected a picture of {width} x {height} pixels as the others, got "
-                f"{w} x {h}; remove it, or scale all: data = {{ name = 'images', size = ... }}."
-            )
-        if pixels.dtype != dtype:
-            named = {True: "of 8 bits a channel", False: "of 16 bits or floats"}
-            raise DataError(
-                f"{where}: expected a picture {named[dtype == np.uint8]} as the others, got one "
-                f"{named[pixels.dtype == np.uint8]}; save all with one number of bits."
-            )
+    def decode(numbered: tuple[int, tuple[str, Encoded | None]]) -> np.ndarray | Fault:
+        row, (where, encoded) = numbered
+        try:
+            pixels = _decode(decoder, where, encoded)
+            _check_alike(where, pixels, (height, width), dtype)
+        except DataError as error:
+            return Fault(row, where, str(error))
         return pixels
 
-    pictures = chain([first], pictures)
+    pictures = chain(head, pictures)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         spread = pool.map if height * width >= LARGE else map
         while chunk := list(islice(pictures, CHUNK)):
-            yield np.stack(list(spread(decode, chunk)))
+            done = list(spread(decode, chunk))
+            faults += [one for one in done if isinstance(one, Fault)]
+            whole = [one for one in done if not isinstance(one, Fault)]
+            if whole:
+                yield np.stack(whole)
             advance(len(chunk))
 
 
-def _write(folder: Path, frames: Iterator[np.ndarray], labels: Labels) -> None:
-    """Write an entry beside its place, then rename it; the caller holds the lock."""
+def _decode(decoder: Decoder, where: str, encoded: Encoded | None) -> np.ndarray:
+    if encoded is None:
+        raise no_bytes(where)
+    return decoder.decode(encoded, where)
+
+
+def _check_alike(
+    where: str, pixels: np.ndarray, frame: tuple[int, int], dtype: np.dtype | None
+) -> None:
+    """Refuse a picture of another size or depth than the others.
+
+    Raises:
+        DataError: it is.
+    """
+    (height, width), (_, h, w) = frame, pixels.shape
+    if (h, w) != (height, width):
+        raise DataError(
+            f"{where}: expected a picture of {width} x {height} pixels as the others, got "
+            f"{w} x {h}; remove it, or scale all: data = {{ name = 'images', size = ... }}."
+        )
+    if pixels.dtype != dtype:
+        named = {True: "of 8 bits a channel", False: "of 16 bits or floats"}
+        raise DataError(
+            f"{where}: expected a picture {named[dtype == np.uint8]} as the others, got one "
+            f"{named[pixels.dtype == np.uint8]}; save all with one number of bits."
+        )
+
+
+def _without(y: np.ndarray, faults: Sequence[Fault]) -> np.ndarray:
+    """Return labels without those of pictures that were left out."""
+    return np.delete(y, [fault.row for fault in faults])
+
+
+def _write(folder: Path, frames: Iterator[np.ndarray], labels: Labels, faults: list[Fault]) -> None:
+    """Write an entry beside its place, then rename it; the caller holds the lock.
+
+    Faults are known when the last frame is; what they stand for is in no frame.
+    """
     draft = folder.with_name(f"{folder.name}.draft")
     for stale in (draft, folder):  # left by a kill, or damaged
         if stale.exists():
@@ -176,31 +233,48 @@ def _write(folder: Path, frames: Iterator[np.ndarray], labels: Labels) -> None:
     draft.mkdir()
     try:
         first = next(frames)
-        shape = (len(labels.y), *first.shape[1:])
         count = 0
         # written as a stream: a full disk is an error here, but kills a process that maps the file
         with (draft / PIXELS).open("wb") as file:
-            descr = np.lib.format.dtype_to_descr(first.dtype)
-            header = {"descr": descr, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+            file.write(_header(first, len(labels.y)))
             for stack in chain([first], frames):
                 file.write(np.ascontiguousarray(stack).data)
                 count += len(stack)
-        _check_count(folder.name, count, shape[0])
-        np.save(draft / LABELS, labels.y, allow_pickle=False)
+            y = _without(labels.y, faults)
+            _check_count(folder.name, count, len(y))
+            file.seek(0)
+            file.write(_header(first, count))  # fewer where some were left out, in the same room
+        shape = (count, *first.shape[1:])
+        np.save(draft / LABELS, y, allow_pickle=False)
         about = {
             "format": FORMAT,
             "shape": shape,
             "dtype": first.dtype.name,
             "names": labels.names,
             "pixels": _probe(np.load(draft / PIXELS, mmap_mode="r", allow_pickle=False)),
-            "labels": zlib.crc32(labels.y.tobytes()),
+            "labels": zlib.crc32(y.tobytes()),
+            "skipped": [[fault.row, fault.place, fault.reason] for fault in faults],
         }
         (draft / ABOUT).write_text(json.dumps(about), encoding="utf-8")
         draft.rename(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def _header(first: np.ndarray, count: int) -> bytes:
+    """Return the header of a file of `count` arrays like one, of a length that count does not move.
+
+    As numpy writes it (format 1.0): a dictionary as text, filled up with blanks.
+    """
+    shape = (count, *first.shape[1:])
+    fields = {
+        "descr": np.lib.format.dtype_to_descr(first.dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    text = repr(fields).encode("latin1").ljust(HEADER - 11) + b"\n"
+    return np.lib.format.magic(1, 0) + len(text).to_bytes(2, "little") + text
 
 
 def _open(folder: Path) -> Decoded | None:
@@ -223,7 +297,9 @@ def _open(folder: Path) -> Decoded | None:
             and zlib.crc32(y.tobytes()) == about["labels"]
         )
         if whole:
-            return Decoded(torch.from_numpy(x), torch.from_numpy(y), tuple(about["names"]))
+            skipped = tuple(Fault(*one) for one in about.get("skipped", ()))
+            tensors = torch.from_numpy(x), torch.from_numpy(y)
+            return Decoded(*tensors, tuple(about["names"]), skipped)
         reason = "other content than was written"
     except (
         OSError,

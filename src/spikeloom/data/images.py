@@ -13,10 +13,12 @@ from spikeloom.data._columns import Columns
 from spikeloom.data._hub import HUB_NAME, Hub, hub_parts
 from spikeloom.data._layout import find_parts, has_pictures
 from spikeloom.data._sources import Source
-from spikeloom.data._split import check_text, hold_out, part_samples
+from spikeloom.data._split import check_flag, check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, Watcher, data_root
+from spikeloom.data.broken import BrokenPictures
 from spikeloom.data.cache import Decoded, decode_part, find_decoded
 from spikeloom.data.decode import Decoder, Fit, Reading
+from spikeloom.data.places import first_there, in_words, places_of
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def load_known(
     train_size: int | None = None,
     validation: int | None = None,
     normalise: bool = False,
+    skip_broken: bool = False,
     progress: Watcher | None = None,
 ) -> Splits:
     """Load a published set of colour pictures from its folder under the root.
@@ -96,6 +99,7 @@ def load_known(
         train_size: how many training pictures to keep; None for all.
         validation: how many pictures to take from the training files; None takes a tenth.
         normalise: use mean and deviation of the training part.
+        skip_broken: leave out pictures that cannot be read; `Splits.skipped` names them.
         progress: told of decoding.
 
     Shape:
@@ -109,7 +113,7 @@ def load_known(
     sources = known.sources(root, Columns(label=label or known.label))
     frame = (known.side, known.side)
     decoder = Decoder()
-    parts = _decode_all(sources, decoder, frame, progress)
+    parts = _decode_all(sources, decoder, frame, progress, skip=skip_broken)
     train, test, classes, names = _aligned(f"data.{known.name}", parts, known.classes)
     splits = part_samples(
         known.name,
@@ -120,7 +124,7 @@ def load_known(
         train_size=train_size,
         normalise=normalise,
     )
-    return replace(splits, labels=names, reading=decoder.reading)
+    return replace(splits, labels=names, reading=decoder.reading, skipped=_skipped(parts))
 
 
 def load_images(  # noqa: D417 - the options of a recipe, each of them flat
@@ -139,6 +143,7 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     validation: int | None = None,
     test: int | None = None,
     normalise: bool = False,
+    skip_broken: bool = False,
     progress: Watcher | None = None,
 ) -> Splits:
     """Load pictures of one's own: parquet files, folders of classes, or a set of the hub.
@@ -147,7 +152,8 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     test part is taken from the training data. What is taken is stratified and always the same.
 
     Args:
-        root: folder that a relative path starts from; None for `data_root()`.
+        root: folder that a relative path starts from; None for the current folder, else
+            `data_root()`.
         path: folder, parquet file or hub name (`owner/name`); layouts as in docs/howto/data.md.
         size: side of a square that all are brought to; None asks for pictures of one size.
         fit: how: "crop" scales the shorter side and keeps the centre, "pad" the longer side and
@@ -165,6 +171,8 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
             else a tenth.
         test: how many pictures to take as test part where the set has none; None takes a tenth.
         normalise: use mean and deviation of the training part, per channel.
+        skip_broken: leave out pictures that cannot be read, or have another size or depth than the
+            first; `Splits.skipped` names them.
         progress: told of decoding.
 
     Shape:
@@ -181,13 +189,16 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
         check_text(f"{where}.{option}", value)
     decoder = Decoder(size, grey, Reading(fit, ground, range))
     columns = Columns(image, label)
-    local = (root or data_root()) / Path(path).expanduser()
-    if local.exists():
+    places = places_of(path, root=root)
+    local = first_there(places)
+    if local is not None:
         sources = find_parts(local.stem, local, columns)
     elif HUB_NAME.fullmatch(str(path)):
         sources = hub_parts("images", Hub(str(path), revision), columns)
     else:
-        raise DataError(f"{local}: expected a folder of pictures, found none; set the option path.")
+        raise DataError(
+            f"{in_words(places)}: expected a folder of pictures, found none; set the option path."
+        )
     if "test" not in sources and "validation" in sources:
         sources["test"] = sources.pop("validation")
     for option, value in (("validation", validation), ("test", test)):
@@ -196,7 +207,7 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
                 f"{where}.{option}: expected no size, as {path} has its own part, got {value}; "
                 "leave the option out."
             )
-    parts = _decode_all(sources, decoder, None, progress)
+    parts = _decode_all(sources, decoder, None, progress, skip=skip_broken)
     train, others, classes, names = _aligned(where, parts, None)
     if "test" not in others:
         count = _tenth(train) if test is None else test
@@ -211,7 +222,7 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
         train_size=train_size,
         normalise=normalise,
     )
-    return replace(splits, labels=names, reading=decoder.reading)
+    return replace(splits, labels=names, reading=decoder.reading, skipped=_skipped(parts))
 
 
 def _decode_all(
@@ -219,8 +230,15 @@ def _decode_all(
     decoder: Decoder,
     frame: Sequence[int] | None,
     progress: Watcher | None,
+    *,
+    skip: bool,
 ) -> dict[str, Decoded]:
-    """Open all parts, decoding what the cache lacks; every label is read before any picture."""
+    """Open all parts, decoding what the cache lacks; every label is read before any picture.
+
+    Raises:
+        BrokenPictures: naming those of all parts, unless they are to be skipped.
+    """
+    check_flag("data.skip_broken", skip)
     parts = {part: find_decoded(source, decoder) for part, source in sources.items()}
     todo = {part: sources[part].labels() for part, one in parts.items() if one is None}
     total, done = sum(len(labels.y) for labels in todo.values()), 0
@@ -233,16 +251,27 @@ def _decode_all(
 
     ready = {part: one for part, one in parts.items() if one is not None}
     dtype = None
+    faults = [fault for one in ready.values() for fault in one.skipped if not skip]
     for part in sources:  # train comes first, and says what size and depth the others must have
         if "train" in ready:
             dtype = ready["train"].x.numpy().dtype
             if frame is None:
                 _, _, *frame = ready["train"].x.shape
         if part not in ready:
-            ready[part] = decode_part(
-                sources[part], decoder, todo[part], frame=frame, dtype=dtype, advance=advance
-            )
+            like = {"frame": frame, "dtype": dtype}
+            try:
+                ready[part] = decode_part(
+                    sources[part], decoder, todo[part], **like, skip=skip, advance=advance
+                )
+            except BrokenPictures as error:
+                faults += error.faults
+    if faults:
+        raise BrokenPictures(faults)
     return ready
+
+
+def _skipped(parts: Mapping[str, Decoded]) -> tuple[str, ...]:
+    return tuple(fault.place for one in parts.values() for fault in one.skipped)
 
 
 def _aligned(

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data._split import check_text, hold_out, part_samples
-from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples, data_root
+from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples
 from spikeloom.data.npy import check_archive
+from spikeloom.data.places import first_there, in_words, places_of
 from spikeloom.data.units import (
     Scale,
     axes_advice,
@@ -117,7 +118,8 @@ def load_tensors(
     Nothing is unpickled.
 
     Args:
-        root: folder that a relative path starts from; None for `data_root()`.
+        root: folder that a relative path starts from; None for the current folder, else
+            `data_root()`.
         path: of the file, ending in .safetensors or .npz.
         train_size: how many training samples to keep; None for all.
         validation: how many samples to take from x_train; None for the file's own part, else a
@@ -133,7 +135,12 @@ def load_tensors(
         DataError: the file is missing or damaged, lacks or misspells a key, or as at `Splits`.
     """
     check_text("data.tensors.path", path)
-    file = (root or data_root()) / Path(path).expanduser()
+    places = places_of(path, root=root)
+    file = first_there(places) or places[0]
+    if file.suffix in _READERS and not file.is_file():
+        raise DataError(
+            f"{in_words(places)}: expected a data file, found none; set the option path."
+        )
     arrays = _read(file)
     _check_keys(file, set(arrays))
     own = "x_validation" in arrays
@@ -166,15 +173,12 @@ def _check_keys(file: Path, keys: set[str]) -> None:
 
 def _read(file: Path) -> dict[str, Tensor]:
     """Read all arrays of a file."""
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
-    if file.suffix not in readers:
+    if file.suffix not in _READERS:
         raise ConfigError(
             f"data.tensors.path: expected a file in .safetensors or .npz, got '{file.name}'; "
             "convert it."
         )
-    if not file.is_file():
-        raise DataError(f"{file}: expected a data file, found none; set the option path.")
-    return readers[file.suffix](file)
+    return _READERS[file.suffix](file)
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
@@ -215,6 +219,9 @@ def _read_npz(file: Path) -> dict[str, Tensor]:
         raise _damaged(file, error) from error
 
 
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz}
+
+
 def _damaged(file: Path, error: Exception) -> DataError:
     return DataError(f"{file}: expected plain arrays, got '{error}'; write the file again.")
 
@@ -230,7 +237,13 @@ def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
         )
     time = time_axis("data", x.shape[1:], time)
     scaling = Scaling(peak_of("data", x, scale, time), time=bool(time))
-    return Samples(x, y.long(), scaling, values=values_of(x, scale, scaling))
+    values = values_of(x, scale, scaling)
+    if values == "counts" and x.is_floating_point() and not bool((x == x.round()).all()):
+        raise DataError(
+            f"{where}: expected whole numbers where scale = 'counts', got "
+            f"{x[x != x.round()][0].item():.6g}; leave scale out for values as they are."
+        )
+    return Samples(x, y.long(), scaling, values=values)
 
 
 DATA.register("tensors")(

@@ -51,6 +51,16 @@ class Encoder(Protocol):
         """
         return "real"
 
+    def check(self, x: Tensor) -> None:
+        """Refuse samples that this code has no train for; the default knows none.
+
+        Shape:
+            x: [B, ...], as `encode` takes them.
+
+        Raises:
+            DataError: there is one.
+        """
+
     def caution(self, x: Tensor) -> str | None:
         """Say which samples this code cannot tell apart, and what to do; None for no caution.
 

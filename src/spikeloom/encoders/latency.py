@@ -80,6 +80,20 @@ class Latency(Checked, Encoder):
             DataError: a value outside [0, 1].
         """
         check_call("encoders.latency", x, steps)
+        self.check(x)
+        fires = torch.ones_like(x) if self.silent_below is None else (x > self.silent_below).to(x)
+        train = x.new_zeros((steps, *x.shape))  # [T, B, ...]
+        return train.scatter_(0, self.times(x, steps).unsqueeze(0), fires.unsqueeze(0))
+
+    def check(self, x: Tensor) -> None:
+        """Refuse values outside [0, 1].
+
+        Shape:
+            x: [B, ...].
+
+        Raises:
+            DataError: there is one.
+        """
         inside = (x >= 0) & (x <= 1)  # False for NaN as well
         if not bool(inside.all()):
             raise DataError(
@@ -87,9 +101,6 @@ class Latency(Checked, Encoder):
                 f"got {x[~inside][0].item():.6g}; set data.scale to the largest stored value and "
                 "normalise = false."
             )
-        fires = torch.ones_like(x) if self.silent_below is None else (x > self.silent_below).to(x)
-        train = x.new_zeros((steps, *x.shape))  # [T, B, ...]
-        return train.scatter_(0, self.times(x, steps).unsqueeze(0), fires.unsqueeze(0))
 
     def gives(self, values: Values) -> InputKind:
         """Return "events"."""

@@ -1,10 +1,12 @@
 """What every head shares: sites, reductions over time, and objectives bound to a batch."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.base.citation import Citation
@@ -240,11 +242,21 @@ class Head(nn.Module):
         """Return the noise one batch needs, drawn once; None for a head without."""
         return None
 
-    def loss(self, h: Tensor, target: Tensor, *, noise: Tensor | None, ops: Ops = PLAIN) -> Loss:
-        """Return logits and loss.
+    def loss(
+        self,
+        h: Tensor,
+        target: Tensor,
+        *,
+        noise: Tensor | None,
+        ops: Ops = PLAIN,
+        weights: Tensor | None = None,
+    ) -> Loss:
+        """Return logits and loss, the mean over samples of loss times weight (`batch_mean`).
+
+        A head without the argument `weights` cannot be trained with class weights.
 
         Shape:
-            h: [B, D]; target: [B].
+            h: [B, D]; target, weights: [B].
         """
         raise NotImplementedError
 
@@ -272,14 +284,27 @@ class Head(nn.Module):
         """Whether the reduction divides by the sum of its weights."""
         return self.reduce in ("mean", "weighted")
 
-    def bind(self, target: Tensor, rng: Rng) -> "BoundObjective":
+    def bind(self, target: Tensor, rng: Rng, weights: Tensor | None = None) -> "BoundObjective":
         """Return the objective of one batch.
+
+        Args:
+            target: labels.
+            rng: random streams.
+            weights: of the samples; None for 1 each.
+
+        Shape:
+            target, weights: [B].
 
         Raises:
             ShapeError: labels that are no class numbers, or out of range.
         """
         self.check_target(target)
-        return BoundObjective(self, target, rng, {})
+        return BoundObjective(self, target, rng, {}, weights)
+
+    @classmethod
+    def takes_weights(cls) -> bool:
+        """Whether its loss can weigh samples."""
+        return "weights" in inspect.signature(cls.loss).parameters
 
     def check_target(self, target: Tensor) -> None:
         """Refuse labels that are no class numbers."""
@@ -309,6 +334,31 @@ def widened(o: Tensor) -> Tensor:
     return o.to(torch.promote_types(o.dtype, torch.float32))
 
 
+def batch_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
+    r"""Return the mean of what samples give, each times its weight.
+
+    .. math:: \frac{1}{B} \sum_b w_b \ell_b
+
+    Divided by B and not by the sum of weights, so that what a sample gives does not depend on its
+    batch mates: shares of a batch on several processes add up to the batch.
+
+    Shape:
+        values, weights: [B]; result: [].
+    """
+    return values.mean() if weights is None else (values * weights.to(values.dtype)).mean()
+
+
+def cross_entropy(o: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the cross entropy as `batch_mean` takes it.
+
+    Shape:
+        o: [B, K]; target, weights: [B]; result: [].
+    """
+    if weights is None:
+        return F.cross_entropy(o, target)
+    return batch_mean(F.cross_entropy(o, target, reduction="none"), weights)
+
+
 @dataclass(frozen=True)
 class BoundObjective:
     """A head's loss for one batch; noise is drawn at the first call and kept."""
@@ -317,12 +367,14 @@ class BoundObjective:
     target: Tensor
     rng: Rng
     _noise: dict[str, Tensor | None]
+    sample_weights: Tensor | None = None
 
     def __call__(self, h: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for one step's features [B, D]."""
         if "mask" not in self._noise:
             self._noise["mask"] = self.head.draw(len(self.target), self.rng, h)
-        return self.head.loss(h, self.target, noise=self._noise["mask"], ops=ops)
+        given = {} if self.sample_weights is None else {"weights": self.sample_weights}
+        return self.head.loss(h, self.target, noise=self._noise["mask"], ops=ops, **given)
 
     def over(self, hs: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for a train of features [T, B, D]."""

@@ -2,13 +2,12 @@
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
-from spikeloom.heads.base import HEADS, Head, Reduction, widened
+from spikeloom.heads.base import HEADS, Head, Reduction, cross_entropy, widened
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
@@ -87,11 +86,19 @@ class Rates(Head):
         """
         return h
 
-    def loss(self, h: Tensor, target: Tensor, *, noise: Tensor | None, ops: Ops = PLAIN) -> Loss:
+    def loss(
+        self,
+        h: Tensor,
+        target: Tensor,
+        *,
+        noise: Tensor | None,
+        ops: Ops = PLAIN,
+        weights: Tensor | None = None,
+    ) -> Loss:
         """Return rates and loss.
 
         Shape:
-            h: [B, K]; target: [B].
+            h: [B, K]; target, weights: [B].
         """
         o = widened(h)
-        return Loss(o, F.cross_entropy(o, target))
+        return Loss(o, cross_entropy(o, target, weights))

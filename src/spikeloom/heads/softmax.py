@@ -9,7 +9,7 @@ from torch import Tensor
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
-from spikeloom.heads.base import HEADS, Head, Reduction, widened
+from spikeloom.heads.base import HEADS, Head, Reduction, batch_mean, cross_entropy, widened
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
 
@@ -62,19 +62,32 @@ class Softmax(Head):
         self.mse = mse
         self.mse_target = mse_target
 
-    def loss(self, h: Tensor, target: Tensor, *, noise: Tensor | None, ops: Ops = PLAIN) -> Loss:
+    def loss(
+        self,
+        h: Tensor,
+        target: Tensor,
+        *,
+        noise: Tensor | None,
+        ops: Ops = PLAIN,
+        weights: Tensor | None = None,
+    ) -> Loss:
         """Return logits and loss.
 
         Shape:
-            h: [B, D]; target: [B].
+            h: [B, D]; target, weights: [B].
         """
         o = widened(self.scores(h, ops))
         value = o.new_zeros(())
         if self.mse < 1:
-            value = value + (1 - self.mse) * F.cross_entropy(o, target)
+            value = value + (1 - self.mse) * cross_entropy(o, target, weights)
         if self.mse > 0:
             goal = torch.ones_like(o)
             if self.mse_target == "onehot":
                 goal = F.one_hot(target, self.classes).to(o.dtype)
-            value = value + self.mse * F.mse_loss(o, goal)
+            value = value + self.mse * self._squares(o, goal, weights)
         return Loss(o, value)
+
+    def _squares(self, o: Tensor, goal: Tensor, weights: Tensor | None) -> Tensor:
+        if weights is None:
+            return F.mse_loss(o, goal)
+        return batch_mean((o - goal).square().mean(1), weights)

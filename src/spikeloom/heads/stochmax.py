@@ -12,7 +12,7 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
-from spikeloom.heads.base import HEADS, Head, Reduction, widened
+from spikeloom.heads.base import HEADS, Head, Reduction, batch_mean, cross_entropy, widened
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
@@ -190,38 +190,46 @@ class Stochmax(Head):
         stream = stream_for(rng, "stochmax")
         return uniform(stream, batch, (self.classes,), dtype=dtype, device=like.device)
 
-    def loss(self, h: Tensor, target: Tensor, *, noise: Tensor | None, ops: Ops = PLAIN) -> Loss:
+    def loss(
+        self,
+        h: Tensor,
+        target: Tensor,
+        *,
+        noise: Tensor | None,
+        ops: Ops = PLAIN,
+        weights: Tensor | None = None,
+    ) -> Loss:
         """Return inference logits and the training loss.
 
         Shape:
-            h: [B, D]; target: [B]; noise: [B, K].
+            h: [B, D]; target, weights: [B]; noise: [B, K].
         """
         o = widened(self.scores(h, ops))
         if self.variant == "softmax":
-            return Loss(o, F.cross_entropy(o, target))
+            return Loss(o, cross_entropy(o, target, weights))
         if self.variant == "random":
             assert noise is not None
             keep = math.log(self.keep / (1 - self.keep))
             z = concrete(torch.full_like(o, keep), noise, self.tau)
-            return Loss(o, masked_cross_entropy(o, z, target))
+            return Loss(o, masked_cross_entropy(o, z, target, weights))
         hit = F.one_hot(target, self.classes).to(torch.bool)
         a = widened(ops.synapse(self.sites[1], h))
         rho = torch.sigmoid(a)
         logits = o.detach() + torch.log(rho.detach() + EPS)
-        value = self.entropy * negative_entropy(a)
+        value = self.entropy * negative_entropy(a, weights)
         if self.variant == "determ":
-            return Loss(logits, value + masked_cross_entropy(o, rho, target))
+            return Loss(logits, value + masked_cross_entropy(o, rho, target, weights))
         assert noise is not None
         if self.variant == "dropmax":
             r = widened(ops.synapse(self.sites[2], h))
             q_logit = a.detach() + r
-            value = value + posterior_kl(q_logit, a, hit) + auxiliary(r, hit)
+            value = value + posterior_kl(q_logit, a, hit, weights) + auxiliary(r, hit, weights)
         else:
             q_logit = a
             if self.variant == "qp":
-                value = value + target_term(a, target)
+                value = value + target_term(a, target, weights)
         z = concrete(q_logit, noise, self.tau)
-        return Loss(logits, value + masked_cross_entropy(o, z, target))
+        return Loss(logits, value + masked_cross_entropy(o, z, target, weights))
 
     def cautions(self) -> tuple[str, ...]:
         """Say which variants learn a mask that no term fits to the label."""
@@ -288,36 +296,38 @@ def concrete(logit: Tensor, u: Tensor, tau: float) -> Tensor:
     return torch.sigmoid((logit + torch.logit(u.clamp(CLAMP, 1 - CLAMP))) / tau)
 
 
-def masked_cross_entropy(o: Tensor, z: Tensor, target: Tensor) -> Tensor:
+def masked_cross_entropy(
+    o: Tensor, z: Tensor, target: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Return -log p(y | x, z) with z_y := 1, averaged over the batch."""
     z = z.scatter(1, target.unsqueeze(1), 1.0)
-    return F.cross_entropy(o + torch.log(z + EPS), target)
+    return cross_entropy(o + torch.log(z + EPS), target, weights)
 
 
-def posterior_kl(q_logit: Tensor, a: Tensor, hit: Tensor) -> Tensor:
+def posterior_kl(q_logit: Tensor, a: Tensor, hit: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return sum over rivals of KL(q || rho), minus log rho of the target; batch mean.
 
     q and rho enter as logits: clamped, a saturated rho would lose the gradient that brings it back.
     """
     kept = torch.sigmoid(q_logit) * (F.softplus(-a) - F.softplus(-q_logit))
     dropped = torch.sigmoid(-q_logit) * (F.softplus(a) - F.softplus(q_logit))
-    return torch.where(hit, F.softplus(-a), kept + dropped).sum(1).mean()
+    return batch_mean(torch.where(hit, F.softplus(-a), kept + dropped).sum(1), weights)
 
 
-def target_term(a: Tensor, target: Tensor) -> Tensor:
+def target_term(a: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return -log rho of the target, batch mean: `posterior_kl` where q is rho for rivals."""
-    return F.softplus(-a.gather(1, target.unsqueeze(1))).mean()
+    return batch_mean(F.softplus(-a.gather(1, target.unsqueeze(1))).squeeze(1), weights)
 
 
-def auxiliary(r: Tensor, hit: Tensor) -> Tensor:
+def auxiliary(r: Tensor, hit: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the term that makes r carry the label; batch mean."""
-    return torch.where(hit, F.softplus(-r), F.softplus(r)).sum(1).mean()
+    return batch_mean(torch.where(hit, F.softplus(-r), F.softplus(r)).sum(1), weights)
 
 
-def negative_entropy(a: Tensor) -> Tensor:
+def negative_entropy(a: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return sum over classes of rho log rho + (1 - rho) log(1 - rho), rho = sigma(a); batch mean.
 
     Its gradient by a is a rho (1 - rho).
     """
     kept, dropped = torch.sigmoid(a) * F.softplus(-a), torch.sigmoid(-a) * F.softplus(a)
-    return -(kept + dropped).sum(1).mean()
+    return -batch_mean((kept + dropped).sum(1), weights)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from spikeloom.report.classes import class_lines
 from spikeloom.report.columns import MAIN, Column, explained, of_group
 from spikeloom.report.doubts import doubts
 from spikeloom.report.efficiency import dense_ann
@@ -106,7 +107,7 @@ def _tables(
             left_out += [" ".join(heading.split()) for heading in part[0][1:]]
         else:
             lines += [Line(""), *table_lines(entries, part, titled=titled)]
-    return [*lines, *map(Line, below_table(entries, left_out))]
+    return [*lines, *map(Line, below_table(entries, left_out)), *map(Line, class_lines(entries))]
 
 
 def below_table(entries: Sequence[Record], left_out: Sequence[str] = ()) -> list[str]:
@@ -161,7 +162,7 @@ def plain_table(
     below = [*below_table(entries), *(line.text for line in _made(results, entries))]
     if not markdown:
         lines = [line.text for line in table_lines(entries, in_parts(rows, None)[0])]
-        return "\n".join([*lines, "", *below])
+        return "\n".join([*lines, *class_lines(entries), "", *below])
     titled: list[tuple[str, ...]] = [rows[0]]
     several = len({block_of(entry) for entry in entries}) > 1
     block = None
@@ -170,7 +171,9 @@ def plain_table(
             block = block_of(entry)
             titled.append((f"*{title_of(block, entries)}*", *[""] * (len(row) - 1)))
         titled.append(row)
-    return "\n\n".join([to_markdown(titled), *below])
+    by_class = "\n".join(class_lines(entries)).strip("\n")
+    fenced = [f"```text\n{by_class}\n```"] if by_class else []
+    return "\n\n".join([to_markdown(titled), *fenced, *below])
 
 
 def shown(results: Record) -> list[Record]:

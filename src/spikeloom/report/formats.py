@@ -192,6 +192,21 @@ class Facts(Part):
     title: str = ""
 
 
+class PerClass(Part):
+    """Right answers and samples of the test part, by class."""
+
+    correct: list[Count]
+    samples: list[Count]
+
+    @model_validator(mode="after")
+    def _alike(self) -> "PerClass":
+        if len(self.correct) != len(self.samples) or any(
+            good > of for good, of in zip(self.correct, self.samples, strict=True)
+        ):
+            raise ValueError("expected as many right answers as samples or fewer, for every class.")
+        return self
+
+
 class Run(Part):
     """A finished run."""
 
@@ -219,6 +234,8 @@ class Run(Part):
     warnings: list[str] = []
     processes: Positive = 1
     classes: list[str] | None = None
+    skipped: list[str] = []
+    per_class: PerClass | None = None
 
 
 class Tuning(Part):

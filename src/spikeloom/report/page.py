@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from spikeloom.report import sections
+from spikeloom.report.classes import class_lines
 from spikeloom.report.columns import COLUMNS, GROUPS, MAIN, explained
 from spikeloom.report.energy import energy
 from spikeloom.report.entries import Entry, Record
@@ -120,8 +121,14 @@ def _scores(entries: Sequence[Entry]) -> str:
     return (
         f'<div class="tools script" role="group" aria-label="columns shown">{groups}</div>'
         '<div class="scroll" tabindex="0" role="region" aria-label="table of scores">'
-        f"{score_table(entries)}</div>{key}"
+        f"{score_table(entries)}</div>{key}{_by_class(entries)}"
     )
+
+
+def _by_class(entries: Sequence[Entry]) -> str:
+    """Write the accuracy per class of unbalanced data; empty elsewhere."""
+    text = "\n".join(class_lines([entry.record() for entry in entries])).strip("\n")
+    return f'<pre class="classes scroll" tabindex="0">{escape(text)}</pre>' if text else ""
 
 
 def _warnings(entries: Sequence[Entry]) -> str:

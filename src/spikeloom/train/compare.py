@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from spikeloom.base.errors import ConfigError, DataError, Stopped, UnsupportedNet, too_big
+from spikeloom.base.errors import DataError, Stopped
 from spikeloom.data import Splits
 from spikeloom.train import checkpoint
 from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span
@@ -27,8 +27,8 @@ from spikeloom.train.loop import load, never, train
 from spikeloom.train.plan import Plan, Row
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
+from spikeloom.train.rehearsal import essence, refusal
 from spikeloom.train.runs import Lock, locked
-from spikeloom.train.setup import prepare, set_up
 from spikeloom.train.tables import placed
 
 RESULTS_FORMAT = 3
@@ -70,8 +70,8 @@ def run_comparison(
         Stopped: as asked; what is finished is on disk.
     """
     data = _Data(progress)
-    refusals = {row.slug: _refusal(row, data) for row in plan.rows}
-    jobs = jobs_of(plan, [row for row in plan.rows if refusals[row.slug] is None], out)
+    refusals = _Refusals(plan, data)
+    jobs = jobs_of(plan, [row for row in plan.rows if refusals.of(row) is None], out)
     runner = _Runner(plan, out, data, refusals, progress=progress, stop=stop)
     runner.command = command
     if not overwrite and out.is_dir() and not os.access(out, os.W_OK):
@@ -85,6 +85,7 @@ def run_comparison(
                 clear(job.folder)
         else:
             check_kept(plan, jobs, out)
+            check_unused(job.folder for job in runner.unfinished(jobs))
         return runner.run(jobs, lock)
 
 
@@ -96,7 +97,7 @@ class _Runner:
         plan: Plan,
         out: Path,
         data: "_Data",
-        refusals: dict[str, str | None],
+        refusals: "_Refusals",
         *,
         progress: Progress,
         stop: Callable[[], bool],
@@ -107,19 +108,27 @@ class _Runner:
         self.progress = progress
         self.stop = stop
         self.entries = {
-            row.slug: EntryState(plan, row, refusal=refusals[row.slug]) for row in plan.rows
+            row.slug: EntryState(plan, row, refusal=refusals.of(row)) for row in plan.rows
         }
+        self.refusals = refusals
         self.pace = Pace()
         self.command: str | None = None
 
     def settled(self, jobs: list[Job]) -> dict[str, Any] | None:
         """Return the results where every run is finished, None where something is left to do."""
+        return None if self.unfinished(jobs) else self._results()
+
+    def unfinished(self, jobs: list[Job]) -> list[Job]:
+        """Read what is finished; return what is left to do."""
         self._read(jobs)
-        return self._results() if all(map(self._has, jobs)) else None
+        return [job for job in jobs if not self._has(job)]
 
     def _read(self, jobs: list[Job]) -> None:
         for job in jobs:
             entry = self.entries[job.row.slug]
+            if (why := self.refusals.of_trial(job)) is not None:
+                entry.fail(job, why)
+                continue
             recipe = entry.recipe_of(job)
             if recipe is not None and (record := finished(job.folder, recipe)) is not None:
                 entry.keep(job, record)
@@ -127,6 +136,8 @@ class _Runner:
     def run(self, jobs: list[Job], lock: Lock) -> dict[str, Any]:
         """Read what is finished, do the rest, and write the results after each run."""
         self._read(jobs)
+        if not all(map(self._has, jobs)):
+            self._tell_refusals(jobs)
         results = self._write(lock)
         for number, job in enumerate(jobs, 1):
             entry = self.entries[job.row.slug]
@@ -146,6 +157,14 @@ class _Runner:
         self.progress.close()
         return results
 
+    def _tell_refusals(self, jobs: list[Job]) -> None:
+        for entry in self.entries.values():
+            if entry.refusal is not None:
+                self.progress.warn(f"{entry.row.label} is refused: {entry.refusal}")
+        for job in jobs:
+            if (why := self.refusals.of_trial(job)) is not None:
+                self.progress.warn(f"{job.title} is refused, the others count: {why}")
+
     def _has(self, job: Job) -> bool:
         return self.entries[job.row.slug].has(job)
 
@@ -157,7 +176,7 @@ class _Runner:
             record = train(
                 recipe,
                 job.folder,
-                splits=self.data.of(job.row),
+                splits=self.data.of(recipe),
                 progress=watched,
                 resume=True,
                 final=job.final,
@@ -218,17 +237,17 @@ class _Data:
         self.progress = progress
         self.loaded: dict[str, Splits] = {}
 
-    def of(self, row: Row) -> Splits:
-        """Return a row's data.
+    def of(self, recipe: Recipe) -> Splits:
+        """Return a recipe's data.
 
         Raises:
-            DataError: its test samples are not those of the rows before.
+            DataError: its test samples are not those of the recipes before.
         """
-        name = row.recipe.data.name
-        options = stated(row.recipe, name, row.recipe.data.options)  # encoders may read time or not
+        name = recipe.data.name
+        options = stated(recipe, name, recipe.data.options)  # encoders may read time or not
         key = json.dumps([name, options], sort_keys=True)
         if key not in self.loaded:
-            splits = load(row.recipe, self.progress)
+            splits = load(recipe, self.progress)
             for other in self.loaded.values():
                 if not torch.equal(splits.test.y.cpu(), other.test.y.cpu()):
                     raise DataError(
@@ -239,19 +258,37 @@ class _Data:
         return self.loaded[key]
 
 
-def _refusal(row: Row, data: _Data) -> str | None:
-    """Build all stages of a row; return why a rule refuses its net, None where none does."""
-    with placed(f"'{row.label}'"):
-        try:
-            for number in range(len(row.recipe.stages)):
-                bench = set_up(row.recipe, data.of(row), stage=number, prepared=False)
-                try:
-                    prepare(bench)
-                except UnsupportedNet as error:
-                    return str(error)
-        except (MemoryError, RuntimeError, TypeError) as error:
-            message = too_big(error)
-            if message is None:
-                raise
-            raise ConfigError(message) from None
-    return None
+class _Refusals:
+    """What is refused of a comparison, found before its first run; alike recipes are tried once."""
+
+    def __init__(self, plan: Plan, data: _Data) -> None:
+        self._data = data
+        self._tried: dict[str, str | None] = {}
+        self._rows: dict[str, str | None] = {}
+        self._trials: dict[tuple[str, int], str | None] = {}
+        for row in plan.rows:
+            why = self._try(row.recipe, f"'{row.label}'")
+            if why is None and plan.tune is not None:
+                numbers = range(plan.trials)
+                for number in numbers:
+                    place = f"'{row.label}', trial {number + 1} of {plan.trials}"
+                    trial = plan.tune.trial(row.recipe, number)
+                    self._trials[row.slug, number] = self._try(trial, place)
+                whys = [self._trials[row.slug, number] for number in numbers]
+                why = whys[0] if all(whys) else None
+            self._rows[row.slug] = why
+
+    def of(self, row: Row) -> str | None:
+        """Return why a rule refuses a row's net, or that of all its trials."""
+        return self._rows[row.slug]
+
+    def of_trial(self, job: Job) -> str | None:
+        """Return why a rule refuses the net of a tuning trial."""
+        return None if job.final else self._trials[job.row.slug, job.number]
+
+    def _try(self, recipe: Recipe, place: str) -> str | None:
+        key = json.dumps(essence(recipe), sort_keys=True)
+        if key not in self._tried:
+            with placed(place):
+                self._tried[key] = refusal(recipe, self._data.of(recipe))
+        return self._tried[key]

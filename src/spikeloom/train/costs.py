@@ -57,7 +57,7 @@ def measure_costs(
         progress: told of the samples metered.
     """
     with unchanged(bench):
-        operations, spikes = _metered(bench, samples, progress)
+        operations, spikes = metered(bench, samples, progress)
         inference = _inference(bench)
         settled = _settling(bench)
         trained = _training(bench) if training else None
@@ -93,10 +93,16 @@ def measure_costs(
     }
 
 
-def _metered(
-    bench: Workbench, samples: int, progress: Progress
+def metered(
+    bench: Workbench, samples: int, progress: Progress = SILENT
 ) -> tuple[OperationRecord, SpikeRecord]:
-    """Run the first test samples under meters; the head's sites are shown to them too."""
+    """Run the first test samples under meters; the head's sites are shown to them too.
+
+    Args:
+        bench: what to run; it is left in evaluation mode.
+        samples: how many, at most.
+        progress: told of the samples done.
+    """
     operations, spikes = OperationMeter(), SpikeMeter()
     net, head = bench.net, bench.head
     net.eval()

@@ -1,5 +1,6 @@
 """The folder of a comparison: whose it is, and what in it may be used again."""
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -139,12 +140,20 @@ def clear(folder: Path, *, keep: Callable[[], bool] = lambda: False) -> None:
 
 
 def check_unused(folders: Iterable[Path]) -> None:
-    """Make sure that no other process writes into any of some run folders.
+    """Make sure that some run folders can be written, and that no other process writes there.
 
     Raises:
-        ConfigError: one does.
+        ConfigError: one cannot, or another process does.
     """
     for folder in folders:
         if folder.exists():
             with runs.locked(folder):
                 pass
+            continue
+        above = next(one for one in folder.parents if one.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            came = "one without the right to write" if above.is_dir() else "a file"
+            raise ConfigError(
+                f"{above}: expected a folder that can be written, got {came}; choose another place "
+                "with --out."
+            )

@@ -88,7 +88,7 @@ def memory_line(predicted: int, bench: Workbench) -> str:
 
 def memory_warning(predicted: int, bench: Workbench) -> str | None:
     """Return a sentence where a batch will hardly fit into the free memory, with what to do."""
-    size, free = training_size(bench), _free_bytes(bench.fabric.device)
+    size, free = training_size(bench), free_bytes(bench.fabric.device)
     probe = torch.arange(min(2, size))
     xs = bench.batch(bench.splits.train, probe, epoch=0, part="train").xs
     encoded = xs.untyped_storage().nbytes() // len(probe) * size
@@ -227,7 +227,7 @@ def _bytes(tensors: Any) -> int:
     return sum(one.numel() * one.element_size() for one in tensors)
 
 
-def _free_bytes(device: torch.device) -> int | None:
+def free_bytes(device: torch.device) -> int | None:
     """Return the memory a process may still take, None where nothing says so."""
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -23,7 +23,7 @@ def at_once(error: NumericalError) -> None:
 def learn(
     bench: Workbench, batch: Batch, commit: Callable[[], None], *, faulty: Faulty = at_once
 ) -> RuleReport:
-    """Let the rule learn from one batch.
+    """Let the rule learn from one batch, samples weighted as the stage says.
 
     Args:
         bench: what learns.
@@ -34,7 +34,10 @@ def learn(
     Raises:
         NumericalError: a loss is not finite; nothing was updated with it.
     """
-    objective = _Checked(bench, batch, bench.head.bind(batch.target, batch.rng), faulty)
+    weights = bench.class_weights
+    weights = None if weights is None else weights[batch.target]
+    bound = bench.head.bind(batch.target, batch.rng, weights)
+    objective = _Checked(bench, batch, bound, faulty)
     with bench.fabric.autocast():
         return bench.rule.learn(bench.net, batch, objective, commit)
 

@@ -16,6 +16,7 @@ from spikeloom.train.opening import open_inputs
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.record import finish
+from spikeloom.train.rehearsal import set_up_first
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.setup import Workbench, prepare, set_up
 from spikeloom.train.state import State, Stored
@@ -117,9 +118,10 @@ def _run(
     state = State() if stored is None else stored.state
     last = len(recipe.stages) - 1
     number = min(state.stage, last)
-    bench = set_up(recipe, splits, stage=number, fabric=fabric)
-    for row in range(number + 1, last + 1):  # what does not fit shows now
-        set_up(recipe, splits, stage=row, fabric=fabric)
+    if stored is None:  # what does not fit shows now, also what only a later stage would meet
+        bench = set_up_first(recipe, splits, fabric)
+    else:
+        bench = set_up(recipe, splits, stage=number, fabric=fabric)
     if begun is not None:
         where = runs.INPUTS if folder.path is None else str(folder / runs.INPUTS)
         begun.check_same(where, splits)

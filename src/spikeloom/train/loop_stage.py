@@ -8,13 +8,13 @@ import torch
 
 from spikeloom.base.errors import NumericalError, Stopped
 from spikeloom.base.seeding import derive_seed
+from spikeloom.data.broken import named
 from spikeloom.train import runs
 from spikeloom.train.commit import Commit
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.health import (
     health_lines,
     layer_health,
-    memory_line,
     memory_warning,
     predict_memory,
 )
@@ -23,6 +23,7 @@ from spikeloom.train.learn import learn
 from spikeloom.train.progress import Progress
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.setup import Workbench, batches, make_optimizer, snapshot
+from spikeloom.train.start import data_line, net_line, predict_seconds, room_line, time_line
 from spikeloom.train.state import State, save_state
 
 SAVE_SECONDS = 60.0
@@ -126,20 +127,30 @@ class StageLoop:
         self.progress.epoch(entry)
 
     def _predict(self) -> None:
-        """Say what the net is shown and what a batch will take, before the first one."""
+        """Say what is trained on what, and what it will take, before the first batch."""
         if self.bench.number == 0:
+            self.progress.inputs(data_line(self.bench.splits))
             self._show_inputs()
+        self.progress.note(net_line(self.bench))
         self._caution(self.bench.rule.cautions(self.bench.net, self.bench.steps))
         self._caution(self.bench.head.cautions())
         self.state.predicted = predict_memory(self.bench)
-        self.progress.note(memory_line(self.state.predicted, self.bench))
+        self.progress.note(room_line(self.state.predicted, self.bench))
         warning = memory_warning(self.state.predicted, self.bench)
         if warning is not None:
             self._warn(warning)
+        elif self.progress.takes_notes:  # measured for this line alone
+            seconds = predict_seconds(self.bench)
+            if seconds is not None:
+                self.progress.note(time_line(seconds, self.bench))
 
     def _show_inputs(self) -> None:
         splits, facts = self.bench.splits, input_facts(self.bench)
         self.progress.inputs(input_line(facts, splits))
+        if splits.skipped:
+            line = f"data: {len(splits.skipped)} broken pictures left out: {named(splits.skipped)}"
+            self.state.warnings.append(line)
+            self.progress.inputs(line)
         tiny = tiny_input(facts, splits)
         if tiny is not None:
             self._warn(f"{tiny}.")
@@ -166,8 +177,7 @@ class StageLoop:
         order = batches(len(train), bench.stage.batch, seed)
         if state.sums:
             self._sums = list(state.sums[team.rank])
-        bench.net.train(not bench.stage.freeze_body)  # a frozen body keeps its statistics too
-        bench.head.train()
+        bench.set_training()
         done = sum(map(len, order[: state.batch]))
         self.progress.phase(self._title(), len(train), done=done)
         for number in range(state.batch, len(order)):

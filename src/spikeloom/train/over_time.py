@@ -59,6 +59,16 @@ class OverTime:
     confusion: Tensor
     samples: int
 
+    @property
+    def correct(self) -> list[int]:
+        """Right answers of each class, after `at` steps."""
+        return self.confusion.diagonal().tolist()
+
+    @property
+    def by_class(self) -> list[int]:
+        """Samples of each class."""
+        return self.confusion.sum(1).tolist()
+
 
 @torch.no_grad()
 def answers(bench: Workbench, batch: Batch, steps: Sequence[int], ops: Ops = PLAIN) -> Answers:

@@ -1,5 +1,6 @@
 """What a comparison is to run: files and options of the command line, read into a plan."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,10 +12,14 @@ from pydantic import Field
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.train.differences import Block, Difference, block_of, differences
-from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe
+from spikeloom.train.places import located
+from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe, read_recipe
 from spikeloom.train.stage import Choice
 from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
 from spikeloom.train.tuning import Tune
+
+LONGEST_NAME = 80
+"""Characters of a name made of what is compared; file systems take 255."""
 
 
 class Entry(Strict):
@@ -158,7 +163,7 @@ def read_comparison(path: Path) -> Plan:
     table = read_toml(path)
     where = str(path)
     if not table.keys() & {"entries", "base"}:
-        recipe = build_recipe(table, where)
+        recipe = read_recipe(path)
         return Plan(recipe.name, (Row(recipe.name, recipe),), (recipe.seed,), alone=True)
     comparison = build_model(Comparison, table, where)
     rows = tuple(
@@ -172,7 +177,9 @@ def read_comparison(path: Path) -> Plan:
 def _read_row(comparison: Comparison, entry: Entry, path: Path, place: str) -> Row:
     if entry.recipe is not None:
         with placed(f"{place}: recipe"):
-            base = read_toml(path.parent / entry.recipe)
+            base = located(
+                read_toml(path.parent / entry.recipe), (path.parent / entry.recipe).parent
+            )
     elif comparison.base is not None:
         base = comparison.base
     else:
@@ -186,6 +193,8 @@ def _read_row(comparison: Comparison, entry: Entry, path: Path, place: str) -> R
                 f"{place}: expected settings of the row, got a seed; set seeds for all of them."
             )
         changed = override(changed, key, value, place)
+    with placed(place):
+        changed = located(changed, path.parent)
     return Row(entry.label, build_recipe(changed, place), entry.control)
 
 
@@ -242,6 +251,7 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
     for text in texts:
         where = f"--rules {text}"
         changed = override(base | {"name": name}, "stages.0.rule", _rule_choice(text), where)
+        changed = located(changed, None)
         rows.append(Row(text, build_recipe(changed, where)))
     return Plan(name, tuple(_one_place_of_loss(rows)), seeds)
 
@@ -274,6 +284,35 @@ def _with_loss(recipe: Recipe, place: str) -> Recipe:
     return recipe.model_copy(
         update={"stages": (*recipe.stages[:-1], recipe.last.model_copy(update={"rule": rule}))}
     )
+
+
+def name_of(data: str, net: str, rules: str, changes: Sequence[str] = ()) -> str:
+    """Return the name of a comparison of rules, from what it compares: the same for the same.
+
+    Args:
+        data: name of the data set.
+        net: text or preset.
+        rules: as for `plan_rules`.
+        changes: as ``path=value``, in their order.
+
+    Returns:
+        Letters, digits and ``. _ -``. Where a sign other than a separator had no place, or the name
+        would be longer than `LONGEST_NAME`, it ends with 8 digits of a checksum of the whole.
+
+    Example:
+        >>> name_of("digits", "c16 P f10", "ann,sltt:k_steps=2")
+        'digits_c16-P-f10_ann-sltt.k_steps-2'
+    """
+    texts = [part.strip() for part in _outside_brackets(rules)]
+    words = [data.strip(), " ".join(net.split()), ",".join(texts), *map(str.strip, changes)]
+    marked = [re.sub(r"[ ,=]", "-", word.replace(":", ".")) for word in words]
+    plain = [re.sub(r"[^A-Za-z0-9._-]", "", word) for word in marked]
+    name = "_".join(word for word in plain if word)
+    whole = plain == marked and len(name) <= LONGEST_NAME and name[:1].isalnum()
+    if whole:
+        return name
+    digits = hashlib.sha256("\x1f".join(words).encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - 9].strip('._-') or 'compare'}-{digits}"
 
 
 def _outside_brackets(text: str) -> list[str]:

@@ -34,6 +34,11 @@ class Progress:
     def epoch(self, entry: dict[str, Any]) -> None:
         """Take note of an epoch's metrics; the epoch is over, its validation included."""
 
+    @property
+    def takes_notes(self) -> bool:
+        """Whether `note` does anything: what is measured for a note alone is else left out."""
+        return type(self).note is not Progress.note
+
     def note(self, text: str) -> None:
         """Take note of one line worth reading, e.g. the predicted training memory."""
 
@@ -70,6 +75,10 @@ class _All(Progress):
     def epoch(self, entry: dict[str, Any]) -> None:
         for part in self.parts:
             part.epoch(entry)
+
+    @property
+    def takes_notes(self) -> bool:
+        return any(part.takes_notes for part in self.parts)
 
     def note(self, text: str) -> None:
         for part in self.parts:

@@ -15,13 +15,15 @@ from spikeloom.data import DATA
 from spikeloom.data.augment import Augment
 from spikeloom.encoders import ENCODERS, Encoder
 from spikeloom.heads.base import HEADS
-from spikeloom.nets.codec import from_options, from_table
+from spikeloom.nets.codec import from_options, from_table, to_table
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.presets import PRESETS, preset
 from spikeloom.nets.size import check_weights
 from spikeloom.nets.spec import NetSpec
-from spikeloom.neurons.base import Unit
+from spikeloom.neurons.base import UNITS, Unit
+from spikeloom.neurons.leaky import LIF
+from spikeloom.train.places import located
 from spikeloom.train.stage import Choice, Stage
 from spikeloom.train.tables import Strict, build_model, placed, read_toml
 
@@ -49,7 +51,8 @@ class Net(Strict):
         preset: name of a preset.
         table: fields of `NetSpec` (blocks, readout, feedback, input_psp).
         classes: width of the readout in the place of the preset's.
-        unit: neurons of layers that name none.
+        unit: neurons of layers that name none; options without a name change the default or the
+            preset's.
         norm, bias, gain, dropout: defaults of layers the text says nothing about.
     """
 
@@ -64,6 +67,16 @@ class Net(Strict):
     bias: bool | None = None
     gain: float | None = None
     dropout: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Let options of a unit without its name change the unit that would stand there."""
+        unit = value.get("unit") if isinstance(value, Mapping) else None
+        if not isinstance(unit, Mapping):
+            return value
+        chosen = PRESETS.get(str(value.get("preset")))
+        return {**value, "unit": _completed(unit, LIF() if chosen is None else chosen.unit)}
 
     @model_validator(mode="after")
     def _one_source(self) -> "Net":
@@ -87,17 +100,40 @@ class Net(Strict):
         fields = {name: getattr(self, name) for name in _DEFAULTS} | {"unit": unit}
         given = {name: value for name, value in fields.items() if value is not None}
         try:
-            return parse(self.text, **given)
+            spec = parse(self.text, **given)
         except ConfigError:
             if get_close_matches(self.text, PRESETS):
                 raise unknown_name("net", "preset", self.text, PRESETS) from None
             raise
+        units = [layer.neurons for block in spec.blocks for layer in block.layers if layer.neurons]
+        if unit is not None and units and unit not in units:
+            raise ConfigError(
+                f"net.unit: expected layers that name no unit, got '{self.text}', whose own text "
+                "names all of them; change them there, or drop net.unit."
+            )
+        return spec
 
     def _unit(self) -> Unit | None:
         if self.unit is None:
             return None
         table = {"name": self.unit.name} | self.unit.options
         return from_table(Unit, table, "net.unit")  # pyright: ignore[reportAbstractUsage]
+
+
+def _completed(table: Mapping[str, Any], base: Unit) -> dict[str, Any]:
+    """Return a unit's table with the name, and where that was missing the fields, of `base`.
+
+    A surrogate without a name likewise changes the one that the unit has.
+    """
+    full = dict(table)
+    if "name" not in full:
+        full = to_table(base) | full
+    elif full["name"] in UNITS.names() and full["name"] != to_table(base)["name"]:
+        base = UNITS.find(str(full["name"]))()
+    own, slope = getattr(base, "surrogate", None), full.get("surrogate")
+    if own is not None and isinstance(slope, Mapping) and "name" not in slope:
+        full["surrogate"] = to_table(own) | dict(slope)
+    return full
 
 
 class Paper(Strict):
@@ -148,6 +184,20 @@ class Recipe(Strict):
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
     paper: Paper | None = None
     published: Published | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Let options of head and encoder stand without the name of the default."""
+        if not isinstance(value, Mapping):
+            return value
+        fields = {key: cls.model_fields[key].default.name for key in ("head", "encoder")}
+        named = {
+            key: {"name": name} | dict(value[key])
+            for key, name in fields.items()
+            if isinstance(value.get(key), Mapping)
+        }
+        return {**value, **named}
 
     @property
     def last(self) -> Stage:
@@ -211,8 +261,11 @@ def _fingerprint(table: dict[str, Any]) -> str:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe file."""
-    return build_recipe(read_toml(path), str(path))
+    """Read and check a recipe file; its path of data is relative to it (`located`)."""
+    table = read_toml(path)
+    with placed(str(path)):
+        table = located(table, path.parent)
+    return build_recipe(table, str(path))
 
 
 def build_recipe(table: Mapping[str, Any], where: str) -> Recipe:

@@ -55,6 +55,7 @@ def finish(
             "test_accuracy": test.accuracy[-1],
             "test_loss": test.loss[-1],
             "test_samples": test.samples,
+            "per_class": {"correct": test.correct, "samples": test.by_class},
             "accuracy_by_step": list(test.accuracy) if bench.rule.facts.spiking else None,
         }
         record["costs"] = measure_costs(bench, progress=progress)
@@ -97,6 +98,7 @@ def _trained(bench: Workbench, state: State) -> dict[str, Any]:
         "ann_net": write(bench.net.spec.as_ann()),
         "data": recipe.data.name,
         "classes": list(bench.splits.labels) or None,
+        "skipped": list(bench.splits.skipped),
         "rule": stage.rule.name,
         "rule_options": stage.rule.options,
         "steps": bench.steps,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from spikeloom.train.recipe import HEAD_OWN, Recipe
 from spikeloom.train.room import check_room, check_train
 from spikeloom.train.stage import Optimizer, Stage
 from spikeloom.train.tables import placed
+from spikeloom.train.weights import class_weights
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -78,10 +80,21 @@ class Workbench:
         named += [(f"rule.{row}", one) for row, one in enumerate(self.rule.parameters())]
         return [(name, one) for name, one in named if one.requires_grad]
 
+    def set_training(self) -> None:
+        """Bring net and head into the mode they are trained in; a frozen body keeps its norms."""
+        self.net.train(not self.stage.freeze_body)
+        self.head.train()
+
     def inference_parameters(self) -> list[nn.Parameter]:
         """Return the parameters a prediction needs, shared ones once."""
         head = [one for site in self.head.inference_sites for one in site.synapse.parameters()]
         return [*self.net.parameters(), *head]
+
+    @cached_property
+    def class_weights(self) -> Tensor | None:
+        """What a sample of each class counts in the loss, on the device; None where all count 1."""
+        weights = class_weights(self.stage, self.splits)
+        return None if weights is None else weights.to(self.fabric.device)
 
     def batch(
         self,
@@ -118,6 +131,7 @@ def set_up(
     stage: int = -1,
     fabric: "Fabric | None" = None,
     prepared: bool = True,
+    training: bool | None = None,
 ) -> Workbench:
     """Build everything a stage of a recipe names.
 
@@ -127,6 +141,7 @@ def set_up(
         stage: number of the stage; the last one is the one a finished run is left with.
         fabric: launched; None makes one for this process alone.
         prepared: let the rule check the net and set up what it owns.
+        training: whether memory for gradients and optimizer must be there; None as `prepared`.
 
     Raises:
         ConfigError, DataError, ShapeError, UnsupportedNet: what does not fit, with its path.
@@ -162,7 +177,7 @@ def set_up(
         encoded=encoded,
         kind=_DTYPES.get(recipe.precision, torch.float32),
         device=fabric.device,
-        training=prepared,
+        training=prepared if training is None else training,
     )
     with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
         execution = recipe.build_execution()
@@ -171,6 +186,12 @@ def set_up(
         kind = named if spiking else named.baseline()
         options = from_options(kind, recipe.head.options, "head", skip=HEAD_OWN)
         head = kind.of(net, seed=derive_seed(seed, "head"), **options)
+    with placed(f"stages.{number}"):
+        if class_weights(now, splits) is not None and not kind.takes_weights():
+            raise ConfigError(
+                f"class_weights: expected a head whose loss takes weights of samples, got "
+                f"'{recipe.head.name}'; drop them, or let its loss take weights=."
+            )
     if head.classes != splits.classes:
         raise ConfigError(
             f"net: expected a last population of {splits.classes} neurons for data "

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from spikeloom.nets.codec import from_table
 from spikeloom.rules.base import RULES, LearningRule
@@ -106,6 +106,10 @@ class Schedule(Strict):
         return value * min(1.0, progress / self.warmup) if self.warmup else value
 
 
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST
+
+
 class Stage(Strict):
     """One way of training for a number of epochs.
 
@@ -119,6 +123,8 @@ class Stage(Strict):
         patience: stop after this many epochs without a better validation accuracy.
         freeze_body: train the head alone (a control).
         select: weights kept at the end: of the "last" epoch, or the "best" on validation.
+        class_weights: what a sample of each class counts in the loss, one number above 0 per class;
+            "balanced" for the inverse of its share of the training part (`weights.class_weights`).
     """
 
     rule: Choice
@@ -131,6 +137,24 @@ class Stage(Strict):
     patience: Count | None = None
     freeze_body: bool = False
     select: Literal["last", "best"] = "last"
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
+
+    @field_serializer("class_weights")
+    def _plain(self, value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
+
+    @field_validator("class_weights", mode="plain")
+    @classmethod
+    def _one_per_class(cls, value: Any) -> Any:
+        if value in (None, "balanced"):
+            return value
+        numbers = value if isinstance(value, (list, tuple)) else ()
+        if not numbers or not all(_is_weight(one) for one in numbers):
+            raise ValueError(
+                f'expected "balanced" or a list of numbers above 0, one per class, got {value!r}; '
+                "change it."
+            )
+        return tuple(map(float, numbers))
 
     def learning_rule(self, where: str = "rule") -> LearningRule:
         """Build the rule."""

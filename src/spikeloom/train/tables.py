@@ -137,8 +137,8 @@ def override(table: Mapping[str, Any], path: str, value: Any, where: str) -> dic
             )
         elif not last and isinstance(target.get(key), str):
             target[key] = opened(key, target[key])
-        elif not last:
-            target.setdefault(key, {})
+        elif not last and target.get(key) is None:  # missing, or none in a stored recipe
+            target[key] = {}
         if last:
             target[index] = value
         target = target[index]

@@ -62,7 +62,7 @@ def one_call(
         size: number of samples.
         steps: only so many of the first time steps.
     """
-    bench.modules().train()
+    bench.set_training()
     batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
     batch = replace(batch, xs=batch.xs[:steps])
     trained = [one for _, one in bench.parameters()]

@@ -100,14 +100,26 @@ class TestTrain:
         record = checkpoint.read_json(folder / "result.json")
         lines = done.out.splitlines()
         assert lines[0] == (
+            "data: digits: 40 training, 250 validation, 350 test images, 10 classes, 1x8x8"
+        )
+        assert lines[1] == (
             "input: [C, H, W] = [1, 8, 8], uint8 divided by 16; 0 to 1, mean 0.307, 48 % zeros in "
             "40 training samples"
         )
-        assert re.match(r"training memory: about \d+ KB per batch of 20 \(T = 2\), ", lines[1])
-        assert re.match(r"epoch   1  loss \d+\.\d{4}  train \d+\.\d\d %  val \d", lines[2])
-        assert re.match(r"training memory: \d+\.\d MB measured, .\d+\.\d % of the pred", lines[3])
+        count = record["costs"]["parameters"]
+        assert lines[2] == f"net: c4 P f10, {count:,} parameters, T = 2"
+        assert re.fullmatch(
+            r"training memory: about \d+ KB per batch of 20 \(T = 2\), .*; free \d.* [GM]B",
+            lines[3],
+        )
+        assert re.fullmatch(
+            r"time: about \d+ s for 1 epoch \(measured: one batch of training and one of .*\)",
+            lines[4],
+        )
+        assert re.match(r"epoch   1  loss \d+\.\d{4}  train \d+\.\d\d %  val \d", lines[5])
+        assert re.match(r"training memory: \d+\.\d MB measured, .\d+\.\d % of the pred", lines[6])
         head = next(number for number, line in enumerate(lines) if line.startswith("entry"))
-        assert head > 4 and lines[head + 2].startswith("bptt")
+        assert head > 7 and lines[head + 2].startswith("bptt")
         assert f"{100 * record['test_accuracy']:.2f}" in lines[head + 2]
         assert lines[-1] == "run folder: runs/tiny/seed0"
 

@@ -59,6 +59,27 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+class TestFolder:
+    def test_is_named_after_what_is_compared(self, call, tmp_path):
+        words = ["compare", *SMALL_NET, "--seeds", "0", "--quiet"]
+        assert call(*words, "--rules", "ann").code == 0
+        assert call(*words, "--rules", "ann,bptt").code == 0  # another comparison, nobody's folder
+        sets = "data.train_size-40_stages.0.epochs-1_stages.0.steps-2"
+        runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
+        assert len(runs) == 2 and runs[0].startswith("digits_c4-P-f10_ann")
+        assert all(sets[:20] in name for name in runs)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+        assert call(*words, "--rules", "ann,bptt").code == 0  # the same command goes on
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+
+    def test_out_takes_more_rules(self, call, tmp_path):
+        words = ["compare", *SMALL_NET, "--seeds", "0", "--out", "x", "--quiet"]
+        assert call(*words, "--rules", "ann").code == 0
+        first = (tmp_path / "x" / "ann" / "seed0" / "result.json").stat().st_mtime_ns
+        assert call(*words, "--rules", "ann,bptt").code == 0
+        assert (tmp_path / "x" / "ann" / "seed0" / "result.json").stat().st_mtime_ns == first
+
+
 class TestRunning:
     def test_rules_on_one_net(self, call, tmp_path):
         done = call(
@@ -69,10 +90,11 @@ class TestRunning:
         assert [entry["label"] for entry in entries] == ["ann", "sltt:k_steps=1"]
         assert [[one["seed"] for one in e["runs"]] for e in entries] == [[0, 2]] * 2
         lines = done.out.splitlines()
-        inputs = [line for line in lines if line.startswith("input: ")]
-        assert len(inputs) == 1, "the same data are described once"
-        assert lines[1] == inputs[0] and inputs[0].startswith("input: [C, H, W] = [1, 8, 8]")
-        lines.remove(inputs[0])
+        about = [line for line in lines if line.startswith(("data: ", "input: "))]
+        assert len(about) == 2, "the same data are described once"
+        assert lines[1:3] == about and about[0].startswith("data: digits: 40 training, 250 valid")
+        assert about[1].startswith("input: [C, H, W] = [1, 8, 8]")
+        del lines[1:3]
         assert [line.split(" (about")[0] for line in lines[:4]] == [
             "[1/4] ann, seed 0",
             "[2/4] sltt:k_steps=1, seed 0",
@@ -130,7 +152,7 @@ class TestRunning:
         before = (tmp_path / "x" / "results.json").read_bytes()
         again = call("compare", *SMALL_NET, *RULES)
         assert again.code == 0 and "[1/2]" not in again.out
-        assert again.out.splitlines() == first.out.splitlines()[3:]  # two titles, the input
+        assert again.out.splitlines() == first.out.splitlines()[4:]  # two titles, data, input
         assert (tmp_path / "x" / "results.json").read_bytes() == before
 
     def test_a_record_that_is_none(self, call, tmp_path):

@@ -37,7 +37,10 @@ CHANGES = [
     ("stages.0.rule={name = 'sltt', k_steps = 9}", "expected at most T = 2, got 9"),
     ("data=mnist", "data.mnist: expected"),
     ("data={name = 'tensors'}", "path"),
-    ("data={name = 'tensors', path = 'x.npz'}", "x.npz: expected a data file, found none"),
+    (
+        "data={name = 'tensors', path = 'x.npz'}",
+        "data.path: expected a file or folder, found none at",
+    ),
     ("data.train_size=0", "data.digits.train_size: expected 1 to 1197 samples, got 0"),
     ("stages.1.epochs=2", "--set: expected an index from 0 to 0 in 'stages.1.epochs'"),
     ("stages..epochs=2", "--set: expected a path of keys, got 'stages..epochs'"),

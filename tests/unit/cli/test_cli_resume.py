@@ -98,7 +98,7 @@ class TestRefusals:
         again = call("train", "r.toml", "--resume", "x")
         assert again.code == 0
         assert again.out.splitlines()[0] == "nothing left to do: the run is finished."
-        assert again.out.splitlines()[1:] == first.out.splitlines()[4:]
+        assert again.out.splitlines()[1:] == first.out.splitlines()[7:]
 
     def test_more_processes_than_cores(self, call):
         done = call("train", "r.toml", "--device", "cpu", "--devices", "1000", "--out", "x")
@@ -138,7 +138,7 @@ class TestBeforeTraining:
     BEFORE = "stopped before training began: nothing is lost, the same command begins again.\n"
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    @pytest.mark.parametrize("place", ["load", "set_up", "environment"])
+    @pytest.mark.parametrize("place", ["load", "set_up_first", "environment"])
     def test_while_it_is_prepared(self, call, monkeypatch, tmp_path, number, place):
         monkeypatch.setattr(loop, place, lambda *_, **__: signal.raise_signal(number))
         done = call("train", "r.toml", "--out", "x")
@@ -156,7 +156,7 @@ class TestBeforeTraining:
         )
 
     def test_between_two_runs_of_a_comparison(self, call, monkeypatch, tmp_path):
-        real, builds = loop.set_up, []
+        real, builds = loop.set_up_first, []
 
         def second(*args, **options):
             builds.append(1)
@@ -165,7 +165,7 @@ class TestBeforeTraining:
                 builds.append(1)  # it did not end there
             return real(*args, **options)
 
-        monkeypatch.setattr(loop, "set_up", second)
+        monkeypatch.setattr(loop, "set_up_first", second)
         words = ["--net", "c4 P f10", "--data", "digits", "--rules", "bptt", "--seeds", "0,1"]
         small = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--quiet"]
         done = call("compare", *words, *small, "--out", "x")

@@ -148,7 +148,7 @@ class TestDamage:
 
     def test_links_that_lead_nowhere(self, folder):
         (folder / "cat" / "9.png").symlink_to(folder / "cat" / "9.png")
-        assert refusal(folder).startswith("FOLDER/cat/9.png: expected a readable file, got ")
+        assert refusal(folder).startswith("FOLDER/cat/9.png: expected a picture, got ")
 
     def test_loops_of_folders_are_not_walked(self, folder):
         (folder / "cat" / "again").symlink_to(folder)

@@ -1,10 +1,20 @@
 """What a comparison is to run: files, rules on the command line, several files at once."""
 
+import re
+
 import pytest
 from comparekit import BASE, ENTRIES, HEAD, loads, row, written
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.train.plan import Plan, Row, merge, plan_rules, read_comparison
+from spikeloom.train.plan import (
+    LONGEST_NAME,
+    Plan,
+    Row,
+    merge,
+    name_of,
+    plan_rules,
+    read_comparison,
+)
 from spikeloom.train.tuning import Tune
 
 pytestmark = pytest.mark.usefixtures(loads.__name__)
@@ -261,3 +271,37 @@ class TestMerging:
         tuned = Plan("other", (row("b"),), (0,), Tune(values={"stages.0.batch": [10]}))
         with pytest.raises(ConfigError, match=r"same \[tune\]"):
             merge([one, tuned])
+
+
+class TestNames:
+    def test_after_what_is_compared(self):
+        assert name_of("digits", "c16 P f10", "ann, sltt:k_steps=2") == (
+            "digits_c16-P-f10_ann-sltt.k_steps-2"
+        )
+        assert name_of("mnist", "vgg5", "ann", ["stages.0.epochs=3"]) == (
+            "mnist_vgg5_ann_stages.0.epochs-3"
+        )
+
+    def test_blanks_are_no_difference(self):
+        assert name_of("mnist", "c16  P f10", "ann,bptt") == name_of(
+            "mnist", "c16 P f10", " ann , bptt"
+        )
+
+    def test_no_two_of_many_share_a_name(self):
+        nets = ["c16 f10", "[c16] f10", "[c16 f10]", "c1 6f10", "c16{gain=2.0} f10", "x" * 300]
+        nets += ["c16 f10 " + "P " * 90, "c16 f10 " + "P " * 91, "C16 F10", "\u00e9"]
+        names = {
+            name_of(data, net, rules, changes)
+            for data in ("digits", "mnist")
+            for net in nets
+            for rules in ("ann", "bptt", "ann,bptt", "sltt:given=[0,1]", "sltt:given=[01]")
+            for changes in ((), ("seed=1",), ("seed=2",))
+        }
+        assert len(names) == 2 * len(nets) * 5 * 3
+        for name in names:
+            assert len(name) <= LONGEST_NAME and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)
+
+    def test_a_checksum_only_where_something_is_cut(self):
+        assert re.fullmatch(
+            r"mnist_c16x2-f10_ann-[0-9a-f]{8}", name_of("mnist", "[c16]x2 f10", "ann")
+        )

@@ -1,6 +1,7 @@
 """Recipes: what is accepted, and in which words the rest is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -10,12 +11,14 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.heads.base import HEADS, Head
 from spikeloom.nets.codec import inline, to_table
 from spikeloom.nets.grammar import parse
-from spikeloom.nets.presets import preset
+from spikeloom.nets.presets import PRESETS, preset
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
+from spikeloom.neurons.surrogate import Sigmoid
 from spikeloom.rules.sltt import Sltt
 from spikeloom.train.recipe import Choice, Net, build_recipe, read_recipe
-from spikeloom.train.tables import build_model
+from spikeloom.train.tables import build_model, override
+from spikeloom.train.tuning import Tune
 
 
 class TestShorthand:
@@ -246,3 +249,74 @@ def test_a_table_takes_no_defaults_beside_it():
             },
             "here",
         )
+
+
+SPEC = {"name": "x", "net": "c4 P f3", "data": "digits", "stages": [{"rule": "bptt"}]}
+
+
+class TestWithoutNames:
+    """Options of a part that has a default, or a name already, need no name."""
+
+    @pytest.mark.parametrize(
+        ("net", "path", "value", "unit"),
+        [
+            ("c4 P f3", "net.unit.alpha", 0.9, LIF(alpha=0.9)),
+            ({"text": "c4 P f3", "unit": "if"}, "net.unit.v_th", 2.0, IF(v_th=2.0)),
+            ({"text": "c4 f3", "unit": None}, "net.unit.alpha", 0.9, LIF(alpha=0.9)),
+            (
+                {"text": "c4 f3", "unit": {"name": "if", "v_th": 2.0}},
+                "net.unit.fire_fraction",
+                0.5,
+                IF(v_th=2.0, fire_fraction=0.5),
+            ),
+            (
+                "c4 P f3",
+                "net.unit.surrogate.width",
+                3.0,
+                LIF(surrogate=replace(LIF().surrogate, width=3.0)),
+            ),
+            (
+                {"text": "c4 f3", "unit": {"name": "if", "surrogate": "sigmoid"}},
+                "net.unit.surrogate.k",
+                2.0,
+                IF(surrogate=Sigmoid(k=2.0)),
+            ),
+            (
+                "vgg5",
+                "net.unit.alpha",
+                0.75,
+                replace(PRESETS["vgg5"].unit, alpha=0.75),
+            ),
+        ],
+    )
+    def test_of_a_unit(self, net, path, value, unit):
+        changed = override(SPEC | {"net": net}, path, value, "test")
+        built = build_recipe(changed, "test")
+        assert unit in [
+            layer.neurons for block in built.net.spec().blocks for layer in block.layers
+        ]
+        again = build_recipe(built.model_dump(mode="json"), "test")  # the stored one says all
+        assert again == built and again.net.unit.name
+
+    @pytest.mark.parametrize(
+        ("path", "value", "part", "name"),
+        [
+            ("head.mse", 0.5, "head", "softmax"),
+            ("encoder", {}, "encoder", "constant"),
+            ("stages.0.optimizer.lr", 0.5, "optimizer", "adamw"),
+            ("stages.0.schedule.warmup", 1.0, "schedule", "cosine"),
+        ],
+    )
+    def test_of_other_parts(self, path, value, part, name):
+        built = build_recipe(override(SPEC, path, value, "test"), "test")
+        assert getattr(built if hasattr(built, part) else built.stages[0], part).name == name
+
+    def test_in_a_tuning_grid(self):
+        tune = Tune(values={"net.unit.alpha": [0.5, 0.9], "head.mse": [0.0, 0.5]})
+        trial = tune.trial(build_recipe(SPEC, "test"), 3)
+        assert trial.net.unit.options == {"alpha": 0.9} and trial.head.options == {"mse": 0.5}
+
+    def test_a_unit_that_no_layer_would_take(self):
+        changed = SPEC | {"net": {"text": '{default = {unit = "if"}} c4 P f3'}}
+        with pytest.raises(ConfigError, match="net.unit: expected layers that name no unit"):
+            build_recipe(override(changed, "net.unit.alpha", 0.9, "test"), "test")
