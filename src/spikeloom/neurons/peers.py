@@ -11,6 +11,7 @@ _V_TH = "the threshold is v_th here"
 _RESET = 'write reset = "soft" (subtract the threshold), "hard" (to v_reset) or "none"'
 _SCALE = "write scale_input = True, which multiplies the input by 1 - alpha"
 _SURROGATE = "the slope in place of the spike's derivative is surrogate here, e.g. Arctan()"
+_PEAK = "the peak is gamma of Triangle and height of Rectangle, FastSigmoid and Exponential here"
 _STATE = "nothing takes its place: a call starts clean, and state is passed on with Neuron.run"
 _ORDER = 'write order = "next_step" where the reset comes one step late, else "after_fire"'
 
@@ -58,8 +59,8 @@ UNIT_NAMES: Mapping[str, str] = {
 SURROGATE_NAMES: Mapping[str, str] = {
     "alpha": "write a of Arctan, k of Sigmoid, FastSigmoid and Exponential, or gamma of Triangle",
     "slope": "write k of Sigmoid, FastSigmoid and Exponential",
-    "grad_scale": "the peak is gamma of Triangle and height of Rectangle and Exponential here",
-    "scale": "the peak is gamma of Triangle and height of Rectangle and Exponential here",
+    "grad_scale": _PEAK,
+    "scale": _PEAK,
     "beta": "write k of Sigmoid, FastSigmoid and Exponential",
 }
 """The same for slopes."""

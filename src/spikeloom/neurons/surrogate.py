@@ -128,17 +128,18 @@ class Arctan(Slope):
 @SURROGATES.register("fast_sigmoid")
 @dataclass(frozen=True)
 class FastSigmoid(Slope):
-    r"""Derivative of a fast sigmoid: :math:`(1 + k|u|)^{-2}`; peak 1.
+    r"""Derivative of a fast sigmoid: :math:`h\,(1 + k|u|)^{-2}`; peak h.
 
     Source:
-        Zenke & Ganguli 2018 (SuperSpike).
+        Zenke & Ganguli 2018 (SuperSpike), h = 1.
     """
 
     k: float = 25.0
+    height: float = 1.0
 
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
-        return u.abs().mul_(self.k).add_(1).pow_(-2)
+        return u.abs().mul_(self.k).add_(1).pow_(-2).mul_(self.height)
 
 
 @SURROGATES.register("exponential")

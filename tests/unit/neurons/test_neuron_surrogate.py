@@ -52,10 +52,10 @@ TABLE = {
         lambda end: 2 / math.pi * math.atan(math.pi / 2 * 3 * end),
     ),
     "fast_sigmoid": (
-        FastSigmoid(5.0),
-        1.0,
-        lambda u: 1 / (1 + 5 * abs(u)) ** 2,
-        lambda end: 2 / 5 * (1 - 1 / (1 + 5 * end)),
+        FastSigmoid(5.0, 1.5),
+        1.5,
+        lambda u: 1.5 / (1 + 5 * abs(u)) ** 2,
+        lambda end: 1.5 * 2 / 5 * (1 - 1 / (1 + 5 * end)),
     ),
     "exponential": (
         Exponential(5.0, 0.5),

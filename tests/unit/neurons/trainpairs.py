@@ -45,7 +45,14 @@ UNITS = [
     LIF(),
     FULL,
     LIF(alpha=0.9, surrogate=Arctan(), learn=("v_th", "alpha")),
-    LIF(alpha=0.3, reset="hard", v_reset=0.5, beta=0.5, detach_reset=True, surrogate=FastSigmoid()),
+    LIF(
+        alpha=0.3,
+        reset="hard",
+        v_reset=0.5,
+        beta=0.5,
+        detach_reset=True,
+        surrogate=FastSigmoid(height=0.75),
+    ),
     IF(order="next_step", v_th=0.75, refractory=1, surrogate=Exponential(2.0)),
     IF(reset="none", fires=">", surrogate=Rectangle(1.5, 0.75)),
 ]
