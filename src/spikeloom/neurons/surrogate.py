@@ -1,12 +1,12 @@
 r"""Surrogate slopes: what stands in for the derivative of the spike.
 
 Each is a frozen dataclass with one method, ``slope(u, v_th)``, where :math:`u = v - v_{th}`.
-All are even in u, and `peak` of the docstring is their value at u = 0.
+All but `Periodic` are even in u, and `peak` of the docstring is their value at u = 0.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -157,3 +157,29 @@ class Exponential(Slope):
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
         return u.abs().mul_(-self.k).exp_().mul_(self.height)
+
+
+@SURROGATES.register("periodic")
+@dataclass(frozen=True)
+class Periodic(Checked):
+    r"""Another slope around every multiple of the threshold, for units of many spikes per step.
+
+    .. math:: base.slope(d), \qquad d = u - v_{th} \max(0, \lfloor u / v_{th} + 1/2 \rfloor)
+
+    d is the distance from the nearest of the thresholds :math:`v_{th}, 2 v_{th}, \ldots`
+
+    Args:
+        base: the slope around each of them.
+
+    Source:
+        Weidel & Sheik 2021 (WaveSense); `PeriodicExponential` of sinabs.
+    """
+
+    base: Surrogate = field(default_factory=Exponential)
+
+    renamed: ClassVar[Mapping[str, str]] = SURROGATE_NAMES
+
+    def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
+        """Return the slope at u."""
+        passed = (u / v_th + 0.5).floor().clamp(min=0)
+        return self.base.slope(u - v_th * passed, v_th)
