@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spikeloom.neurons.integrate_fire import IF
     from spikeloom.neurons.leaky import LIF
     from spikeloom.neurons.module import Neuron
+    from spikeloom.neurons.over_time import OverTime
     from spikeloom.neurons.relu import Relu
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "LayerSpec",
     "NetSpec",
     "Neuron",
+    "OverTime",
     "Relu",
     "Softmax",
     "SpikingNet",
@@ -50,6 +52,7 @@ __getattr__ = lazily(
         "LayerSpec": "nets.spec",
         "NetSpec": "nets.spec",
         "Neuron": "neurons.module",
+        "OverTime": "neurons.over_time",
         "Relu": "neurons.relu",
         "Softmax": "heads.softmax",
         "SpikingNet": "nets.net",

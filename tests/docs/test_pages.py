@@ -88,7 +88,7 @@ def test_the_table_of_refusals_is_true(text, cells, column, name):
 
 
 def test_the_table_of_refusals_is_read():
-    assert len(NETS) == 7
+    assert len(NETS) == 9
 
 
 def test_figures_of_the_choice_stand_in_the_results():

@@ -7,7 +7,8 @@ from torch import Tensor
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
-from spikeloom.heads.base import HEADS, Head, Reduction, cross_entropy, widened
+from spikeloom.heads.base import HEADS, Head, Reduction, widened
+from spikeloom.heads.mix import Mix
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
@@ -16,28 +17,40 @@ from spikeloom.nets.readout import Loss
 
 @HEADS.register("rates")
 class Rates(Head):
-    r"""Cross entropy on rates, one spiking neuron per class.
+    r"""Cross entropy or squared error on rates, one spiking neuron per class.
 
-    .. math:: L = CE(a, y), \quad a_k = \sum_t w[t]\, o_k[t] / \sum_t w[t]
+    .. math::
+        L = (1 - m)\,CE(a, y) + m\,\frac{1}{BK} \sum_{b,k} (a_{bk} - c_{bk})^2, \quad
+        a_k = \sum_t w[t]\, o_k[t] / \sum_t w[t]
 
     o are the outputs of the net's last population with their amplitude, so scores lie between 0
-    and that amplitude. The net keeps its last layer in the body: write it in brackets, ``[f10]``.
+    and that amplitude. c is `correct` for the right class and `wrong` for the others; m = 1 is the
+    squared error on firing rates. A rule with a loss at every step takes it on each step's o. The
+    net keeps its last layer in the body: write it in brackets, ``[f10]``.
 
     Args:
         features: number of classes as well.
         classes: the same number.
+        mse: m, in [0, 1]; 0 is plain cross entropy, 1 plain squared error.
+        correct: target rate of the right class, times the amplitude; a target count where `reduce`
+            counts.
+        wrong: target rate of every other class.
         reduce: how a train becomes rates.
         decay: lambda of "weighted".
         seed: of nothing; all heads have one.
 
     Raises:
-        ConfigError: features and classes differ.
+        ConfigError: features and classes differ, m outside [0, 1], or a right class whose target
+            is not above the others'.
 
     Source:
-        Meng et al. 2022 (DSR, code).
+        Meng et al. 2022 (DSR, code) for cross entropy; Lee et al. 2016 for squared error on spike
+        counts. snnTorch's `mse_count_loss` is T times ours with m = 1.
     """
 
-    about: ClassVar[str] = "cross entropy on the rates of a last population, one neuron per class"
+    about: ClassVar[str] = (
+        "cross entropy or squared error on the rates of a last population, one neuron per class"
+    )
     source: ClassVar[Citation | None] = None
     maps: ClassVar[tuple[str, ...]] = ()
 
@@ -47,6 +60,9 @@ class Rates(Head):
         features: int,
         classes: int,
         *,
+        mse: float = 0.0,
+        correct: float = 1.0,
+        wrong: float = 0.0,
         reduce: Reduction = "mean",
         decay: float = 0.5,
         seed: int = 0,
@@ -57,6 +73,7 @@ class Rates(Head):
                 f"{classes} classes; end the net with [f{classes}]."
             )
         super().__init__(features, classes, reduce=reduce, decay=decay, seed=seed)
+        self.mix = Mix("head.rates", mse, correct, wrong)
 
     @classmethod
     def of(cls, net: SpikingNet, **options: object) -> "Rates":
@@ -101,4 +118,4 @@ class Rates(Head):
             h: [B, K]; target, weights: [B].
         """
         o = widened(h)
-        return Loss(o, cross_entropy(o, target, weights))
+        return Loss(o, self.mix.loss(o, target, weights=weights))

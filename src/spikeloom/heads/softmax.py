@@ -3,13 +3,13 @@
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
-from spikeloom.heads.base import HEADS, Head, Reduction, batch_mean, cross_entropy, widened
+from spikeloom.heads.base import HEADS, Head, Reduction, widened
+from spikeloom.heads.mix import Mix
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
 
@@ -20,21 +20,24 @@ class Softmax(Head):
 
     .. math:: L = (1 - w)\,CE(o, y) + w\,\frac{1}{BK} \sum_{b,k} (o_{bk} - c_{bk})^2
 
-    with CE averaged over the batch and c the one-hot label ("onehot") or 1 for every class
-    ("ones").
+    with CE averaged over the batch and c the one-hot label ("onehot"), with other values where
+    `correct` and `wrong` say so, or 1 for every class ("ones").
 
     Args:
         features: D.
         classes: K.
         mse: w, in [0, 1]; 0 is plain cross entropy, 1 plain squared error.
         mse_target: "onehot" (OTTT) or "ones" (SLTT on static images).
+        correct: c of the right class ("onehot").
+        wrong: c of the other classes ("onehot").
         bias: whether the map has one.
         reduce: how a train becomes one vector.
         decay: lambda of "membrane" and "weighted".
         seed: of the initial weights.
 
     Raises:
-        ConfigError: w outside [0, 1].
+        ConfigError: w outside [0, 1], a right class whose target is not above the others', or
+            targets beside "ones".
 
     Source:
         Xiao et al. 2022 and Meng et al. 2023 (code) for the mix.
@@ -51,15 +54,21 @@ class Softmax(Head):
         *,
         mse: float = 0.0,
         mse_target: Literal["onehot", "ones"] = "onehot",
+        correct: float = 1.0,
+        wrong: float = 0.0,
         bias: bool = True,
         reduce: Reduction = "mean",
         decay: float = 0.5,
         seed: int = 0,
     ) -> None:
         super().__init__(features, classes, bias=bias, reduce=reduce, decay=decay, seed=seed)
-        if not 0 <= mse <= 1:
-            raise ConfigError(f"head.softmax.mse: expected [0, 1], got {mse}; change it.")
         self.mse = mse
+        self.mix = Mix("head.softmax", mse, correct, wrong)
+        if mse_target == "ones" and (correct, wrong) != (1, 0):
+            raise ConfigError(
+                f"head.softmax.mse_target: expected onehot with correct = {correct} and wrong = "
+                f"{wrong}, got ones, which sets both to 1; drop one of them."
+            )
         self.mse_target = mse_target
 
     def loss(
@@ -77,17 +86,5 @@ class Softmax(Head):
             h: [B, D]; target, weights: [B].
         """
         o = widened(self.scores(h, ops))
-        value = o.new_zeros(())
-        if self.mse < 1:
-            value = value + (1 - self.mse) * cross_entropy(o, target, weights)
-        if self.mse > 0:
-            goal = torch.ones_like(o)
-            if self.mse_target == "onehot":
-                goal = F.one_hot(target, self.classes).to(o.dtype)
-            value = value + self.mse * self._squares(o, goal, weights)
-        return Loss(o, value)
-
-    def _squares(self, o: Tensor, goal: Tensor, weights: Tensor | None) -> Tensor:
-        if weights is None:
-            return F.mse_loss(o, goal)
-        return batch_mean((o - goal).square().mean(1), weights)
+        goal = torch.ones_like(o) if self.mse_target == "ones" else None
+        return Loss(o, self.mix.loss(o, target, goal, weights))

@@ -216,6 +216,8 @@ _WRITERS: dict[str, _Writer] = {
     "sub": lambda e, a, o: _scaled_sum(e, a[0], a[1], -o.get("alpha", a[2] if len(a) > 2 else 1)),
     "rsub": lambda e, a, o: _scaled_sum(e, a[1], a[0], -o.get("alpha", a[2] if len(a) > 2 else 1)),
     "neg": lambda e, a, o: f"-({a[0]})",
+    "floor": lambda e, a, o: f"np.floor({a[0]})",
+    "ceil": lambda e, a, o: f"np.ceil({a[0]})",
     "abs": lambda e, a, o: f"abs({a[0]})",
     "square": lambda e, a, o: f"{a[0]} * {a[0]}",
     "reciprocal": lambda e, a, o: f"{e.constant(1)} / {a[0]}",

@@ -99,11 +99,14 @@ def _state_operations(site: Site) -> tuple[int, int, int]:
     """Return multiplications, additions and comparisons per neuron and step.
 
     IF: one addition and one comparison; a leak, a synaptic current and a low-pass add one
-    multiply-accumulate each.
+    multiply-accumulate each, as does the number of spikes in a step (a division) where there may be
+    several; a lower bound of the potential is one more comparison.
     """
     unit = site.unit
     if unit is None or not unit.stateful:
         return 0, 0, 0
     leaks = "alpha" in unit.learn or getattr(unit, "alpha", 1.0) != 1.0
     filters = bool(getattr(unit, "beta", 0.0)) + (site.spec.psp is not None)
-    return int(leaks) + filters, 1, int(unit.spiking)
+    divides = getattr(unit, "max_spikes", 1) != 1
+    bounds = getattr(unit, "v_min", None) is not None
+    return int(leaks) + filters + divides, 1, int(unit.spiking) + bounds

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from spikeloom.meters.base import BatchMeter
@@ -20,9 +21,10 @@ class SiteFiring:
         spiking: whether outputs are spikes; else "fires" reads "gives something else than 0".
         neurons: of the population.
         samples: number of samples seen.
-        rate_per_step: answers per neuron and time step, in [0, 1].
+        rate_per_step: steps with an answer, of all steps and neurons, in [0, 1].
         silent: neurons that fired on no sample.
-        full: neurons that fired at every step they could, on `ALWAYS` of the samples.
+        full: neurons that fired as often as they could, on `ALWAYS` of the samples: at every step
+            but refractory ones, and with `IF.max_spikes` spikes in each.
     """
 
     name: str
@@ -59,7 +61,7 @@ class FiringMeter(BatchMeter):
 
     def __init__(self) -> None:
         super().__init__("meters.firing")
-        self._batch: dict[str, tuple[Site, Tensor, int]] = {}
+        self._batch: dict[str, tuple[Site, Tensor, Tensor, int]] = {}
         self._sites: dict[str, Site] = {}
         self._fired: dict[str, Tensor] = {}
         self._full: dict[str, Tensor] = {}
@@ -78,12 +80,12 @@ class FiringMeter(BatchMeter):
         self._check(site, current)
         if site.unit is None:
             return
-        count = s_out.flatten(2).count_nonzero(0)  # [B, N]
+        fired = s_out.flatten(2).count_nonzero(0)  # [B, N]
+        full, steps = _full(site, s_out, fired), s_out.shape[0]
         if site.name in self._batch:
-            _, before, steps = self._batch[site.name]
-            self._batch[site.name] = (site, before + count, steps + s_out.shape[0])
-        else:
-            self._batch[site.name] = (site, count, s_out.shape[0])
+            _, fired_before, full_before, ran = self._batch[site.name]
+            fired, full, steps = fired_before + fired, full_before + full, ran + steps
+        self._batch[site.name] = (site, fired, full, steps)
 
     def read(self) -> tuple[SiteFiring, ...]:
         """Return one entry per site, in the order of the net.
@@ -108,13 +110,23 @@ class FiringMeter(BatchMeter):
         )
 
     def _fold(self, steps: int, samples: int) -> None:
-        for name, (site, count, ran) in self._batch.items():
+        for name, (site, fired, full, ran) in self._batch.items():
             possible = -(-ran // (1 + getattr(site.unit, "refractory", 0)))
             self._sites[name] = site
-            self._fired[name] = self._fired.get(name, 0) + count.sum(0).cpu()
-            self._full[name] = self._full.get(name, 0) + (count >= possible).sum(0).cpu()
+            self._fired[name] = self._fired.get(name, 0) + fired.sum(0).cpu()
+            self._full[name] = self._full.get(name, 0) + (full >= possible).sum(0).cpu()
             self._steps[name] = self._steps.get(name, 0) + ran * samples
         self._clear()
 
     def _clear(self) -> None:
         self._batch = {}
+
+
+def _full(site: Site, s_out: Tensor, fired: Tensor) -> Tensor:
+    """Return the number of steps, [B, N], in which nothing more could be fired."""
+    most = getattr(site.unit, "max_spikes", 1)
+    if most == 1:
+        return fired
+    if most is None:
+        return torch.zeros_like(fired)
+    return (s_out.flatten(2) >= most).sum(0)

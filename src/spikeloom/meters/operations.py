@@ -23,6 +23,7 @@ from spikeloom.meters._signal import READOUT, Signal, signals
 from spikeloom.meters._tally import Sums, Tally, closed
 from spikeloom.meters.base import BatchMeter, Spread, per_sample
 from spikeloom.meters.record import OperationRecord, SiteOperations
+from spikeloom.meters.spikes import spike_counts
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
@@ -48,10 +49,11 @@ class OperationMeter(BatchMeter):
         AC = \sum_i |z_i| F_i \quad (z\ integer), \qquad
         MAC = \sum_i \mathbb 1_{z_i \ne 0} F_i \quad (otherwise)
 
-    so spikes, signed spikes, event counts and sums of spikes (0, 1, 2) are accumulates, value v
-    taking \|v\| of them. What can be an event is said by the net's layout and by its input's kind
-    (see `watch`), never guessed: a constant or real input, an analog unit's output, a layer
-    without a unit and a mean over time are real-valued, so MACs, whatever their values.
+    so spikes, signed spikes, event counts, sums of spikes (0, 1, 2) and several spikes of one step
+    (`IF.max_spikes`) are accumulates, value v taking \|v\| of them. What can be an event is said by
+    the net's layout and by its input's kind (see `watch`), never guessed: a constant or real input,
+    an analog unit's output, a layer without a unit and a mean over time are real-valued, so MACs,
+    whatever their values.
 
     Average-pooled spikes are multi-bit, hence MACs; the ``_folded`` counts fold the pool's 1/n
     into the weights, and each spike is one accumulate again. Behind a low-pass the events are the
@@ -151,7 +153,7 @@ class OperationMeter(BatchMeter):
             out = s_out[:1] if once and site.static else s_out
             tally.unit_steps += out.shape[0]
             if site.unit.spiking:
-                tally.sums.spikes_out += out.flatten(2).count_nonzero((0, 2))
+                tally.sums.spikes_out += spike_counts(out.flatten(2), (0, 2))
         if site.name in self._trains:
             kept = self._trains[site.name]
             kept.parts = [*kept.parts, s_out] if kept.keep_all else [s_out]

@@ -75,10 +75,10 @@ class SiteOperations:
         activity: sum of the operands in units of a spike; a real-valued input counts 1 each.
         spike_input: whether every operand was an event or a sum of events, pools folded.
         bias_ac: one accumulate per output and evaluation where there is a bias or a norm.
-        state_mac: multiplications of the units (leak, synaptic current, low-pass).
+        state_mac: multiplications of the units (leak, synaptic current, low-pass, spike number).
         state_ac: additions of the units.
-        state_compare: threshold comparisons.
-        spikes_out: spikes the unit gave.
+        state_compare: comparisons with a threshold or bound.
+        spikes_out: spikes the unit gave; several in a step count as many.
     """
 
     name: str

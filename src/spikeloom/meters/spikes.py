@@ -10,6 +10,22 @@ from spikeloom.meters.base import BatchMeter, Spread, layer_name, per_sample
 from spikeloom.nets.site import Site
 
 
+def spike_counts(s: Tensor, axes: int | tuple[int, ...]) -> Tensor:
+    r"""Count spikes: an output v is :math:`\lceil |v| \rceil` of them.
+
+    Where a step can hold several spikes (`IF.max_spikes`), 3 stands for three; -1 is one spike.
+
+    Args:
+        s: outputs of a spiking unit, before their amplitude.
+        axes: to sum over.
+
+    Example:
+        >>> spike_counts(torch.tensor([[0.0, 1.0], [3.0, -1.0]]), 1)
+        tensor([1, 4])
+    """
+    return s.abs().ceil_().sum(axes, dtype=torch.float64).long()
+
+
 @dataclass(frozen=True)
 class SiteSpikes:
     r"""Spikes of one population.
@@ -25,7 +41,7 @@ class SiteSpikes:
         neurons: of one pass; of all passes where they were merged.
         samples: number of samples seen.
         sample_steps: sum over samples of the steps each ran.
-        spikes: emitted in all, negative spikes counted as one.
+        spikes: emitted in all (`spike_counts`).
     """
 
     name: str
@@ -36,12 +52,12 @@ class SiteSpikes:
 
     @property
     def rate_per_step(self) -> float:
-        """Spikes per neuron and time step, in [0, 1]."""
+        """Spikes per neuron and time step: in [0, 1] where a step holds one spike at most."""
         return self.spikes / (self.neurons * self.sample_steps)
 
     @property
     def spikes_per_neuron(self) -> float:
-        """Spikes per neuron and inference, in [0, T]."""
+        """Spikes per neuron and inference: T times the rate per step."""
         return self.spikes / (self.neurons * self.samples)
 
 
@@ -117,7 +133,7 @@ class SpikeMeter(BatchMeter):
         self._check(site, current)
         if site.unit is None or not site.unit.spiking:
             return
-        count = s_out.flatten(2).count_nonzero((0, 2))  # [B]
+        count = spike_counts(s_out.flatten(2), (0, 2))  # [B]
         before, steps, _ = self._batch.get(site.name, (torch.zeros_like(count), 0, 0))
         self._batch[site.name] = (before + count, steps + s_out.shape[0], s_out[0, 0].numel())
 

@@ -53,6 +53,13 @@ class IF(Checked):
     A hard reset replaces the fired potential by v_reset (where "next_step": the decayed fired
     potential), reset "none" leaves it. The first step starts at v = i = 0.
 
+    With `max_spikes` other than 1 a step holds several spikes, which are subtracted together,
+
+    .. math:: s[t] = clamp(\lfloor u[t] / v_{th} - f \rfloor + 1, 0, max\_spikes),
+
+    and with `v_min` the potential that a step leaves is :math:`\max(v[t], v_{min})`, without
+    gradient where the bound holds it.
+
     Args:
         v_th: threshold, and the amount a soft reset subtracts; above 0.
         reset: "soft" subtracts v_th, "hard" sets v_reset, "none" does nothing.
@@ -68,12 +75,16 @@ class IF(Checked):
         learn: trained quantities, from {"v_th"} (LIF: also "alpha").
         per_channel: one trained value per channel instead of one per population.
         v_th_min: bound kept by `project` where v_th is trained.
+        max_spikes: spikes that one step can hold; None sets no bound. Other than 1 it needs a soft
+            reset, no refractory steps and a fixed v_th. `Periodic` is a slope for it.
+        v_min: lower bound of the potential that a step leaves, 0 or less; None sets none.
 
     Raises:
-        ConfigError: a field out of range.
+        ConfigError: a field out of range, or fields that exclude each other.
 
     Source:
-        Panda et al. 2020, sec. 3.1; Xiao et al. 2022 and Meng et al. 2023 (code) for "after_fire".
+        Panda et al. 2020, sec. 3.1; Xiao et al. 2022 and Meng et al. 2023 (code) for "after_fire";
+        Weidel & Sheik 2021 and sinabs for `max_spikes`, sinabs for `v_min`.
 
     Example:
         >>> unit = IF()
@@ -96,6 +107,8 @@ class IF(Checked):
     learn: tuple[str, ...] = ()
     per_channel: bool = False
     v_th_min: float = 1e-3
+    max_spikes: int | None = 1
+    v_min: float | None = None
 
     spiking: ClassVar[bool] = True
     stateful: ClassVar[bool] = True
@@ -114,6 +127,20 @@ class IF(Checked):
         known = set(self.learnable)
         self._check("learn", set(self.learn) <= known, f"names from {sorted(known)}")
         self._check("learn", len(set(self.learn)) == len(self.learn), "each name once")
+        lowest = self.v_min is None or self.v_min <= min(0, self.v_reset)
+        self._check("v_min", lowest, "a bound at most 0 and v_reset, or None")
+        self._check_many()
+
+    def _check_many(self) -> None:
+        """Refuse what says nothing where a step holds several spikes."""
+        if self.max_spikes == 1:
+            return
+        good = self.max_spikes is None or self.max_spikes > 1
+        self._check("max_spikes", good, "1 or more, or None")
+        where = f" where max_spikes is {self.max_spikes}"
+        self._check("reset", self.reset == "soft", f"soft{where}")
+        self._check("refractory", self.refractory == 0, f"no steps{where}")
+        self._check("learn", "v_th" not in self.learn, f"a fixed v_th{where}")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
@@ -158,15 +185,19 @@ class IF(Checked):
         v_th = theta.get("v_th", self.v_th)
         i, u = self._charge(state, current, theta)
         s = spike(
-            u - self.fire_fraction * v_th, self.surrogate, v_th=v_th, strict=self.fires == ">"
+            u - self.fire_fraction * v_th,
+            self.surrogate,
+            v_th=v_th,
+            strict=self.fires == ">",
+            most=self.max_spikes,
         )
         wait = state.wait
         if wait is not None:
             s = s * (wait == 0)
             wait = torch.where(s > 0, float(self.refractory), (wait - 1).clamp(min=0)).detach()
         if self.order == "next_step":
-            return s, SpikingState(u, s, i, wait)
-        return s, SpikingState(self._reset(u, s, v_th), None, i, wait)
+            return s, SpikingState(self._bounded(u), s, i, wait)
+        return s, SpikingState(self._bounded(self._reset(u, s, v_th)), None, i, wait)
 
     def charged(self, state: SpikingState, current: Tensor, theta: Theta) -> Tensor:
         """Return the potential that `step` compares with the firing level, before any reset.
@@ -219,15 +250,20 @@ class IF(Checked):
             return kept + self.v_reset * s if self.v_reset else kept
         return v
 
+    def _bounded(self, v: Tensor) -> Tensor:
+        if self.v_min is None:
+            return v
+        return torch.where(v <= self.v_min, self.v_min, v)  # NaN stays NaN
+
     def rate(self, current: Tensor, theta: Theta) -> Tensor:
         r"""Return the steady firing rate under a constant current c.
 
         With :math:`x = c / v_{th}` (times :math:`1 - \alpha` and :math:`1 / (1 - \beta)` where the
         unit scales so):
 
-        - soft reset: :math:`r = clamp(x, 0, 1)`. For IF this is the limit of the spike count
-          over T, within :math:`\max(1, f) / T`; for LIF with order "after_fire" it is the rate
-          discounted by :math:`\alpha^{T-t}`, off by
+        - soft reset: :math:`r = clamp(x, 0, max\_spikes)`. For IF this is the limit of the spike
+          count over T, within :math:`\max(1, f) / T`; for LIF with order "after_fire" it is the
+          rate discounted by :math:`\alpha^{T-t}`, off by
           :math:`|v[T]| / (v_{th} \sum_t \alpha^{T-t})` at most ("next_step" takes the reset
           after the decay and fires less).
         - hard reset to 0: :math:`r = 1 / n` with :math:`n = \ln(1 - f (1-\alpha)/x) / \ln\alpha`
@@ -254,7 +290,7 @@ class IF(Checked):
         if self.scale_input:
             x = x * (1 - alpha)
         if self.reset == "soft":
-            r = x.clamp(0, 1)
+            r = x.clamp(0, self.max_spikes)
         elif self.reset == "hard":
             r = self._hard_rate(x, alpha)
         else:

@@ -9,14 +9,16 @@ from torch.nn.utils.parametrize import is_parametrized
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.fields import checked
 from spikeloom.neurons.base import State, Theta, Unit
+from spikeloom.neurons.recording import Recording, record_train
 from spikeloom.neurons.trains import run_train
 
 
 class Neuron(nn.Module):
     """A population of one unit; drops into any torch model for backpropagation through time.
 
-    The call maps a train of currents to a train of spikes and starts clean every time; `run`
-    carries a state on explicitly. There is nothing to reset.
+    The call maps a train of currents to a train of spikes and starts clean every time; `run` and
+    `step` carry a state on explicitly, `record` returns the potentials too. There is nothing to
+    reset.
 
     Args:
         unit: the equation.
@@ -101,15 +103,79 @@ class Neuron(nn.Module):
         Raises:
             ShapeError: rank below 2.
         """
+        self._check_train(currents)
+        theta = self.theta()
+        if not self.unit.stateful:
+            return self.unit.step(None, currents, theta)
+        return run_train(self.unit, currents, theta, state)
+
+    def step(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Advance one step: what `run` does for a train of one.
+
+        Args:
+            current: weighted input of this step, bias included.
+            state: what the last step left; None starts clean.
+
+        Returns:
+            The outputs, and the state to pass to the next step.
+
+        Shape:
+            current, outputs: [B, ...].
+
+        Raises:
+            ShapeError: a current without axes, or a state that belongs to another shape.
+
+        Example:
+            >>> from spikeloom.neurons.leaky import LIF
+            >>> neuron, state, spikes = Neuron(LIF(alpha=0.5)), None, []
+            >>> for current in torch.full((3, 1), 0.75):
+            ...     s, state = neuron.step(current, state)
+            ...     spikes.append(s.item())
+            >>> spikes, state.v.item()
+            ([0.0, 1.0, 0.0], 0.8125)
+        """
+        if current.dim() < 1:
+            raise ShapeError(
+                "neurons.Neuron.step: expected the current of one step [B, ...], got a single "
+                "number; add the axis of samples."
+            )
+        if not self.unit.stateful:
+            return self.unit.step(None, current, self.theta())
+        out, state = run_train(self.unit, current.unsqueeze(0), self.theta(), state)
+        return out.squeeze(0), state
+
+    def record(self, currents: Tensor, state: State = None) -> Recording:
+        """Map a train of currents to outputs and potentials of every step.
+
+        Outputs are those of `run`. It takes the reference loop and stores every step, so it is
+        slower than `run`.
+
+        Args:
+            currents: weighted input, bias included.
+            state: what an earlier call left; None starts clean.
+
+        Shape:
+            currents: [T, B, ...].
+
+        Raises:
+            ShapeError: rank below 2.
+
+        Example:
+            >>> from spikeloom.neurons.leaky import LIF
+            >>> found = Neuron(LIF(alpha=0.5)).record(torch.full((3, 1), 0.75))
+            >>> found.u.flatten().tolist(), found.states.v.flatten().tolist()
+            ([0.75, 1.125, 0.8125], [0.75, 0.125, 0.8125])
+        """
+        self._check_train(currents)
+        return record_train(self.unit, currents, self.theta(), state)
+
+    @staticmethod
+    def _check_train(currents: Tensor) -> None:
         if currents.dim() < 2:
             raise ShapeError(
                 "neurons.Neuron: expected currents [T, B, ...] with time as the first axis, got "
                 f"shape {tuple(currents.shape)}; add the missing axes."
             )
-        theta = self.theta()
-        if not self.unit.stateful:
-            return self.unit.step(None, currents, theta)
-        return run_train(self.unit, currents, theta, state)
 
     def forward(self, currents: Tensor) -> Tensor:
         """Map a train of currents to the train of outputs, from rest."""

@@ -9,9 +9,12 @@ _ALPHA = "the membrane's decay per step is alpha of LIF here"
 _BETA = "the decay of the synaptic current is beta here"
 _V_TH = "the threshold is v_th here"
 _RESET = 'write reset = "soft" (subtract the threshold), "hard" (to v_reset) or "none"'
-_SCALE = "write scale_input = True, which multiplies the input by 1 - alpha"
+_SCALE = "write scale_input = True here, which multiplies the input by 1 - alpha"
 _SURROGATE = "the slope in place of the spike's derivative is surrogate here, e.g. Arctan()"
-_STATE = "nothing takes its place: a call starts clean, and state is passed on with Neuron.run"
+_PEAK = "the peak is gamma of Triangle and height of Rectangle, FastSigmoid and Exponential here"
+_STATE = (
+    "nothing takes its place: a call starts clean, and state is passed on with Neuron.run or step"
+)
 _ORDER = 'write order = "next_step" where the reset comes one step late, else "after_fire"'
 
 UNIT_NAMES: Mapping[str, str] = {
@@ -38,10 +41,11 @@ UNIT_NAMES: Mapping[str, str] = {
     "reset_delay": _ORDER,
     "decay_input": _SCALE,
     "norm_input": _SCALE,
+    "min_v_mem": "the lower bound of the potential is v_min here",
     "surrogate_function": _SURROGATE,
     "surrogate_grad_fn": _SURROGATE,
     "spike_grad": _SURROGATE,
-    "spike_fn": _SURROGATE,
+    "spike_fn": "one spike per step is the rule here, write max_spikes = None for MultiSpike",
     "learn_beta": 'learn = ("alpha",) trains the membrane\'s decay here',
     "learn_alpha": 'learn = ("alpha",) trains the membrane\'s decay here, no other one is trained',
     "learn_threshold": 'learn = ("v_th",) trains the threshold here',
@@ -58,8 +62,8 @@ UNIT_NAMES: Mapping[str, str] = {
 SURROGATE_NAMES: Mapping[str, str] = {
     "alpha": "write a of Arctan, k of Sigmoid, FastSigmoid and Exponential, or gamma of Triangle",
     "slope": "write k of Sigmoid, FastSigmoid and Exponential",
-    "grad_scale": "the peak is gamma of Triangle and height of Rectangle and Exponential here",
-    "scale": "the peak is gamma of Triangle and height of Rectangle and Exponential here",
+    "grad_scale": _PEAK,
+    "scale": _PEAK,
     "beta": "write k of Sigmoid, FastSigmoid and Exponential",
 }
 """The same for slopes."""

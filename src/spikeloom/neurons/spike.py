@@ -12,7 +12,12 @@ from spikeloom.neurons.surrogate import Surrogate
 class _Spike(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
-        ctx: Any, u: Tensor, v_th: Tensor | float, surrogate: Surrogate, strict: bool
+        ctx: Any,
+        u: Tensor,
+        v_th: Tensor | float,
+        surrogate: Surrogate,
+        strict: bool,
+        most: int | None,
     ) -> Tensor:
         ctx.surrogate = surrogate
         if isinstance(v_th, Tensor):
@@ -20,13 +25,13 @@ class _Spike(torch.autograd.Function):
         else:
             ctx.save_for_backward(u)
             ctx.v_th = v_th
-        return _step(u, strict)
+        return _count(u, v_th, strict, most)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: D102
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:  # noqa: D102
         u, *rest = ctx.saved_tensors
         v_th = rest[0] if rest else ctx.v_th
-        return grads[0] * ctx.surrogate.slope(u, v_th), None, None, None
+        return grads[0] * ctx.surrogate.slope(u, v_th), None, None, None, None
 
 
 class _Followed(torch.autograd.Function):
@@ -36,13 +41,13 @@ class _Followed(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
-        u: Tensor, v_th: Tensor | float, surrogate: Surrogate, strict: bool
+        u: Tensor, v_th: Tensor | float, surrogate: Surrogate, strict: bool, most: int | None
     ) -> Tensor:
-        return _step(u, strict)
+        return _count(u, v_th, strict, most)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: D102
-        u, v_th, ctx.surrogate, _ = inputs
+        u, v_th, ctx.surrogate, *_ = inputs
         tensors = (u, v_th) if isinstance(v_th, Tensor) else (u,)
         ctx.v_th = None if isinstance(v_th, Tensor) else v_th
         ctx.save_for_backward(*tensors)
@@ -55,51 +60,71 @@ class _Followed(torch.autograd.Function):
         return None if tangents[0] is None else _Spike.backward(ctx, tangents[0])[0]
 
 
-def _traced(u: Tensor, v_th: Tensor | float, surrogate: Surrogate, strict: bool) -> Tensor:
+def _traced(
+    u: Tensor, v_th: Tensor | float, surrogate: Surrogate, strict: bool, most: int | None
+) -> Tensor:
     """Fire by operators alone: for graphs that are saved, and transforms that know nothing else.
 
     The second term is 0; its first two derivatives are the slope and the slope's own derivative.
     It is there without gradients too, or torch's check of the recording, which wants none, would
     find another graph.
     """
-    fired = _step(u, strict)
+    fired = _count(u, v_th, strict, most)
     if torch.onnx.is_in_onnx_export():
         return fired
     still = u.detach()
     return fired + surrogate.slope((u + still) / 2, v_th) * (u - still)
 
 
-def _step(u: Tensor, strict: bool) -> Tensor:
-    return (u > 0 if strict else u >= 0).to(u.dtype)
+def _count(u: Tensor, v_th: Tensor | float, strict: bool, most: int | None) -> Tensor:
+    if most == 1:
+        return (u > 0 if strict else u >= 0).to(u.dtype)
+    levels = u / v_th
+    count = levels.ceil() if strict else levels.floor() + 1
+    return count.clamp(min=0, max=most)
 
 
 def spike(
-    u: Tensor, surrogate: Surrogate, *, v_th: Tensor | float = 1.0, strict: bool = False
+    u: Tensor,
+    surrogate: Surrogate,
+    *,
+    v_th: Tensor | float = 1.0,
+    strict: bool = False,
+    most: int | None = 1,
 ) -> Tensor:
-    r"""Fire where the potential reaches the threshold.
+    r"""Fire where the potential reaches the threshold, once or once per threshold.
 
-    .. math:: s = H(u), \qquad \frac{\partial s}{\partial u} := surrogate.slope(u, v_{th})
+    .. math::
+        s = H(u), \qquad \frac{\partial s}{\partial u} := surrogate.slope(u, v_{th})
+
+    and where more than one spike fits into a step,
+    :math:`s = clamp(\lfloor u / v_{th} \rfloor + 1, 0, most)` with the same derivative.
 
     Args:
         u: distance to the threshold, v - v_th.
         surrogate: slope used in place of the missing derivative.
-        v_th: threshold, for surrogates whose width is measured in thresholds; no gradient.
+        v_th: threshold, for surrogates whose width is measured in thresholds, and the distance
+            between spikes; no gradient.
         strict: fire above the threshold only (u > 0) instead of at it too (u >= 0).
+        most: spikes that fit into a step; None sets no bound.
 
     Returns:
-        Spikes in {0, 1}, in the type of u.
+        Spikes in {0, 1}, or in {0, 1, .., most}; in the type of u.
 
     Shape:
         u, result: any.
 
     Source:
-        Neftci, Mostafa & Zenke 2019.
+        Neftci, Mostafa & Zenke 2019; several spikes per step: Weidel & Sheik 2021 (WaveSense,
+        sinabs).
     """
     kind = _Spike
     if not torch.compiler.is_compiling():
         if traced() or functionalized():
-            return _traced(u, v_th, surrogate, strict)
+            return _traced(u, v_th, surrogate, strict, most)
         if transformed() or dual():
             kind = _Followed
-    out: Tensor = kind.apply(u, v_th, surrogate, strict)  # pyright: ignore[reportAssignmentType]
+    out: Tensor = kind.apply(  # pyright: ignore[reportAssignmentType]
+        u, v_th, surrogate, strict, most
+    )
     return out

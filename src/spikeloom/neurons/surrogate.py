@@ -1,12 +1,12 @@
 r"""Surrogate slopes: what stands in for the derivative of the spike.
 
 Each is a frozen dataclass with one method, ``slope(u, v_th)``, where :math:`u = v - v_{th}`.
-All are even in u, and `peak` of the docstring is their value at u = 0.
+All but `Periodic` are even in u, and `peak` of the docstring is their value at u = 0.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -128,17 +128,18 @@ class Arctan(Slope):
 @SURROGATES.register("fast_sigmoid")
 @dataclass(frozen=True)
 class FastSigmoid(Slope):
-    r"""Derivative of a fast sigmoid: :math:`(1 + k|u|)^{-2}`; peak 1.
+    r"""Derivative of a fast sigmoid: :math:`h\,(1 + k|u|)^{-2}`; peak h.
 
     Source:
-        Zenke & Ganguli 2018 (SuperSpike).
+        Zenke & Ganguli 2018 (SuperSpike), h = 1.
     """
 
     k: float = 25.0
+    height: float = 1.0
 
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
-        return u.abs().mul_(self.k).add_(1).pow_(-2)
+        return u.abs().mul_(self.k).add_(1).pow_(-2).mul_(self.height)
 
 
 @SURROGATES.register("exponential")
@@ -156,3 +157,29 @@ class Exponential(Slope):
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at u."""
         return u.abs().mul_(-self.k).exp_().mul_(self.height)
+
+
+@SURROGATES.register("periodic")
+@dataclass(frozen=True)
+class Periodic(Checked):
+    r"""Another slope around every multiple of the threshold, for units of many spikes per step.
+
+    .. math:: base.slope(d), \qquad d = u - v_{th} \max(0, \lfloor u / v_{th} + 1/2 \rfloor)
+
+    d is the distance from the nearest of the thresholds :math:`v_{th}, 2 v_{th}, \ldots`
+
+    Args:
+        base: the slope around each of them.
+
+    Source:
+        Weidel & Sheik 2021 (WaveSense); `PeriodicExponential` of sinabs.
+    """
+
+    base: Surrogate = field(default_factory=Exponential)
+
+    renamed: ClassVar[Mapping[str, str]] = SURROGATE_NAMES
+
+    def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
+        """Return the slope at u."""
+        passed = (u / v_th + 0.5).floor().clamp(min=0)
+        return self.base.slope(u - v_th * passed, v_th)

@@ -23,6 +23,12 @@ from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.reduction import RunningMean, decay_of
 from spikeloom.rules.base import refuse_tail
 
+ONE_SPIKE = "expected at most one spike per step"
+"""A rate is clamped at 1 in the mathematics of rates."""
+
+NO_BOUND = "expected no lower bound of the potential"
+"""What a bound takes away is missing in the mean current that decides the rate."""
+
 FEW = 4
 """Steps below which a rate says little."""
 
@@ -159,17 +165,27 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
         if unit is None or not unit.stateful:
             continue
         if not isinstance(unit, IF) or not declares(unit, "rate"):
-            expected, found = "IF or LIF", type(unit).__name__
+            expected, found = "expected IF or LIF", type(unit).__name__
         elif unit.reset != "soft" or unit.order != "after_fire":
-            expected, found = "a soft reset right after the spike", f"{unit.reset}, {unit.order}"
+            expected, found = (
+                "expected a soft reset right after the spike",
+                f"{unit.reset}, {unit.order}",
+            )
         elif unit.refractory or unit.beta:
-            expected, found = "no refractory steps and no synaptic current", "some"
+            expected, found = "expected no refractory steps and no synaptic current", "some"
+        elif unit.max_spikes != 1:
+            expected, found = ONE_SPIKE, f"max_spikes = {unit.max_spikes}"
+        elif unit.v_min is not None:
+            expected, found = NO_BOUND, f"v_min = {unit.v_min}"
         elif "alpha" in unit.learn or unit.alpha == 0:
-            expected, found = "a fixed decay above 0", "a trained one" if unit.alpha else "0"
+            expected, found = (
+                "expected a fixed decay above 0",
+                "a trained one" if unit.alpha else "0",
+            )
         else:
             continue
         raise UnsupportedNet(
-            f"rules.{rule}: expected {expected} in layer {site.name}, got {found}; change the unit."
+            f"rules.{rule}: {expected} in layer {site.name}, got {found}; change the unit."
         )
 
 

@@ -32,6 +32,8 @@ from spikeloom.rules.base import (
     Trials,
 )
 from spikeloom.rules.by_rate import (
+    NO_BOUND,
+    ONE_SPIKE,
     cautions_of,
     refuse_units,
 )
@@ -121,6 +123,8 @@ class Dsr(LearningRule):
                 '{feedback = [{source = 0, target = 0, layers = "c4"}]} c4 f2',
                 "expected a net without feedback",
             ),
+            Trial('c4{unit = {name = "if", max_spikes = 4}} f2', f"{ONE_SPIKE} in layer 0.0.0"),
+            Trial('c4{unit = {name = "if", v_min = -1.0}} f2', f"{NO_BOUND} in layer 0.0.0"),
             Trial(refusal="slope: expected limit or exact, got 'mean'", options={"slope": "mean"}),
         ),
     )

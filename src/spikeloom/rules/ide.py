@@ -24,6 +24,8 @@ from spikeloom.rules.base import (
     Trials,
 )
 from spikeloom.rules.by_rate import (
+    NO_BOUND,
+    ONE_SPIKE,
     OnceWeights,
     cautions_of,
     loss_on_rates,
@@ -104,6 +106,8 @@ class Ide(LearningRule):
         trained=(Trial(f"{BACK}c4 c4s2 f2"),),
         refused=(
             Trial("c4 f2", "expected a net with feedback, got none"),
+            Trial(f'{BACK}c4{{unit = {{name = "if", max_spikes = 4}}}} c4s2 f2', ONE_SPIKE),
+            Trial(f'{BACK}c4 c4s2{{unit = {{name = "if", v_min = -1.0}}}} f2', NO_BOUND),
             Trial(refusal="linearise: expected", options={"linearise": "there"}),
         ),
     )

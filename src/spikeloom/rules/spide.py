@@ -26,6 +26,8 @@ from spikeloom.rules.base import (
     Trials,
 )
 from spikeloom.rules.by_rate import (
+    NO_BOUND,
+    ONE_SPIKE,
     OnceWeights,
     Settled,
     cautions_of,
@@ -100,6 +102,8 @@ class Spide(LearningRule):
         trained=(Trial("c4 P c4 f2"),),
         refused=(
             Trial('c4{norm = "batch_step"} f2', "expected linear maps between populations"),
+            Trial('c4{unit = {name = "if", max_spikes = "none"}} f2', ONE_SPIKE),
+            Trial('c4{unit = {name = "lif", v_min = -1.0}} f2', NO_BOUND),
             Trial("P f2", "expected a net with a layer of neurons"),
             Trial(refusal="back_steps: expected 1", options={"back_steps": 0}),
         ),

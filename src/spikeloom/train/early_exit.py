@@ -15,6 +15,7 @@ from spikeloom.base.types import Batch
 from spikeloom.data import Samples
 from spikeloom.heads.stream import Stream
 from spikeloom.meters.clock import Timing, rounds_for, stopwatch, time_interleaved
+from spikeloom.meters.spikes import spike_counts
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.walk import is_constant
@@ -270,7 +271,7 @@ class _Counter:
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
         if site.unit is not None and site.unit.spiking:
-            self._counts += s_out[0].flatten(1).count_nonzero(1)
+            self._counts += spike_counts(s_out[0].flatten(1), 1)
 
     def take(self) -> Tensor:
         """Return the counts since the last call."""

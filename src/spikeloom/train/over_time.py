@@ -10,6 +10,7 @@ from torch import Tensor
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
+from spikeloom.meters.spikes import spike_counts
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
@@ -284,7 +285,7 @@ class _Counter:
             return
         start = self._seen.get(site.name, 0)
         self._seen[site.name] = end = start + len(s_out)
-        self._counts[start:end] += s_out.flatten(2).count_nonzero(2)
+        self._counts[start:end] += spike_counts(s_out.flatten(2), 2)
 
     def until(self, steps: Sequence[int]) -> Tensor:
         """Return the spikes until each number of steps, [S, B]."""

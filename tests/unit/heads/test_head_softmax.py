@@ -25,14 +25,15 @@ def targets():
     return torch.tensor([0, 3, 1, 1, 2])
 
 
-def numpy_loss(o, y, w, goal):
+def numpy_loss(o, y, w, goal, correct=1.0, wrong=0.0):
     """Return (1 - w) CE + w MSE, one number after the other."""
     ce = squares = 0.0
     for row, label in zip(o, y, strict=True):
         top = max(row)
         ce += top + math.log(sum(math.exp(value - top) for value in row)) - row[label]
         for k, value in enumerate(row):
-            wanted = 1.0 if goal == "ones" else float(k == label)
+            wanted = 1.0 if goal == "ones" or k == label else wrong
+            wanted = correct if goal == "onehot" and k == label else wanted
             squares += (value - wanted) ** 2
     return (1 - w) * ce / len(o) + w * squares / (len(o) * len(o[0]))
 
@@ -47,6 +48,14 @@ def test_the_mix_is_that_of_the_loops(w, goal):
     expected = h.numpy() @ weight.T + head.site.synapse.bias.detach().numpy()
     assert np.allclose(logits.detach().numpy(), expected, rtol=0, atol=1e-14)
     by_loops = numpy_loss(expected.tolist(), targets().tolist(), w, goal)
+    assert value.item() == pytest.approx(by_loops, rel=1e-13)
+
+
+@pytest.mark.parametrize("w", [0.5, 1.0])
+def test_squared_error_with_other_targets(w):
+    head = Softmax(D, K, mse=w, correct=0.8, wrong=-0.3).double()
+    logits, value = head.bind(targets(), RNG)(features(B, D))
+    by_loops = numpy_loss(logits.tolist(), targets().tolist(), w, "onehot", 0.8, -0.3)
     assert value.item() == pytest.approx(by_loops, rel=1e-13)
 
 
@@ -112,6 +121,11 @@ def test_half_precision_logits_are_compared_in_float32():
     [
         ({"mse": 1.5}, r"^head.softmax.mse: expected \[0, 1\], got 1.5"),
         ({"mse": -0.1}, r"^head.softmax.mse: "),
+        ({"correct": 0.5, "wrong": 0.5}, r"^head.softmax.correct: expected a target above that"),
+        (
+            {"mse_target": "ones", "correct": 0.5},
+            r"^head.softmax.mse_target: expected onehot with correct = 0.5",
+        ),
         ({"mse_target": "one"}, r"^head.softmax.mse_target: expected onehot or ones, got 'one'"),
         ({"reduce": "max"}, r"^head.softmax.reduce: expected one of .*, got 'max'"),
         ({"decay": 1.0}, r"^head.decay: expected a decay in \(0, 1\), got 1.0"),

@@ -54,6 +54,15 @@ def test_a_refractory_neuron_is_full_at_every_step_it_can():
     assert site.full_share == 1.0 and site.rate_per_step == 0.6
 
 
+@pytest.mark.parametrize(("most", "full"), [("1", 3), ("2", 2), ('"none"', 0)])
+def test_several_spikes_are_full_where_no_more_fit_into_a_step(most, full):
+    unit = f'{{unit = {{name = "if", reset = "soft", max_spikes = {most}}}}}'
+    net = net_with([-1.0, 1.0, 2.0, 9.0], unit)
+    (site,) = read(net, torch.ones(4, 3, 1), by_time=True)
+    assert site.full == full and site.silent == 1
+    assert site.rate_per_step == 3 / 4  # three of four neurons answer at every step
+
+
 def test_almost_always_is_full_too():
     net = net_with([2.0])
     xs = torch.ones(2, 100, 1)

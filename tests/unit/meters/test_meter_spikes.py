@@ -3,9 +3,11 @@ import torch
 from metering import bernoulli, dyadic_net, measure
 
 from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.base import Spread, layer_name, watch
+from spikeloom.meters.energy import FP32, paper_energy, strict_energy
 from spikeloom.meters.operations import OperationMeter
-from spikeloom.meters.spikes import SpikeMeter
+from spikeloom.meters.spikes import SpikeMeter, spike_counts
 from spikeloom.nets.net import SpikingNet
 
 TEXT = "c4 P [c4]x2 f6 f3"
@@ -112,3 +114,62 @@ def test_a_failed_batch_is_not_counted(make):
         with watch(net, xs, one):
             net(xs)
     assert meter.read() == once.read()
+
+
+class TestSeveralSpikesPerStep:
+    """Three spikes in one step are three spikes everywhere, counted by hand."""
+
+    net = SpikingNet(
+        '{default = {bias = false, unit = {name = "if", max_spikes = "none"}}} f2 f3 f2', (1,)
+    ).eval()
+    xs = torch.tensor([[[3.5]], [[0.25]], [[-1.0]], [[1.0]]])  # T = 4, B = 1
+    # first layer, weights 1 and 0.5: u = 3.5, 0.75, -0.25, 0.75 and 1.75, 0.875, 0.375, 0.875
+    # -> spikes 3, 0, 0, 0 and 1, 0, 0, 0; second layer, weights 0.5 each: 2 each, then none
+
+    def measured(self, by):
+        with torch.no_grad():
+            for site, weight in zip(
+                self.net.sites, ([[1.0], [0.5]], [[0.5, 0.5]] * 3), strict=True
+            ):
+                site.synapse.weight.copy_(torch.tensor(weight))
+        return measure(self.net, [self.xs], by=by)
+
+    @pytest.mark.parametrize("by", ["layer", "time"])
+    def test_spikes_rates_and_accumulates(self, by):
+        operations, spikes = self.measured(by)
+        assert [site.spikes for site in spikes.sites] == [4, 6]
+        assert spikes.total.mean == 10 and spikes.rate_per_step == 10 / (5 * 4)
+        first, second = operations.sites
+        assert (first.spikes_out, second.spikes_out) == (4, 6)
+        assert second.ac == 4 * 3 and second.mac == 0  # each spike meets 3 weights
+        assert second.effective == 2 * 3  # two operands that are not 0
+        assert second.activity == 4 and second.spike_input and second.rate_in == 4 / (2 * 4)
+        neuron_steps = 2 * 4
+        assert first.state_mac == first.state_ac == first.state_compare == neuron_steps
+
+    def test_energy_is_that_of_so_many_spikes(self):
+        operations, _ = self.measured("layer")
+        strict = strict_energy(operations, FP32)
+        assert strict.layers[1].ac == pytest.approx(12 * FP32.e_ac) and strict.layers[1].mac == 0
+        paper = paper_energy(operations, FP32)
+        assert paper.layers[1].ac == pytest.approx(FP32.e_ac * 4 * 6 * (4 / 8))  # T O r_in
+
+    def test_behind_a_pool_they_fold_as_single_ones_do(self):
+        unit = '{name = "if", max_spikes = "none"}'
+        text = f"{{default = {{bias = false, unit = {unit}}}}} c1k1 P f2"
+        net = SpikingNet(text, (1, 2, 2)).eval()
+        with torch.no_grad():
+            net.sites[0].synapse.weight.fill_(1.0)
+        head = Softmax.of(net).eval()
+        xs = torch.tensor([[3.0, 1.0], [0.0, 2.0]]).view(1, 1, 1, 2, 2).repeat(2, 1, 1, 1, 1)
+        xs[1] = 0.5  # no spike: potentials stay below 1
+        record = measure(net, [xs], head=head)[0]
+        (readout,) = [site for site in record.sites if site.role == "readout"]
+        assert (readout.ac, readout.mac) == (0, 2)  # 6 / 4 spikes: a product per weight
+        assert (readout.ac_folded, readout.mac_folded) == (6 * 2, 0)
+
+
+def test_counts_over_steps_see_several_spikes_too():
+    s = torch.tensor([[[0.0, 3.0], [1.0, 1.0]], [[-1.0, 0.0], [0.0, 0.5]]])
+    assert spike_counts(s, 2).tolist() == [[3, 2], [1, 1]]
+    assert spike_counts(s.bfloat16(), (0, 2)).tolist() == [4, 3]

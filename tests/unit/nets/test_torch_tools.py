@@ -20,7 +20,7 @@ from spikeloom.nets.ops import Ops
 from spikeloom.neurons import trains
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
-from spikeloom.neurons.surrogate import Sigmoid
+from spikeloom.neurons.surrogate import Periodic, Sigmoid
 from spikeloom.rules.steps import cut
 
 pytestmark = pytest.mark.skipif(
@@ -28,6 +28,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 LEARNED = LIF(surrogate=Sigmoid(2.0), learn=("v_th", "alpha"))
+MANY = LIF(
+    v_th=0.5, max_spikes=None, v_min=-0.25, surrogate=Periodic(Sigmoid(2.0)), learn=("alpha",)
+)
 SMOOTH = LIF(surrogate=Sigmoid(2.0))
 TEXT = 'c2{norm = "batch_all"} P [c2]x2 f4 f3'
 IMAGES = (1, 4, 4)
@@ -41,9 +44,9 @@ def louder(module, times):
     return module.double()
 
 
-def own_module():
+def own_module(unit=LEARNED):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(5, 4), Neuron(LEARNED), nn.Linear(4, 3)).double()
+    return nn.Sequential(nn.Linear(5, 4), Neuron(unit), nn.Linear(4, 3)).double()
 
 
 def from_text(kernels):
@@ -65,14 +68,14 @@ def drawn(*shape):
 
 def made(kind, kernels, patch):
     """Return a module that runs on kernels, or on the reference, and an input."""
-    if kind == "own module":  # it has no setting; size decides
+    if kind in ("own module", "several spikes"):  # they have no setting; size decides
         patch.setattr(trains, "WORTH", 0 if kernels == "compiled" else 1 << 40)
-        return own_module(), drawn(5)
+        return own_module(LEARNED if kind == "own module" else MANY), drawn(5)
     net = from_torch(kernels) if kind == "from_torch" else from_text(kernels)
     return net.train(kind != "from text, evaluation"), drawn(*IMAGES)
 
 
-KINDS = ["own module", "from text", "from text, evaluation", "from_torch"]
+KINDS = ["own module", "several spikes", "from text", "from text, evaluation", "from_torch"]
 CASES = [
     (name, kind)
     for name in torchtools.TOOLS

@@ -4,6 +4,7 @@ Written from the docstrings and the method cards, without tensors. `forward` com
 fractions; `backward` is derived by hand from the equations, branch by branch.
 """
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -18,6 +19,7 @@ class Tape:
     i: list = field(default_factory=list)
     before: list = field(default_factory=list)
     ready: list = field(default_factory=list)
+    held: list = field(default_factory=list)
 
 
 def forward(unit, currents, v_th=None, alpha=None) -> Tape:
@@ -44,15 +46,23 @@ def forward(unit, currents, v_th=None, alpha=None) -> Tape:
             u = (v_reset if fired else a * v) + drive
         else:
             u = a * v + drive
-        above = u > level if unit.fires == ">" else u >= level
-        fired = int(above and ready)
+        levels = 0  # level, level + th, level + 2 th, ... that are reached
+        while levels != unit.max_spikes and ready:
+            next_level = level + levels * th
+            if not (u > next_level if unit.fires == ">" else u >= next_level):
+                break
+            levels += 1
+        fired = levels
         if unit.order == "next_step" or unit.reset == "none":
             v = u
         elif unit.reset == "soft":
             v = u - th * fired
         else:
             v = v_reset if fired else u
+        held = unit.v_min is not None and v <= Fraction(unit.v_min)
+        v = Fraction(unit.v_min) if held else v
         wait = unit.refractory if fired else max(wait - 1, 0)
+        tape.held.append(held)
         tape.u.append(u)
         tape.s.append(fired)
         tape.left.append(v)
@@ -75,6 +85,7 @@ def backward(unit, currents, upstream, v_th=None, alpha=None):
     for t in reversed(range(steps)):
         u, s, old = float(tape.u[t]), tape.s[t], float(tape.before[t])
         d_s = upstream[t] + d_fired
+        d_left = 0.0 if tape.held[t] else d_left
         if unit.order == "next_step" or unit.reset == "none":
             d_u = d_left
         elif unit.reset == "soft":
@@ -108,6 +119,9 @@ def backward(unit, currents, upstream, v_th=None, alpha=None):
 
 def slope_of(surrogate, u: float, v_th: float) -> float:
     """Return the slope of a triangle or a rectangle, in plain numbers."""
+    if type(surrogate).__name__ == "Periodic":
+        at = [u - n * v_th for n in range(1 + max(0, math.ceil(u / v_th)))]
+        return slope_of(surrogate.base, min(at, key=abs), v_th)
     if type(surrogate).__name__ == "Triangle":
         width = surrogate.width * (v_th if surrogate.relative else 1)
         return surrogate.gamma * max(0.0, 1 - abs(u) / width)

@@ -26,6 +26,8 @@ BAD = [
     (IF, "fires", "=", ">= or >"),
     (IF, "v_reset", float("inf"), "a finite number"),
     (IF, "learn", ("alpha",), r"names from \['v_th'\]"),
+    (IF, "max_spikes", 0, "1 or more, or None"),
+    (IF, "v_min", 0.25, "a bound at most 0 and v_reset"),
     (LIF, "learn", ("tau",), r"names from \['alpha', 'v_th'\]"),
     (LIF, "alpha", 1.5, r"a decay in \[0, 1\]"),
     (LIF, "alpha", -0.5, r"a decay in \[0, 1\]"),
@@ -36,6 +38,25 @@ BAD = [
 def test_bad_fields_are_refused_by_name(unit, name, value, expected):
     with pytest.raises(ConfigError, match=rf"^neurons.{unit.__name__}.{name}: expected {expected}"):
         unit(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"reset": "hard"}, "reset: expected soft where max_spikes is 3, got 'hard'"),
+        ({"reset": "none"}, "reset: expected soft where max_spikes is 3, got 'none'"),
+        ({"refractory": 1}, "refractory: expected no steps where max_spikes is 3, got 1"),
+        ({"learn": ("v_th",)}, r"learn: expected a fixed v_th where max_spikes is 3"),
+    ],
+)
+def test_what_says_nothing_of_several_spikes_is_refused(fields, line):
+    with pytest.raises(ConfigError, match=f"^neurons.LIF.{line}"):
+        LIF(max_spikes=3, **fields)
+
+
+def test_a_bound_above_where_a_reset_leads_is_refused():
+    with pytest.raises(ConfigError, match=r"^neurons.IF.v_min: .*, got -0.25; change it"):
+        IF(reset="hard", v_reset=-0.5, v_min=-0.25)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])

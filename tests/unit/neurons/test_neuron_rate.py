@@ -40,6 +40,24 @@ def test_if_with_soft_reset_stays_within_one_spike(currents, v_th, fraction, ord
 
 
 @settings(max_examples=60)
+@given(CURRENTS, st.sampled_from([None, 2, 3]), st.sampled_from([0.25, 0.5]))
+def test_several_spikes_per_step_raise_the_highest_rate(currents, most, v_th):
+    unit = IF(v_th=v_th, max_spikes=most)
+    s, _, c = simulate(unit, currents)
+    assert bool(((s.mean(0) - unit.rate(c, {})).abs() <= 1 / T).all())
+    assert unit.rate(torch.tensor(10 * v_th), {}).item() == (10.0 if most is None else most)
+
+
+@settings(max_examples=60)
+@given(CURRENTS, st.sampled_from(["soft", "hard", "none"]), st.sampled_from([0.5, 1.0]))
+def test_a_lower_bound_leaves_the_rate(currents, reset, alpha):
+    free, held = LIF(alpha=alpha, reset=reset), LIF(alpha=alpha, reset=reset, v_min=-0.25)
+    assert torch.equal(simulate(held, currents)[0], simulate(free, currents)[0])
+    c = torch.tensor(currents, dtype=F64)
+    assert torch.equal(held.rate(c, {}), free.rate(c, {}))
+
+
+@settings(max_examples=60)
 @given(CURRENTS, st.sampled_from([2.0, 3.0, 5.5]))
 def test_a_level_of_several_thresholds_costs_as_many_spikes(currents, fraction):
     s, _, c = simulate(IF(fire_fraction=fraction), currents)

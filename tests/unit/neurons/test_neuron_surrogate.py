@@ -1,5 +1,6 @@
 """Each slope in numbers, and the spike that uses it."""
 
+import dataclasses
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from spikeloom.neurons.surrogate import (
     Arctan,
     Exponential,
     FastSigmoid,
+    Periodic,
     Rectangle,
     Sigmoid,
     Surrogate,
@@ -52,10 +54,16 @@ TABLE = {
         lambda end: 2 / math.pi * math.atan(math.pi / 2 * 3 * end),
     ),
     "fast_sigmoid": (
-        FastSigmoid(5.0),
-        1.0,
-        lambda u: 1 / (1 + 5 * abs(u)) ** 2,
-        lambda end: 2 / 5 * (1 - 1 / (1 + 5 * end)),
+        FastSigmoid(5.0, 1.5),
+        1.5,
+        lambda u: 1.5 / (1 + 5 * abs(u)) ** 2,
+        lambda end: 1.5 * 2 / 5 * (1 - 1 / (1 + 5 * end)),
+    ),
+    "periodic": (
+        Periodic(Triangle(0.6, 0.25, relative=False)),
+        0.6,
+        lambda u: 0.6 * max(0, 1 - abs(u - max(0, math.floor(u + 0.5))) / 0.25),
+        lambda end: 0.6 * 0.25 * (0.5 + end),  # half a peak more at either end
     ),
     "exponential": (
         Exponential(5.0, 0.5),
@@ -87,7 +95,8 @@ class TestEverySurrogate:
 
     def test_peak_at_the_threshold_and_evenness(self, name):
         surrogate, peak, _, _ = TABLE[name]
-        u = torch.arange(0, 513, dtype=F64) / 256
+        # a periodic one has its peak again at every further threshold
+        u = torch.arange(0, 129 if name == "periodic" else 513, dtype=F64) / 256
         right, left = surrogate.slope(u, 1.0), surrogate.slope(-u, 1.0)
         assert right[0].item() == pytest.approx(peak, rel=1e-15)
         assert torch.allclose(right, left, rtol=1e-14, atol=1e-15)
@@ -116,7 +125,7 @@ class TestEverySurrogate:
     @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
     def test_fields_out_of_range_are_refused_by_name(self, name, value):
         kind = SURROGATES.find(name)
-        fields = [key for key in kind.__dataclass_fields__ if key != "relative"]
+        fields = [one.name for one in dataclasses.fields(kind) if one.name != "relative"]
         assert fields
         for key in fields:
             with pytest.raises(ConfigError, match=rf"^neurons.{kind.__name__}.{key}: "):
@@ -168,3 +177,38 @@ def test_the_threshold_given_for_the_width_gets_no_gradient():
     v_th = torch.ones(2, dtype=F64, requires_grad=True)
     spike(u, Triangle(), v_th=v_th).sum().backward()
     assert v_th.grad is None and u.grad is not None
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("most", [None, 2])
+def test_several_spikes_are_counted_by_levels(strict, most):
+    v_th = 0.5
+    u = torch.arange(-8, 17, dtype=F64) / 8
+    expected = []
+    for value in u.tolist():
+        count = 0
+        while value - count * v_th > 0 or (value == count * v_th and not strict):
+            count += 1
+        expected.append(float(count if most is None else min(count, most)))
+    s = spike(u, Triangle(), v_th=v_th, strict=strict, most=most)
+    assert s.tolist() == expected and max(expected) == (most or 5 - strict)
+    single = spike(u, Triangle(), v_th=v_th, strict=strict)
+    assert torch.equal(s.clamp(max=1), single)
+    assert torch.equal(spike(u, Triangle(), v_th=torch.tensor(v_th), strict=strict, most=most), s)
+
+
+def test_a_periodic_slope_has_its_peak_at_every_threshold():
+    v_th = 0.5
+    v = torch.arange(-16, 65, dtype=F64) / 32
+    thresholds = [n * v_th for n in range(1, 6)]
+    nearest = [min((x - th for th in thresholds), key=abs) for x in v.tolist()]
+    base = Sigmoid(3.0)
+    expected = base.slope(torch.tensor(nearest, dtype=F64), v_th)
+    torch.testing.assert_close(Periodic(base).slope(v - v_th, v_th), expected, rtol=0, atol=1e-15)
+    below = v < v_th  # there it is the base
+    assert torch.equal(
+        Periodic(base).slope(v - v_th, v_th)[below], base.slope(v - v_th, v_th)[below]
+    )
+    u = (v - v_th).requires_grad_()
+    spike(u, Periodic(base), v_th=v_th, most=None).backward(torch.ones_like(v))
+    torch.testing.assert_close(u.grad, expected, rtol=0, atol=1e-15)

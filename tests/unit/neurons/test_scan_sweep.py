@@ -37,7 +37,12 @@ def units(draw):
         "scale_current": draw(st.booleans()),
         "surrogate": SURROGATES.find(draw(st.sampled_from(SURROGATES.names())))(),
         "learn": tuple(name for name in kind.learnable if draw(st.booleans())),
+        "v_min": draw(st.sampled_from([None, -0.3, -1.0])),
     }
+    if draw(st.booleans()):
+        fields |= {"max_spikes": draw(st.sampled_from([None, 2, 5])), "reset": "soft"}
+        fields["refractory"] = 0
+        fields["learn"] = tuple(name for name in fields["learn"] if name != "v_th")
     if issubclass(kind, LIF):
         fields["alpha"] = draw(st.floats(0.05, 0.95))
         fields["scale_input"] = draw(st.booleans())

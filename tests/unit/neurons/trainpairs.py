@@ -17,6 +17,7 @@ from spikeloom.neurons.surrogate import (
     Arctan,
     Exponential,
     FastSigmoid,
+    Periodic,
     Rectangle,
     Sigmoid,
 )
@@ -45,12 +46,32 @@ UNITS = [
     LIF(),
     FULL,
     LIF(alpha=0.9, surrogate=Arctan(), learn=("v_th", "alpha")),
-    LIF(alpha=0.3, reset="hard", v_reset=0.5, beta=0.5, detach_reset=True, surrogate=FastSigmoid()),
+    LIF(
+        alpha=0.3,
+        reset="hard",
+        v_reset=0.5,
+        beta=0.5,
+        detach_reset=True,
+        surrogate=FastSigmoid(height=0.75),
+    ),
     IF(order="next_step", v_th=0.75, refractory=1, surrogate=Exponential(2.0)),
     IF(reset="none", fires=">", surrogate=Rectangle(1.5, 0.75)),
+    IF(v_th=0.75, max_spikes=None, v_min=-0.5, surrogate=Periodic(Exponential(2.0, 0.5))),
+    LIF(
+        alpha=0.9,
+        order="next_step",
+        fires=">",
+        fire_fraction=0.5,
+        v_th=0.5,
+        max_spikes=3,
+        v_min=-0.25,
+        surrogate=Arctan(),
+        learn=("alpha",),
+    ),
+    LIF(reset="hard", v_min=0.0, learn=("v_th",)),
 ]
 """Each value of each option, each surrogate, in as few kernels as it takes."""
-NAMES = ["plain", "full", "learned", "detached", "waiting", "boxed"]
+NAMES = ["plain", "full", "learned", "detached", "waiting", "boxed", "many", "few", "held"]
 
 ROUNDING = {torch.float32: 2e-6, torch.float64: 2e-15, torch.bfloat16: 2**-7}
 """Of a gradient, per step, in parts of the largest one of its tensor, or of the upstream gradient

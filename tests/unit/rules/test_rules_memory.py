@@ -17,7 +17,7 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.spike import spike
-from spikeloom.neurons.surrogate import Sigmoid
+from spikeloom.neurons.surrogate import Periodic, Sigmoid
 from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt
 
@@ -85,6 +85,8 @@ UNITS = {
         scale_input=True,
         learn=("v_th", "alpha"),
     ),
+    "many": LIF(max_spikes=None, v_min=-0.5, surrogate=Periodic()),
+    "many, next step": IF(max_spikes=3, v_min=-0.5, order="next_step"),
     "own": Own(),
     "mixing": Mixing(),
 }

@@ -1,0 +1,106 @@
+"""A user's own layer over time: the same map at every step, nothing carried between steps."""
+
+from collections.abc import Callable
+
+from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.neurons.module import Neuron
+
+_AXES = {"1d": "C, L", "2d": "C, H, W", "3d": "C, D, H, W"}
+"""Axes of a sample by the last letters of torch's layers."""
+
+
+class OverTime(nn.Module):
+    r"""A module without state, applied to every step of a train.
+
+    .. math:: y[t] = f(x[t]) \quad \text{for all } t \text{ at once}
+
+    Time is folded into the batch, [T B, ...], for one call. So the statistics of a batch norm are
+    over T and B, and a dropout draws a mask for every step.
+
+    Args:
+        module: f, a module or a function; it maps [N, ...] to [N, ...].
+
+    Raises:
+        ConfigError: no module and no function, or one that carries a state over time.
+
+    Shape:
+        call: [T, B, ...] -> [T, B, ...]; a sample has one axis or more.
+
+    Example:
+        >>> import torch
+        >>> from spikeloom.neurons.leaky import LIF
+        >>> model = nn.Sequential(OverTime(nn.Conv2d(1, 8, 3)), Neuron(LIF()))
+        >>> model(torch.rand(4, 2, 1, 6, 6)).shape  # T = 4, B = 2
+        torch.Size([4, 2, 8, 4, 4])
+    """
+
+    def __init__(self, module: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        if not callable(module) or isinstance(module, type):
+            raise ConfigError(
+                f"neurons.OverTime: expected a module or a function, got {module!r}; pass one "
+                "that is built."
+            )
+        for part in module.modules() if isinstance(module, nn.Module) else ():
+            if _over_steps(part):
+                raise ConfigError(
+                    f"neurons.OverTime: expected a module without state, got {type(part).__name__} "
+                    "in it, which needs the axis of time; put it beside OverTime."
+                )
+        self.module = module
+
+    def forward(self, xs: Tensor) -> Tensor:
+        """Map a train step by step.
+
+        Shape:
+            xs, result: [T, B, ...].
+
+        Raises:
+            ShapeError: axes are missing, or the module gives another number of rows than it got.
+        """
+        if isinstance(xs, fx.Proxy):  # `SpikingNet.from_torch` looks through: no shapes to check
+            return self.module(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
+        self._check(xs)
+        rows = xs.shape[0] * xs.shape[1]
+        out = self.module(xs.flatten(0, 1))
+        if not isinstance(out, Tensor) or out.shape[:1] != (rows,):
+            came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ShapeError(
+                f"neurons.OverTime: expected a module that maps [N, ...] to [N, ...], got {came} "
+                f"for N = T B = {rows}; wrap the part that keeps its rows."
+            )
+        return out.unflatten(0, xs.shape[:2])
+
+    def _check(self, xs: Tensor) -> None:
+        axes = _axes(self.module)
+        names = axes.split(", ")
+        wrong = xs.dim() < 2 + len(names) or ("..." not in names and xs.dim() > 2 + len(names))
+        if wrong:
+            raise ShapeError(
+                f"neurons.OverTime: expected [T, B, {axes}] with time as the first axis, got shape "
+                f"{tuple(xs.shape)}; add or fold axes."
+            )
+
+
+def _over_steps(part: nn.Module) -> bool:
+    """Whether a module needs to see time as an axis of its own."""
+    stateful = isinstance(part, Neuron) and part.unit.stateful
+    return stateful or isinstance(part, nn.RNNBase | OverTime)
+
+
+def _axes(module: Callable[[Tensor], Tensor]) -> str:
+    """Return the axes of a sample that a layer of torch wants; "..." where nothing says so.
+
+    torch's own check is not enough: given [N, C, H] a 2-D pool takes N for channels.
+    """
+    while isinstance(module, nn.Sequential) and len(module):
+        module = module[0]
+    if not isinstance(module, nn.Module):
+        return "..."
+    kind = type_before_parametrizations(module)
+    if not kind.__module__.startswith("torch.nn.") or kind is nn.BatchNorm1d:  # [N, C] or [N, C, L]
+        return "..."
+    return _AXES.get(kind.__name__[-2:], "...")

@@ -1,0 +1,66 @@
+"""A train with what its neurons did inside: states after each step, potentials before firing."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, declares, map_state
+from spikeloom.neurons.trains import state_leaves
+
+
+class Recording(NamedTuple):
+    """What `Neuron.record` returns; gradients pass through every part of it.
+
+    Shape:
+        out, u and every tensor of states: [T, B, ...].
+    """
+
+    out: Tensor
+    """Outputs: the spikes."""
+    states: State
+    """What each step left behind, in the form of the unit's state (of IF and LIF `SpikingState`:
+    ``states.v`` is the potential after the reset, or before it with order "next_step"). None for a
+    unit without state."""
+    u: Tensor | None
+    """Potential that was compared with the firing level, before any reset; None where the unit
+    declares no `charged`."""
+
+    @property
+    def last(self) -> State:
+        """State after the last step, to carry on with."""
+        return map_state(self.states, lambda train: train[-1])
+
+
+def record_train(unit: Unit, currents: Tensor, theta: Theta, state: State = None) -> Recording:
+    r"""Take a unit through a train by its reference loop, and keep all steps.
+
+    Args:
+        unit: the equation.
+        currents: its input.
+        theta: trained quantities.
+        state: before the first step; None starts clean.
+
+    Shape:
+        currents: [T, B, ...].
+    """
+    if not unit.stateful:
+        return Recording(unit.step(None, currents, theta)[0], None, None)
+    state = unit.init(currents[0]) if state is None else state
+    # a derived class may step otherwise than the class that declares `charged`
+    charged = getattr(unit, "charged", None) if declares(unit, "charged") else None
+    outs: list[Tensor] = []
+    steps: list[list[Tensor]] = []
+    potentials: list[Tensor] = []
+    for current in currents.unbind(0):
+        if charged is not None:
+            potentials.append(charged(state, current, theta))
+        out, state = unit.step(state, current, theta)
+        outs.append(out.to(current.dtype) if current.dtype in LOW_PRECISION else out)
+        steps.append(state_leaves(state))
+    trains = iter([torch.stack(leaf) for leaf in zip(*steps, strict=True)])
+    return Recording(
+        torch.stack(outs),
+        map_state(state, lambda _: next(trains)),
+        torch.stack(potentials) if potentials else None,
+    )
