@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
 from spikeloom.nets.size import measure
 from spikeloom.rules.base import LearningRule
-from spikeloom.train.fabric import make_fabric
+from spikeloom.train.fabric import DTYPES, Place, default_type, make_fabric
 from spikeloom.train.inputs import load_splits
 from spikeloom.train.joint_norm import join_norms
 from spikeloom.train.processes import Team
@@ -30,11 +30,6 @@ from spikeloom.train.room import check_room, check_train
 from spikeloom.train.stage import Optimizer, Stage
 from spikeloom.train.tables import placed
 
-if TYPE_CHECKING:
-    from lightning.fabric import Fabric
-
-_DTYPES = {"64-true": torch.float64}
-
 
 @dataclass(frozen=True)
 class Workbench:
@@ -42,7 +37,7 @@ class Workbench:
 
     recipe: Recipe
     number: int
-    fabric: "Fabric"
+    fabric: Place
     team: Team
     splits: Splits
     encoder: Encoder
@@ -60,7 +55,7 @@ class Workbench:
     @property
     def dtype(self) -> torch.dtype:
         """Type of inputs and weights."""
-        return _DTYPES.get(self.recipe.precision, torch.float32)
+        return DTYPES.get(self.recipe.precision, torch.float32)
 
     @property
     def input_kind(self) -> InputKind:
@@ -116,7 +111,7 @@ def set_up(
     splits: Splits | None = None,
     *,
     stage: int = -1,
-    fabric: "Fabric | None" = None,
+    fabric: Place | None = None,
     prepared: bool = True,
 ) -> Workbench:
     """Build everything a stage of a recipe names.
@@ -160,11 +155,11 @@ def set_up(
         classes=splits.classes,
         samples=-(-min(now.batch, len(splits.train)) // team.size),
         encoded=encoded,
-        kind=_DTYPES.get(recipe.precision, torch.float32),
+        kind=DTYPES.get(recipe.precision, torch.float32),
         device=fabric.device,
         training=prepared,
     )
-    with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
+    with default_type(recipe.precision):  # on the CPU, whose draws are those of every device
         execution = recipe.build_execution()
         net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"), execution=execution)
         named = HEADS.find(recipe.head.name)
