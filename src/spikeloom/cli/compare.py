@@ -53,7 +53,7 @@ def compare(
     expect_training()
     from spikeloom.report.blocks import comparison_lines
     from spikeloom.report.formats import Comparison, check
-    from spikeloom.report.page import write_page
+    from spikeloom.report.page import figures_lacking, write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
     from spikeloom.train.progress import all_of
@@ -94,6 +94,8 @@ def compare(
     if os.access(folder, os.W_OK):
         page = write_page([folder], folder / "report.html")
         console.print(f"written: {folder / 'results.json'}, {page}")
+        if (lacking := figures_lacking()) is not None:
+            console.print(lacking)
     else:
         console.print(f"nothing written: {folder} is read-only, and nothing was left to do")
     entries = results["entries"]

@@ -40,7 +40,7 @@ def report(
         _print_alone(runs, columns, text=text, markdown=markdown, records=records)
         if out is None:
             return
-    from spikeloom.report.page import write_entries
+    from spikeloom.report.page import figures_lacking, write_entries
     from spikeloom.report.records import read_entries
 
     entries = read_entries(runs)
@@ -48,6 +48,8 @@ def report(
     if not (text or markdown):
         _print_entries(entries)
     plain_console().print(f"written: {path}")
+    if (lacking := figures_lacking()) is not None:
+        plain_console().print(lacking)
 
 
 def _print_alone(
