@@ -22,7 +22,8 @@ _WRAPPED = ("note", "failed", "refused")
 
 def compare(
     recipes: Annotated[
-        list[Path] | None, typer.Argument(help="Comparison or recipe files (TOML).")
+        list[Path] | None,
+        typer.Argument(help="Comparisons or recipes: TOML files or names."),
     ] = None,
     net: Annotated[str | None, typer.Option(help="Net text or preset, e.g. 'c16 P f10'.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set, see `spikeloom list data`.")] = None,

@@ -22,7 +22,7 @@ Set = Annotated[
 
 def train(
     recipe: Annotated[
-        Path | None, typer.Argument(help="Recipe file (TOML); not needed with --resume.")
+        Path | None, typer.Argument(help="Recipe (TOML file or name); not needed with --resume.")
     ] = None,
     changes: Set = None,
     seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's.")] = None,
@@ -101,11 +101,12 @@ def train(
 
 
 def read_changed(path: Path, changes: list[str] | None, given: dict[str, Any]) -> "Recipe":
-    """Read a recipe file, changed by --set and by options of their own."""
+    """Read a recipe by file or name, changed by --set and by options of their own."""
     from spikeloom.train.recipe import build_recipe
+    from spikeloom.train.shipped import recipe_file
     from spikeloom.train.tables import read_toml
 
-    return build_recipe(changed(read_toml(path), changes) | given, str(path))
+    return build_recipe(changed(read_toml(recipe_file(path)), changes) | given, str(path))
 
 
 def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:

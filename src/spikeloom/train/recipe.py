@@ -22,6 +22,7 @@ from spikeloom.nets.presets import PRESETS, preset
 from spikeloom.nets.size import check_weights
 from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.base import Unit
+from spikeloom.train.shipped import recipe_file
 from spikeloom.train.stage import Choice, Stage
 from spikeloom.train.tables import Strict, build_model, placed, read_toml
 
@@ -211,8 +212,8 @@ def _fingerprint(table: dict[str, Any]) -> str:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe file."""
-    return build_recipe(read_toml(path), str(path))
+    """Read and check a recipe file, or a shipped recipe by its name."""
+    return build_recipe(read_toml(recipe_file(path)), str(path))
 
 
 def build_recipe(table: Mapping[str, Any], where: str) -> Recipe:
