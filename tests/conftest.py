@@ -30,8 +30,7 @@ def pytest_collection_modifyitems(items):
 def little_to_collect():
     """Leave what lives at the start of a file out of its collections of garbage.
 
-    Memory is measured after one, also where a run predicts its memory; with thousands of tests and
-    the modules of torch.compile each would take half a second.
+    With the objects of thousands of tests and of torch.compile's modules each takes half a second.
     """
     gc.collect()
     gc.freeze()

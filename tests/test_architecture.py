@@ -36,16 +36,15 @@ INNER = {room for rooms in LEVELS[:5] for room in rooms}
 CORE = {"torch", "numpy", "spikeloom"}
 PICTURES = {"PIL", "datasets", "huggingface_hub", "pyarrow", "filelock"}
 LAZY = {
-    "data": {"sklearn", "safetensors", "lightning", "pydantic"} | PICTURES,
+    "data": {"safetensors", "pydantic"} | PICTURES,
     "rules": {"scipy"},
 }
 KERNELS = {"numba", "llvmlite", "triton"}
 OUTER = {
-    *("lightning", "pydantic", "typer", "rich", "safetensors", "sklearn", "click", "pydantic_core"),
+    *("lightning", "pydantic", "typer", "rich", "safetensors", "click", "pydantic_core"),
     *("plotly", "matplotlib", "PIL", "datasets", "tensorboard", "tomli_w", "filelock"),
 }
-HEAVY = {"lightning", "sklearn", "plotly", "matplotlib", "datasets"}
-EAGER = {"train": {"lightning"}}  # the rooms above import train itself late
+HEAVY = {"lightning", "plotly", "matplotlib", "datasets"}
 MAX_LINES = 400
 IMPORT_BUDGET = 120
 """Modules of other libraries, beyond those of torch, that package and command load at once."""
@@ -159,10 +158,23 @@ def test_outer_rooms_import_known_libraries_and_heavy_ones_late():
     for path, one in all_imports():
         room = room_of(path)
         known = one.top in CORE | OUTER or one.top in sys.stdlib_module_names
-        late = one.lazy or one.top not in HEAVY - EAGER.get(room, set())
+        late = one.lazy or one.top not in HEAVY
         if room not in INNER and not (known and late):
             wrong.append(f"{place(path, one.line)}: {one.module}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_compiled_kernels_ask_for_no_blas():
+    """Numba compiles products of matrices by calling scipy, which a plain installation lacks."""
+    blas = {"dot", "vdot", "matmul", "einsum", "linalg", "inner", "tensordot"}
+    asked = [
+        place(path, node.lineno)
+        for path, tree in trees([path for path in SOURCES if room_of(path) == "kernels"])
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr in blas)
+        or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult))
+    ]
+    assert not asked, asked
 
 
 def test_no_star_imports():

@@ -1,5 +1,6 @@
 """``python -m spikeloom``, and the command."""
 
+import gc
 import os
 import sys
 
@@ -19,6 +20,8 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)  # an interrupt that passed through compiled code has Python end otherwise
+    finally:
+        gc.freeze()  # the process ends: what it leaves need not be walked through
 
 
 if __name__ == "__main__":

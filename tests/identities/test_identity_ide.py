@@ -1,5 +1,6 @@
 """IDE and SPIDE: rates at an equilibrium, and the one linear system both solve."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -116,6 +117,13 @@ def test_solvers_reach_their_tolerance_and_say_so(solver):
     assert not short.converged and 1e-8 < short.residual < 1 and short.products <= 4
     wild = Solver("fixed_point", limit=200).solve(lambda v: 3 * v, b)
     assert not wild.converged and (wild.diverged or wild.residual > 0.5)
+
+
+def test_gmres_names_the_extra_that_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ConfigError, match=r"^solver.name: .* scipy for 'gmres', got none; pip in"):
+        Ide(solver="gmres")
+    assert Ide().solver == "broyden"
 
 
 @pytest.mark.parametrize("rule", [Ide(), Spide(back_steps=10)], ids=["ide", "spide"])

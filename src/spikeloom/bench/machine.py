@@ -3,11 +3,11 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 from spikeloom.base.allocator import memory_kept
+from spikeloom.base.memory import free_bytes, total_bytes
 from spikeloom.base.provenance import commit, cpuinfo, processor
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -29,13 +29,8 @@ def busy() -> bool:
 
 def memory_left() -> float:
     """Return the share of the machine's memory that is available; 1 where it cannot be told."""
-    path = Path("/proc/meminfo")
-    if not path.exists():
-        return 1.0
-    lines = (line.split() for line in path.read_text("utf-8").splitlines())
-    sizes = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
-    total = sizes.get("MemTotal", 0)
-    return sizes.get("MemAvailable", total) / total if total else 1.0
+    total, free = total_bytes(), free_bytes()
+    return free / total if total and free is not None else 1.0
 
 
 def machine() -> dict[str, str]:
@@ -58,11 +53,8 @@ def machine() -> dict[str, str]:
 
 
 def _memory() -> str:
-    try:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return "?"
-    return f"{size / 2**30:.0f} GiB"
+    size = total_bytes()
+    return "?" if size is None else f"{size / 2**30:.0f} GiB"
 
 
 def _version(name: str) -> str:

@@ -23,7 +23,8 @@ _WRAPPED = ("note", "failed", "refused")
 
 def compare(
     recipes: Annotated[
-        list[Path] | None, typer.Argument(help="Comparison or recipe files (TOML).")
+        list[Path] | None,
+        typer.Argument(help="Comparisons or recipes: TOML files or names."),
     ] = None,
     net: Annotated[str | None, typer.Option(help="Net text or preset, e.g. 'c16 P f10'.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set, see `spikeloom list data`.")] = None,
@@ -63,7 +64,7 @@ def compare(
     from spikeloom.report.blocks import comparison_lines
     from spikeloom.report.columns import choose
     from spikeloom.report.formats import Comparison, check
-    from spikeloom.report.page import write_page
+    from spikeloom.report.page import figures_lacking, write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
     from spikeloom.train.progress import all_of
@@ -105,6 +106,8 @@ def compare(
     if os.access(folder, os.W_OK):
         page = write_page([folder], folder / "report.html")
         console.print(f"written: {folder / 'results.json'}, {page}")
+        if (lacking := figures_lacking()) is not None:
+            console.print(lacking)
     else:
         console.print(f"nothing written: {folder} is read-only, and nothing was left to do")
     entries = results["entries"]

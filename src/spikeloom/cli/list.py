@@ -136,7 +136,12 @@ def _missing() -> list[str]:
 
 
 def _recipes() -> Rows:
-    rows = [_recipe(path) for path in sorted(Path("recipes").rglob("*.toml"))]
+    from spikeloom.train.shipped import shipped_recipes
+
+    files = {path: str(path) for path in sorted(Path("recipes").rglob("*.toml"))}
+    own = {path.resolve() for path in files}
+    files |= {path: name for name, path in shipped_recipes() if path.resolve() not in own}
+    rows = [(name, *_recipe(path)) for path, name in files.items()]
     return ["recipe", "name", "data", "net", "rules", "paper"], rows
 
 
@@ -147,7 +152,7 @@ def _recipe(path: Path) -> tuple[str, ...]:
     try:
         table = read_toml(path)
     except ConfigError as error:
-        return str(path), "", "", "", "", f"cannot be read: {error}"
+        return "", "", "", "", f"cannot be read: {error}"
     base = _table(table.get("base")) or table
     rules = [_name(_table(stage).get("rule")) for stage in _list(base.get("stages"))]
     for entry in _list(table.get("entries")):
@@ -156,7 +161,6 @@ def _recipe(path: Path) -> tuple[str, ...]:
     net, paper = base.get("net"), _table(base.get("paper") or table.get("paper"))
     text = _table(net).get("text") or _table(net).get("preset") or net
     return (
-        str(path),
         str(table.get("name", "")),
         _name(base.get("data")),
         text if isinstance(text, str) else "",

@@ -18,7 +18,7 @@ UNTRAINED = "; untrained weights: rates are those of the initial net"
 
 
 def profile(
-    what: Annotated[Path, typer.Argument(metavar="RUN|RECIPE", help="Run folder or recipe file.")],
+    what: Annotated[Path, typer.Argument(metavar="RUN|RECIPE", help="Run folder, or recipe.")],
     samples: Annotated[int, typer.Option(help="Test samples the meters watch.")] = 1000,
     ann: Annotated[
         Path | None,
@@ -41,9 +41,10 @@ def profile(
     )
     from spikeloom.report.table import in_parts, to_text
     from spikeloom.train.opening import find_run
+    from spikeloom.train.shipped import recipe_file
 
     console = plain_console()
-    trained = what.is_dir() or not what.exists()
+    trained = what.is_dir() or not recipe_file(what).exists()
     folder = find_run(what) if trained else what
     bench = _open(folder, trained=trained, device=device)
     remark = run_remark(folder) if trained else UNTRAINED

@@ -41,7 +41,7 @@ def report(
         _print_alone(runs, chosen, text=text, markdown=markdown, records=records)
         if out is None:
             return
-    from spikeloom.report.page import write_entries
+    from spikeloom.report.page import figures_lacking, write_entries
     from spikeloom.report.records import read_entries
 
     entries = read_entries(runs)
@@ -49,6 +49,8 @@ def report(
     if not (text or markdown):
         _print_entries(entries, chosen, explain=explain)
     plain_console().print(f"written: {path}")
+    if (lacking := figures_lacking()) is not None:
+        plain_console().print(lacking)
 
 
 def _print_alone(

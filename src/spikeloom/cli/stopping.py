@@ -37,7 +37,8 @@ def last_word() -> str:
 
 
 def imported() -> None:
-    """Take note that the imports are over: from now on a signal interrupts in the usual way."""
+    """Take note that the imports are over: signals interrupt in the usual way, garbage goes."""
+    early.collect()
     for number in early.NUMBERS:
         if signal.getsignal(number) is early.end:
             signal.signal(number, _interrupt)

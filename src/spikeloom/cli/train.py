@@ -22,7 +22,7 @@ Set = Annotated[
 
 def train(
     recipe: Annotated[
-        Path | None, typer.Argument(help="Recipe file (TOML); not needed with --resume.")
+        Path | None, typer.Argument(help="Recipe (TOML file or name); not needed with --resume.")
     ] = None,
     changes: Set = None,
     seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's.")] = None,
@@ -107,17 +107,19 @@ def train(
 
 
 def read_changed(path: Path, changes: list[str] | None, given: dict[str, Any]) -> "Recipe":
-    """Read a recipe file, changed by --set and by options of their own.
+    """Read a recipe by file or name, changed by --set and by options of their own.
 
     A path of data in the file is relative to the file, one in a change to the current folder.
     """
     from spikeloom.train.places import data_path, located
     from spikeloom.train.recipe import build_recipe
+    from spikeloom.train.shipped import recipe_file
     from spikeloom.train.tables import placed, read_toml
 
-    own = read_toml(path)
+    file = recipe_file(path)
+    own = read_toml(file)
     table = changed(own, changes)
-    beside = path.parent if data_path(table) == data_path(own) else None
+    beside = file.parent if data_path(table) == data_path(own) else None
     with placed(str(path)):
         table = located(table, beside)
     return build_recipe(table | given, str(path))

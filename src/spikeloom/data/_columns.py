@@ -1,8 +1,9 @@
 """Which column holds the pictures and which the labels, and what the labels say."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from spikeloom.base.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pyarrow
-    from datasets import Features
 
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
 
@@ -24,42 +24,70 @@ class Columns:
 
 
 def find_columns(
-    where: str, features: "Features", asked: Columns
+    where: str, schema: "pyarrow.Schema", asked: Columns
 ) -> tuple[Columns, tuple[str, ...]]:
-    """Find the columns of pictures and labels by name, else by type.
+    """Find the columns of pictures and labels: as the library datasets marked them, else by type.
 
     Returns:
         Both names, and the classes' names where the schema has them.
 
     Raises:
         ConfigError: a name that is no column.
-        DataError: no column fits, or several do.
+        DataError: no column fits, or several do, or the marks cannot be read.
     """
-    from datasets import ClassLabel, Image, Value
+    from pyarrow import types
 
     for option, name in (("image", asked.image), ("label", asked.label)):
-        if name is not None and name not in features:
+        if name is not None and name not in schema.names:
             raise ConfigError(
-                f"{where}: expected a column '{name}', got {', '.join(features)}; "
+                f"{where}: expected a column '{name}', got {', '.join(schema.names)}; "
                 f"set the option {option} to one of them."
             )
-    pictures = [name for name, kind in features.items() if isinstance(kind, Image)]
-    pictures = pictures or [name for name, kind in features.items() if _holds_bytes(kind)]
-    labels = [name for name, kind in features.items() if isinstance(kind, ClassLabel)]
+    marks = _marks(where, schema)
+    encoded = [field.name for field in schema if _holds_bytes(field.type)]
+    pictures = [name for name in encoded if marks.get(name, {}).get("_type") == "Image"] or encoded
+    labels = [
+        name
+        for name in schema.names
+        if name not in pictures and marks.get(name, {}).get("_type") == "ClassLabel"
+    ]
     if not labels:
         plain = [
-            name
-            for name, kind in features.items()
-            if isinstance(kind, Value) and name not in pictures
+            field.name
+            for field in schema
+            if not types.is_nested(field.type) and field.name not in pictures
         ]
         labels = plain if len(plain) == 1 else [name for name in plain if name in LABEL_NAMES]
     columns = replace(
         asked,
-        image=asked.image or _only(where, "image", pictures, features),
-        label=asked.label or _only(where, "label", labels, features),
+        image=asked.image or _only(where, "image", pictures, schema.names),
+        label=asked.label or _only(where, "label", labels, schema.names),
     )
-    kind = features[str(columns.label)]
-    return columns, tuple(kind.names) if isinstance(kind, ClassLabel) else ()
+    mark = marks.get(str(columns.label), {})
+    names = mark.get("names", ()) if mark.get("_type") == "ClassLabel" else ()
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise _unreadable(where, f"classes {names!r}")
+    return columns, tuple(names)
+
+
+def _marks(where: str, schema: "pyarrow.Schema") -> dict[str, dict[str, Any]]:
+    """Return what the library datasets wrote about each column; nothing where another wrote."""
+    text = (schema.metadata or {}).get(b"huggingface")
+    if text is None:
+        return {}
+    try:
+        marks = (json.loads(text).get("info") or {}).get("features") or {}
+        return {name: mark for name, mark in marks.items() if isinstance(mark, dict)}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise _unreadable(where, str(error)) from error
+
+
+def _unreadable(where: str, came: str) -> DataError:
+    """Build the error for marks of columns that make no sense."""
+    return DataError(
+        f"{where}: expected columns as the library datasets describes them, got "
+        f"'{' '.join(came.split())[:120]}'; write the file again."
+    )
 
 
 def class_numbers(
@@ -130,18 +158,19 @@ def no_bytes(where: str) -> DataError:
     return DataError(f"{where}: expected a picture, got none; remove the row or fetch it again.")
 
 
-def _holds_bytes(kind: object) -> bool:
-    """Whether a plain column may hold encoded pictures."""
-    from datasets import Value
+def _holds_bytes(kind: "pyarrow.DataType") -> bool:
+    """Whether a column may hold encoded pictures: bytes, or a struct of bytes and path."""
+    from pyarrow import types
 
-    if isinstance(kind, dict):
-        return _holds_bytes(kind.get("bytes"))
-    return isinstance(kind, Value) and kind.dtype in ("binary", "large_binary")
+    if types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _holds_bytes(kind.field(at).type)
+    return types.is_binary(kind) or types.is_large_binary(kind)
 
 
-def _only(where: str, option: str, found: list[str], features: "Features") -> str:
+def _only(where: str, option: str, found: list[str], there: Sequence[str]) -> str:
     """Return the one column that fits."""
     if len(found) == 1:
         return found[0]
-    came = f"several ({', '.join(found)})" if found else f"none among {', '.join(features)}"
+    came = f"several ({', '.join(found)})" if found else f"none among {', '.join(there)}"
     raise DataError(f"{where}: expected one column of {option}s, got {came}; set {option} = '...'.")

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from spikeloom.base.errors import DataError
+from spikeloom.base.extras import need
 from spikeloom.base.seeding import derive_seed
 from spikeloom.data._columns import Columns
 from spikeloom.data._layout import PARTS
@@ -42,6 +43,7 @@ def hub_parts(name: str, hub: Hub, columns: Columns) -> dict[str, Source]:
         columns: named by the user.
 
     Raises:
+        ConfigError: the library datasets is absent.
         DataError: the hub cannot be reached, knows no such set, or the set has no training part.
     """
     fetch = cache(lambda: _fetch(name, hub))
@@ -76,6 +78,7 @@ def hub_parts(name: str, hub: Hub, columns: Columns) -> dict[str, Source]:
 
 def _fetch(name: str, hub: Hub) -> "datasets.DatasetDict":
     """Fetch all parts; the first question tells at once whether the hub can be reached."""
+    need("datasets", f"data.{name}", f"the set '{hub.name}' of the hub")
     import datasets
     import huggingface_hub
 

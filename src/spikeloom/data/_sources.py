@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from spikeloom.base.errors import DataError
+from spikeloom.base.extras import need
 from spikeloom.data._columns import Columns, class_numbers, find_columns
 from spikeloom.data.decode import Encoded
 
@@ -92,16 +93,7 @@ class ParquetSource:
     def _columns(
         self, file: Path, parquet: "pyarrow.parquet.ParquetFile"
     ) -> tuple[Columns, tuple[str, ...]]:
-        from datasets import Features
-
-        try:
-            features = Features.from_arrow_schema(parquet.schema_arrow)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(
-                f"{file}: expected columns that the library datasets knows, got "
-                f"'{' '.join(str(error).split())[:120]}'; write the file again."
-            ) from error
-        return find_columns(str(file), features, self.columns)
+        return find_columns(str(file), parquet.schema_arrow, self.columns)
 
 
 @dataclass(frozen=True)
@@ -162,7 +154,7 @@ class TableSource:
 
     def _rows(self) -> tuple[Any, Columns, tuple[str, ...]]:
         dataset = self.fetch()
-        columns, names = find_columns(self.name, dataset.features, self.columns)
+        columns, names = find_columns(self.name, dataset.features.arrow_schema, self.columns)
         return dataset.with_format("arrow"), columns, names
 
 
@@ -182,6 +174,7 @@ def _encoded(where: str, arrays: Iterable[Any]) -> Iterator[tuple[str, Encoded |
 @contextmanager
 def _reading(file: Path) -> Iterator["pyarrow.parquet.ParquetFile"]:
     """Open a parquet file; what is wrong with it, then or while it is read, becomes one line."""
+    need("pyarrow", str(file), "parquet files")
     import pyarrow
     import pyarrow.parquet
 

@@ -1,13 +1,13 @@
-"""Optical digits: 1,797 images of 8x8 that come with scikit-learn, for tests and first steps."""
+"""Optical digits: 1,797 images of 8x8 in a file of the package, for tests and first steps."""
 
-import math
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from spikeloom.base.errors import DataError
 from spikeloom.data._split import part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits
 
@@ -29,7 +29,7 @@ def load_digits(
     so a writer's digits stand in several parts: accuracies are for known hands.
 
     Args:
-        root: not read; the images come with scikit-learn.
+        root: not read; the images come with the package.
         train_size: how many training images to keep; None for all.
         validation: None for the stored part; a number draws that many out of all images that are
             not test.
@@ -40,27 +40,13 @@ def load_digits(
 
     Raises:
         ConfigError: sizes that 1,447 images cannot fill.
-        DataError: scikit-learn is absent or holds other images.
 
     Source:
-        Alpaydin and Kaynak 1998, UCI Optical Recognition of Handwritten Digits (its test file).
+        Alpaydin and Kaynak 1998, UCI Optical Recognition of Handwritten Digits (its test file), as
+        in scikit-learn; see digits_licence.txt.
     """
+    x, y = stored_images()
     letters = stored_split()
-    try:
-        from sklearn.datasets import load_digits as bundled
-    except ImportError:
-        raise DataError(
-            "data.digits: expected scikit-learn, which holds the images, found none; "
-            "pip install scikit-learn."
-        ) from None
-    pixels, target = bundled(return_X_y=True)
-    if pixels.shape != (len(letters), math.prod(SHAPE)):
-        raise DataError(
-            f"data.digits: expected {len(letters)} images of 8x8, got {list(pixels.shape)}; "
-            "use a released version of scikit-learn."
-        )
-    x = torch.from_numpy(pixels).to(torch.uint8).view(-1, *SHAPE)  # [N, 1, 8, 8]
-    y = torch.from_numpy(target).long()
 
     def part(*kinds: str) -> Samples:
         rows = torch.tensor([row for row, letter in enumerate(letters) if letter in kinds])
@@ -78,6 +64,17 @@ def load_digits(
     return replace(splits, labels=tuple("0123456789"))
 
 
+def stored_images() -> tuple[Tensor, Tensor]:
+    """Return the images and their labels, in scikit-learn's order.
+
+    Shape:
+        images: [1797, 1, 8, 8], uint8, 0..16; labels: [1797], int64.
+    """
+    with files("spikeloom.data").joinpath("digits.npz").open("rb") as file, np.load(file) as stored:
+        x, y = torch.from_numpy(stored["pixels"]), torch.from_numpy(stored["labels"])
+    return x.view(-1, *SHAPE), y.long()
+
+
 def stored_split() -> str:
     """Return the stored split, one letter per image: t(rain), v(alidation), (t)e(st)."""
     text = files("spikeloom.data").joinpath("digits_split.txt").read_text("ascii")
@@ -90,6 +87,6 @@ DATA.register("digits")(
         SHAPE,
         CLASSES,
         load_digits,
-        source="comes with scikit-learn",
+        source="comes with the package",
     )
 )

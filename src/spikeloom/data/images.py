@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.extras import install_line, installed
 from spikeloom.data._columns import Columns
 from spikeloom.data._hub import HUB_NAME, Hub, hub_parts
 from spikeloom.data._layout import find_parts, has_pictures
-from spikeloom.data._sources import Source
+from spikeloom.data._sources import ParquetSource, Source
 from spikeloom.data._split import check_flag, check_text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, Watcher, data_root
 from spikeloom.data.broken import BrokenPictures
@@ -68,11 +69,14 @@ class Known:
         if not has_pictures(folder):
             return f"missing: train.parquet, test.parquet in {folder.name}/"
         try:
-            sources = self.sources(root, Columns(label=self.label)).values()
+            sources = [*self.sources(root, Columns(label=self.label)).values()]
         except DataError as error:
             return f"missing: {str(error).removeprefix(f'data.{self.name}: ').split(';')[0]}"
-        whole = all(find_decoded(source, Decoder()) is not None for source in sources)
-        return "decoded" if whole else "ready"
+        if all(find_decoded(source, Decoder()) is not None for source in sources):
+            return "decoded"
+        if any(isinstance(one, ParquetSource) for one in sources) and not installed("pyarrow"):
+            return f"missing: the library pyarrow ({install_line('pyarrow')})"
+        return "ready"
 
 
 def load_known(

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from spikeloom.base.extras import install_line, installed
 from spikeloom.report import sections
 from spikeloom.report.classes import class_lines
 from spikeloom.report.columns import COLUMNS, GROUPS, MAIN, explained
@@ -71,12 +72,17 @@ def render(entries: Sequence[Entry]) -> str:
     run but its own scripts, by their hashes.
     """
     drawn = figure_data(entries)
-    scripts = {"table": _asset("table.js"), "plotly": _plotly(), "charts": _asset("charts.js")}
+    scripts = {"table": _asset("table.js"), "plotly": "", "charts": ""}
+    figures = _figures(drawn)
+    drawable = installed("plotly")
+    if drawable:
+        scripts |= {"plotly": _plotly(), "charts": _asset("charts.js")}
+    elif figures:
+        figures = [Section("figures", "Figures", f"<p>{_NO_FIGURES}</p>")]
     above = [
         Section("warnings", "Warnings", _warnings(entries)),
         Section("scores", "Results", _scores(entries)),
     ]
-    figures = _figures(drawn)
     below = [
         Section("energy", "Energy by every convention", energy(entries), "Energy"),
         Section("notes", "Figures of rules and heads", sections.notes(entries)),
@@ -99,6 +105,7 @@ def render(entries: Sequence[Entry]) -> str:
         entries=_legend(entries),
         below="".join(map(str, below)),
         alone="hidden" if len(entries) == 1 else "",
+        undrawn="hidden" if len(entries) == 1 or not drawable else "",
         data=embed(drawn),
         **scripts,
     )
@@ -198,6 +205,13 @@ def _asset(name: str) -> str:
     return files("spikeloom.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
+def figures_lacking() -> str | None:
+    """Say how pages get figures, where plotly is absent; None where it is there."""
+    if installed("plotly"):
+        return None
+    return f"no figures in the page: they need plotly; {install_line('plotly')} and report again"
+
+
 @cache
 def _plotly() -> str:
     """Return plotly's script, as an HTML parser hands it on."""
@@ -207,6 +221,12 @@ def _plotly() -> str:
     assert "</script" not in script.lower()
     return script
 
+
+_NO_FIGURES = (
+    "Learning curves, costs, firing rates and samples are drawn by plotly, which was not installed "
+    f"where this page was written. After <code>{install_line('plotly')}</code>, "
+    "<code>spikeloom report</code> on the same folder writes the page with its figures."
+)
 
 _KEY = (
     '<p class="fine">Bold: best of its column; controls and failed entries take no part. Best at '

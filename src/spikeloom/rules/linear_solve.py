@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.base.extras import need
 from spikeloom.base.fields import Checked
 
 Product = Callable[[Tensor], Tensor]
@@ -60,7 +61,7 @@ class Solver(Checked):
         memory: past iterates that "anderson" mixes.
 
     Raises:
-        ConfigError: a setting out of range.
+        ConfigError: a setting out of range, or gmres without scipy.
 
     Source:
         Xiao et al. 2021 (code) for Broyden's method; Anderson 1965; Saad & Schultz 1986.
@@ -85,6 +86,8 @@ class Solver(Checked):
         self._check("limit", self.limit >= 1, "1 product or more")
         self._check("damping", 0 < self.damping <= 1, "a damping in (0, 1]")
         self._check("memory", self.memory >= 1, "1 iterate or more")
+        if self.name == "gmres":
+            need("scipy", "solver.name", "'gmres'")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:

@@ -3,20 +3,18 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from spikeloom.base.provenance import commit, processor
 from spikeloom.nets.net import SpikingNet
+from spikeloom.train.fabric import Place
 
-if TYPE_CHECKING:
-    from lightning.fabric import Fabric
-
-_PACKAGES = ("spikeloom", "torch", "numpy", "lightning", "scikit-learn", "safetensors")
+_PACKAGES = ("spikeloom", "torch", "numpy", "lightning", "safetensors")
 
 
-def environment(fabric: "Fabric", net: SpikingNet) -> dict[str, Any]:
+def environment(fabric: Place, net: SpikingNet) -> dict[str, Any]:
     """Return commit, versions, hardware and what runs the units; no paths and no host name."""
     return {
         "commit": commit(),

@@ -7,14 +7,12 @@ encoded batch and the data set come on top; `memory_line` and `memory_warning` c
 three.
 """
 
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from spikeloom.base.memory import in_words, within_container
+from spikeloom.base.memory import free_bytes, in_words
 from spikeloom.meters.base import watch
 from spikeloom.meters.firing import FiringMeter
 from spikeloom.meters.peak import allocations, highest, peak_allocated
@@ -225,20 +223,3 @@ def _optimizer_bytes(bench: Workbench) -> int:
 
 def _bytes(tensors: Any) -> int:
     return sum(one.numel() * one.element_size() for one in tensors)
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Return the memory a process may still take, None where nothing says so."""
-    if device.type == "cuda":
-        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + idle
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
-        rows = dict(line.split(":", 1) for line in text.splitlines())
-        free = 1024 * int(rows["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        try:  # all there is, where nobody says what is left of it
-            free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            return None
-    return within_container(free)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spikeloom.base.errors import DataError
 from spikeloom.data import Splits
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.environment import difference, environment
-from spikeloom.train.fabric import make_fabric
+from spikeloom.train.fabric import Place, make_fabric
 from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
 from spikeloom.train.loop_stage import StageLoop
 from spikeloom.train.opening import open_inputs
@@ -20,9 +20,6 @@ from spikeloom.train.rehearsal import set_up_first
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.setup import Workbench, prepare, set_up
 from spikeloom.train.state import State, Stored
-
-if TYPE_CHECKING:
-    from lightning.fabric import Fabric
 
 Stop = Callable[[], bool]
 
@@ -109,7 +106,7 @@ def _run(
     stored: Stored | None,
     begun: Inputs | None,
     *,
-    fabric: "Fabric",
+    fabric: Place,
     splits: Splits,
     progress: Progress,
     final: bool,
@@ -258,7 +255,7 @@ def _found(out: Path | None, recipe: Recipe) -> Stored | None:
     return Stored(out / runs.STATE, runs.stored_recipe(out) if written else recipe)
 
 
-def _launch(fabric: "Fabric") -> None:
+def _launch(fabric: Place) -> None:
     """Start the other processes, where there are to be some."""
     if fabric.world_size > 1:
         fabric.launch()

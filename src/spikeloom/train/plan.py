@@ -14,6 +14,7 @@ from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.train.differences import Block, Difference, block_of, differences
 from spikeloom.train.places import located
 from spikeloom.train.recipe import Name, Recipe, Seed, build_recipe, read_recipe
+from spikeloom.train.shipped import recipe_file
 from spikeloom.train.stage import Choice
 from spikeloom.train.tables import Strict, build_model, override, parse_value, placed, read_toml
 from spikeloom.train.tuning import Tune
@@ -155,13 +156,13 @@ class Plan:
 
 
 def read_comparison(path: Path) -> Plan:
-    """Read a comparison file, or a recipe as a comparison of one.
+    """Read a comparison file, a shipped one by its name, or a recipe as a comparison of one.
 
     Raises:
         ConfigError: with the path of the key.
     """
+    where, path = str(path), recipe_file(path)
     table = read_toml(path)
-    where = str(path)
     if not table.keys() & {"entries", "base"}:
         recipe = read_recipe(path)
         return Plan(recipe.name, (Row(recipe.name, recipe),), (recipe.seed,), alone=True)

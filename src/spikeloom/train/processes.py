@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from spikeloom.base import errors
 from spikeloom.base.autograd import add_gradient
 from spikeloom.base.errors import SpikeloomError
-
-if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+from spikeloom.train.fabric import Place
 
 
 class ProcessLost(SpikeloomError):
@@ -49,7 +47,7 @@ class Team:
         fabric: launched.
     """
 
-    def __init__(self, fabric: "Fabric") -> None:
+    def __init__(self, fabric: Place) -> None:
         self.rank: int = fabric.global_rank
         self.size: int = fabric.world_size
         self.device: torch.device = fabric.device

@@ -24,6 +24,7 @@ from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.base import UNITS, Unit
 from spikeloom.neurons.leaky import LIF
 from spikeloom.train.places import located
+from spikeloom.train.shipped import recipe_file
 from spikeloom.train.stage import Choice, Stage
 from spikeloom.train.tables import Strict, build_model, placed, read_toml
 
@@ -261,10 +262,14 @@ def _fingerprint(table: dict[str, Any]) -> str:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe file; its path of data is relative to it (`located`)."""
-    table = read_toml(path)
+    """Read and check a recipe file, or a shipped recipe by its name.
+
+    Its path of data is relative to the file (`located`).
+    """
+    file = recipe_file(path)
+    table = read_toml(file)
     with placed(str(path)):
-        table = located(table, path.parent)
+        table = located(table, file.parent)
     return build_recipe(table, str(path))
 
 

@@ -23,7 +23,7 @@ from spikeloom.train.tables import placed
 from spikeloom.train.unchanged import one_call, unchanged
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from spikeloom.train.fabric import Place
 
 SAMPLES = 2
 """Samples of a rehearsal; norms may need as many, and nothing needs more."""
@@ -36,7 +36,7 @@ _FREE_IN_STAGE = ("epochs", "schedule", "clip", "patience", "select")
 _FREE_IN_OPTIMIZER = ("lr", "weight_decay", "betas")
 
 
-def set_up_first(recipe: Recipe, splits: Splits, fabric: "Fabric") -> Workbench:
+def set_up_first(recipe: Recipe, splits: Splits, fabric: "Place") -> Workbench:
     """Build the stages of a recipe and rehearse each at its initial weights; return the first.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
 from spikeloom.nets.size import measure
 from spikeloom.rules.base import LearningRule
-from spikeloom.train.fabric import make_fabric
+from spikeloom.train.fabric import DTYPES, Place, default_type, make_fabric
 from spikeloom.train.inputs import load_splits
 from spikeloom.train.joint_norm import join_norms
 from spikeloom.train.processes import Team
@@ -32,11 +32,6 @@ from spikeloom.train.stage import Optimizer, Stage
 from spikeloom.train.tables import placed
 from spikeloom.train.weights import class_weights
 
-if TYPE_CHECKING:
-    from lightning.fabric import Fabric
-
-_DTYPES = {"64-true": torch.float64}
-
 
 @dataclass(frozen=True)
 class Workbench:
@@ -44,7 +39,7 @@ class Workbench:
 
     recipe: Recipe
     number: int
-    fabric: "Fabric"
+    fabric: Place
     team: Team
     splits: Splits
     encoder: Encoder
@@ -62,7 +57,7 @@ class Workbench:
     @property
     def dtype(self) -> torch.dtype:
         """Type of inputs and weights."""
-        return _DTYPES.get(self.recipe.precision, torch.float32)
+        return DTYPES.get(self.recipe.precision, torch.float32)
 
     @property
     def input_kind(self) -> InputKind:
@@ -129,7 +124,7 @@ def set_up(
     splits: Splits | None = None,
     *,
     stage: int = -1,
-    fabric: "Fabric | None" = None,
+    fabric: Place | None = None,
     prepared: bool = True,
     training: bool | None = None,
 ) -> Workbench:
@@ -175,11 +170,11 @@ def set_up(
         classes=splits.classes,
         samples=-(-min(now.batch, len(splits.train)) // team.size),
         encoded=encoded,
-        kind=_DTYPES.get(recipe.precision, torch.float32),
+        kind=DTYPES.get(recipe.precision, torch.float32),
         device=fabric.device,
         training=prepared if training is None else training,
     )
-    with fabric.init_module(), torch.device("cpu"):  # draws are the CPU's on every device
+    with default_type(recipe.precision):  # on the CPU, whose draws are those of every device
         execution = recipe.build_execution()
         net = SpikingNet(spec, shape, seed=derive_seed(seed, "net"), execution=execution)
         named = HEADS.find(recipe.head.name)

@@ -5,13 +5,13 @@ from contextlib import suppress
 import torch
 
 from spikeloom.base.errors import NumericalError
-from spikeloom.base.memory import in_words
+from spikeloom.base.memory import free_bytes, in_words
 from spikeloom.data import Splits
 from spikeloom.meters.clock import stopwatch
 from spikeloom.nets.grammar import write
 from spikeloom.train.entries import span
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
-from spikeloom.train.health import free_bytes, memory_line
+from spikeloom.train.health import memory_line
 from spikeloom.train.setup import Workbench, batches
 from spikeloom.train.unchanged import one_call, training_size, unchanged
 

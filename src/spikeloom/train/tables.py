@@ -73,7 +73,10 @@ def read_toml(path: Path) -> dict[str, Any]:
             text = file.read(toml.LONGEST + 1)
         return toml.read(text)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: expected a recipe file, found none; check the path.") from None
+        raise ConfigError(
+            f"{path}: expected a recipe file, found none; check the path, or "
+            "take a name from `spikeloom list recipes`."
+        ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: expected a recipe file, got a folder; name the file.") from None
     except (OSError, UnicodeDecodeError) as error:

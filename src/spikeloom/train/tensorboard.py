@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.extras import need
 from spikeloom.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -64,11 +64,7 @@ class TensorBoardProgress(Progress):
 
 
 def _writer_class() -> "type[SummaryWriter]":
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError(
-            "tensorboard: expected the tensorboard package, got none; install it with "
-            "`pip install spikeloom[tensorboard]`."
-        ) from None
+    need("tensorboard", "--tensorboard", "curves")
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter

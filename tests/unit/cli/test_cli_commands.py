@@ -18,6 +18,7 @@ from spikeloom.nets.presets import PRESETS
 from spikeloom.neurons.base import UNITS
 from spikeloom.rules.base import RULES
 from spikeloom.train import checkpoint, loop_stage
+from spikeloom.train.shipped import shipped_folder, shipped_recipes
 
 
 @pytest.fixture
@@ -58,8 +59,13 @@ class TestList:
         assert any(line.startswith(start) for line in notes)
         assert not any(line.startswith("digits") for line in notes)
 
+    def test_recipes_of_the_package_from_any_folder(self, call):
+        lines = [line.split() for line in call("list", "recipes").out.splitlines()[1:]]
+        assert [line[0] for line in lines] == [name for name, _ in shipped_recipes()]
+        (demo,) = [line for line in lines if line[0] == "demo"]
+        assert demo[:3] == ["demo", "demo", "digits"]
+
     def test_recipes_below_the_current_folder(self, call, tmp_path):
-        assert call("list", "recipes").out.splitlines()[1:] == []
         (tmp_path / "recipes" / "paper").mkdir(parents=True)
         folder = tmp_path / "recipes"
         (folder / "paper" / "a.toml").write_text(RECIPE + '[paper]\ntitle = "Of spikes"\n')
@@ -76,6 +82,20 @@ class TestList:
         assert lines[2] == ["recipes/d.toml"]
         tiny = ["recipes/paper/a.toml", "tiny", "digits", "c4", "P", "f10", "bptt", "Of", "spikes"]
         assert lines[3] == tiny
+        assert len(lines) == 4 + len(shipped_recipes())
+
+    def test_a_checkout_lists_its_recipes_once(self, call, monkeypatch):
+        folder = shipped_folder()
+        assert folder is not None
+        monkeypatch.chdir(folder.parent)
+        lines = call("list", "recipes").out.splitlines()[1:]
+        names = [f"recipes/{name}.toml" for name, _ in shipped_recipes()]
+        assert sorted(line.split()[0] for line in lines) == sorted(names)
+
+    def test_a_shipped_recipe_is_read_by_its_name(self, call):
+        call("train", "demo").refused("demo: expected a recipe, got a comparison with entries; use")
+        done = call("profile", "bench/fashion_mlp")
+        done.refused("bench/fashion_mlp: expected a recipe, got a comparison with entries")
 
     def test_rules_by_default(self, call):
         assert call("list").out == call("list", "rules").out
@@ -205,5 +225,6 @@ class TestRoot:
         )
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == (
-            "error: missing.toml: expected a recipe file, found none; check the path.\n"
+            "error: missing.toml: expected a recipe file, found none; check the path, or "
+            "take a name from `spikeloom list recipes`.\n"
         )

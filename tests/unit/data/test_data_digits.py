@@ -1,13 +1,13 @@
 import hashlib
-import sys
+from importlib.resources import files
 
 import pytest
 import torch
 
-from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.errors import ConfigError
 from spikeloom.data import Splits, load_data
 from spikeloom.data._split import stratified_order
-from spikeloom.data.digits import stored_split
+from spikeloom.data.digits import stored_images, stored_split
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,7 @@ def test_stored_split_is_stable():
 
 
 def test_stored_split_was_drawn_as_it_says():
-    from sklearn.datasets import load_digits
-
-    order = stratified_order(torch.from_numpy(load_digits()["target"]).long()).tolist()
+    order = stratified_order(stored_images()[1]).tolist()
     letters = stored_split()
     assert {letters[row] for row in order[-350:]} == {"e"}
     assert {letters[row] for row in order[-600:-350]} == {"v"}
@@ -48,13 +46,31 @@ def test_stratified(digits):
         assert (counts - share).abs().max() < 1.5
 
 
-def test_parts_make_up_the_set(digits):
-    """Every image of scikit-learn is in one part, so no image is in two."""
-    from sklearn.datasets import load_digits
+def test_images_are_scikit_learns():
+    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    x, y = stored_images()
+    assert torch.equal(x.view(1797, 64).double(), torch.from_numpy(theirs["data"]))
+    assert torch.equal(y, torch.from_numpy(theirs["target"]))
 
+
+def test_images_are_stable():
+    """Also where scikit-learn is absent: results of any two releases must compare."""
+    digest = hashlib.sha256()
+    for tensor in stored_images():
+        digest.update(tensor.numpy().tobytes())
+    assert digest.hexdigest() == "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5"
+
+
+def test_the_licence_lies_beside_the_images():
+    text = files("spikeloom.data").joinpath("digits_licence.txt").read_text("utf-8")
+    for word in ("Alpaydin", "CC BY 4.0", "The scikit-learn developers", "BSD 3-Clause"):
+        assert word in text
+
+
+def test_parts_make_up_the_set(digits):
+    """Every image is in one part, so no image is in two."""
     ours = torch.cat([samples.x for _, samples in digits.parts()]).view(1797, 64)
-    theirs = torch.from_numpy(load_digits()["data"]).to(torch.uint8)
-    assert sorted(ours.tolist()) == sorted(theirs.tolist())
+    assert sorted(ours.tolist()) == sorted(stored_images()[0].view(1797, 64).tolist())
 
 
 def test_labels_stay_with_their_images(digits):
@@ -77,20 +93,3 @@ def test_options(digits):
 def test_refuses_more_than_there_is():
     with pytest.raises(ConfigError, match=r"^data.digits.train_size: expected 1 to 1197 samples"):
         load_data("digits", train_size=1198)
-
-
-def test_says_what_is_missing_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match=r"^data.digits: expected scikit-learn.*pip install"):
-        load_data("digits")
-
-
-def test_refuses_another_release_of_the_images(monkeypatch):
-    import numpy as np
-
-    fake = (np.zeros((5, 64)), np.zeros(5))
-    monkeypatch.setattr("sklearn.datasets.load_digits", lambda **_: fake)
-    with pytest.raises(
-        DataError, match=r"^data.digits: expected 1797 images of 8x8, got \[5, 64\]"
-    ):
-        load_data("digits")

@@ -1,6 +1,7 @@
 """Sets of the hub, with a stand-in for the network."""
 
 import socket
+import sys
 import time
 
 import datasets
@@ -9,7 +10,7 @@ import pytest
 import torch
 from picturekit import pictures, write_parquet
 
-from spikeloom.base.errors import DataError
+from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data import load_data
 
 NAMES = ["ape", "bee"]
@@ -127,3 +128,13 @@ def test_offline_is_believed(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     load()
     assert hub.asked == []
+
+
+def test_without_the_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(
+        ConfigError,
+        match=r"^data\.images: expected the library datasets for the set 'some/pictures' of the "
+        r"hub, got none; pip install 'spikeloom\[hub\]'\.$",
+    ):
+        load()

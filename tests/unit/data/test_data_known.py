@@ -1,6 +1,7 @@
 """CIFAR and Tiny ImageNet: where they are looked for, and what the real ones hold."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ class TestFiles:
 
 
 class TestState:
-    def test_goes_from_missing_over_ready_to_decoded(self, tmp_path):
+    def test_goes_from_missing_over_ready_to_decoded(self, tmp_path, monkeypatch):
         state = DATA.find("cifar10").state
         assert state(tmp_path) == "missing: train.parquet, test.parquet in cifar10/"
         folder = write_cifar(tmp_path)
@@ -100,6 +101,10 @@ class TestState:
         assert state(tmp_path) == "decoded"
         os.utime(folder / "train.parquet", ns=(1, 1))
         assert state(tmp_path) == "ready"
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        assert state(tmp_path) == (
+            "missing: the library pyarrow (pip install 'spikeloom[parquet]')"
+        )
         (folder / "test.parquet").unlink()
         assert state(tmp_path).startswith(f"missing: expected test.parquet in {folder}, found none")
         (folder / "train.parquet").write_bytes(b"")

@@ -267,12 +267,53 @@ class TestDamage:
             load(file)
 
     def test_metadata_of_another_library(self, file):
-        """A schema that only looks as if `datasets` had written it."""
+        """A mark that `datasets` does not know says nothing: columns are found by type."""
         table = pyarrow.table({"img": pictures(40), "label": LABELS})
         text = json.dumps({"info": {"features": {"img": {"_type": "Hologram"}}}})
         table = table.replace_schema_metadata({"huggingface": text})
         pyarrow.parquet.write_table(table, file)
-        with pytest.raises(DataError, match=r"set\.parquet: expected "):
+        assert load(file).labels == ()
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "{",
+            "[]",
+            '{"info": {"features": 3}}',
+            '{"info": {"features": {"label": {"_type": "ClassLabel", "names": [1, 2]}}}}',
+            '{"info": {"features": {"label": {"_type": "ClassLabel", "names": 4}}}}',
+        ],
+    )
+    def test_metadata_that_nobody_can_read(self, file, text):
+        table = pyarrow.table({"img": pictures(40), "label": LABELS})
+        pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": text}), file)
+        with pytest.raises(DataError, match=r"set\.parquet: expected columns as the library data"):
+            load(file)
+
+    def test_marks_decide_among_columns_of_one_type(self, file):
+        """As the library datasets writes them: two columns of bytes, two of numbers."""
+        marks = {
+            "img": {"_type": "Image"},
+            "label": {"_type": "Value", "dtype": "int64"},
+            "kind": {"_type": "ClassLabel", "names": NAMES},
+        }
+        table = pyarrow.table(
+            {"raw": pictures(40)[::-1], "img": pictures(40), "label": [7] * 40, "kind": LABELS}
+        )
+        text = json.dumps({"info": {"features": marks}})
+        pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": text}), file)
+        splits = load(file)
+        assert splits.labels == tuple(NAMES)
+        assert splits.train.y.tolist() == [number % 4 for number in numbers(splits.train)]
+
+    def test_without_pyarrow(self, file, monkeypatch):
+        write_parquet(file, pictures(40), LABELS, names=NAMES)
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(
+            ConfigError,
+            match=r"set\.parquet: expected the library pyarrow for parquet files, got none; pip "
+            r"install 'spikeloom\[parquet\]'\.$",
+        ):
             load(file)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.report.columns import COLUMNS
 from spikeloom.report.diagram import draw_net
 from spikeloom.report.entries import Entry, Unfinished
-from spikeloom.report.page import render, write_page
+from spikeloom.report.page import figures_lacking, render, write_page
 from spikeloom.report.sections import (
     environment,
     nets,
@@ -23,6 +24,8 @@ from spikeloom.report.sections import (
     warnings,
 )
 from spikeloom.report.settings import compare_settings, environments, flatten
+
+FIGURES = ("curves", "tradeoffs", "rates", "steps", "samples")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,26 @@ class TestPage:
     def test_there_is_one_plotly(self, page):
         assert [len(script) > 1_000_000 for script in page.scripts].count(True) == 1
         assert len(page.scripts) == 4
+
+    def test_without_plotly_the_page_says_what_is_missing(self, monkeypatch):
+        """Tables and texts stay; no place is left that a script would have to fill."""
+        records = [entry("one", kit.run()), entry("other", kit.run())]
+        whole = Reader(render(records))
+        monkeypatch.setitem(sys.modules, "plotly", None)
+        page = Reader(render(records))
+        ids, before = ([one["id"] for one in every.all("section")] for every in (page, whole))
+        assert (
+            ids
+            == [name for name in before if name not in FIGURES][:1]
+            + ["figures"]
+            + ([name for name in before if name not in FIGURES][1:])
+        )
+        assert "pip install 'spikeloom[pages]'" in page.text
+        assert not page.all("div", class_="plot") and not page.all("button", aria_pressed="false")
+        assert max(map(len, page.scripts)) < 50_000
+        assert figures_lacking() is not None
+        monkeypatch.undo()
+        assert figures_lacking() is None
 
     def test_a_page_of_one_run_compares_nothing(self):
         page = Reader(render([entry("demo", kit.run())]))

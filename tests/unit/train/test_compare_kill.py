@@ -34,11 +34,10 @@ label = "BPTT"
 label = "SLTT"
 set = { "stages.0.rule" = "sltt" }
 """
-WITHOUT_LIGHTNING_S_DELAY = """
+WITH_TORCH_LOADED = """
 import sys, torch
 torch.set_num_threads(1)
 from spikeloom.cli.main import main
-import lightning.fabric
 print("ready", flush=True)
 sys.argv[0] = "spikeloom"
 main()
@@ -48,7 +47,7 @@ main()
 def start(folder: Path) -> subprocess.Popen[str]:
     """Start the command and wait until its libraries are loaded."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WITHOUT_LIGHTNING_S_DELAY, "compare", "k.toml", "--out", "x"],
+        [sys.executable, "-c", WITH_TORCH_LOADED, "compare", "k.toml", "--out", "x"],
         cwd=folder,
         env={"PYTHONPATH": str(Path(spikeloom.__file__).parents[1]), "PATH": "/usr/bin:/bin"},
         stdout=subprocess.PIPE,

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.fabric import Fabric
 from trainkit import bench, recipe, tiny
 from two_processes import EVERY, REST, SOME, trained
 
 from spikeloom.base.errors import ConfigError, NumericalError
 from spikeloom.rules.bptt import Bptt
 from spikeloom.train import checkpoint, evaluate
-from spikeloom.train.fabric import make_fabric
+from spikeloom.train.fabric import PlainProcess, make_fabric
 from spikeloom.train.processes import Team
 from spikeloom.train.setup import set_up
 
@@ -137,20 +136,20 @@ class TestTooMany:
 
     @pytest.mark.parametrize(("batch", "size"), [(1, 2), (3, 4)])
     def test_for_the_smallest_batch(self, monkeypatch, batch, size):
-        monkeypatch.setattr(Fabric, "world_size", property(lambda _: size))
+        monkeypatch.setattr(PlainProcess, "world_size", size)
         one = recipe({"stages.0.batch": batch})
         with pytest.raises(ConfigError, match=f"at most {batch} processes for batches of {batch}"):
             set_up(one, tiny(), fabric=make_fabric(one, processes=1))
 
     def test_for_a_rule_that_is_not_linear_in_the_batch(self, monkeypatch):
-        monkeypatch.setattr(Fabric, "world_size", property(lambda _: 2))
+        monkeypatch.setattr(PlainProcess, "world_size", 2)
         monkeypatch.setattr(Bptt, "facts", replace(Bptt.facts, linear_in_batch=False))
         with pytest.raises(ConfigError, match="expected 1 process for rule 'bptt'"):
             set_up(recipe(), tiny(), fabric=make_fabric(recipe(), processes=1))
 
     def test_for_a_solver_whose_samples_a_norm_couples(self, monkeypatch):
         """Each would take as many products as its own samples need, and wait for the others."""
-        monkeypatch.setattr(Fabric, "world_size", property(lambda _: 2))
+        monkeypatch.setattr(PlainProcess, "world_size", 2)
         net = (
             '{feedback = [{source = 1, target = 0, layers = "c4"}]} '
             'c4{norm = "batch_step"} c4{norm = "batch_step"} P f3'

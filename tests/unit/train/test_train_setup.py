@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.fabric import Fabric
 from torch import nn
-from trainkit import bench, recipe, same, tiny
+from trainkit import bench, recipe, tiny
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, SpikeloomError
 from spikeloom.data import splits_from_tensors
@@ -19,7 +18,6 @@ from spikeloom.train.setup import (
     fewest_samples,
     make_optimizer,
     set_up,
-    snapshot,
 )
 from spikeloom.train.stage import Optimizer, Schedule
 
@@ -135,12 +133,6 @@ class TestWorkbench:
             assert torch.equal(weight, again.modules().state_dict()[name])
         weight = next(one.net.parameters())
         assert not torch.equal(weight, next(other.net.parameters()))
-
-    def test_weights_are_drawn_on_the_cpu_whatever_the_device(self, monkeypatch):
-        """As with CUDA, the default device inside init_module is one without our generators."""
-        plain = snapshot(bench().modules())
-        monkeypatch.setattr(Fabric, "init_module", lambda _: torch.device("meta"))
-        assert same(plain, snapshot(bench().modules()))
 
     def test_draws_are_a_matter_of_seed_part_epoch_and_sample(self):
         one = bench({"encoder": "poisson", "stages.0.steps": 8})

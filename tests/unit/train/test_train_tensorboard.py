@@ -77,6 +77,6 @@ def test_a_run_that_is_replaced_starts_anew(run):
 
 
 def test_without_tensorboard_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ConfigError, match=r"got none; install it with `pip install spikeloom\[te"):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ConfigError, match=r"got none; pip install 'spikeloom\[tensorboard\]'\.$"):
         TensorBoardProgress(tmp_path)

@@ -1,0 +1,46 @@
+"""Libraries that a plain installation lacks, and the extra that brings each."""
+
+from importlib.util import find_spec
+
+from spikeloom.base.errors import ConfigError
+
+EXTRAS = {
+    "datasets": "hub",
+    "lightning": "fabric",
+    "plotly": "pages",
+    "pyarrow": "parquet",
+    "scipy": "gmres",
+    "tensorboard": "tensorboard",
+}
+"""Extra by library, as in pyproject.toml."""
+
+
+def installed(library: str) -> bool:
+    """Return whether a library can be imported, without importing it."""
+    return find_spec(library) is not None
+
+
+def install_line(library: str) -> str:
+    """Return the command that installs the extra of a library."""
+    return f"pip install 'spikeloom[{EXTRAS[library]}]'"
+
+
+def need(library: str, where: str, purpose: str) -> None:
+    """Refuse to go on without a library.
+
+    Args:
+        library: key of `EXTRAS`.
+        where: what asks for it.
+        purpose: what it is for.
+
+    Raises:
+        ConfigError: it is not installed; the message names the extra.
+
+    Example:
+        >>> need("numpy", "data", "everything")
+    """
+    if not installed(library):
+        raise ConfigError(
+            f"{where}: expected the library {library} for {purpose}, got none; "
+            f"{install_line(library)}."
+        )
