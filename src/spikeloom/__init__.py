@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spikeloom.neurons.module import Neuron
     from spikeloom.neurons.over_time import OverTime
     from spikeloom.neurons.relu import Relu
+    from spikeloom.report.results import Results, results
 
 __version__ = "0.1.0"
 
@@ -33,11 +34,13 @@ __all__ = [
     "Neuron",
     "OverTime",
     "Relu",
+    "Results",
     "Softmax",
     "SpikingNet",
     "Stochmax",
     "load_data",
     "parse",
+    "results",
 ]
 
 __getattr__ = lazily(
@@ -54,11 +57,13 @@ __getattr__ = lazily(
         "Neuron": "neurons.module",
         "OverTime": "neurons.over_time",
         "Relu": "neurons.relu",
+        "Results": "report.results",
         "Softmax": "heads.softmax",
         "SpikingNet": "nets.net",
         "Stochmax": "heads.stochmax",
         "load_data": "data",
         "parse": "nets.grammar",
+        "results": "report.results",
     },
 )
 

@@ -7,6 +7,7 @@ from spikeloom.base.errors import ConfigError
 EXTRAS = {
     "datasets": "hub",
     "lightning": "fabric",
+    "pandas": "frame",
     "plotly": "pages",
     "pyarrow": "parquet",
     "scipy": "gmres",

@@ -26,6 +26,9 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="The same as a Markdown table.")
     ] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print every figure as CSV alone; write no page.")
+    ] = False,
     columns: Columns = None,
     explain: Explain = False,
     records: Annotated[
@@ -37,6 +40,13 @@ def report(
     from spikeloom.report.columns import choose
 
     chosen = choose(columns)
+    if csv:
+        if text or markdown:
+            raise ConfigError("report: expected one of --csv, --text and --markdown; drop one.")
+        from spikeloom.report.results import results
+
+        plain_console().print(results(*runs).csv(), end="")
+        return
     if text or markdown or records is not None:
         _print_alone(runs, chosen, text=text, markdown=markdown, records=records)
         if out is None:

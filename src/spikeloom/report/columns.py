@@ -75,6 +75,7 @@ class Column:
         about: one sentence on what it says.
         read: takes the figure of an entry.
         best: what the best one of several figures is; None where no figure is better.
+        spread: whether its figures have one.
     """
 
     key: str
@@ -84,6 +85,7 @@ class Column:
     about: str
     read: Callable[[Row], Cell]
     best: Callable[[Sequence[float]], float] | None = None
+    spread: bool = False
 
     @property
     def heading(self) -> str:
@@ -167,6 +169,7 @@ COLUMNS = (
         "share of test samples that are classified right",
         _accuracy,
         max,
+        spread=True,
     ),
     Column("steps", "time steps", "", MAIN, "T, per prediction", partial(_first, "steps")),
     Column(
@@ -206,6 +209,7 @@ COLUMNS = (
         "without validation and test; two seeds or more, on the machine of the runs",
         lambda row: _over_seeds(seconds_of(row.entry)),
         min,
+        spread=True,
     ),
     Column(
         "parameters",
@@ -222,6 +226,7 @@ COLUMNS = (
         "size",
         "of one sample, all time steps, on the machine of the runs: median over rounds",
         partial(_timed, latency_of),
+        spread=True,
     ),
     Column("spikes", "spikes per sample", "", "operations", "mean over test samples", _spikes, min),
     Column(
@@ -289,6 +294,7 @@ COLUMNS = (
         "training",
         "what one more time step adds to training on a batch: median over rounds",
         partial(_timed, slowdown_of),
+        spread=True,
     ),
     Column(
         "ann_seconds",
@@ -297,6 +303,7 @@ COLUMNS = (
         "training",
         "training time over that of the ANN on the same data, seed by seed",
         _slower,
+        spread=True,
     ),
 )
 GROUPS = tuple(dict.fromkeys(column.group for column in COLUMNS))

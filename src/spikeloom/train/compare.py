@@ -25,7 +25,7 @@ from spikeloom.train.folder import (
 from spikeloom.train.inputs import stated
 from spikeloom.train.loop import load, never, train
 from spikeloom.train.plan import Plan, Row
-from spikeloom.train.progress import SILENT, Progress
+from spikeloom.train.progress import SILENT, Progress, expect_progress
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.rehearsal import essence, refusal
 from spikeloom.train.runs import Lock, locked
@@ -69,6 +69,7 @@ def run_comparison(
         SpikeloomError: a row does not fit its data, with the row's label.
         Stopped: as asked; what is finished is on disk.
     """
+    expect_progress(progress)
     data = _Data(progress)
     refusals = _Refusals(plan, data)
     jobs = jobs_of(plan, [row for row in plan.rows if refusals.of(row) is None], out)

@@ -13,7 +13,7 @@ from spikeloom.train.fabric import Place, make_fabric
 from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
 from spikeloom.train.loop_stage import StageLoop
 from spikeloom.train.opening import open_inputs
-from spikeloom.train.progress import SILENT, Progress
+from spikeloom.train.progress import SILENT, Progress, expect_progress
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.record import finish
 from spikeloom.train.rehearsal import set_up_first
@@ -73,6 +73,7 @@ def train(
         NumericalError: a value stopped being finite; the last good state stays on disk.
         Stopped: `stop` said so; the message says how to go on.
     """
+    expect_progress(progress)
     fabric = make_fabric(recipe)
     first = fabric.global_rank == 0
     shown = progress if first else SILENT

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from spikeloom.base.errors import ConfigError
+
 
 class Progress:
     """Receives news from a long task; this base shows nothing.
@@ -95,6 +97,19 @@ class _All(Progress):
     def close(self) -> None:
         for part in self.parts:
             part.close()
+
+
+def expect_progress(given: object) -> None:
+    """Refuse what is no progress before anything is loaded.
+
+    Raises:
+        ConfigError: another type; `cli.progress.watcher` gives one inside a with block.
+    """
+    if not isinstance(given, Progress):
+        raise ConfigError(
+            f"progress: expected a Progress, got {type(given).__name__}; write `with watcher() as "
+            "shown:` and pass progress=shown, or a class of your own that extends Progress."
+        )
 
 
 def all_of(*parts: Progress) -> Progress:

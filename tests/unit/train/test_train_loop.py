@@ -5,6 +5,7 @@ import torch
 from trainkit import bench, recipe, same, tiny, without_times
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.cli.progress import watcher
 from spikeloom.data import Splits
 from spikeloom.nets.grammar import write
 from spikeloom.rules.sltt import Sltt
@@ -37,6 +38,11 @@ def run(changes=None, out=None, splits=None, **options):
 
 def weights(outcome):
     return outcome.bench.modules().state_dict()
+
+
+def test_what_is_no_progress_is_refused_at_once():
+    with pytest.raises(ConfigError, match="progress: expected a Progress, got _Generator.*with"):
+        train(recipe(), progress=watcher())
 
 
 class TestFolder:

@@ -1,0 +1,149 @@
+"""Results to take along: the table of runs as text, Markdown, CSV or a data frame."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spikeloom.base.extras import need
+from spikeloom.report.blocks import block_of, single_lines
+from spikeloom.report.columns import COLUMNS, Column, choose, of_group
+from spikeloom.report.entries import Entry
+from spikeloom.report.records import read_entries
+from spikeloom.report.table import cells_of, entry_rows, to_markdown
+
+if TYPE_CHECKING:
+    import pandas
+
+ABOUT: tuple[str, ...] = ("entry", "state", "block", "rule", "data", "net", "seeds")
+"""Columns of `Results.rows` before the figures."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The entries of runs and comparisons; a notebook shows them as a table.
+
+    Args:
+        entries: one per row of the table.
+
+    Example:
+        >>> Results(()).csv().partition(",")[0]
+        'entry'
+    """
+
+    entries: tuple[Entry, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one dictionary per entry: what it is, then every figure as a number.
+
+        A figure that was not measured is None. ``<figure>_spread`` stands beside those that have
+        a spread: the standard deviation over seeds, or for times half the distance of the
+        quartiles where that is larger.
+        """
+        records = [entry.record() for entry in self.entries]
+        found = []
+        for entry, record, cells in zip(
+            self.entries, records, cells_of(records, COLUMNS), strict=True
+        ):
+            row: dict[str, Any] = dict(zip(ABOUT, _about(entry, record), strict=True))
+            for place, column in enumerate(COLUMNS):
+                cell = None if cells is None else cells[place]
+                row[column.key] = None if cell is None else cell.value
+                if column.spread:
+                    row[f"{column.key}_spread"] = None if cell is None else cell.spread
+            found.append(row)
+        return found
+
+    def frame(self) -> "pandas.DataFrame":
+        """Return `rows` as a data frame of pandas, one row per entry.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        need("pandas", "results", "data frames")
+        import pandas
+
+        return pandas.DataFrame.from_records(self.rows(), columns=_names())
+
+    def csv(self) -> str:
+        """Return `rows` as CSV with a line of headings; what was not measured is empty."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, _names(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows())
+        return text.getvalue()
+
+    def markdown(self, columns: str | None = None) -> str:
+        """Return the table in Markdown.
+
+        Args:
+            columns: as ``--columns`` takes them; the main group where None.
+
+        Raises:
+            ConfigError: a column that does not exist.
+        """
+        return to_markdown(self._texts(choose(columns)))
+
+    def text(self, columns: str | None = None, width: int | None = None) -> str:
+        """Return the table as text, as the command prints it.
+
+        Args:
+            columns: as ``--columns`` takes them; the main group where None.
+            width: in characters; None fits everything.
+
+        Raises:
+            ConfigError: a column that does not exist.
+        """
+        records = [entry.record() for entry in self.entries]
+        return "\n".join(line.text for line in single_lines(records, width, choose(columns)))
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        head, *body = self._texts(None)
+        first = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+        rows = (
+            f"<tr><th>{escape(label)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+            for label, *cells in body
+        )
+        lines = "".join(f"{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table>"
+
+    def _texts(self, columns: Sequence[Column] | None) -> list[tuple[str, ...]]:
+        records = [entry.record() for entry in self.entries]
+        return entry_rows(records, columns or of_group("main"))
+
+
+def results(*folders: Path | str) -> Results:
+    """Read the results of runs and comparisons.
+
+    Args:
+        folders: of runs or comparisons, or folders above them.
+
+    Raises:
+        ConfigError: no folder, one that does not exist, or one without any run.
+        DataError: a record that is damaged, foreign, or of a newer format.
+    """
+    return Results(read_entries([Path(folder) for folder in folders]))
+
+
+def _about(entry: Entry, record: dict[str, Any]) -> tuple[Any, ...]:
+    first = entry.runs[0] if entry.runs else {}
+    block = block_of(record) if entry.origin else ""
+    seeds = len(entry.runs)
+    return entry.label, entry.state, block, first.get("rule"), entry.data, first.get("net"), seeds
+
+
+def _names() -> list[str]:
+    """Return the names of all columns of `Results.rows`."""
+    figures = [
+        name
+        for column in COLUMNS
+        for name in (column.key, f"{column.key}_spread")
+        if column.spread or not name.endswith("_spread")
+    ]
+    return [*ABOUT, *figures]
