@@ -28,7 +28,7 @@ class TestScores:
             ]
         )
         found = rows(table)
-        assert [row[0] for row in found] == ["a", "b", "c control"]
+        assert [row[0] for row in found] == ["a below a control", "b below a control", "c control"]
         assert found[0][1].startswith("97.00 [96.00, 98.00]") and "95.00" in found[1][1]
         texts = re.findall(r'<td class="best"[^>]*><b>(.*?)</b>', table)
         assert texts[0].startswith("97.00") and "0.540" in texts and "0.99" not in table

@@ -77,7 +77,7 @@ def trained(make) -> torch.Tensor:
             Optimizer(name="radam", lr=0.1, betas=(0.8, 0.9)),
             lambda one: torch.optim.RAdam(one, lr=0.1, betas=(0.8, 0.9)),
         ),
-        (Optimizer(), lambda one: torch.optim.AdamW(one, lr=1e-3, weight_decay=0.0)),
+        (Optimizer(), lambda one: torch.optim.AdamW(one, lr=3e-3, weight_decay=0.0)),
     ],
 )
 def test_optimizers_are_torchs(settings, make):
