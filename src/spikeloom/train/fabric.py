@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 
@@ -59,8 +59,16 @@ class PlainProcess:
 
     device: torch.device
     precision: str = "32-true"
-    global_rank: ClassVar[int] = 0
-    world_size: ClassVar[int] = 1
+
+    @property
+    def global_rank(self) -> int:
+        """The first process."""
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        """And the only one."""
+        return 1
 
     def launch(self) -> None:
         """Do nothing: there are no others."""
