@@ -1,5 +1,6 @@
 """What is built: a wheel that works by itself in a clean environment, and a whole sdist."""
 
+import os
 import re
 import subprocess
 import sys
@@ -105,12 +106,13 @@ def test_the_wheel_works_in_a_clean_environment(wheel, tmp_path):
     empty.mkdir()
     venv.create(home, with_pip=True)
     bin_ = home / ("Scripts" if sys.platform == "win32" else "bin")
+    settings = {name: value for name, value in os.environ.items() if "PYTHON" not in name}
 
     def run(*words: object) -> str:
         done = subprocess.run(
             [str(word) for word in words],
             cwd=empty,
-            env={"PATH": f"{bin_}:/usr/bin:/bin", "HOME": str(tmp_path)},
+            env=settings,
             capture_output=True,
             text=True,
             check=False,

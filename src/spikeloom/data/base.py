@@ -328,10 +328,10 @@ def load_data(
     for option in options:
         if option not in info.options:
             raise unknown_name(f"data.{name}", "option", option, info.options)
-    if progress is not None and "progress" in inspect.signature(info.load).parameters:
+    parameters = inspect.signature(info.load).parameters
+    for option in info.options:
+        if parameters[option].default is inspect.Parameter.empty and option not in options:
+            raise ConfigError(f"data.{name}: expected the option {option}, got none; set it.")
+    if progress is not None and "progress" in parameters:
         options["progress"] = progress
-    try:
-        inspect.signature(info.load).bind(root, **options)
-    except TypeError as error:
-        raise ConfigError(f"data.{name}: {error}; give the option.") from None
     return info.load(root, **options)

@@ -216,7 +216,7 @@ class TestRegistry:
 
     def test_missing_option_is_named(self):
         with pytest.raises(
-            ConfigError, match=r"^data.tensors: missing a required argument: 'path'"
+            ConfigError, match=r"^data.tensors: expected the option path, got none; set it\.$"
         ):
             load_data("tensors")
 
