@@ -42,9 +42,9 @@ LAZY = {
 KERNELS = {"numba", "llvmlite", "triton"}
 OUTER = {
     *("lightning", "pydantic", "typer", "rich", "safetensors", "click", "pydantic_core"),
-    *("plotly", "matplotlib", "PIL", "datasets", "tensorboard", "tomli_w", "filelock"),
+    *("plotly", "matplotlib", "pandas", "PIL", "datasets", "tensorboard", "tomli_w", "filelock"),
 }
-HEAVY = {"lightning", "plotly", "matplotlib", "datasets"}
+HEAVY = {"lightning", "pandas", "plotly", "matplotlib", "datasets"}
 MAX_LINES = 400
 IMPORT_BUDGET = 120
 """Modules of other libraries, beyond those of torch, that package and command load at once."""

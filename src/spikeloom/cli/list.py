@@ -9,15 +9,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from spikeloom.base.docstrings import first_line
 from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.cli.details import details
 
 
 def list_names(
     what: Annotated[
         str, typer.Argument(help="rules, nets, heads, encoders, units, surrogates, data, recipes.")
     ] = "rules",
+    name: Annotated[
+        str | None, typer.Argument(help="One of them: its options, defaults and limits.")
+    ] = None,
 ) -> None:
-    """List what can be named in a recipe."""
+    """List what can be named in a recipe, or everything about one name."""
     tables = {
         "rules": _rules,
         "nets": _nets,
@@ -30,6 +35,9 @@ def list_names(
     }
     if what not in tables:
         raise unknown_name("list", "family", what, tables)
+    if name is not None:
+        _print_details(what, name)
+        return
     headings, rows = tables[what]()
     notes = _missing() if what == "data" else []
     columns = (Column(heading, overflow="fold") for heading in headings)
@@ -42,6 +50,30 @@ def list_names(
     console.print(table)
     for note in notes:
         console.print(note, soft_wrap=True, markup=False)
+
+
+def _print_details(family: str, name: str) -> None:
+    """Print what is known of one name: facts, options with their defaults, what is refused."""
+    found = details(family, name)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    console.print(f"{name}: {found.title}", markup=False, style="bold")
+    table = Table.grid(padding=(0, 2))
+    for word, text in found.facts:
+        table.add_row(word, escape(text))
+    console.print(table)
+    if found.options:
+        columns = (Column(heading, overflow="fold") for heading in ("option", "default", "meaning"))
+        options = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        for option in found.options:
+            options.add_row(*map(escape, option))
+        console.print()
+        console.print(options)
+    if found.refused:
+        console.print("\nrefused, for example:", style="bold")
+        for line in found.refused:
+            console.print(f"  {line}", markup=False)
 
 
 FILE_WIDTH = 1000
@@ -95,14 +127,14 @@ def _encoders() -> Rows:
 def _units() -> Rows:
     from spikeloom.neurons.base import UNITS
 
-    rows = [(name, _first_line(UNITS.find(name))) for name in UNITS.names()]
+    rows = [(name, first_line(UNITS.find(name))) for name in UNITS.names()]
     return ["unit", "what it is"], rows
 
 
 def _surrogates() -> Rows:
     from spikeloom.neurons.surrogate import SURROGATES
 
-    rows = [(name, _first_line(SURROGATES.find(name))) for name in SURROGATES.names()]
+    rows = [(name, first_line(SURROGATES.find(name))) for name in SURROGATES.names()]
     return ["surrogate", "slope"], rows
 
 
@@ -184,8 +216,3 @@ def _list(value: object) -> list[Any]:
 
 def _about(registry: Any) -> list[tuple[str, ...]]:
     return [(name, registry.find(name).about) for name in registry.names()]
-
-
-def _first_line(thing: object) -> str:
-    text = (thing.__doc__ or "").strip().splitlines()[0]
-    return text.replace(":math:", "").replace("`", "")

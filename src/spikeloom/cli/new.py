@@ -18,6 +18,23 @@ class Walk(StrEnum):
     layer = "layer"
 
 
+@new.command("recipe")
+def new_recipe(
+    path: Annotated[Path, typer.Argument(help="File to write, e.g. mine.toml.")],
+    net: Annotated[str, typer.Option(help="Net text or preset.")] = "c16 P c32 P f64 f10",
+    data: Annotated[str, typer.Option(help="Data set, see `spikeloom list data`.")] = "digits",
+    rule: Annotated[str, typer.Option(help="Rule, see `spikeloom list rules`.")] = "bptt",
+) -> None:
+    """Write a recipe in which every setting stands with its default and a comment.
+
+    Nothing is overwritten.
+    """
+    from spikeloom.train.template import write_recipe
+
+    write_recipe(path, net=net, data=data, rule=rule)
+    say(f"written: {path}\n\n  spikeloom train {path}")
+
+
 @new.command("rule")
 def new_rule(
     name: Annotated[str, typer.Argument(help="Name in recipes, e.g. my_rule.")],

@@ -12,7 +12,9 @@ from spikeloom.neurons.base import UNITS, Theta
 @UNITS.register("relu")
 @dataclass(frozen=True)
 class Relu(Checked):
-    r"""Rectified linear unit: :math:`y = \max(0, c)`, without state.
+    r"""Rectified linear unit, without state.
+
+    .. math:: y = \max(0, c)
 
     Source:
         Panda et al. 2020, sec. 6: front layers of hybrid networks and the ANN baselines.

@@ -78,7 +78,9 @@ class Triangle(Slope):
 @SURROGATES.register("rectangle")
 @dataclass(frozen=True)
 class Rectangle(Slope):
-    r"""Box: ``height`` where :math:`|u| \le width / 2`, else 0.
+    r"""Box: a constant height near the threshold, else 0.
+
+    .. math:: height \cdot [\, 2 |u| \le width \,]
 
     Source:
         SLTT's code (width = height = 1).
@@ -95,7 +97,9 @@ class Rectangle(Slope):
 @SURROGATES.register("sigmoid")
 @dataclass(frozen=True)
 class Sigmoid(Slope):
-    r"""Derivative of a logistic: :math:`k\,\sigma(ku)\,(1 - \sigma(ku))`; peak k / 4.
+    r"""Derivative of a logistic function; peak k / 4.
+
+    .. math:: k\,\sigma(ku)\,(1 - \sigma(ku))
 
     Source:
         OTTT's code (k = 4).
@@ -112,7 +116,9 @@ class Sigmoid(Slope):
 @SURROGATES.register("arctan")
 @dataclass(frozen=True)
 class Arctan(Slope):
-    r"""Derivative of a scaled arctangent: :math:`\frac{a/2}{1 + (\frac{\pi}{2} a u)^2}`.
+    r"""Derivative of a scaled arctangent; peak a / 2.
+
+    .. math:: \frac{a/2}{1 + (\frac{\pi}{2} a u)^2}
 
     Source:
         Fang et al. 2021 (SEW-ResNet code, a = 2: peak 1).
@@ -128,7 +134,9 @@ class Arctan(Slope):
 @SURROGATES.register("fast_sigmoid")
 @dataclass(frozen=True)
 class FastSigmoid(Slope):
-    r"""Derivative of a fast sigmoid: :math:`h\,(1 + k|u|)^{-2}`; peak h.
+    r"""Derivative of a fast sigmoid; peak h.
+
+    .. math:: h\,(1 + k|u|)^{-2}
 
     Source:
         Zenke & Ganguli 2018 (SuperSpike), h = 1.
@@ -145,7 +153,9 @@ class FastSigmoid(Slope):
 @SURROGATES.register("exponential")
 @dataclass(frozen=True)
 class Exponential(Slope):
-    r"""Two-sided exponential: :math:`h\,e^{-k|u|}`; peak h.
+    r"""Exponential decay on both sides of the threshold; peak h.
+
+    .. math:: h\,e^{-k|u|}
 
     Source:
         Shrestha & Orchard 2018 (SLAYER) for the form.

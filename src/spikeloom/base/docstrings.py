@@ -1,0 +1,43 @@
+"""What docstrings say of options, for listings and commented files."""
+
+import inspect
+import re
+from typing import Any
+
+
+def documented(kind: Any) -> dict[str, str]:
+    """Return what the docstring of a class or function says under ``Args:``, in one line each.
+
+    A class that describes an option anew stands above its bases. Marks of code and mathematics are
+    left out.
+
+    Args:
+        kind: class or function.
+
+    Example:
+        >>> documented(documented)["kind"]
+        'class or function.'
+    """
+    found: dict[str, str] = {}
+    for one in inspect.getmro(kind)[::-1] if inspect.isclass(kind) else (kind,):
+        text = inspect.cleandoc(one.__doc__ or "") + "\n"
+        args = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+        lines = re.findall(
+            r"^    (\w[\w, ]*): (.*?)(?=^    \w|\Z)",
+            args[1] if args else "",
+            re.MULTILINE | re.DOTALL,
+        )
+        for names, about in lines:
+            found |= dict.fromkeys(names.split(", "), plain(" ".join(about.split())))
+    return found
+
+
+def plain(text: str) -> str:
+    """Write inline mathematics and code without their marks."""
+    text = re.sub(r":math:`([^`]*)`", r"\1", text).replace("`", "")
+    return re.sub(r"\\(\w+)", r"\1", text)
+
+
+def first_line(thing: object) -> str:
+    """Return the first line of a docstring."""
+    return plain((inspect.getdoc(thing) or "").partition("\n")[0])
