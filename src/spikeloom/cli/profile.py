@@ -22,7 +22,7 @@ def profile(
     samples: Annotated[int, typer.Option(help="Test samples the meters watch.")] = 1000,
     ann: Annotated[
         Path | None,
-        typer.Option(help="Run of the ReLU net of the same spec: gives EE."),
+        typer.Option(help="Run of the ReLU net of the same layers: gives ANN / SNN energy."),
     ] = None,
     explain: Explain = False,
     device: Device = None,

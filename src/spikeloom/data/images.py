@@ -104,7 +104,7 @@ def load_known(
         validation: how many pictures to take from the training files; None takes a tenth.
         normalise: use mean and deviation of the training part.
         skip_broken: leave out pictures that cannot be read; `Splits.skipped` names them.
-        progress: told of decoding.
+        progress: receives the number of pictures decoded.
 
     Shape:
         x: [N, 3, side, side], uint8.
@@ -150,7 +150,7 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     skip_broken: bool = False,
     progress: Watcher | None = None,
 ) -> Splits:
-    """Load pictures of one's own: parquet files, folders of classes, or a set of the hub.
+    """Load your own pictures: parquet files, folders of classes, or a set of the hub.
 
     Where there is a validation but no test part, it is the test part. Where there is neither, the
     test part is taken from the training data. What is taken is stratified and always the same.
@@ -177,7 +177,7 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
         normalise: use mean and deviation of the training part, per channel.
         skip_broken: leave out pictures that cannot be read, or have another size or depth than the
             first; `Splits.skipped` names them.
-        progress: told of decoding.
+        progress: receives the number of pictures decoded.
 
     Shape:
         x: [N, 3 or 1, H, W], uint8, or float32 from 0 to 1 for more than 8 bits or a stated range.

@@ -202,10 +202,10 @@ def settling(entries: Sequence[Entry]) -> str:
             + "</tr>"
         )
     return (
-        "<p>Mean distance of firing rates a from the rates f(a) that one pass of the net in rates "
-        "makes of them, where feedback starts, after t steps on test samples. At an equilibrium "
-        "it is 0.</p>"
-    ) + table("residual of the rate equation", ("mean a", *(f"t = {t}" for t in times)), rows)
+        "<p>A net with feedback should settle: at an equilibrium the firing rates a fulfil "
+        "a = f(a), with f one pass through the net. The table shows the mean of |f(a) - a| over "
+        "test samples, after t time steps; 0 is an equilibrium.</p>"
+    ) + table("distance from the equilibrium", ("mean rate a", *(f"t = {t}" for t in times)), rows)
 
 
 def table(title: str, headings: Iterable[str], rows: Sequence[str]) -> str:

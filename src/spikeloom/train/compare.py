@@ -56,7 +56,7 @@ def run_comparison(
     Args:
         plan: what to run.
         out: folder for results.json and the run folders.
-        progress: told of each run, its phases and epochs.
+        progress: receives each run, its phases and epochs.
         overwrite: train every row of the plan anew.
         stop: asked between batches; true saves the run at hand and stops.
         command: what runs the same comparison again, for the record.

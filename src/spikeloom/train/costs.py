@@ -54,7 +54,7 @@ def measure_costs(
         bench: what to measure.
         samples: how many test samples the meters watch, at most.
         training: measure one call of the rule too; else that part of the record is None.
-        progress: told of the samples metered.
+        progress: receives the number of samples metered.
     """
     with unchanged(bench):
         operations, spikes = metered(bench, samples, progress)
@@ -101,7 +101,7 @@ def metered(
     Args:
         bench: what to run; it is left in evaluation mode.
         samples: how many, at most.
-        progress: told of the samples done.
+        progress: receives the number of samples done.
     """
     operations, spikes = OperationMeter(), SpikeMeter()
     net, head = bench.net, bench.head

@@ -180,7 +180,7 @@ def score_exits(
         exits: when samples leave.
         rows: the samples to take; None for all.
         ops: how synapses are computed.
-        progress: told of the samples done.
+        progress: receives the number of samples done.
 
     Raises:
         ConfigError: a net without time.

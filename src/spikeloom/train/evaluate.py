@@ -64,7 +64,7 @@ def evaluate(
         bench: what to run.
         samples: on what.
         part: name of the part; its random streams are its own, and the same at every call.
-        watch: told of the advance.
+        watch: receives the number of samples done.
         poll: called between batches; may raise to stop.
         ops: how synapses are computed, e.g. those of an `EventEngine`.
 

@@ -60,7 +60,7 @@ def train(
         recipe: what to do.
         out: run folder; None writes nothing.
         splits: data already loaded.
-        progress: told what happens.
+        progress: receives phases, epochs and notes.
         overwrite: whether a run that is already there may be replaced.
         resume: go on with the run in the folder; a finished one is returned as it is, an empty
             folder begins one.

@@ -114,7 +114,7 @@ def score_over_time(
         steps: after how many; None for every one up to the run's T.
         rows: the samples to take; None for all.
         ops: how synapses are computed, e.g. those of an `EventEngine`.
-        progress: told of the samples done.
+        progress: receives the number of samples done.
 
     Raises:
         ConfigError: steps that the encoder or a net without time cannot give.
