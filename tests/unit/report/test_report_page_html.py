@@ -239,7 +239,7 @@ class TestTexts:
         assert re.findall(r"<td>(.*?)</td>", rows[-1]) == ["residual of v", f"{epochs + 1}", "2"]
         text = settling(entries)
         assert re.findall(r'<th scope="col">(.*?)</th>', text) == [
-            "mean a",
+            "mean rate a",
             *("t = 1", "t = 2", "t = 4"),
         ]
         (row,) = re.findall(r"<tr>(<th scope=\"row\".*?)</tr>", text)
