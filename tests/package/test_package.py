@@ -54,7 +54,7 @@ class TestContents:
                 inside = f"spikeloom/recipes/{name}.toml"
                 assert archive.read(inside) == file.read_bytes()
         wanted = {"py.typed", "data/digits.npz", "data/digits_licence.txt", "data/digits_split.txt"}
-        wanted |= {f"report/assets/{name}" for name in ("charts.js", "page.html", "table.js")}
+        wanted |= {f"report/html/assets/{name}" for name in ("charts.js", "page.html", "table.js")}
         assert {f"spikeloom/{name}" for name in wanted} <= names
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
         assert not any("test" in name.split("/")[0] for name in names)

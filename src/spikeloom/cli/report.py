@@ -96,8 +96,8 @@ def _print_entries(
 ) -> None:
     """Print the table of all entries, how they were made, and what went wrong."""
     from spikeloom.report.blocks import single_lines
+    from spikeloom.report.html.scores import unfinished_text
     from spikeloom.report.provenance import made_with
-    from spikeloom.report.scores import unfinished_text
 
     console = plain_console()
     width = console.width if console.is_terminal else None

@@ -12,14 +12,14 @@ from pathlib import Path
 from string import Template
 
 from spikeloom.base.extras import install_line, installed
-from spikeloom.report import sections
 from spikeloom.report.classes import class_lines
 from spikeloom.report.columns import COLUMNS, GROUPS, MAIN, explained
-from spikeloom.report.energy import energy
 from spikeloom.report.entries import Entry, Record
-from spikeloom.report.figures import figure_data
+from spikeloom.report.html import sections
+from spikeloom.report.html.energy import energy
+from spikeloom.report.html.figures import figure_data
+from spikeloom.report.html.scores import DIFFERENCES, score_table
 from spikeloom.report.records import read_entries
-from spikeloom.report.scores import DIFFERENCES, score_table
 from spikeloom.train import checkpoint
 
 
@@ -202,7 +202,7 @@ def _policy(scripts: Iterable[str]) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("spikeloom.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("spikeloom.report.html").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def figures_lacking() -> str | None:

@@ -7,8 +7,8 @@ from pagekit import Reader
 from spikeloom.meters.energy import FP32, break_even_rate
 from spikeloom.report.columns import COLUMNS
 from spikeloom.report.efficiency import efficiency, measured_anns
-from spikeloom.report.energy import energy
 from spikeloom.report.entries import Entry
+from spikeloom.report.html.energy import energy
 from spikeloom.report.table import entry_rows
 
 

@@ -6,7 +6,14 @@ import pytest
 import reportkit as kit
 
 from spikeloom.report.entries import Entry, Unfinished
-from spikeloom.report.figures import COSTS, SAMPLE_BUDGET, accuracies, cost_of, figure_data, front
+from spikeloom.report.html.figures import (
+    COSTS,
+    SAMPLE_BUDGET,
+    accuracies,
+    cost_of,
+    figure_data,
+    front,
+)
 
 STRICT, MEMORY, SECONDS, PAPER, SPIKES, LATENCY = COSTS
 

@@ -11,10 +11,9 @@ from pagekit import HOSTILE, Reader, entry
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.report.columns import COLUMNS
-from spikeloom.report.diagram import draw_net
 from spikeloom.report.entries import Entry, Unfinished
-from spikeloom.report.page import figures_lacking, render, write_page
-from spikeloom.report.sections import (
+from spikeloom.report.html.diagram import draw_net
+from spikeloom.report.html.sections import (
     environment,
     nets,
     notes,
@@ -23,7 +22,8 @@ from spikeloom.report.sections import (
     sources,
     warnings,
 )
-from spikeloom.report.settings import compare_settings, environments, flatten
+from spikeloom.report.html.settings import compare_settings, environments, flatten
+from spikeloom.report.page import figures_lacking, render, write_page
 
 FIGURES = ("curves", "tradeoffs", "rates", "steps", "samples")
 

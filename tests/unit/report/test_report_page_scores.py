@@ -7,8 +7,8 @@ import reportkit as kit
 from pagekit import Reader, entry, rows
 
 from spikeloom.report.entries import Entry, Unfinished
-from spikeloom.report.scores import highlights, score_table
-from spikeloom.report.sections import lede, title_of
+from spikeloom.report.html.scores import highlights, score_table
+from spikeloom.report.html.sections import lede, title_of
 
 
 class TestScores:

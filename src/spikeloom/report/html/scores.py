@@ -9,7 +9,7 @@ from spikeloom.report.blocks import TITLES, title_of
 from spikeloom.report.columns import COLUMNS, Cell, Column
 from spikeloom.report.doubts import Doubt, doubts
 from spikeloom.report.entries import Entry
-from spikeloom.report.figures import COSTS, accuracies, cost_of, front, unsettled
+from spikeloom.report.html.figures import COSTS, accuracies, cost_of, front, unsettled
 from spikeloom.report.means import level, means, spread_text
 from spikeloom.report.table import LABEL, cells_of
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from statistics import mean
 
-from spikeloom.report.diagram import draw_net
 from spikeloom.report.entries import Entry
+from spikeloom.report.html.diagram import draw_net
+from spikeloom.report.html.scores import highlights, unfinished_text
+from spikeloom.report.html.settings import compare_settings, environments
 from spikeloom.report.layers import few_steps
-from spikeloom.report.scores import highlights, unfinished_text
-from spikeloom.report.settings import compare_settings, environments
 
 _NETS_SHOWN = 3
 _NAMED, _LABELS = 4, 8

@@ -5,10 +5,10 @@ from html import escape
 
 from spikeloom.report.efficiency import Record, efficiency, measured_anns
 from spikeloom.report.entries import Entry
+from spikeloom.report.html.sections import table
 from spikeloom.report.layers import PJ, rate_text
 from spikeloom.report.means import over
 from spikeloom.report.numbers import joules, times
-from spikeloom.report.sections import table
 
 HEADINGS = (
     "energy, µJ",

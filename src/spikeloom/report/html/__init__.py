@@ -1,0 +1,1 @@
+"""The parts of the page: its table, texts, figures and drawings."""
