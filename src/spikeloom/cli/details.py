@@ -5,10 +5,11 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from spikeloom.base.docstrings import documented, first_line
-from spikeloom.base.errors import unknown_name
+from spikeloom.base.errors import ConfigError, unknown_name
 
 Option = tuple[str, str, str]
 """Name, default and meaning."""
@@ -180,6 +181,66 @@ def _net(name: str) -> Details:
     return Details(net.note or name, facts)
 
 
+def recipe_files() -> dict[str, Path]:
+    """Return the shipped recipes by name, and those below ./recipes that are others by file."""
+    from spikeloom.train.shipped import shipped_recipes
+
+    shipped = dict(shipped_recipes())
+    known = {path.resolve() for path in shipped.values()}
+    own = [path for path in sorted(Path("recipes").rglob("*.toml")) if path.resolve() not in known]
+    return {str(path): path for path in own} | shipped
+
+
+def recipe_facts(path: Path) -> dict[str, str]:
+    """Read name, data, net, rules and paper of a recipe or comparison, and why it cannot be read.
+
+    A file that says less has empty texts.
+    """
+    from spikeloom.train.tables import read_toml
+
+    try:
+        table = read_toml(path)
+    except ConfigError as error:
+        return {"data": "", "rules": "", "error": f"cannot be read: {error}"}
+    base = _table(table.get("base")) or table
+    rules = [_name(_table(stage).get("rule")) for stage in _list(base.get("stages"))]
+    for entry in _list(table.get("entries")):
+        changes = _table(_table(entry).get("set"))
+        rules += [_name(value) for key, value in changes.items() if key.endswith(".rule")]
+    net, paper = base.get("net"), _table(base.get("paper") or table.get("paper"))
+    text = _table(net).get("text") or _table(net).get("preset") or net
+    return {
+        "name": str(table.get("name", "")),
+        "data": _name(base.get("data")),
+        "net": text if isinstance(text, str) else "",
+        "rules": ", ".join(dict.fromkeys(filter(None, rules))),
+        "paper": str(paper.get("title", "")),
+    }
+
+
+def _recipe(name: str) -> Details:
+    files = recipe_files()
+    if name not in files:
+        raise unknown_name("list", "recipe", name, files)
+    facts = recipe_facts(files[name])
+    shown = {"file": str(files[name])} | facts | {"page": "docs/concepts/recipes.md"}
+    title = shown.pop("name", "") or name
+    return Details(title, tuple((word, text) for word, text in shown.items() if text))
+
+
+def _name(value: object) -> str:
+    """Return the name of a thing given by name, or by a table with its options."""
+    return str(_table(value).get("name", "")) or (value if isinstance(value, str) else "")
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 _FAMILIES: dict[str, Callable[[str], Details]] = {
     "rules": _rule,
     "nets": _net,
@@ -188,4 +249,5 @@ _FAMILIES: dict[str, Callable[[str], Details]] = {
     "units": _unit,
     "surrogates": _surrogate,
     "data": _data,
+    "recipes": _recipe,
 }

@@ -1,6 +1,5 @@
 """``spikeloom list``: what there is, from the registries, with facts."""
 
-from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from spikeloom.base.docstrings import first_line
-from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.base.errors import unknown_name
 from spikeloom.cli.details import details
 
 
@@ -168,50 +167,13 @@ def _missing() -> list[str]:
 
 
 def _recipes() -> Rows:
-    from spikeloom.train.shipped import shipped_recipes
+    from spikeloom.cli.details import recipe_facts, recipe_files
 
-    files = {path: str(path) for path in sorted(Path("recipes").rglob("*.toml"))}
-    own = {path.resolve() for path in files}
-    files |= {path: name for name, path in shipped_recipes() if path.resolve() not in own}
-    rows = [(name, *_recipe(path)) for path, name in files.items()]
-    return ["recipe", "name", "data", "net", "rules", "paper"], rows
-
-
-def _recipe(path: Path) -> tuple[str, ...]:
-    """Read the facts of a recipe or comparison; a file that says less shows less."""
-    from spikeloom.train.tables import read_toml
-
-    try:
-        table = read_toml(path)
-    except ConfigError as error:
-        return "", "", "", "", f"cannot be read: {error}"
-    base = _table(table.get("base")) or table
-    rules = [_name(_table(stage).get("rule")) for stage in _list(base.get("stages"))]
-    for entry in _list(table.get("entries")):
-        changes = _table(_table(entry).get("set"))
-        rules += [_name(value) for key, value in changes.items() if key.endswith(".rule")]
-    net, paper = base.get("net"), _table(base.get("paper") or table.get("paper"))
-    text = _table(net).get("text") or _table(net).get("preset") or net
-    return (
-        str(table.get("name", "")),
-        _name(base.get("data")),
-        text if isinstance(text, str) else "",
-        ", ".join(dict.fromkeys(filter(None, rules))),
-        str(paper.get("title", "")),
-    )
-
-
-def _name(value: object) -> str:
-    """Return the name of a thing given by name, or by a table with its options."""
-    return str(_table(value).get("name", "")) or (value if isinstance(value, str) else "")
-
-
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+    rows = []
+    for name, path in recipe_files().items():
+        facts = recipe_facts(path)
+        rows.append((name, facts["data"], facts.get("error") or facts["rules"]))
+    return ["recipe", "data", "rules"], rows
 
 
 def _about(registry: Any) -> list[tuple[str, ...]]:

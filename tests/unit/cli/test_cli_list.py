@@ -63,7 +63,8 @@ def test_options_defaults_and_refusals(call):
 def test_an_unknown_name_is_one_line(call):
     call("list", "rules", "slt").refused("list: unknown learning rule 'slt'; did you mean 'sltt'?")
     call("list", "nets", "vgg").refused("list: unknown preset 'vgg'")
-    call("list", "recipes", "demo").refused("list: unknown family with details 'recipes'")
+    call("list", "recipes", "demos").refused("list: unknown recipe 'demos'; did you mean 'demo'?")
+    call("list", "rulez", "sltt").refused("list: unknown family 'rulez'; did you mean 'rules'?")
 
 
 def test_options_come_with_their_defaults():
