@@ -23,6 +23,9 @@ from spikeloom.cli.report import report
 from spikeloom.cli.stopping import interruptible, last_word, speaks
 from spikeloom.cli.train import train
 
+UsageError = typer.BadParameter.__bases__[0]
+"""Of typer, which carries a copy of click, or of click, which older ones import."""
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -66,7 +69,8 @@ def main() -> None:
     with interruptible():
         try:
             _check_words(sys.argv[1:])
-            app()
+            code = app(prog_name="spikeloom", standalone_mode=False)
+            raise SystemExit(code if isinstance(code, int) else 0)
         except BaseException as error:
             _explain(error)
             raise
@@ -81,6 +85,8 @@ def _explain(error: BaseException) -> None:
         _leave(last_word() if interrupted else str(error), 130)
     if isinstance(error, SpikeloomError):
         _stop(str(error))
+    if isinstance(error, UsageError):
+        _refuse_usage(error)
     if isinstance(error, OSError):
         place = error.filename or "system"
         _stop(
@@ -89,6 +95,16 @@ def _explain(error: BaseException) -> None:
         )
     if (message := too_big(error)) is not None:
         _stop(message)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """End with one line on a wrong word of the command line; no words at all ask for help."""
+    text = error.format_message()
+    if "\n" in text:  # the help of a command that was given nothing
+        say(text, err=True)
+        _leave(None, 2)
+    command = error.ctx.command_path if error.ctx else "spikeloom"
+    _stop(f"{command}: {' '.join(text.split()).rstrip('.')}; see `{command} --help`.")
 
 
 def _check_words(words: Sequence[str]) -> None:

@@ -211,10 +211,14 @@ class TestRoot:
             (["train", "r.toml", "--seed", "x"], "--seed"),
         ],
     )
-    def test_usage_errors_are_readable(self, words, message):
-        result = CliRunner().invoke(app, words)
-        assert result.exit_code == 2 and message in " ".join(result.output.split())
-        assert "Traceback" not in result.output
+    def test_usage_errors_are_one_line(self, call, words, message):
+        done = call(*words)
+        done.refused(message)
+        assert " --help`." in done.err
+
+    def test_no_words_ask_for_help(self, call):
+        done = call()
+        assert done.code == 2 and "Usage: spikeloom" in done.out + done.err
 
     def test_as_a_module(self, tmp_path):
         done = subprocess.run(
