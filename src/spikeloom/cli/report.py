@@ -41,12 +41,28 @@ def report(
 
     chosen = choose(columns)
     if csv:
-        if text or markdown:
-            raise ConfigError("report: expected one of --csv, --text and --markdown; drop one.")
+        beside = {
+            "--text": text,
+            "--markdown": markdown,
+            "--columns": columns is not None,
+            "--explain": explain,
+            "--out": out is not None,
+            "--records": records is not None,
+        }
+        if came := ", ".join(name for name, given in beside.items() if given):
+            raise ConfigError(
+                f"--csv: expected it alone, since it prints every figure and writes nothing, got "
+                f"{came}; drop that, or --csv."
+            )
         from spikeloom.report.results import results
 
         plain_console().print(results(*runs).csv(), end="")
         return
+    if explain and (text or markdown):
+        raise ConfigError(
+            "--explain: expected it without --text and --markdown, which print the table alone; "
+            "drop one."
+        )
     if text or markdown or records is not None:
         _print_alone(runs, chosen, text=text, markdown=markdown, records=records)
         if out is None:

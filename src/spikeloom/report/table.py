@@ -77,7 +77,8 @@ def best_line(entries: Sequence[Record]) -> str | None:
     close = [entry["label"] for entry in field if entry["label"] in doubtful]
     parts = []
     if sure:
-        parts.append(f"best accuracy at their energy or less: {'; '.join(sure)}.")
+        whose = "their" if len(sure) > 1 else "its"
+        parts.append(f"best accuracy at {whose} energy or less: {'; '.join(sure)}.")
     if close:
         parts.append(
             f"too close to rank (one test sample, or the spread over seeds): {'; '.join(close)}."
@@ -88,8 +89,8 @@ def best_line(entries: Sequence[Record]) -> str | None:
 def in_parts(rows: Sequence[Sequence[str]], width: int | None) -> list[list[tuple[str, ...]]]:
     """Cut a table between its columns, so that every part fits a width; each has the labels.
 
-    Long labels are cut at their end, to make room for one more column. The words of headings come
-    to stand below each other.
+    Long labels are cut at their end, to make room for one more column. Headings are wrapped: a
+    few words a line.
 
     Args:
         rows: one-line headings first.

@@ -261,14 +261,22 @@ def _one_place_of_loss(rows: Sequence[Row]) -> list[Row]:
     """Let rules that can choose where their loss stands follow those that cannot.
 
     Most rules have a loss at every step. Beside one of those, a rule with an option `loss` that
-    was not given takes "step" too, so that the rows differ in the rule alone.
+    was not given takes "step" too, so that the rows differ in the rule alone. A rule for the ReLU
+    net has no steps to choose between; a net whose last blocks read the time mean has features at
+    the end only.
     """
+    if rows[0].recipe.net.spec().tail is not None:
+        return [*rows]
     rules = [row.recipe.last.learning_rule() for row in rows]
     choosing = [
         "loss" in {field.name for field in fields(rule)}  # pyright: ignore[reportArgumentType]
         for rule in rules
     ]
-    fixed = {rule.loss_at for rule, chooses in zip(rules, choosing, strict=True) if not chooses}
+    fixed = {
+        rule.loss_at
+        for rule, chooses in zip(rules, choosing, strict=True)
+        if rule.facts.spiking and not chooses
+    }
     if "step" not in fixed:
         return [*rows]
     return [

@@ -72,7 +72,7 @@ class Net(Strict):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
-        """Let options of a unit without its name change the unit that would stand there."""
+        """Let options of a unit without its name change the recipe's own or the default unit."""
         unit = value.get("unit") if isinstance(value, Mapping) else None
         if not isinstance(unit, Mapping):
             return value

@@ -23,7 +23,7 @@ _SAID = {
 """What a table of several fields does not say of each."""
 
 _WIDE = 24
-"""Characters of a setting, so that what it does stands below each other."""
+"""Characters of a setting; comments begin behind them, one below the other."""
 
 
 def write_recipe(path: Path, *, net: str, data: str, rule: str) -> None:

@@ -110,6 +110,9 @@ class TestTableAlone:
             (["--columns", "T"], "unknown column 'T'"),
             (["--text", "--columns", "EE"], "unknown column 'EE'"),
             (["--text", "--records"], "requires an argument"),
+            (["--csv", "--columns", "mac"], "--csv: expected it alone"),
+            (["--csv", "--out", "x"], "got --out; drop that"),
+            (["--text", "--explain"], "--explain: expected it without --text"),
         ],
     )
     def test_mistakes(self, command, demo, words, message):

@@ -314,7 +314,7 @@ class TestBest:
 
     def test_one_that_is_beaten_is_not_named(self):
         line = best_line([entry("a", run()), entry("b", run(0.8, **self.DEAR))])
-        assert line == "best accuracy at their energy or less: a."
+        assert line == "best accuracy at its energy or less: a."
         assert best_line([entry("a", run())]) is None  # nothing to compare with
 
     @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def test_none_beside_a_linear_model_and_none_frozen_without_spikes():
         ("bptt,sltt", {"bptt": "step", "sltt": "step"}),
         ("bptt:loss=end,sltt", {"bptt:loss=end": "end", "sltt": "step"}),  # as asked for
         ("bptt", {"bptt": "end"}),  # alone it keeps its default
+        ("ann,bptt", {"ann": "step", "bptt": "end"}),  # the ReLU net has one step
         ("bptt,dsr", {"bptt": "end", "dsr": "end"}),
         ("bptt,dsr,ottt", {"bptt": "step", "dsr": "end", "ottt": "step"}),
     ],
@@ -40,3 +41,8 @@ def test_none_beside_a_linear_model_and_none_frozen_without_spikes():
 def test_rules_that_can_choose_place_their_loss_as_the_others_do(rules, places):
     rows = plan(rules).rows
     assert {row.label: row.recipe.last.learning_rule().loss_at for row in rows} == places
+
+
+def test_a_net_that_reads_the_time_mean_keeps_the_loss_at_the_end():
+    rows = plan("bptt,sltt", net='c4 c4{unit = "relu"} G f7').rows
+    assert rows[0].recipe.last.learning_rule().loss_at == "end"
