@@ -127,7 +127,7 @@ class TestLede:
             )
         ).text
         assert "3 entries (1 control among them) trained by bptt, sltt on digits" in text
-        assert "in 4 finished runs. Every run was tested once, on 350 images" in text
+        assert "in 4 finished runs. Every run was tested once, on 350 samples" in text
 
     def test_stages_are_named_in_order(self):
         stages = [{"rule": "ann", "epochs": 3}, {"rule": "sltt", "epochs": 5}]

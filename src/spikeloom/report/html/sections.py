@@ -47,7 +47,7 @@ def lede(entries: Sequence[Entry]) -> str:
     sentence = " ".join(parts) + "."
     if len(tests) == 1:
         who = "It" if runs == 1 else "Every run"
-        sentence += f" {who} was tested once, on {tests.pop():,} images no choice had seen."
+        sentence += f" {who} was tested once, on {tests.pop():,} samples that chose nothing."
     found = highlights(entries)
     tiles = "".join(
         f"<div><dt>{escape(title)}</dt><dd><b>{escape(word)}</b><span>{escape(beside)}</span></dd>"
