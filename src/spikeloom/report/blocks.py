@@ -12,7 +12,7 @@ from spikeloom.report.means import means, over
 from spikeloom.report.numbers import joules
 from spikeloom.report.provenance import made_with
 from spikeloom.report.table import (
-    best_line,
+    best_lines,
     entry_rows,
     in_parts,
     to_markdown,
@@ -119,8 +119,7 @@ def below_table(entries: Sequence[Record], left_out: Sequence[str] = ()) -> list
         lines.append(f"mean \N{PLUS-MINUS SIGN} standard deviation over {count}.")
     if 2 in runs:
         lines.append("mean [both seeds].")
-    if best := best_line(entries):
-        lines.append(best)
+    lines += best_lines(entries)
     lines += [f"{doubt.mark}: {doubt.label} {doubt.reason}." for doubt in doubts(entries)]
     if left_out:
         lines.append(f"too wide for this terminal: {'; '.join(left_out)}.")

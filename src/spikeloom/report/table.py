@@ -63,16 +63,24 @@ def verdict_of(entry: Record) -> Literal["failed", "refused"] | None:
     return "refused" if entry.get("refusal") else None
 
 
-def best_line(entries: Sequence[Record]) -> str | None:
-    """Name the entries that no other one beats in accuracy and energy at once.
+def best_lines(entries: Sequence[Record]) -> list[str]:
+    """Name the entries that no other one beats in accuracy and energy at once, per data set.
 
-    Means over seeds; controls and entries with failed runs take no part. None where fewer than two
-    entries compete.
+    Means over seeds; controls and entries with failed runs take no part. A data set on which fewer
+    than two entries compete has no line.
     """
-    field = list(entries)
-    if sum(bool(entry["runs"]) and not entry["control"] for entry in field) < 2:
-        return None
-    doubtful, best = unsettled(field), front(field)
+    fields: dict[str, list[Record]] = {}
+    for entry in entries:
+        if entry["runs"] and not entry["control"]:
+            fields.setdefault(entry["runs"][0]["data"], []).append(entry)
+    rivals = {data: field for data, field in fields.items() if len(field) > 1}
+    lead = {data: f"on {data}, " if len(fields) > 1 else "" for data in rivals}
+    return [lead[data] + text for data, field in rivals.items() if (text := _best(field))]
+
+
+def _best(field: Sequence[Record]) -> str:
+    """Say who is best of some entries on one data set, and whose place is no rank."""
+    doubtful, best = unsettled(list(field)), front(list(field))
     sure = [entry["label"] for entry in field if entry["label"] in best - doubtful]
     close = [entry["label"] for entry in field if entry["label"] in doubtful]
     parts = []
@@ -83,7 +91,7 @@ def best_line(entries: Sequence[Record]) -> str | None:
         parts.append(
             f"too close to rank (one test sample, or the spread over seeds): {'; '.join(close)}."
         )
-    return " ".join(parts) or None
+    return " ".join(parts)
 
 
 def in_parts(rows: Sequence[Sequence[str]], width: int | None) -> list[list[tuple[str, ...]]]:

@@ -7,7 +7,7 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.report.columns import COLUMNS, GROUPS, choose, explained, of_group
 from spikeloom.report.numbers import count, joules
 from spikeloom.report.table import (
-    best_line,
+    best_lines,
     cells_of,
     entry_rows,
     in_parts,
@@ -313,9 +313,17 @@ class TestBest:
     DEAR = {"costs__energy__strict_fp32": {"net": 9e6, "dense_ann": 20e6}}
 
     def test_one_that_is_beaten_is_not_named(self):
-        line = best_line([entry("a", run()), entry("b", run(0.8, **self.DEAR))])
-        assert line == "best accuracy at its energy or less: a."
-        assert best_line([entry("a", run())]) is None  # nothing to compare with
+        lines = best_lines([entry("a", run()), entry("b", run(0.8, **self.DEAR))])
+        assert lines == ["best accuracy at its energy or less: a."]
+        assert best_lines([entry("a", run())]) == []  # nothing to compare with
+
+    def test_data_sets_have_their_own(self):
+        other = [entry(name, run(one, data="mnist")) for name, one in (("c", 0.99), ("d", 0.98))]
+        lines = best_lines([entry("a", run()), *other, entry("b", run(0.8)), entry("e", run(0.1))])
+        assert lines == [
+            "on digits, best accuracy at its energy or less: a.",
+            "on mnist, best accuracy at its energy or less: c.",
+        ]
 
     @pytest.mark.parametrize(
         ("accuracies", "samples", "close"),
@@ -329,13 +337,13 @@ class TestBest:
     def test_a_lead_of_one_sample_is_no_rank(self, accuracies, samples, close):
         cheap, dear = (run(one, test_samples=samples) for one in accuracies)
         dear["costs"]["energy"]["strict_fp32"] = {"net": 9e6, "dense_ann": 20e6}
-        line = best_line([entry("cheap", cheap), entry("dear", dear)])
-        assert line is not None and ("or less: cheap; dear." in line) is not close
+        (line,) = best_lines([entry("cheap", cheap), entry("dear", dear)])
+        assert ("or less: cheap; dear." in line) is not close
         assert line.endswith("or the spread over seeds): dear.") is close
 
     def test_nor_is_one_within_the_deviation_over_seeds(self):
         cheap = entry("cheap", run(0.90), run(0.93), run(0.96))
         near = entry("dear", *(run(one, **self.DEAR) for one in (0.92, 0.94, 0.96)))
         far = entry("dear", *(run(one, **self.DEAR) for one in (0.97, 0.97, 0.97)))
-        assert (best_line([cheap, near]) or "").endswith("seeds): dear.")
-        assert best_line([cheap, far]) == "best accuracy at their energy or less: cheap; dear."
+        assert best_lines([cheap, near])[0].endswith("seeds): dear.")
+        assert best_lines([cheap, far]) == ["best accuracy at their energy or less: cheap; dear."]
