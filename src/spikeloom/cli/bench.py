@@ -84,14 +84,16 @@ def bench(
 
 def _show(console: Console, plan: "Plan", result: "Result") -> None:
     from spikeloom.bench.page import NOTE, QUICK_NOTE, sections
-    from spikeloom.report.table import to_text
+    from spikeloom.report.table import in_parts, to_text
 
+    width = console.width if console.is_terminal else None
     for section in sections(plan, result):
         console.print(f"\n{section.title}\n", style="bold")
         for line in section.lines:
-            console.print(line)
+            print_note(console, line)
         for rows in section.tables:
-            console.print(to_text(to_left(rows, section.left)))
+            parts = in_parts(to_left(rows, section.left), width)
+            console.print("\n\n".join(to_text(part) for part in parts))
     console.print()
     print_note(console, QUICK_NOTE if plan.quick else NOTE)
 

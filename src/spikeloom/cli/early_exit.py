@@ -93,8 +93,9 @@ def exit_table(record: Record, steps: int) -> str:
     rounds = record["rows"][0]["sample"]["rounds"]
     title = (
         "early exit: a sample leaves at the first step at which\n"
-        f"{MEANING[record['by']]} so much; bars show mean t; ms per sample of\n"
-        f"one batch, median of {rounds} rounds ± half the distance of the quartiles"
+        f"{MEANING[record['by']]} so much;\n"
+        "bars show mean t; ms per sample of one batch,\n"
+        f"median of {rounds} rounds ± half the distance of the quartiles"
     )
     step = record["step"]
     frame = (
