@@ -27,10 +27,10 @@ def train(
     changes: Set = None,
     seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/<name>/seed<seed>.")
+        Path | None, typer.Option(help="Run folder; default: runs/<name>/seed<seed>.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder to go on with, from where it stopped.")
+        Path | None, typer.Option(help="Folder of a stopped run to continue.")
     ] = None,
     devices: Annotated[
         int | None, typer.Option(help="Processes that share each batch; torchrun sets it.")

@@ -270,7 +270,7 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         if len(wrong):
             raise DataError(
                 f"{where}: expected finite values, got NaN or infinity at row {int(wrong[0])}; "
-                "remove or mend the sample."
+                "remove or correct the sample."
             )
 
 

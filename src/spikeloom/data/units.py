@@ -153,7 +153,7 @@ def peak_of(where: str, x: Tensor, scale: Scale, time: bool | None) -> float:
     if time is None:
         raise DataError(
             f"{where}.scale: expected the meaning of {kind} in samples {shape}, got none; state "
-            f"time = true where dimension 1 is time, or {ways}. {axes_advice(x.shape[1:])}"
+            f"time = true if dimension 1 is time, or {ways}. {axes_advice(x.shape[1:])}"
         )
     raise DataError(
         f"{where}.scale: expected the meaning of {kind} without a time axis, got none; state "
