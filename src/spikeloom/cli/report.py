@@ -51,8 +51,8 @@ def report(
         }
         if came := ", ".join(name for name, given in beside.items() if given):
             raise ConfigError(
-                f"--csv: expected it alone, since it prints every figure and writes nothing, got "
-                f"{came}; drop that, or --csv."
+                "--csv: expected no other option, since it prints every figure and writes nothing, "
+                f"got {came}; drop that, or --csv."
             )
         from spikeloom.report.results import results
 
