@@ -295,8 +295,8 @@ FAULTS = [
     (Lazy, "adds_gradients_and_never_zeroes", "no .grad after learn: net."),
     (Lazy, "keeps_type_and_device", "has no .grad after learn"),
     (Lazy, "works_with_every_head", "head softmax: no .grad after learn"),
-    (Slow, "learns_what_frozen_layers_cannot", "after 2 updates "),
-    (Zeroing, "adds_gradients_and_never_zeroes", "held ones before learn and was not added to"),
+    (Slow, "learns_what_frozen_layers_cannot", "after 2 updates, got "),
+    (Zeroing, "adds_gradients_and_never_zeroes", "was replaced; learn must add to it"),
     (Silent, "commits_as_often_as_it_says", "commit was called 0 times at T = 1, commits() says"),
     (
         Misplacing,

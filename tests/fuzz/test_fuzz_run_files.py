@@ -129,7 +129,8 @@ def test_a_damaged_environment_stops_no_run(stored, tmp_path):
         put(tmp_path / name, b"{" if name == runs.ENVIRONMENT else content)
     outcome = train(RECIPE, tmp_path, resume=True, final=False)
     assert outcome.record["warnings"][-1] == (
-        "resumed with other versions perhaps, environment.json being damaged: bits may differ."
+        "resumed with other versions perhaps (environment.json is damaged): results may not be "
+        "bit-identical."
     )
 
 

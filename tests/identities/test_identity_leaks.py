@@ -93,7 +93,7 @@ class TestCautions:
         _, (line,) = self.lines(rule, LIF(alpha=0.5))
         rate = discounted(0.5, 8)
         apart = sum(abs(1 / 8 - weight) for weight in rate) / 2
-        assert f"can be {apart:.2g} apart" in line and "head.decay = 0.5" in line
+        assert f"can differ by {apart:.2g}:" in line and "head.decay = 0.5" in line
         assert self.lines(rule, LIF(alpha=0.5), "weighted")[1] == []
         assert len(self.lines(rule, LIF(alpha=0.5), "weighted", 0.75)[1]) == 1
         assert len(self.lines(rule, LIF(alpha=0.5), "last")[1]) == 1

@@ -235,13 +235,13 @@ def _scalar(hint: type, value: object, where: str, todo: str | None) -> object:
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            came = f"one of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
+            came = f"{value.bit_length()} bits" if isinstance(value, int) else repr(value)
             raise ConfigError(f"{where}: expected a finite number, got {came}; change it.")
         return number
     if hint is int and isinstance(value, int) and abs(value) > LARGEST_WHOLE:
         raise ConfigError(
-            f"{where}: expected a whole number of 64 bits at most, got one of "
-            f"{value.bit_length()}; change it."
+            f"{where}: expected a whole number of 64 bits at most, got "
+            f"{value.bit_length()} bits; change it."
         )
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value

@@ -117,6 +117,6 @@ class Registry(Generic[T]):
             came = f"{type(error).__name__}: {error}".rstrip(": ")
             line = SpikeloomError(
                 f"plug-in '{value}' of {self.package}: expected an import without errors, got "
-                f"'{' '.join(came.split())}'; it is left out, mend or remove it."
+                f"'{' '.join(came.split())}'; it is left out; repair or remove it."
             )
             _LOG.warning("%s", line)

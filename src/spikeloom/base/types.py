@@ -109,7 +109,7 @@ class Batch(Checked):
             step, sample, *_ = place = (~finite).nonzero()[0].tolist()
             raise NumericalError(
                 f"batch: expected a finite input, got {seen[tuple(place)].item()} in sample "
-                f"{int(self.rng.index[sample])}, step {step}; mend the data."
+                f"{int(self.rng.index[sample])}, step {step}; correct the data."
             )
 
     @classmethod

@@ -24,13 +24,16 @@ NOTE = (
     "A step is forward, backward and an SGD update on the same batch, with the same weights for "
     "all. ms: median over the steps of all rounds. x best ANN: over the fastest ReLU net on T*B "
     "images of the same precision, median and quartiles of the ratios within each round. peak MB: "
-    "what the allocator gave out at most during a step, above its start; x ANN: over the leanest "
-    "ReLU net on T*B images at once, or on one pass of B images for rules that learn step by step. "
-    "process MB: growth of the resident memory over the first steps, scratch memory of libraries "
-    "included. Peers choose the faster of two layouts. A time stands with its quartiles; - where "
-    "fewer than 5 were taken or the quartiles are more than half the median apart."
+    "the most memory that the allocator gave out during a step, above its start; x ANN: over the "
+    "leanest ReLU net on T*B images at once, or on one pass of B images for rules that learn step "
+    "by step. process MB: growth of the resident memory over the first steps, scratch memory of "
+    "libraries included. Peers choose the faster of two layouts. Times are shown with quartiles; - "
+    "stands for a time with fewer than 5 measurements, or with quartiles that are more than half "
+    "the median apart."
 )
-QUICK_NOTE = "Sizes of --quick: to see that everything runs. The figures say nothing."
+QUICK_NOTE = (
+    "Small sizes of --quick, only to test that everything runs. The figures have no meaning."
+)
 
 
 @dataclass(frozen=True)

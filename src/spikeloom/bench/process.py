@@ -114,9 +114,9 @@ class Process:
     def _last_words(self) -> str:
         code = self._process.wait()
         if self._late:
-            return f"ended, for it did not answer within {self.limit:g} s"
+            return f"stopped, because it did not answer within {self.limit:g} s"
         if code < 0:
-            return f"ended by signal {-code}" + (", perhaps for want of memory" * (code == -9))
+            return f"ended by signal {-code}" + (", perhaps out of memory" * (code == -9))
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
         return (lines or [f"ended with code {code}"])[-1][:200]

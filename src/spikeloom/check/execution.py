@@ -37,7 +37,10 @@ def computes_the_same_however_it_is_executed(case: Case) -> None:
         for how, copied in ways:
             found = _results(Problem(case, spec, how, copied=copied))
             words = f"{how.kernels} kernels, layout {how.layout}" + ", copied input" * copied
-            require(found.keys() == expected.keys(), f"net '{name}', {words}: other gradients")
+            require(
+                found.keys() == expected.keys(),
+                f"net '{name}', {words}: other parameters have gradients than in the reference",
+            )
             for key, value in expected.items():
                 same = torch.allclose(found[key], value, rtol=1e-9, atol=1e-11)
                 require(same, f"net '{name}', {words}: {key} differs from the reference's")
@@ -99,7 +102,7 @@ def _follow(problem: Problem, name: str, what: str) -> None:
         twin.step()
         for key, one in named.items():
             same = torch.allclose(one, copies[key], rtol=1e-11, atol=1e-13)
-            require(same, f"{what}: {key} moved otherwise than its gradient says")
+            require(same, f"{what}: {key} differs from torch's plain step")
         problem.net.project()
         problem.rule.project()
         with torch.no_grad():

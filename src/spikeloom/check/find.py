@@ -71,7 +71,7 @@ def _import(path: Path) -> None:
         del sys.modules[spec.name]
         raise ConfigError(
             f"{WHERE}: expected a file that can be imported, got {type(fault).__name__} in "
-            f"'{path}': {fault}; mend it."
+            f"'{path}': {fault}; correct it."
         ) from None
     finally:
         sys.path.remove(folder)

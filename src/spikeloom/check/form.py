@@ -97,9 +97,9 @@ def adds_gradients_and_never_zeroes(case: Case) -> None:
     toy.learn()
     for name, part in toy.grads().items():
         added = torch.allclose(part, 1 + alone[name], rtol=1e-13, atol=1e-13)
-        require(added, f"{name}.grad held ones before learn and was not added to")
+        require(added, f"{name}.grad was replaced; learn must add to it")
     for name, p in toy.parameters().items():
-        require(torch.equal(p, weights[name]), f"{name} moved without a commit")
+        require(torch.equal(p, weights[name]), f"{name} changed without a commit")
 
 
 def reports_what_it_saw(case: Case) -> None:

@@ -39,13 +39,13 @@ def learns_what_frozen_layers_cannot(case: Case) -> None:
     alone = frozen.accuracy()
     require(
         alone < CHANCE,
-        f"the task proves nothing: with hidden layers frozen {alone:.0%} are right; choose a "
-        "smaller trials.body",
+        f"the task proves nothing: the accuracy is {alone:.0%} with hidden layers frozen; choose "
+        "a smaller trials.body",
     )
     require(
         accuracy > SOLVED,
-        f"after {epochs} updates {accuracy:.0%} are right, {SOLVED:.0%} expected, with hidden "
-        f"layers frozen {alone:.0%}; {_where(case)}",
+        f"expected an accuracy above {SOLVED:.0%} after {epochs} updates, got {accuracy:.0%} "
+        f"({alone:.0%} with hidden layers frozen); {_where(case)}",
     )
 
 

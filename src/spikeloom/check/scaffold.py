@@ -134,8 +134,8 @@ def _check_name(name: str) -> None:
     good = re.fullmatch(r"[a-z][a-z0-9_]{0,29}", name) and not keyword.iskeyword(name)
     if not good or name.endswith("_"):
         raise ConfigError(
-            "new rule: expected a name of up to 30 small letters, digits and _, the first a "
-            f"letter and no word of Python's, got '{name}'; change it, e.g. to my_rule."
+            "new rule: expected a name of up to 30 small letters, digits and _ that begins with a "
+            f"letter and is no Python keyword, got '{name}'; change it, e.g. to my_rule."
         )
 
 

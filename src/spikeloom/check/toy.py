@@ -70,7 +70,7 @@ def cases_of(name: str, kind: type[LearningRule]) -> list[Case]:
         return [Case(name, kind(**one)) for one in options]
     except (TypeError, ConfigError) as fault:  # a rule that checks its fields says ConfigError
         raise ConfigError(
-            f"rules.{name}: expected trials.variants to name its options, got '{fault}'; mend them."
+            f"rules.{name}: expected trials.variants to name its options, got '{fault}'; fix them."
         ) from None
 
 

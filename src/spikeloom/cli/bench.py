@@ -18,30 +18,31 @@ if TYPE_CHECKING:
 
 def bench(
     workloads: Annotated[
-        str | None, typer.Option(help="Names, comma between; default all: conv,mlp,vgg11-ws,long.")
+        str | None,
+        typer.Option(help="Names, separated by commas; default: conv,mlp,vgg11-ws,long."),
     ] = None,
     contenders: Annotated[
-        str | None, typer.Option(help="Names, or ours, peers; default all. Floors always run.")
+        str | None, typer.Option(help="Names, or ours, peers; default: all. Floors always run.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or both.")] = "fp32,bf16",
-    rounds: Annotated[
-        int | None, typer.Option(help="Turns of each contender. [default: 7]")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps per turn. [default: 5]")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads; default all cores.")] = None,
-    growth: Annotated[bool, typer.Option(help="Also against T and B.")] = True,
+    rounds: Annotated[int | None, typer.Option(help="Turns of each contender; default: 7.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps per turn; default: 5.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; default: all cores.")] = None,
+    growth: Annotated[
+        bool, typer.Option(help="Also measure time and memory against T and B.")
+    ] = True,
     python: Annotated[
         list[str] | None,
         typer.Option(help="NAME=PATH: run a contender, or all peers, under another interpreter."),
     ] = None,
-    quick: Annotated[bool, typer.Option(help="Small sizes, to see that everything runs.")] = False,
+    quick: Annotated[bool, typer.Option(help="Small sizes, to test that everything runs.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Also write a dated page: a folder, or a file .md.")
     ] = None,
     json: Json = None,
-    quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
-    """Time training steps, ours beside the ReLU net's and beside other libraries'.
+    """Time training steps, and compare them with the ReLU net and with other libraries.
 
     Every contender runs in a process of its own; all take turns. Ctrl-C ends it and shows what was
     measured so far (exit code 130).

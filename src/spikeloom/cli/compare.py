@@ -29,26 +29,29 @@ def compare(
     net: Annotated[str | None, typer.Option(help="Net text or preset, e.g. 'c16 P f10'.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set, see `spikeloom list data`.")] = None,
     rules: Annotated[
-        str | None, typer.Option(help="Rules by comma, e.g. 'ann,bptt,sltt:k_steps=2'.")
+        str | None, typer.Option(help="Rules, separated by commas, e.g. 'ann,bptt,sltt:k_steps=2'.")
     ] = None,
     changes: Set = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds by comma, e.g. '0,1,2'.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds, separated by commas, e.g. '0,1,2'.")
+    ] = None,
     controls: Annotated[
         bool,
-        typer.Option(help="Beside --rules: also a linear model, and the net with frozen layers."),
+        typer.Option(help="With --rules: also a linear model, and the net with frozen layers."),
     ] = True,
     out: Annotated[
-        Path | None, typer.Option(help="Folder; default runs/<name>, after data, net and rules.")
+        Path | None,
+        typer.Option(help="Folder; default: runs/<name>, named after data, net, rules."),
     ] = None,
-    force: Annotated[bool, typer.Option(help="Train every entry anew.")] = False,
+    force: Annotated[bool, typer.Option(help="Train every entry again.")] = False,
     max_mb: Annotated[
-        float | None, typer.Option(help="Pick within this peak memory of a training batch, MB.")
+        float | None, typer.Option(help="Limit for the pick: peak memory of a training batch, MB.")
     ] = None,
     max_ms: Annotated[
-        float | None, typer.Option(help="Pick within this time to predict one sample, ms.")
+        float | None, typer.Option(help="Limit for the pick: time to predict one sample, ms.")
     ] = None,
     max_spikes: Annotated[
-        float | None, typer.Option(help="Pick within this number of spikes per inference.")
+        float | None, typer.Option(help="Limit for the pick: spikes per inference.")
     ] = None,
     columns: Columns = None,
     explain: Explain = False,
@@ -57,8 +60,8 @@ def compare(
 ) -> None:
     """Train several entries on the same data with the same seeds; print one table.
 
-    The same command goes on where it stopped; finished runs are never trained again. Exit code 1
-    where a run failed.
+    The same command continues where it stopped; finished runs are never trained again. Exit code
+    1 if a run failed.
     """
     expect_training()
     from spikeloom.report.blocks import comparison_lines
@@ -175,7 +178,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(
-            f"--seeds: expected whole numbers by comma, got '{text}'; write e.g. 0,1,2."
+            f"--seeds: expected whole numbers separated by commas, got '{text}'; write e.g. 0,1,2."
         ) from None
     if len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds: expected different seeds of 0 or more, got '{text}'; fix it.")

@@ -9,14 +9,14 @@ from rich.console import Console
 Columns = Annotated[
     str | None,
     typer.Option(
-        help="Figures to show, by comma: main, size, operations, paper, training or all; or one "
-        "by one, see --explain.",
+        help="Columns to show, separated by commas: groups (main, size, operations, paper, "
+        "training, all) or single columns, see --explain.",
     ),
 ]
 """The option of every command that prints the table of results."""
 
 Explain = Annotated[
-    bool, typer.Option("--explain", help="Say below the table what each column means.")
+    bool, typer.Option("--explain", help="Print what each column means below the table.")
 ]
 
 

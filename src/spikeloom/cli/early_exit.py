@@ -35,8 +35,8 @@ def parse_exits(text: str | None, by: str) -> "tuple[Exit, ...]":
         levels = []
     if not levels or not all(0 <= level < float("inf") for level in levels):
         raise ConfigError(
-            f"--exit-margin: expected numbers of 0 or more by comma, got '{text}'; write e.g. "
-            "0.5,0.9."
+            f"--exit-margin: expected numbers of 0 or more, separated by commas, got '{text}'; "
+            "write e.g. 0.5,0.9."
         )
     from spikeloom.train.early_exit import Exit
 
@@ -93,9 +93,8 @@ def exit_table(record: Record, steps: int) -> str:
     rounds = record["rows"][0]["sample"]["rounds"]
     title = (
         "early exit: a sample leaves at the first step at which\n"
-        f"{MEANING[record['by']]} so much;\n"
-        "bars show mean t; ms per sample of one batch,\n"
-        f"median of {rounds} rounds ± half the distance of the quartiles"
+        f"{MEANING[record['by']]} this level or more; bars: mean t; ms: per\n"
+        f"sample of one batch, median of {rounds} rounds ± half the interquartile range"
     )
     step = record["step"]
     frame = (

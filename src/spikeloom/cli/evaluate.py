@@ -45,22 +45,25 @@ Record = dict[str, Any]
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    data: Annotated[str | None, typer.Option(help="Other data than the run's own.")] = None,
+    data: Annotated[str | None, typer.Option(help="Other data than those of the run.")] = None,
     changes: Set = None,
     steps: Annotated[
-        str | None, typer.Option(help="Numbers of steps by comma, e.g. '1,2,4,8'.")
+        str | None, typer.Option(help="Numbers of steps, separated by commas, e.g. '1,2,4,8'.")
     ] = None,
     part: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     samples: Annotated[
-        int | None, typer.Option(help="Take this many, spread over the part.")
+        int | None, typer.Option(help="Take this many samples, spread over the part.")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="dense, auto or events: sums over active inputs where faster.")
+        str, typer.Option(help="dense, auto or events: sum over spikes where this is faster.")
     ] = "dense",
     exit_margin: Annotated[
-        str | None, typer.Option(help="Early exit at these margins by comma, e.g. '0.5,0.9'.")
+        str | None,
+        typer.Option(help="Margins for early exit, separated by commas, e.g. '0.5,0.9'."),
     ] = None,
-    exit_by: Annotated[str, typer.Option(help="margin, confidence or logit.")] = "margin",
+    exit_by: Annotated[
+        str, typer.Option(help="Measure for early exit: margin, confidence or logit.")
+    ] = "margin",
     device: Device = None,
     json: Json = None,
 ) -> None:
@@ -115,7 +118,7 @@ def evaluate(
         print_note(
             console,
             f"note: encoder '{bench.recipe.encoder.name}' makes its code for T = {bench.steps}; "
-            "the rows above read its first t steps, which is no run with T = t.",
+            "row t above reads its first t steps, which is not the same as a run with T = t.",
         )
     at = scores.at if bench.rule.facts.spiking else None
     console.print("\n" + _by_class(record, at))
@@ -124,8 +127,8 @@ def evaluate(
         if part == "test":
             print_note(
                 console,
-                "note: choose a margin with --part validation; chosen by the rows above, it has no "
-                "test left.",
+                "note: choose a margin with --part validation; a margin that is chosen from the "
+                "rows above has no independent test.",
             )
     if machine is not None:
         console.print(engine_line(record["engine"]))
@@ -141,8 +144,8 @@ def _parse_steps(text: str | None) -> tuple[int, ...] | None:
         steps = ()
     if not steps or min(steps) < 1 or len(set(steps)) != len(steps):
         raise ConfigError(
-            f"--steps: expected different numbers of 1 or more by comma, got '{text}'; write e.g. "
-            "1,2,4,8."
+            "--steps: expected different numbers of 1 or more, separated by commas, got "
+            f"'{text}'; write e.g. 1,2,4,8."
         )
     if max(steps) > MOST_STEPS:
         raise ConfigError(f"--steps: expected {MOST_STEPS} at most, got {max(steps)}; lower it.")

@@ -126,7 +126,7 @@ def _check_words(words: Sequence[str]) -> None:
             )
         if value.strip("+-_").isdecimal() and len(value) > 100:
             raise ConfigError(
-                f"{name}: expected a number of a few digits, got one of {len(value)}; shorten it."
+                f"{name}: expected a number of a few digits, got {len(value)} digits; shorten it."
             )
 
 

@@ -25,7 +25,7 @@ def new_recipe(
     data: Annotated[str, typer.Option(help="Data set, see `spikeloom list data`.")] = "digits",
     rule: Annotated[str, typer.Option(help="Rule, see `spikeloom list rules`.")] = "bptt",
 ) -> None:
-    """Write a recipe in which every setting stands with its default and a comment.
+    """Write a recipe with every setting, its default and a comment.
 
     Nothing is overwritten.
     """
@@ -45,7 +45,7 @@ def new_rule(
 ) -> None:
     """Write a learning rule, its page and its test, complete but for the equation.
 
-    They go to their rooms in a checkout of spikeloom, else into the current folder.
+    In a checkout of spikeloom they go to their places, elsewhere to the current folder.
 
     Nothing is overwritten.
     """
@@ -55,8 +55,8 @@ def new_rule(
     here = Path()
     rule, page, test = write(here, name, title=title, order=order.value)
     say(f"rule  {rule}\npage  {page}\ntest  {test}\n")
-    say("It keeps the form of a rule already; its hidden layers learn once you write the")
-    say("equation at NOT YET WRITTEN. Until then one check fails, the learning check:")
+    say("The rule lacks only its equation: write it at NOT YET WRITTEN, then hidden layers")
+    say("learn. Until then one check fails, the learning check:")
     if in_checkout(here):
         say(f"  spikeloom check rule {rule}\n  pytest {test} tests/contracts")
         return

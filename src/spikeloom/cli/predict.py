@@ -43,7 +43,7 @@ def predict(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE", help="Images, or arrays in .npy or .npz.")
     ],
-    top: Annotated[int, typer.Option(help="How many answers to name.")] = 3,
+    top: Annotated[int, typer.Option(help="Number of answers to show.")] = 3,
     over_time: Annotated[bool, typer.Option(help="Print the answer after every step.")] = False,
     invert: Annotated[
         bool, typer.Option(help="Turn light into dark, e.g. black ink on white paper.")

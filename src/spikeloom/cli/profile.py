@@ -19,7 +19,7 @@ UNTRAINED = "; untrained weights: rates are those of the initial net"
 
 def profile(
     what: Annotated[Path, typer.Argument(metavar="RUN|RECIPE", help="Run folder, or recipe.")],
-    samples: Annotated[int, typer.Option(help="Test samples the meters watch.")] = 1000,
+    samples: Annotated[int, typer.Option(help="Number of test samples to measure.")] = 1000,
     ann: Annotated[
         Path | None,
         typer.Option(help="Run of the ReLU net of the same layers: gives ANN / SNN energy."),
@@ -111,7 +111,7 @@ def _reference(path: Path, bench: "Workbench") -> dict[str, Any]:
         )
     if not bench.rule.facts.spiking:
         raise ConfigError(
-            f"--ann {path}: expected a spiking net to hold against it, got rule "
+            f"--ann {path}: expected a spiking net to compare with it, got rule "
             f"'{bench.stage.rule.name}'; leave --ann out."
         )
     return runs[0]["costs"]

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run or comparison folders.")],
     out: Annotated[
-        Path | None, typer.Option(help="The HTML file; default report.html in the first folder.")
+        Path | None, typer.Option(help="HTML file; default: report.html in the first folder.")
     ] = None,
     text: Annotated[
-        bool, typer.Option("--text", help="Print one comparison's table alone; write no page.")
+        bool, typer.Option("--text", help="Print only the table of one comparison; write no page.")
     ] = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="The same as a Markdown table.")
     ] = False,
     csv: Annotated[
-        bool, typer.Option("--csv", help="Print every figure as CSV alone; write no page.")
+        bool, typer.Option("--csv", help="Print only all figures as CSV; write no page.")
     ] = False,
     columns: Columns = None,
     explain: Explain = False,
     records: Annotated[
         Path | None,
-        typer.Option(help="Folder that keeps what one comparison's table is made of."),
+        typer.Option(help="Folder to which the records of one comparison's table are written."),
     ] = None,
 ) -> None:
     """Write one self-contained HTML page from run records; print the table."""
@@ -51,8 +51,8 @@ def report(
         }
         if came := ", ".join(name for name, given in beside.items() if given):
             raise ConfigError(
-                f"--csv: expected it alone, since it prints every figure and writes nothing, got "
-                f"{came}; drop that, or --csv."
+                "--csv: expected no other option, since it prints every figure and writes nothing, "
+                f"got {came}; drop that, or --csv."
             )
         from spikeloom.report.results import results
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")]
 
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda; default the recipe's.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda; default: as in the recipe.")]
 
 
 def headline(bench: "Workbench", where: Path, remark: str = "") -> str:

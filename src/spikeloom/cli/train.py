@@ -27,10 +27,10 @@ def train(
     changes: Set = None,
     seed: Annotated[int | None, typer.Option(help="Seed instead of the recipe's.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/<name>/seed<seed>.")
+        Path | None, typer.Option(help="Run folder; default: runs/<name>/seed<seed>.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder to go on with, from where it stopped.")
+        Path | None, typer.Option(help="Folder of a stopped run to continue.")
     ] = None,
     devices: Annotated[
         int | None, typer.Option(help="Processes that share each batch; torchrun sets it.")
@@ -57,8 +57,8 @@ def train(
     chosen = choose(columns)
     if resume is not None and (out is not None or force):
         raise ConfigError(
-            "train: expected --resume without --out and --force, got both; --resume writes where "
-            "the run lies."
+            "train: expected --resume without --out and --force, got both; --resume writes to "
+            "the folder of the run."
         )
     if devices is None and "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["WORLD_SIZE"])
@@ -70,8 +70,8 @@ def train(
         raise ConfigError("train: expected a recipe file or --resume RUN, got none; name one.")
     elif changes or given.keys() - {"devices"}:
         raise ConfigError(
-            "train: expected --resume alone or with the same recipe, got changes; a run goes on as "
-            "it began."
+            "train: expected --resume alone or with the same recipe, got changes; a resumed "
+            "run keeps its recipe."
         )
     else:
         checked = stored_recipe(resume)

@@ -123,7 +123,10 @@ def _folder_source(name: str, folder: Path, top: Path) -> FolderSource:
         raise DataError(f"{folder}: expected a folder per class, got none; sort the pictures.")
     for number, one in enumerate(classes):
         if folder.resolve().is_relative_to(one.resolve()):
-            raise DataError(f"{one}: expected a class, got a link that leads back; remove it.")
+            raise DataError(
+                f"{one}: expected a class folder, got a link to a folder that contains it; remove "
+                "it."
+            )
         own = _picture_files(one)
         if not own:
             raise DataError(

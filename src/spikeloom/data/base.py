@@ -254,7 +254,7 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         )
     if y.dtype != torch.int64 or x.dtype not in WHOLE + REAL:
         raise DataError(
-            f"{where}: expected x of truth values, whole numbers or floats of 16 to 64 bits and y "
+            f"{where}: expected x of booleans, whole numbers or floats of 16 to 64 bits and y "
             f"int64, got {x.dtype} and {y.dtype}; convert them."
         )
     wrong = ((y < 0) | (y >= classes)).nonzero()
@@ -270,7 +270,7 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         if len(wrong):
             raise DataError(
                 f"{where}: expected finite values, got NaN or infinity at row {int(wrong[0])}; "
-                "remove or mend the sample."
+                "remove or correct the sample."
             )
 
 

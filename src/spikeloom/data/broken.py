@@ -40,7 +40,7 @@ class BrokenPictures(DataError):
             return
         super().__init__(
             f"data: expected pictures that can be read, got {len(self.faults)} that cannot: "
-            f"{named([fault.place for fault in self.faults])}; mend or remove them, or set "
+            f"{named([fault.place for fault in self.faults])}; repair or remove them, or set "
             f"data.skip_broken = true to go on without them. The first: {first}."
         )
 

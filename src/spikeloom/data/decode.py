@@ -184,8 +184,8 @@ class Decoder:
                     raise _too_large(where, f"{file.width} x {file.height}")
                 if _deep_colour(file):
                     raise DataError(
-                        f"{where}: expected 8 bits a channel in colour, got 16, of which the "
-                        "library Pillow keeps 8; save 8 bits, or grey with 16."
+                        f"{where}: expected 8 bits per channel for a colour picture, got 16 (the "
+                        "library Pillow keeps only 8); save 8 bits, or grey with 16."
                     )
                 if getattr(file, "is_animated", False):
                     notes.append("first frame")

@@ -100,7 +100,7 @@ def axes_advice(shape: Sequence[int]) -> str:
             )
         case 2:
             return (
-                f"{dims} can be read in several ways: where dimension 1 is time, [N, T, C], take "
+                f"{dims} can be read in several ways: if dimension 1 is time, [N, T, C], take "
                 "encoder 'frames' (in Python time=True); signals [N, C, L] become [N, T, C] with "
                 "T = L by x.transpose(1, 2), or [N, D] by x.flatten(1); grey pictures [N, H, W] "
                 "become [N, 1, H, W] by x.unsqueeze(1)."
@@ -108,7 +108,7 @@ def axes_advice(shape: Sequence[int]) -> str:
         case 3:
             return (
                 f"{dims} is [N, C, H, W] without time: take encoder 'constant', 'poisson' or "
-                "'latency'; where dimension 1 is time of grey frames, give [N, T, 1, H, W] by "
+                "'latency'; if dimension 1 is the time of grey frames, give [N, T, 1, H, W] by "
                 "x.unsqueeze(2)."
             )
         case 4:
@@ -153,7 +153,7 @@ def peak_of(where: str, x: Tensor, scale: Scale, time: bool | None) -> float:
     if time is None:
         raise DataError(
             f"{where}.scale: expected the meaning of {kind} in samples {shape}, got none; state "
-            f"time = true where dimension 1 is time, or {ways}. {axes_advice(x.shape[1:])}"
+            f"time = true if dimension 1 is time, or {ways}. {axes_advice(x.shape[1:])}"
         )
     raise DataError(
         f"{where}.scale: expected the meaning of {kind} without a time axis, got none; state "
@@ -192,6 +192,6 @@ def _bad_scale(where: str, scale: object) -> ConfigError:
 
 def _no_numbers(where: str, kind: str) -> DataError:
     return DataError(
-        f"{where}: expected truth values, whole numbers or floats of 16 to 64 bits, got {kind}; "
+        f"{where}: expected booleans, whole numbers or floats of 16 to 64 bits, got {kind}; "
         "convert them."
     )

@@ -67,7 +67,7 @@ class Poisson(Checked, Encoder):
             return None
         return (
             f"encoders.poisson: expected most values in [-1, 1] / max_rate, got {100 * beyond:.0f} "
-            f"% of those that are not 0 beyond, up to {float(seen.max()):.3g}, which all fire at "
+            f"% of the nonzero values outside it, up to {float(seen.max()):.3g}; these fire at "
             "every step; set data.scale to the largest stored value."
         )
 
@@ -84,7 +84,7 @@ class Poisson(Checked, Encoder):
         """
         check_call("encoders.poisson", x, steps)
         if bool(x.isnan().any()):
-            raise DataError("encoders.poisson: x must be numbers, got NaN; mend the data set.")
+            raise DataError("encoders.poisson: x must be numbers, got NaN; correct the data set.")
         # Drawn and compared in float32 at every precision: the same sample gives the same train.
         u = uniform(  # [B, T, ...]: the whole train of a sample comes from one stream
             stream_for(rng, "poisson"),

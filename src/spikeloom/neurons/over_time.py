@@ -48,7 +48,7 @@ class OverTime(nn.Module):
             if _over_steps(part):
                 raise ConfigError(
                     f"neurons.OverTime: expected a module without state, got {type(part).__name__} "
-                    "in it, which needs the axis of time; put it beside OverTime."
+                    "in it, which needs the time axis; put it outside OverTime."
                 )
         self.module = module
 
@@ -70,7 +70,7 @@ class OverTime(nn.Module):
             came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ShapeError(
                 f"neurons.OverTime: expected a module that maps [N, ...] to [N, ...], got {came} "
-                f"for N = T B = {rows}; wrap the part that keeps its rows."
+                f"for N = T B = {rows}; wrap only layers that keep the number of rows."
             )
         return out.unflatten(0, xs.shape[:2])
 

@@ -72,9 +72,9 @@ def run_train(
             assert not isinstance(state, Pivot)
     if isinstance(state, Pivot):
         raise UnsupportedNet(
-            f"neurons.{type(unit).__name__}: expected the next step where the last one ran, on "
-            "compiled kernels, got one that torch follows (a transform, a tracer, a mode) or that "
-            "is set to run the reference; start there with a fresh state."
+            f"neurons.{type(unit).__name__}: expected the next step on compiled kernels, as the "
+            "last step, got a step inside a transform, tracer or mode of torch, or on the "
+            "reference kernels; start that step with a fresh state."
         )
     return _reference(unit, currents, theta, state, pool, rate)
 

@@ -19,8 +19,8 @@ MOST_CLASSES = 10
 LEAST_SHOWN = 3
 
 NOTE = (
-    "balanced: the mean over classes of the share of right answers, each class counting alike; a "
-    "class that is answered at random has 1/K."
+    "balanced: the mean of the accuracies of all classes, so that every class has the same weight; "
+    "random answers give 1/K."
 )
 
 

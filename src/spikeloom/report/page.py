@@ -231,8 +231,8 @@ _NO_FIGURES = (
 _KEY = (
     '<p class="fine">Bold: best of its column; controls and failed entries take no part. Best at '
     "its energy, memory or time: no other entry is both more accurate and cheaper. Tie: another "
-    "entry is within one test sample or the standard deviation over seeds. A heading says what it "
-    "means when you point at it.</p>"
+    "entry is within one test sample or the standard deviation over seeds. Point at a heading to "
+    "see what it means.</p>"
 )
 
 
@@ -303,15 +303,15 @@ _SAMPLES = (
 
 _READING = (
     "{columns}"
-    "<p>Accuracy comes from a test part that chose nothing: weights are selected on the "
-    "validation part, and the test part is used once. ± is the standard deviation over seeds; "
-    "one seed has none. Controls show what the task gives away: what stays within reach of a "
-    "control has learned little. A difference smaller than the spread over seeds is no "
-    "difference.</p>"
-    "<p>Entries that are best at their energy, memory or time are found by means over seeds; "
+    "<p>Accuracy is measured on the test part. This part is used once and for no selection: "
+    "weights are selected on the validation part. ± is the standard deviation over seeds; one "
+    "seed has none. Controls show how easy the task is: an entry that is hardly better than a "
+    "control has learned little. Do not rely on a difference that is smaller than the spread over "
+    "seeds.</p>"
+    "<p>Entries that are best at their energy, memory or time are found from means over seeds; "
     "entries closer than their spread may change places. The ratio to the ANN holds for the "
     "ReLU net of the same layers, not for the best net of another kind.</p>"
-    "<p>Click a heading to sort, a name beside the figures to bring it forward. The filter takes "
-    "words that a label, rule or net contains. The page loads nothing: it can be mailed "
-    "and archived.</p>"
+    "<p>Click a heading to sort. Click a name beside the figures to highlight its entry. The "
+    "filter takes words that a label, rule or net contains. The page loads nothing: it can be "
+    "mailed and archived.</p>"
 )

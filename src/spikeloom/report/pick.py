@@ -98,7 +98,7 @@ def pick(entries: list[Record], limits: Mapping[str, float]) -> str:
     if fitting:
         best = max(fitting, key=lambda one: (one.accuracy, -one.energy))
         near = [one.label for one in fitting if one is not best and level(best, one)]
-        tie = f"; level with it, so no rank: {', '.join(near)}" if near else ""
+        tie = f"; too close to rank: {', '.join(near)}" if near else ""
         return f"best within {asked}: {best.label} ({best.accuracy:.2f} %, {_costs(best)}){tie}"
     if not known:
         return f"none within {asked}: no entry has these figures."

@@ -217,8 +217,8 @@ def cautions_of(net: SpikingNet, steps: int, rule: str) -> list[str]:
     lines = []
     if steps < FEW:
         lines.append(
-            f"rules.{rule}: rates of T = {steps} come in steps of 1/{steps}, and gradients are "
-            f"those of rates; {FEW} steps or more are finer."
+            f"rules.{rule}: firing rates at T = {steps} have a resolution of only 1/{steps}, and "
+            f"this rule takes gradients of rates; use {FEW} steps or more."
         )
     for edge in net.plan.edges:
         synapse = edge.sites[-1].synapse
@@ -229,8 +229,9 @@ def cautions_of(net: SpikingNet, steps: int, rule: str) -> list[str]:
         norm = float(torch.linalg.matrix_norm(synapse.effective_weight().flatten(1), 2)) / scale
         if norm >= 1:
             lines.append(
-                f"rules.{rule}: feedback edge {edge.number} has norm {norm:.2f} over its "
-                "threshold, and rates surely settle below 1; set restrict on it, or raise v_th."
+                f"rules.{rule}: feedback edge {edge.number} has norm {norm:.2f} relative to its "
+                "threshold; only a norm below 1 guarantees that rates settle; set restrict on the "
+                "edge, or raise v_th."
             )
     return lines
 

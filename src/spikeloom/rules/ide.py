@@ -41,13 +41,13 @@ BACK = '{feedback = [{source = 1, target = 0, layers = "t4s2{output_padding = 1}
 
 
 APART = (
-    "rules.ide: J is taken at the simulated rates, where the authors' code takes it at their map "
-    "for nets of several layers; with batch norms the gradients of the two have a cosine of 0.97 "
-    "to 0.98 (measured on small nets at T = 8 to 100, 0.93 at worst); set linearise = 'map' to "
-    "follow the code."
+    "rules.ide: the Jacobian J is evaluated at the simulated rates a; for nets of several layers, "
+    "the authors' code evaluates it at their map f(a). With batch norms, the two gradients have a "
+    "cosine of 0.97 to 0.98 (measured on small nets at T = 8 to 100, 0.93 at worst); set "
+    "linearise = 'map' to follow the code."
 )
 
-GAP = "gradients were 1 to 5 % apart where it was measured (alpha = 0.5 to 0.95)"
+GAP = "in measurements, gradients differed by 1 to 5 % (alpha = 0.5 to 0.95)"
 
 
 @RULES.register("ide")
@@ -156,9 +156,9 @@ class Ide(LearningRule):
         if solution.diverged:
             raise NumericalError(
                 f"rules.ide: expected a solution of v = J^T v + g, got a residual of "
-                f"{solution.residual:.3g} of g after {solution.products} products, most of it "
-                f"{at.worst(g, solution.value)}; feedback does not contract: lower its restrict, "
-                "or raise v_th."
+                f"{solution.residual:.3g} times g after {solution.products} products, most of it "
+                f"{at.worst(g, solution.value)}; the feedback does not contract: lower its "
+                "restrict, or raise v_th."
             )
         map_.back(g, solution.value)
         commit()
@@ -176,8 +176,8 @@ class Ide(LearningRule):
     def _short(self) -> str:
         return (
             f"rules.ide: expected v = J^T v + g to be solved within {self.limit} products, got a "
-            'larger residual in some batches ("residual of v" has the mean); raise limit, or lower '
-            "the feedback's restrict."
+            'residual that is too large in some batches (for the mean see "residual of v"); raise '
+            "limit, or lower the feedback's restrict."
         )
 
 

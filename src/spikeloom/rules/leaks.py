@@ -58,10 +58,10 @@ def leak_cautions(
         silent = unit.fire_fraction * (1 if unit.scale_input else 1 - unit.alpha)
         halved = ", or fire_fraction = 0.5" if unit.fire_fraction == 1 else ""
         lines.append(
-            f"rules.{rule}: alpha = {unit.alpha:.4g} in {where}: the clamp that is differentiated "
-            f"is off by up to {clamp_error(unit, slope(unit)):.2g} from the steady rate, however "
-            f"large T is, and an input below {silent:.2g} v_th per step never fires; take unit "
-            f"'if', for which it is right, or an alpha nearer to 1{halved}."
+            f"rules.{rule}: alpha = {unit.alpha:.4g} in {where}: the rule differentiates a clamp, "
+            f"which is off by up to {clamp_error(unit, slope(unit)):.2g} from the steady firing "
+            f"rate at any T; an input below {silent:.2g} v_th per step never causes a spike; use "
+            f"unit 'if', for which the clamp is exact, or an alpha nearer to 1{halved}."
         )
     return lines
 
@@ -89,9 +89,9 @@ def reduction_cautions(
     if apart < SAME:
         return []
     return [
-        f"rules.{rule}: the head's mean over T = {steps} steps and the rates of layer {last.name}, "
-        f"discounted by alpha = {decay:.4g} per step, can be {apart:.2g} apart: {size(rate)}; set "
-        f"head.reduce = 'weighted' and head.decay = {decay:.4g}, or take unit 'if'."
+        f"rules.{rule}: the head's mean over T = {steps} steps and the rates of layer {last.name} "
+        f"(discounted by alpha = {decay:.4g} per step) can differ by {apart:.2g}: {size(rate)}; "
+        f"set head.reduce = 'weighted' and head.decay = {decay:.4g}, or use unit 'if'."
     ]
 
 

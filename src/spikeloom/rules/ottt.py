@@ -170,16 +170,17 @@ class Ottt(LearningRule):
         if not declares(unit, "trace_decay"):
             raise UnsupportedNet(
                 f"rules.ottt: expected neurons before layer {site.name} that declare trace_decay, "
-                "the factor by which what they remember of a spike fades per step, got "
-                f"{type(unit).__name__}, whose step none is declared for; give its class that "
-                "attribute, or set trace_decay of the rule."
+                "the factor per step by which their memory of a spike decays, got "
+                f"{type(unit).__name__}, which declares none for its step; add this attribute to "
+                "the class, or set trace_decay of the rule."
             )
         decay = unit.trace_decay  # pyright: ignore[reportAttributeAccessIssue]
         if decay is None:
             raise UnsupportedNet(
                 f"rules.ottt: expected a fixed decay of the neurons before layer {site.name}, got "
-                f"{type(unit).__name__} with none: alpha is trained, or beta > 0 adds a synaptic "
-                "current that one trace does not hold; set trace_decay of the rule, or change them."
+                f"{type(unit).__name__} without it: alpha is trained, or beta > 0 adds a synaptic "
+                "current, which a single trace cannot represent; set trace_decay of the rule, or "
+                "change these settings."
             )
         decay = conform(float, decay, f"rules.ottt: trace_decay of {type(unit).__name__}")
         if not 0 <= decay <= 1:

@@ -44,7 +44,7 @@ FULL = 1e-5
 """A rate so close to 0 or 1 is 0 or 1: discounted sums of ones round."""
 
 
-GAP = "gradients were 2 to 50 % apart where it was measured (alpha = 0.5 to 0.95)"
+GAP = "in measurements, gradients differed by 2 to 50 % (alpha = 0.5 to 0.95)"
 
 
 @RULES.register("spide")

@@ -56,7 +56,7 @@ class Commit:
             if bad:
                 fault = self.batch and first_fault(self.bench, self.batch)
                 raise NumericalError(
-                    f"training: expected finite gradients, got one that is not for '{bad[0]}', "
+                    f"training: expected finite gradients, got NaN or infinity for '{bad[0]}', "
                     f"{fault or 'first in the backward pass'}; lower the learning rate or check "
                     "the input."
                 )

@@ -164,7 +164,7 @@ class _Runner:
                 self.progress.warn(f"{entry.row.label} is refused: {entry.refusal}")
         for job in jobs:
             if (why := self.refusals.of_trial(job)) is not None:
-                self.progress.warn(f"{job.title} is refused, the others count: {why}")
+                self.progress.warn(f"{job.title} is refused and counts as failed: {why}")
 
     def _has(self, job: Job) -> bool:
         return self.entries[job.row.slug].has(job)

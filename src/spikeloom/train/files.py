@@ -106,13 +106,13 @@ def _in_stored_units(path: Path, x: Tensor, inputs: Inputs) -> tuple[Tensor, Sca
     kind = str(x.dtype).removeprefix("torch.")
     if is_whole(x) and not inputs.whole:
         raise DataError(
-            f"{path}: expected floats, as data '{inputs.data}' has, got {kind}, whose scale "
-            "nothing says; save floats, e.g. x / 255 for grey levels."
+            f"{path}: expected floats, as data '{inputs.data}' has, got {kind} of unknown scale; "
+            "save floats, e.g. x / 255 for grey levels."
         )
     if x.is_floating_point() and not bool(x.isfinite().all()):
         place = tuple((~x.isfinite()).nonzero()[0].tolist())
         raise DataError(
-            f"{path}: expected finite values, got {float(x[place])} at {list(place)}; mend the "
+            f"{path}: expected finite values, got {float(x[place])} at {list(place)}; correct the "
             "file."
         )
     if x.is_floating_point() and inputs.whole:

@@ -188,9 +188,9 @@ def _dead(
     one: dict[str, Any], behind: list[str], health: list[dict[str, Any]], tiny: str | None
 ) -> str:
     share, what = one["silent_share"], "fired" if one["spiking"] else "gave anything but 0"
-    who = "no neuron" if share == 1 else f"{100 * (1 - share):.1f} % of its neurons alone"
+    who = "no neuron" if share == 1 else f"only {100 * (1 - share):.1f} % of its neurons"
     does = "lower v_th or the learning rate" if one["spiking"] else "lower the learning rate"
-    also = f", nor in {', '.join(behind)} behind it" if behind and share == 1 else ""
+    also = f", and none did in {', '.join(behind)} behind it" if behind and share == 1 else ""
     if behind and not also:
         also = f", and {', '.join(behind)} behind it are dead too"
     todo = f"{tiny}." if tiny else f"{does}, raise the gain before it, or add a norm."

@@ -100,8 +100,8 @@ class Inputs(Strict):
         """
         if self.older and self.build_reading() is not None and self.whole and not whole:
             raise DataError(
-                f"{where}: expected pictures of 8 bits for a run of an older spikeloom, which kept "
-                "the high byte of 16, got 16 or floats; train again."
+                f"{where}: expected pictures of 8 bits, got 16 bits or floats; this run is of an "
+                "older spikeloom, which kept only the high byte of 16 bits; train again."
             )
 
     def check_same(self, where: str, splits: Splits) -> None:

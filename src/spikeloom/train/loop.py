@@ -196,9 +196,11 @@ def _open(
             try:
                 changed = difference(checkpoint.read_json(folder / runs.ENVIRONMENT), here)
             except DataError:  # no reason to lose a run
-                changed = f"versions perhaps, {runs.ENVIRONMENT} being damaged"
+                changed = f"versions perhaps ({runs.ENVIRONMENT} is damaged)"
             if changed:
-                state.warnings.append(f"resumed with other {changed}: bits may differ.")
+                state.warnings.append(
+                    f"resumed with other {changed}: results may not be bit-identical."
+                )
                 progress.warn(state.warnings[-1])
         _mend_inputs(folder, bench, state, progress)
         return

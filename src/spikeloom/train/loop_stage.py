@@ -303,6 +303,6 @@ def check_weights(bench: Workbench) -> None:
     for name, tensor in bench.modules().state_dict().items():
         if not torch.isfinite(tensor).all():
             raise NumericalError(
-                f"training: expected finite weights, got one that is not in '{name}'; lower the "
+                f"training: expected finite weights, got NaN or infinity in '{name}'; lower the "
                 "learning rate."
             )

@@ -278,7 +278,7 @@ def _check_weight(path: Path, name: str, tensor: Tensor, like: Tensor) -> None:
         )
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
         raise DataError(
-            f"{path}: expected finite weights, got one that is not in '{name}'; train again."
+            f"{path}: expected finite weights, got NaN or infinity in '{name}'; train again."
         )
 
 

@@ -246,7 +246,8 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
     texts = [text.strip() for text in _outside_brackets(rules)]
     if not all(texts):
         raise ConfigError(
-            f"--rules: expected names by comma, got '{rules}' with an empty one; drop a comma."
+            f"--rules: expected names separated by commas, got '{rules}' with an empty name; drop "
+            "a comma."
         )
     rows = []
     for text in texts:

@@ -154,8 +154,8 @@ def build_model(kind: type[Model], table: Mapping[str, Any], where: str) -> Mode
         for path, number in _numbers(table):
             if isinstance(number, int) and abs(number) > toml.LARGEST_WHOLE:
                 raise ConfigError(
-                    f"{where}: {path}: expected a whole number of 64 bits at most, got one of "
-                    f"{number.bit_length()}; fix it."
+                    f"{where}: {path}: expected a whole number of 64 bits at most, got "
+                    f"{number.bit_length()} bits; fix it."
                 )
             if not math.isfinite(number):
                 raise ConfigError(

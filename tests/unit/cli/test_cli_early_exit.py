@@ -54,7 +54,7 @@ class TestEarlyExit:
             "evaluate", "snn", "--part", "validation", "--exit-margin", "0.5", "--exit-by", "logit"
         )
         assert done.code == 0 and "choose a margin" not in done.out
-        assert "the logits of its two best classes differ by so much" in done.out
+        assert "the logits of its two best classes differ by this level or more" in done.out
 
     def test_none_asked(self, call):
         done = call("evaluate", "snn", "--json", "e.json")
@@ -87,7 +87,7 @@ WRONG = [
     (("--engine", "sparse"), "engine: expected one of dense, auto, events, got 'sparse'"),
     (
         ("--exit-margin", "high"),
-        "--exit-margin: expected numbers of 0 or more by comma, got 'high'",
+        "--exit-margin: expected numbers of 0 or more, separated by commas, got 'high'",
     ),
     (("--exit-margin", "-1"), "--exit-margin: expected numbers of 0 or more"),
     (("--exit-margin", "nan"), "--exit-margin: expected numbers of 0 or more"),

@@ -184,7 +184,7 @@ COMPARE = [
     *(
         (["--net", "f10", "--data", "digits", "--rules", rules], message)
         for rules, message in (
-            ("ann,", "--rules: expected names by comma"),
+            ("ann,", "--rules: expected names separated by commas"),
             (
                 "ann,slt",
                 "--rules slt: stages.0.rule: unknown learning rule 'slt'; did you mean 'sl",

@@ -88,7 +88,9 @@ class TestPrinted:
 
     def test_a_code_that_depends_on_the_length(self, call):
         done = call("evaluate", "latency")
-        assert done.code == 0 and "which is no run with T = t" in " ".join(done.out.split())
+        assert done.code == 0 and "which is not the same as a run with T = t" in " ".join(
+            done.out.split()
+        )
         call("evaluate", "latency", "--steps", "4").refused("'latency' changes with T, got 4")
 
     def test_an_unfinished_run(self, call, runs, tmp_path):

@@ -116,7 +116,7 @@ WRONG = [
     (["two.toml"], "got a comparison with entries"),
     (["r.toml", "--samples", "0"], "--samples: expected 1 or more, got 0"),
     (["snn", "--ann", "ann"], "expected one finished run of the ReLU net"),
-    (["ann", "--ann", "ann"], "expected a spiking net to hold against it"),
+    (["ann", "--ann", "ann"], "expected a spiking net to compare with it"),
     (["r.toml", "--ann", "snn"], "expected one finished run of the ReLU net"),
     (["r.toml", "--device", "tpu"], "--device: expected one of auto, cpu, cuda"),
 ]

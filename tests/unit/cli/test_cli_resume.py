@@ -73,7 +73,7 @@ class TestRefusals:
     def test_resume_and_changes(self, call):
         call("train", "r.toml", "--out", "x")
         for change in (["--set", "seed=3"], ["--seed", "3"], ["--precision", "64-true"]):
-            call("train", "--resume", "x", *change).refused("a run goes on as it began")
+            call("train", "--resume", "x", *change).refused("a resumed run keeps its recipe")
 
     def test_resume_with_other_processes(self, call, monkeypatch):
         call("train", "r.toml", "--out", "x")

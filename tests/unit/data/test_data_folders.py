@@ -156,7 +156,7 @@ class TestDamage:
 
     def test_a_class_that_leads_back(self, folder):
         (folder / "dog").symlink_to(folder)
-        assert refusal(folder).startswith("FOLDER/dog: expected a class, got a link that leads ba")
+        assert refusal(folder).startswith("FOLDER/dog: expected a class folder, got a link to a f")
 
     def test_words_that_are_no_text(self, folder):
         (folder / "words.txt").write_bytes(b"\xff\xfe\x80")

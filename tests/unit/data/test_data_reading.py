@@ -214,7 +214,7 @@ class TestRange:
 
     def test_refuses_colour_of_16_bits(self):
         """Pillow would keep the high bytes only."""
-        with pytest.raises(DataError, match=r"^here: expected 8 bits a channel in colour, got 16"):
+        with pytest.raises(DataError, match=r"^here: expected 8 bits per channel for a col"):
             Decoder().decode(png(1, 16, 2, bytes(7)), "here")
 
     @pytest.mark.parametrize("wide", ["a/0.png", "b/4.png"])

@@ -86,7 +86,7 @@ class TestArrays:
         ],
     )
     def test_refuses_other_types_by_name(self, array, name):
-        with pytest.raises(DataError, match=rf"^here: expected truth values, .*, got {name}; "):
+        with pytest.raises(DataError, match=rf"^here: expected booleans, .*, got {name}; "):
             stored_array("here", array)
 
     def test_refuses_whole_numbers_that_do_not_fit(self):

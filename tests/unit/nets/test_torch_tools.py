@@ -167,7 +167,7 @@ class TestRulesRefuseSecondDerivatives:
         net = from_text("compiled").eval()
         _, state = net.step(drawn(*IMAGES)[0], None, Ops(carry=cut, local=True))
         net.execution = Execution(kernels="reference")
-        with pytest.raises(UnsupportedNet, match=r"^neurons.LIF: expected the next step where"):
+        with pytest.raises(UnsupportedNet, match=r"^neurons.LIF: expected the next step on"):
             net.step(drawn(*IMAGES)[1], state)
 
     def test_a_bare_scan(self):

@@ -189,7 +189,7 @@ def test_a_plugin_that_raises_is_named_once_and_left_out(fault, monkeypatch, tmp
     assert home.OTHER.names() == ("good",)
     (line,) = [one.getMessage() for one in caplog.records]
     assert line.startswith(f"plug-in '{name}_bad' of {EMPTY_FOLDER}: expected an import without")
-    assert line.endswith("it is left out, mend or remove it.") and "\n" not in line
+    assert line.endswith("it is left out; repair or remove it.") and "\n" not in line
 
 
 def test_an_interrupt_is_not_the_plugins(points):

@@ -110,7 +110,7 @@ class TestTableAlone:
             (["--columns", "T"], "unknown column 'T'"),
             (["--text", "--columns", "EE"], "unknown column 'EE'"),
             (["--text", "--records"], "requires an argument"),
-            (["--csv", "--columns", "mac"], "--csv: expected it alone"),
+            (["--csv", "--columns", "mac"], "--csv: expected no other option"),
             (["--csv", "--out", "x"], "got --out; drop that"),
             (["--text", "--explain"], "--explain: expected it without --text"),
         ],

@@ -97,7 +97,7 @@ class TestPick:
             entry("b", costing(0.94, test_samples=100)),
             entry("c", costing(0.90, test_samples=100)),
         ]
-        assert pick(entries, {"max_mb": 9}).endswith("; level with it, so no rank: b")
+        assert pick(entries, {"max_mb": 9}).endswith("; too close to rank: b")
         assert "level" not in pick(entries[1:], {"max_mb": 9})
 
     def test_none_fits(self):

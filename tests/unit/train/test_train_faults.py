@@ -63,7 +63,7 @@ class TestLoss:
     def test_names_the_input(self):
         xs = torch.zeros(3, 2, 1, 4, 4)
         xs[1, 1, 0, 2] = math.nan
-        with pytest.raises(NumericalError, match="got nan in sample 1, step 1; mend the data"):
+        with pytest.raises(NumericalError, match="got nan in sample 1, step 1; correct the data"):
             Batch.of(xs, torch.tensor([0, 1]))
         xs = torch.full((2, 1, 4, 4), math.inf).expand(5, 2, 1, 4, 4)
         with pytest.raises(NumericalError, match="got inf in sample 0, step 0"):

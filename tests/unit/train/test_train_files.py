@@ -296,7 +296,7 @@ class TestBadArrays(TestArrays):
         [np.zeros((1, 4, 4), "c8"), np.zeros((1, 4, 4), "U3"), np.zeros((1, 4, 4), "M8[s]")],
     )
     def test_no_numbers(self, tmp_path, array):
-        refused(self.save(tmp_path, array), "expected truth values, whole", array.dtype.name)
+        refused(self.save(tmp_path, array), "expected booleans, whole", array.dtype.name)
 
     def test_objects_are_not_unpickled(self, tmp_path):
         array = np.empty((1, 4, 4), dtype=object)

@@ -209,8 +209,8 @@ class TestLayerHealth:
         assert [row["verdict"] for row in health] == ["ok", "dead", "dead"]
         assert health[1]["silent_share"] == 1.0 and health[1]["rate_per_step"] == 0.0
         assert health_lines(health) == [
-            "layer 2.0.0 is dead: no neuron fired on 15 validation samples, nor in 3.0.0 behind "
-            "it; lower v_th or the learning rate, raise the gain before it, or add a norm."
+            "layer 2.0.0 is dead: no neuron fired on 15 validation samples, and none did in 3.0.0 "
+            "behind it; lower v_th or the learning rate, raise the gain before it, or add a norm."
         ]
 
     def test_what_a_user_brings_with_a_threshold_of_fifty(self):
@@ -236,7 +236,7 @@ class TestLayerHealth:
             )
         ]
         assert [line.split(";")[0] for line in health_lines(rows)] == [
-            "layer 0.0.0 is dead: 3.0 % of its neurons alone fired on 9 validation samples",
+            "layer 0.0.0 is dead: only 3.0 % of its neurons fired on 9 validation samples",
             "layer 2.0.1 (pass 1) is saturated: 50 % of its neurons fired at every step on nearly "
             "all of 9 validation samples (rate 0.90 per step)",
         ]

@@ -75,7 +75,7 @@ class TestOlderRuns:
     def test_sixteen_bits_say_what_to_do(self, transparent, tmp_path):
         older = as_older(load_splits(transparent))
         Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "wide.png")
-        with pytest.raises(DataError, match="expected pictures of 8 bits for a run of an older"):
+        with pytest.raises(DataError, match="expected pictures of 8 bits, got 16 bits or floats"):
             read_file(tmp_path / "wide.png", older)
 
     def test_bytes_with_time_stay_divided(self, events):
@@ -188,4 +188,4 @@ class TestFacts:
     def test_a_poisson_code_that_saturates_says_so(self, top, said):
         facts, _ = self.facts(top * torch.rand(30, 1, 4, 4), encoder="poisson")
         assert (facts.caution is not None) == said
-        assert not said or "all fire at every step; set data.scale" in facts.caution
+        assert not said or "fire at every step; set data.scale" in facts.caution

@@ -224,7 +224,7 @@ def test_trials_of_a_tuning():
 
 def test_commas_of_rules_are_read_in_one_pass():
     base = {key: part for key, part in TABLE.items() if key != "name"} | {"data": "digits"}
-    with pytest.raises(ConfigError, match="with an empty one; drop a comma"):
+    with pytest.raises(ConfigError, match="with an empty name; drop a comma"):
         plan_rules(base, "a" + "," * 60_000, (0,), "x")
     plan = plan_rules(base | {"net": "c4 f10"}, "bptt, sltt:k_steps=2", (0,), "x")
     assert [row.label for row in plan.rows] == ["bptt", "sltt:k_steps=2"]

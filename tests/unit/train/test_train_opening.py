@@ -240,7 +240,7 @@ class TestWeights:
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_not_finite(self, broken, value):
         rewritten(broken, lambda them: them[self.NAME].view(-1)[5].fill_(value))
-        refused(broken, f"expected finite weights, got one that is not in '{self.NAME}'")
+        refused(broken, f"expected finite weights, got NaN or infinity in '{self.NAME}'")
 
     def test_none(self, broken):
         (broken / "weights.safetensors").unlink()

@@ -109,8 +109,8 @@ class TestPlanning:
     @pytest.mark.parametrize(
         ("rules", "message"),
         [
-            ("ann,", "--rules: expected names by comma, got 'ann,' with an empty one"),
-            ("", "--rules: expected names by comma"),
+            ("ann,", "--rules: expected names separated by commas, got 'ann,' with an empty name"),
+            ("", "--rules: expected names separated by commas"),
             ("slt", "--rules slt: stages.0.rule: unknown learning rule 'slt'; did you mean 'sltt'"),
             ("sltt:k=1", "unknown key 'k'; known: given, k_steps."),
             ("sltt:k_steps", "expected options as name:key=value, got 'k_steps'"),

@@ -46,7 +46,7 @@ def test_notes_are_in_the_curve(rule):
 def test_coarse_rates_are_said(rule):
     net = {"net": "c4 P f3"} if rule == "dsr" else {}
     state = trained(rule, ", restrict = 0.5", **{"stages.0.steps": 2}, **net)
-    assert state.warnings[0].startswith(f"rules.{rule}: rates of T = 2 come in steps of 1/2")
+    assert state.warnings[0].startswith(f"rules.{rule}: firing rates at T = 2 have")
 
 
 def test_free_feedback_is_measured():
@@ -56,7 +56,7 @@ def test_free_feedback_is_measured():
     except NumericalError:
         pytest.fail("SPIDE needs no solver")
     line = next(one for one in warnings if "feedback edge 0" in one)
-    assert "has norm" in line and "set restrict on it, or raise v_th" in line
+    assert "has norm" in line and "set restrict on the edge, or raise v_th" in line
 
 
 def test_a_solver_that_stops_short_is_said_once():

@@ -163,7 +163,7 @@ class TestCompare:
         results = run_comparison(Plan("x", rows, (0,), tune), tmp_path, progress=told)
         assert fake.calls[:3] == ["bptt/tune/0", "bptt/tune/1", "sltt/tune/1"]
         assert sum("refused" in text for text in told.news) == 1
-        assert told.news[0].startswith("SLTT, trial 1 of 2 is refused, the others count: net layer")
+        assert told.news[0].startswith("SLTT, trial 1 of 2 is refused and counts as failed: net ")
         trials = results["entries"][1]["tuning"]["trials"]
         assert "expected norm 'batch_step'" in trials[0]["error"] and trials[1]["error"] is None
         assert results["entries"][1]["tuning"]["chosen"] == {"net": norms[1]}

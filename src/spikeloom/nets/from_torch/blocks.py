@@ -159,8 +159,8 @@ class Builder:
             return self._fork(number, readers)
         step = self.steps[readers[0]]
         if len(readers) > 2 or step.join is not None:
-            came = f"a value with {len(readers)} readers" if len(readers) > 2 else "it"
-            raise refusal(step.where, "two ways that meet again", came, ONE_SKIP)
+            came = f"a value that is used {len(readers)} times" if len(readers) > 2 else "it"
+            raise refusal(step.where, "two branches that join again", came, ONE_SKIP)
         self.layers.take(step)
         return readers[0]
 
@@ -170,7 +170,8 @@ class Builder:
         join = self.steps[end].join
         where = self.steps[end].where
         assert join is not None
-        check(where, end == other, "two ways that meet again", "ways that cross", ONE_SKIP)
+        came = "branches that cross"
+        check(where, end == other, "two branches that join again", came, ONE_SKIP)
         if first != self.steps[end].inputs[0]:
             left, right = right, left
         flat, features = self.layers.flat, self.layers.features
@@ -182,7 +183,7 @@ class Builder:
             unit = None
         if join != "iand" and (not main or (side and unit and not _takes_unit(main[-1]))):
             main, side = side, main
-        check(where, bool(main), "a layer on one of two ways", "none", "add one")
+        check(where, bool(main), "a layer on one of two branches", "none", "add one")
         block = BlockDraft(where, main, join, side)
         if unit is not None and _takes_unit(main[-1]):
             block.join = "before_unit"
@@ -198,8 +199,8 @@ class Builder:
             step = self.steps[number]
             chain.append(step)
             readers = self.readers.get(number, [])
-            came = f"a result with {len(readers)} readers on one of two ways"
-            check(step.where, len(readers) == 1, "one reader", came, ONE_SKIP)
+            came = f"a result used {len(readers)} times on one of two branches"
+            check(step.where, len(readers) == 1, "a result that is used once", came, ONE_SKIP)
             source, number = number, readers[0]
         return chain, source, number
 

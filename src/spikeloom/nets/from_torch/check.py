@@ -68,8 +68,8 @@ def check_values(net: SpikingNet, module: nn.Module, over_time: bool) -> None:
             part.training = training
     off = _difference(expected, values)
     if off > torch.finfo(like.dtype).eps ** ROUNDING:
-        came = f"others, off by {off:.2g} of their size" if off < torch.inf else "another shape"
-        raise refusal(place("", module), "the net's values from its forward", came, AS_IT_IS)
+        came = f"a relative difference of {off:.2g}" if off < torch.inf else "another shape"
+        raise refusal(place("", module), "a forward that gives the net's values", came, AS_IT_IS)
 
 
 class _Both(nn.Module):

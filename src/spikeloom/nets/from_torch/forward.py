@@ -47,8 +47,8 @@ def _agreed(module: nn.Module, training: Reader, evaluation: Reader) -> Reader:
         check(
             first.where,
             not second.drops,
-            "a dropout that is off in evaluation",
-            "one that is on",
+            "a dropout that is off in evaluation mode",
+            "a dropout that is on",
             "pass training=self.training or use nn.Dropout",
         )
         if first.drops is False:
@@ -57,7 +57,7 @@ def _agreed(module: nn.Module, training: Reader, evaluation: Reader) -> Reader:
         raise refusal(
             place("", module),
             "a forward that does the same in training and evaluation mode",
-            "another one in each, or at each call",
+            "different operations in each mode, or at each call",
             "give each its own module",
         )
     return training
@@ -120,7 +120,7 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
             ]
     if drew:
         came = "random numbers drawn by forward"
-        raise refusal(place("", module), "a forward without chance", came, "use nn.Dropout")
+        raise refusal(place("", module), "a forward without random numbers", came, "use nn.Dropout")
     if changed or written:
         raise refusal(
             place("", module),

@@ -187,7 +187,7 @@ class Reader:
     def _check_used(self) -> None:
         used = {number for step in self.steps for number in step.inputs} | {self.result}
         for number, step in enumerate(self.steps):
-            check(step.where, number in used, "a result that is used", "one that is not", "drop it")
+            check(step.where, number in used, "a result that is used", "an unused one", "drop it")
 
     def _value(self, where: str, node: object) -> int:
         came = getattr(node, "target", None)
@@ -289,8 +289,8 @@ class Reader:
         check(
             where,
             len(readers) == 1,
-            "a value that nobody else reads, to be overwritten",
-            f"one with {len(readers)} readers",
+            "a value that is used once, since this operation overwrites it",
+            f"a value that is used {len(readers)} times",
             "compute out of place",
         )
 

@@ -47,7 +47,8 @@ def lede(entries: Sequence[Entry]) -> str:
     sentence = " ".join(parts) + "."
     if len(tests) == 1:
         who = "It" if runs == 1 else "Every run"
-        sentence += f" {who} was tested once, on {tests.pop():,} samples that chose nothing."
+        count = f"{tests.pop():,} samples"
+        sentence += f" {who} was tested once, on {count} that were used for no selection."
     found = highlights(entries)
     tiles = "".join(
         f"<div><dt>{escape(title)}</dt><dd><b>{escape(word)}</b><span>{escape(beside)}</span></dd>"
