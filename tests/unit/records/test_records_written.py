@@ -1,0 +1,38 @@
+"""What training writes has the keys, in their order, and the kinds of values of the stored runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spikeloom.train.loop import train
+from spikeloom.train.recipe import read_recipe
+
+FIXTURES = Path(__file__).parent / "fixtures"
+MEASURED = ("ms_per_sample", "ms_per_step", "bytes_per_step")
+"""Times that are null where the machine was too noisy, each with a text beside it that says so."""
+
+
+def shape(value, name=""):
+    """Keys and kinds of a record; of a list its first and last part."""
+    if name.removesuffix("_doubt") in MEASURED:
+        return "measured"
+    if isinstance(value, dict):
+        return [(key, shape(part, key)) for key, part in value.items()]
+    if isinstance(value, list):
+        return [shape(part) for part in (value[0], value[-1])] if value else []
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("name", ["plain", "stages"])
+def test_keys_and_kinds_are_those_of_before(name, tmp_path):
+    train(read_recipe(FIXTURES / f"{name}.toml"), tmp_path)
+    stored = FIXTURES / name
+    for file in ("result.json", "samples.json", "recipe.json", "environment.json", "inputs.json"):
+        ours, theirs = (json.loads((folder / file).read_text()) for folder in (tmp_path, stored))
+        assert shape(ours) == shape(theirs), file
+    ours, theirs = (
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (tmp_path, stored)
+    )
+    assert list(map(shape, ours)) == list(map(shape, theirs))
