@@ -23,6 +23,7 @@ LEVELS = (
     {"neurons", "encoders", "data"},
     {"nets"},
     {"heads", "rules", "convert", "meters"},
+    {"records"},
     {"train"},
     {"check"},
     {"report", "graph", "rescale"},

@@ -100,15 +100,15 @@ def cases() -> dict[str, dict[str, Any]]:
 def curve(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Train and return the figures of a run."""
     outcome = train(recipe(changes), splits=tiny(), final=False)
-    rows = outcome.record["curve"]
+    rows = outcome.record.curve
     digest = hashlib.sha256()
     assert outcome.bench is not None
     for name, value in sorted(outcome.bench.modules().state_dict().items()):
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
     return {
-        "loss": [row["loss"] for row in rows],
-        "validation": [row["val_loss"] for row in rows],
+        "loss": [row.loss for row in rows],
+        "validation": [row.val_loss for row in rows],
         "weights": digest.hexdigest()[:16],
     }
 

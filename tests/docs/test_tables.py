@@ -4,7 +4,6 @@ A comment ``<!-- table: spikeloom report benchmarks/results/demo --text -->`` an
 table or block of text. It must be what the command prints.
 """
 
-import json
 import re
 import shlex
 import sys
@@ -80,16 +79,18 @@ def test_the_readme_shows_the_record_of_the_demo():
 @pytest.mark.parametrize("label", ["ANN", "BPTT", "SLTT"])
 def test_a_fresh_run_is_within_the_spread_of_the_record(label, tmp_path):
     """Trains one seed again: two test images or three deviations, whichever is more."""
+    from spikeloom.records.comparison import ComparisonRecord
+    from spikeloom.records.files import open_record
     from spikeloom.report.means import means
     from spikeloom.train.loop import train
     from spikeloom.train.plan import read_comparison
 
-    entries = json.loads(DEMO.read_text(encoding="utf-8"))["entries"]
-    stored = means(next(entry for entry in entries if entry["label"] == label))
+    entries = open_record(DEMO, ComparisonRecord).entries
+    stored = means(next(entry for entry in entries if entry.label == label))
     plan = read_comparison(ROOT / "recipes/demo.toml")
     recipe = next(row.recipe for row in plan.rows if row.label == label)
     record = train(recipe.model_copy(update={"seed": plan.seeds[0]}), tmp_path / "run").record
     apart = max(2 * stored.image, 3 * (stored.deviation or 0.0))
-    assert 100 * record["test_accuracy"] == pytest.approx(stored.accuracy, abs=apart)
-    spikes = record["costs"]["spikes"]["mean"]
+    assert 100 * record.test_accuracy == pytest.approx(stored.accuracy, abs=apart)
+    spikes = record.costs.spikes.mean
     assert spikes == pytest.approx(stored.spikes or 0.0, rel=0.25)

@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 
 from spikeloom.base.errors import Stopped
 from spikeloom.data import Samples
+from spikeloom.records import names
+from spikeloom.records.files import open_record
+from spikeloom.records.run import RunRecord
 from spikeloom.report.page import render
 from spikeloom.report.records import read_entries
 from spikeloom.train import checkpoint, runs
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.loop import train
-from spikeloom.train.opening import open_inputs, open_record, open_run
+from spikeloom.train.opening import open_inputs, open_run
 from spikeloom.train.over_time import predict_over_time
 from spikeloom.train.recipe import build_recipe
 
@@ -61,7 +64,7 @@ def reopen(folder: Path) -> None:
 
 def record(folder: Path) -> None:
     """As `spikeloom profile folder`."""
-    open_record(folder)
+    open_record(folder / names.RESULT, RunRecord)
 
 
 def report(folder: Path) -> None:
@@ -88,7 +91,7 @@ def stored(tmp_path_factory) -> dict[str, dict[str, bytes]]:
     asked = iter([False] * 7 + [True])
     with pytest.raises(Stopped):
         train(RECIPE, stopped, stop=lambda: next(asked))
-    assert runs.STATE in contents(stopped) and runs.RESULT in contents(finished)
+    assert names.STATE in contents(stopped) and names.RESULT in contents(finished)
     return {"finished": contents(finished), "stopped": contents(stopped)}
 
 
@@ -117,7 +120,7 @@ def test_run_files(stored, kind, reader, examples, tmp_path):
 
 @pytest.mark.parametrize("reader", ["resume with recipe", "begin"])
 def test_a_finished_run_without_its_recipe_is_not_replaced(stored, reader, tmp_path):
-    files = {name: part for name, part in stored["finished"].items() if name != runs.RECIPE}
+    files = {name: part for name, part in stored["finished"].items() if name != names.RECIPE}
     for name, content in files.items():
         put(tmp_path / name, content)
     line = refusal_without_a_trace(tmp_path, lambda: READERS[reader](tmp_path))
@@ -126,9 +129,9 @@ def test_a_finished_run_without_its_recipe_is_not_replaced(stored, reader, tmp_p
 
 def test_a_damaged_environment_stops_no_run(stored, tmp_path):
     for name, content in stored["stopped"].items():
-        put(tmp_path / name, b"{" if name == runs.ENVIRONMENT else content)
+        put(tmp_path / name, b"{" if name == names.ENVIRONMENT else content)
     outcome = train(RECIPE, tmp_path, resume=True, final=False)
-    assert outcome.record["warnings"][-1] == (
+    assert outcome.record.warnings[-1] == (
         "resumed with other versions perhaps (environment.json is damaged): results may not be "
         "bit-identical."
     )
@@ -177,9 +180,11 @@ def test_a_flip_changes_no_outcome(stored, kind, examples, tmp_path):
 
 def end_of_a_resumed_run(folder: Path) -> object:
     record = train(runs.stored_recipe(folder), folder, resume=True, final=False).record
-    tensors = checkpoint.read_weights(folder / runs.WEIGHTS)
+    tensors = checkpoint.read_weights(folder / names.WEIGHTS)
     keys = ("recipe", "epochs", "val_accuracy", "val_loss", "test_accuracy", "test_loss", "steps")
-    return [record.get(key) for key in keys], {name: one.tolist() for name, one in tensors.items()}
+    return [getattr(record, key, None) for key in keys], {
+        name: one.tolist() for name, one in tensors.items()
+    }
 
 
 def answers(folder: Path) -> object:

@@ -15,10 +15,9 @@ DEMO = Path(__file__).parents[2] / "recipes" / "demo.toml"
 def test_every_rule_reaches_97_percent_and_the_controls_do_not(tmp_path):
     results = run_comparison(read_comparison(DEMO), tmp_path)
     means = {
-        entry["label"]: mean(run["test_accuracy"] for run in entry["runs"])
-        for entry in results["entries"]
+        entry.label: mean(run.test_accuracy for run in entry.runs) for entry in results.entries
     }
-    controls = {entry["label"] for entry in results["entries"] if entry["control"]}
+    controls = {entry.label for entry in results.entries if entry.control}
     assert controls == {"logistic regression", "hidden layers frozen"}
     assert all(value >= 0.97 for label, value in means.items() if label not in controls), means
     assert means["hidden layers frozen"] < 0.9

@@ -64,9 +64,9 @@ def compare(
     1 if a run failed.
     """
     expect_training()
+    from spikeloom.records import names
     from spikeloom.report.blocks import comparison_lines
     from spikeloom.report.columns import choose
-    from spikeloom.report.formats import Comparison, check
     from spikeloom.report.page import figures_lacking, write_page
     from spikeloom.report.pick import pick
     from spikeloom.train.compare import run_comparison
@@ -99,23 +99,22 @@ def compare(
             raise Stopped(
                 f"stopped; finished runs are in {folder}, {again} goes on from there."
             ) from None
-    check(Comparison, results, folder / "results.json")  # runs of earlier calls may be damaged
     width = console.width if console.is_terminal else None
     for line in comparison_lines(results, width, chosen, explain=explain):
         whole = width is None or line.kind not in _WRAPPED or len(line.text) <= width
         console.print(line.text, style=_STYLES.get(line.kind), soft_wrap=whole)
     if limits:
-        console.print(pick(results["entries"], limits), style="bold")
+        console.print(pick(results.entries, limits), style="bold")
     if os.access(folder, os.W_OK):
-        page = write_page([folder], folder / "report.html")
-        console.print(f"written: {folder / 'results.json'}, {page}")
+        page = write_page([folder], folder / names.PAGE)
+        console.print(f"written: {folder / names.RESULTS}, {page}")
         if (lacking := figures_lacking()) is not None:
             console.print(lacking)
     else:
         console.print(f"nothing written: {folder} is read-only, and nothing was left to do")
-    entries = results["entries"]
-    compared = [entry for entry in entries if not entry["control"]] or entries
-    if any(entry["error"] for entry in entries) or not any(entry["runs"] for entry in compared):
+    entries = results.entries
+    compared = [entry for entry in entries if not entry.control] or entries
+    if any(entry.error for entry in entries) or not any(entry.runs for entry in compared):
         raise typer.Exit(1)
 
 

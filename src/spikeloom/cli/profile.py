@@ -1,7 +1,7 @@
 """``spikeloom profile``: what one net costs, layer by layer and pass by pass."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,8 @@ from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 
 if TYPE_CHECKING:
+    from spikeloom.records.costs import CostRecord
+    from spikeloom.report.layers import AnyCosts
     from spikeloom.train.progress import Progress
     from spikeloom.train.setup import Workbench
 
@@ -37,7 +39,6 @@ def profile(
         layer_rows,
         settling_line,
         summary_rows,
-        training_line,
     )
     from spikeloom.report.table import in_parts, to_text
     from spikeloom.train.opening import find_run
@@ -51,17 +52,17 @@ def profile(
     console.print(headline(bench, folder, remark))
     reference = None if ann is None else _reference(ann, bench)
     with watcher() as progress:
-        costs, refusal = _measure(bench, samples, progress)
+        costs, took = _measure(bench, samples, progress)
         progress.close()
     spiking = bench.rule.facts.spiking
-    console.print(f"means over {costs['metered_samples']} test samples, ± standard error\n")
+    console.print(f"means over {costs.metered_samples} test samples, ± standard error\n")
     console.print(to_text(to_left(summary_rows(costs, spiking=spiking, ann=reference), (2,))))
     console.print()
     first, *more = in_parts(layer_rows(costs), console.width if console.is_terminal else None)
     for part in (to_left(first, (1, 2)), *more):
         console.print(to_text(part))
         console.print()
-    console.print(training_line(costs) if not refusal else f"training refused: {refusal}")
+    console.print(took)
     if (line := settling_line(costs)) is not None:
         console.print(line)
     print_note(console, LAYER_NOTE if explain else "--explain says what each figure means.")
@@ -71,8 +72,8 @@ def profile(
         "data": bench.splits.name,
         "rule": bench.stage.rule.name,
         "steps": bench.steps,
-        "costs": costs,
-        "ann_costs": reference,
+        "costs": costs.table(),
+        "ann_costs": None if reference is None else reference.table(),
     }
     write_result(json, record, console)
 
@@ -91,7 +92,7 @@ def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":
     return set_up(recipe, prepared=False)
 
 
-def _reference(path: Path, bench: "Workbench") -> dict[str, Any]:
+def _reference(path: Path, bench: "Workbench") -> "CostRecord":
     """Return the costs of the measured ANN that a net is held against.
 
     Raises:
@@ -102,9 +103,9 @@ def _reference(path: Path, bench: "Workbench") -> dict[str, Any]:
 
     runs = [run for entry in read_entries([path]) for run in entry.runs]
     wanted = write(bench.net.spec.as_ann()), bench.splits.name
-    fitting = [run for run in runs if (run["net"], run["data"]) == wanted]
-    if len(runs) != 1 or not fitting or runs[0]["facts"]["spiking"]:
-        came = ", ".join(f"rule '{run['rule']}', net {run['net']}, {run['data']}" for run in runs)
+    fitting = [run for run in runs if (run.net, run.data) == wanted]
+    if len(runs) != 1 or not fitting or runs[0].facts.spiking:
+        came = ", ".join(f"rule '{run.rule}', net {run.net}, {run.data}" for run in runs)
         raise ConfigError(
             f"--ann {path}: expected one finished run of the ReLU net {wanted[0]} on "
             f"{wanted[1]}, got {came or 'none'}; train it with rule 'ann'."
@@ -114,17 +115,19 @@ def _reference(path: Path, bench: "Workbench") -> dict[str, Any]:
             f"--ann {path}: expected a spiking net to compare with it, got rule "
             f"'{bench.stage.rule.name}'; leave --ann out."
         )
-    return runs[0]["costs"]
+    return runs[0].costs
 
 
-def _measure(bench: "Workbench", samples: int, progress: "Progress") -> tuple[dict[str, Any], str]:
-    """Return the cost record, and why the rule refuses the net where it does."""
-    from spikeloom.train.costs import measure_costs
+def _measure(bench: "Workbench", samples: int, progress: "Progress") -> tuple["AnyCosts", str]:
+    """Return the costs, and what to say of training: what it took, or why the rule refuses."""
+    from spikeloom.report.layers import training_line
+    from spikeloom.train.costs import measure_costs, measure_net
     from spikeloom.train.setup import prepare
 
     try:
         prepare(bench)
-        return measure_costs(bench, samples=samples, progress=progress), ""
+        costs = measure_costs(bench, samples=samples, progress=progress)
     except UnsupportedNet as error:
-        costs = measure_costs(bench, samples=samples, training=False, progress=progress)
-        return costs, str(error)
+        costs = measure_net(bench, samples=samples, progress=progress)
+        return costs, f"training refused: {error}"
+    return costs, training_line(costs)

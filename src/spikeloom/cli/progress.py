@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,6 +15,9 @@ from rich.text import Text
 from spikeloom.cli.console import plain_console
 from spikeloom.cli.stopping import imported
 from spikeloom.train.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from spikeloom.records.run import EpochRecord
 
 Clock = Callable[[], float]
 
@@ -133,7 +136,7 @@ class _Lines(Progress):
             self._said = now
             self._report(phase, now)
 
-    def epoch(self, entry: dict[str, Any]) -> None:
+    def epoch(self, entry: "EpochRecord") -> None:
         """Print an epoch's metrics."""
         self._end()
         now = self.clock()
@@ -267,13 +270,13 @@ class _Terminal(_Lines):
         """Say nothing: the bar does."""
 
 
-def epoch_line(entry: dict[str, Any]) -> str:
+def epoch_line(entry: "EpochRecord") -> str:
     """Return one line for an epoch's metrics; the number of a later stage stands in front."""
-    stage = f"stage {entry['stage'] + 1}  " if entry.get("stage") else ""
+    stage = f"stage {entry.stage + 1}  " if entry.stage else ""
     return (
-        f"{stage}epoch {entry['epoch'] + 1:3d}  loss {entry['loss']:.4f}  "
-        f"train {100 * entry['accuracy']:.2f} %  val {100 * entry['val_accuracy']:.2f} %  "
-        f"{entry['seconds']:.1f} s"
+        f"{stage}epoch {entry.epoch + 1:3d}  loss {entry.loss:.4f}  "
+        f"train {100 * entry.accuracy:.2f} %  val {100 * entry.val_accuracy:.2f} %  "
+        f"{entry.seconds:.1f} s"
     )
 
 

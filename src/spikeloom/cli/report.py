@@ -67,11 +67,12 @@ def report(
         _print_alone(runs, chosen, text=text, markdown=markdown, records=records)
         if out is None:
             return
+    from spikeloom.records import names
     from spikeloom.report.page import figures_lacking, write_entries
     from spikeloom.report.records import read_entries
 
     entries = read_entries(runs)
-    path = write_entries(entries, out or runs[0] / "report.html")
+    path = write_entries(entries, out or runs[0] / names.PAGE)
     if not (text or markdown):
         _print_entries(entries, chosen, explain=explain)
     plain_console().print(f"written: {path}")
@@ -88,9 +89,10 @@ def _print_alone(
     records: Path | None,
 ) -> None:
     """Print one comparison's table and keep its records, as asked."""
+    from spikeloom.records import names
+    from spikeloom.records.files import save_record
     from spikeloom.report.blocks import plain_table
     from spikeloom.report.records import compact, read_comparison
-    from spikeloom.train import checkpoint
 
     if len(runs) != 1:
         raise ConfigError(
@@ -102,9 +104,10 @@ def _print_alone(
         plain_console().print(plain_table(results, columns, markdown=markdown))
     if records is not None:
         records.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_record(records / "results.json", compact(results))
+        path = records / names.RESULTS
+        save_record(path, compact(results))
         if not (text or markdown):
-            plain_console().print(f"written: {records / 'results.json'}")
+            plain_console().print(f"written: {path}")
 
 
 def _print_entries(

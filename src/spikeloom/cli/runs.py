@@ -52,7 +52,7 @@ def write_result(path: Path | None, record: dict[str, Any], console: Console) ->
     Raises:
         ConfigError: the file cannot be written.
     """
-    from spikeloom.train import checkpoint
+    from spikeloom.records import storage
 
     if path is None:
         return
@@ -60,7 +60,7 @@ def write_result(path: Path | None, record: dict[str, Any], console: Console) ->
     if path.is_dir():
         raise ConfigError(todo % "a folder")
     try:
-        checkpoint.write_json(path, record)
+        storage.write_json(path, record)
     except ConfigError:
         raise ConfigError(todo % "one that cannot") from None
     console.print(f"written: {path}")

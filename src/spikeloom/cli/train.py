@@ -46,12 +46,13 @@ def train(
 ) -> None:
     """Train a recipe; write its run folder and print what came out."""
     expect_training()
+    from spikeloom.records.comparison import EntryRecord
+    from spikeloom.records.run import RunRecord
     from spikeloom.report.blocks import single_lines
     from spikeloom.report.columns import choose
-    from spikeloom.report.formats import Run, check
     from spikeloom.train.loop import train as run
     from spikeloom.train.progress import all_of
-    from spikeloom.train.runs import RESULT, stored_recipe
+    from spikeloom.train.runs import stored_recipe
     from spikeloom.train.tensorboard import TensorBoardProgress
 
     chosen = choose(columns)
@@ -95,11 +96,11 @@ def train(
     if not speaks():
         return
     if outcome.bench is None:
-        check(Run, outcome.record, folder / RESULT)
         console.print("nothing left to do: the run is finished.")
     record = outcome.record
-    stages = [stage["rule"] for stage in record.get("stages", [])]  # older records have none
-    entry = {"label": " + ".join(stages) or record["rule"], "control": False, "runs": [record]}
+    assert isinstance(record, RunRecord)  # only a comparison trains without a test
+    stages = [stage.rule for stage in record.stages]  # older records have none
+    entry = EntryRecord(label=" + ".join(stages) or record.rule, runs=(record,))
     width = console.width if console.is_terminal else None
     for line in single_lines([entry], width, chosen, explain=explain):
         console.print(line.text)

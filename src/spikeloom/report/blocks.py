@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from spikeloom.records.comparison import ComparisonRecord, EntryRecord
+from spikeloom.records.units import microjoules
 from spikeloom.report.classes import class_lines
 from spikeloom.report.columns import MAIN, Column, explained, of_group
 from spikeloom.report.doubts import doubts
-from spikeloom.report.efficiency import dense_ann
 from spikeloom.report.means import means, over
 from spikeloom.report.numbers import joules
 from spikeloom.report.provenance import made_with
@@ -19,8 +20,6 @@ from spikeloom.report.table import (
     to_text,
     verdict_of,
 )
-
-Record = dict[str, Any]
 
 TITLES = {
     "common": "same settings: only the rule and its options differ",
@@ -45,7 +44,7 @@ class Line:
 
 
 def comparison_lines(
-    results: Record,
+    results: ComparisonRecord,
     width: int | None = None,
     columns: Sequence[Column] | None = None,
     *,
@@ -54,7 +53,7 @@ def comparison_lines(
     """Lay out results: the blocks, then what must be said with them.
 
     Args:
-        results: content of results.json, of this format or the one before.
+        results: of a comparison.
         width: of the terminal, in characters; None leaves no column out.
         columns: to show, in as many tables as the width asks for; None shows those of the main
             group that fit.
@@ -74,7 +73,7 @@ def comparison_lines(
 
 
 def single_lines(
-    entries: Sequence[Record],
+    entries: Sequence[EntryRecord],
     width: int | None = None,
     columns: Sequence[Column] | None = None,
     *,
@@ -84,7 +83,7 @@ def single_lines(
 
     Entries that never ran have no row.
     """
-    entries = [entry for entry in entries if entry["runs"] or verdict_of(entry)]
+    entries = [entry for entry in entries if entry.runs or verdict_of(entry)]
     lines = _tables(entries, width, columns, titled=False)
     if not explain:
         return [*lines, Line(HINT)]
@@ -92,7 +91,7 @@ def single_lines(
 
 
 def _tables(
-    entries: Sequence[Record],
+    entries: Sequence[EntryRecord],
     width: int | None,
     columns: Sequence[Column] | None,
     *,
@@ -110,10 +109,10 @@ def _tables(
     return [*lines, *map(Line, below_table(entries, left_out)), *map(Line, class_lines(entries))]
 
 
-def below_table(entries: Sequence[Record], left_out: Sequence[str] = ()) -> list[str]:
+def below_table(entries: Sequence[EntryRecord], left_out: Sequence[str] = ()) -> list[str]:
     """Return what every table says below: what its spreads are, who is best, what is not shown."""
     lines = []
-    runs = {len(entry["runs"]) for entry in entries} - {0}
+    runs = {len(entry.runs) for entry in entries} - {0}
     if runs - {1, 2}:
         count = f"{max(runs)} seeds" if len(runs - {1}) == 1 else "the seeds"
         lines.append(f"mean \N{PLUS-MINUS SIGN} standard deviation over {count}.")
@@ -131,7 +130,7 @@ HINT = "--columns all shows every figure, --explain says what they mean."
 
 
 def table_lines(
-    entries: Sequence[Record], rows: Sequence[Sequence[str]], *, titled: bool = True
+    entries: Sequence[EntryRecord], rows: Sequence[Sequence[str]], *, titled: bool = True
 ) -> list[Line]:
     """Lay out the rows of entries under their headings, in blocks with titles where asked."""
     text = to_text(rows).splitlines()
@@ -147,12 +146,12 @@ def table_lines(
 
 
 def plain_table(
-    results: Record, columns: Sequence[Column] | None = None, *, markdown: bool = False
+    results: ComparisonRecord, columns: Sequence[Column] | None = None, *, markdown: bool = False
 ) -> str:
     """Return the table of a comparison alone, with how it was made below: for pages and READMEs.
 
     Args:
-        results: content of results.json.
+        results: of a comparison.
         columns: to show beside the entry's name; None shows the main group.
         markdown: as a Markdown table instead of text.
     """
@@ -175,78 +174,81 @@ def plain_table(
     return "\n\n".join([to_markdown(titled), *fenced, *below])
 
 
-def shown(results: Record) -> list[Record]:
+def shown(results: ComparisonRecord) -> list[EntryRecord]:
     """Return the entries of a comparison that have a row, block by block."""
-    return [entry for entry in in_blocks(results["entries"]) if entry["runs"] or verdict_of(entry)]
+    return [entry for entry in in_blocks(results.entries) if entry.runs or verdict_of(entry)]
 
 
-def _made(results: Record, entries: Sequence[Record]) -> list[Line]:
-    runs = [run for entry in entries for run in entry["runs"]]
-    return [Line(text) for text in made_with(runs, results.get("command"))]
+def _made(results: ComparisonRecord, entries: Sequence[EntryRecord]) -> list[Line]:
+    runs = [run for entry in entries for run in entry.runs]
+    return [Line(text) for text in made_with(runs, results.command)]
 
 
-def title_of(block: str, entries: Sequence[Record]) -> str:
+def title_of(block: str, entries: Sequence[EntryRecord]) -> str:
     """Return the title of a block, saying of the common one what is not common."""
     apart = PLACEMENT if block == "common" and len(_placements(entries)) > 1 else ""
     return TITLES.get(block, block) + apart
 
 
-def in_blocks(entries: Sequence[Record]) -> list[Record]:
+def in_blocks(entries: Sequence[EntryRecord]) -> list[EntryRecord]:
     """Return entries block by block, in their order within each."""
     return sorted(entries, key=lambda entry: list(TITLES).index(block_of(entry)))
 
 
-def block_of(entry: Record) -> str:
+def block_of(entry: EntryRecord) -> str:
     """Return an entry's block; the older format knows controls only."""
-    return entry.get("block") or ("control" if entry["control"] else "common")
+    return entry.block or ("control" if entry.control else "common")
 
 
-def differs(entry: Record) -> str:
+def differs(entry: EntryRecord) -> str:
     """Write in what an entry differs from the first, and what was tuned; empty where nothing is."""
-    parts = [", ".join(entry.get("differences") or ()), tuned(entry)]
+    parts = [", ".join(entry.differences or ()), tuned(entry)]
     return "; ".join(filter(None, parts)).replace("stages.0.", "")
 
 
-def tuned(entry: Record) -> str:
+def tuned(entry: EntryRecord) -> str:
     """Write what an entry's trials chose; empty where nothing was tuned."""
-    tuning = entry.get("tuning") or {}
-    if not tuning.get("texts"):
+    tuning = entry.tuning
+    if tuning is None or not tuning.texts:
         return ""
-    edge = "; best at the edge of the grid" if tuning.get("edge") else ""
-    count = len(tuning.get("trials", ()))
-    return f"tuned: {', '.join(tuning['texts'])} (best of {count} trials{edge})"
+    edge = "; best at the edge of the grid" if tuning.edge else ""
+    count = len(tuning.trials)
+    return f"tuned: {', '.join(tuning.texts)} (best of {count} trials{edge})"
 
 
-def problems(entries: Sequence[Record]) -> list[Line]:
+def problems(entries: Sequence[EntryRecord]) -> list[Line]:
     """Return one line for every entry that failed or was refused."""
     return [
-        Line(f"{verdict}: {entry['label']}: {entry.get('error') or entry['refusal']}", verdict)
+        Line(f"{verdict}: {entry.label}: {entry.error or entry.refusal}", verdict)
         for entry in entries
         if (verdict := verdict_of(entry))
     ]
 
 
-def fixed_ann(entries: Sequence[Record]) -> str | None:
+def fixed_ann(entries: Sequence[EntryRecord]) -> str | None:
     """Name the one ANN that a whole table can be read against.
 
     It is the first ANN that is no control, else the first net with ReLU in place of spikes, by all
     its products, run once; None before anything ran.
     """
-    ran = [entry for entry in entries if entry["runs"]]
-    anns = [entry for entry in ran if not entry["runs"][0]["facts"]["spiking"]]
-    anns = [entry for entry in anns if not entry["control"]]
+    ran = [entry for entry in entries if entry.runs]
+    anns = [entry for entry in ran if not entry.runs[0].facts.spiking]
+    anns = [entry for entry in anns if not entry.control]
     if anns:
         one = means(anns[0])
-        net, how = anns[0]["runs"][0]["net"], f"measured, '{one.label}'"
+        net, how = anns[0].runs[0].net, f"measured, '{one.label}'"
         strict, paper = one.energy, one.energy_paper
     elif ran:
         net, how = (
-            ran[0]["runs"][0]["ann_net"],
+            ran[0].runs[0].ann_net,
             "not measured: every product of it once, zeros included",
         )
         strict, paper = (
-            over(ran[0], lambda cost, key=key: dense_ann(cost["energy"][key])) / 1e6
-            for key in ("strict_fp32", "paper_int32")
+            microjoules(over(ran[0], read))
+            for read in (
+                lambda cost: cost.energy.strict_fp32.dense_ann,
+                lambda cost: cost.energy.paper_int32.dense_ann,
+            )
         )
     else:
         return None
@@ -257,17 +259,17 @@ def fixed_ann(entries: Sequence[Record]) -> str | None:
     )
 
 
-def _placements(entries: Sequence[Record]) -> dict[str, list[str]]:
+def _placements(entries: Sequence[EntryRecord]) -> dict[str, list[str]]:
     """Return where the rows of the common block place their loss, with their labels."""
     places: dict[str, list[str]] = {}
     for entry in entries:
-        place = entry["runs"][0].get("loss_at") if entry["runs"] else None
+        place = entry.runs[0].loss_at if entry.runs else None
         if place is not None and block_of(entry) == "common":
-            places.setdefault(place, []).append(entry["label"])
+            places.setdefault(place, []).append(entry.label)
     return places
 
 
-def _placement(entries: Sequence[Record]) -> list[Line]:
+def _placement(entries: Sequence[EntryRecord]) -> list[Line]:
     """Say where the rows of the common block place their loss, unless all do alike."""
     places = _placements(entries)
     if len(places) < 2:
@@ -280,11 +282,11 @@ def _placement(entries: Sequence[Record]) -> list[Line]:
     ]
 
 
-def _differences(results: Record, entries: Sequence[Record]) -> list[Line]:
-    told = {entry["label"]: text for entry in entries if (text := differs(entry))}
+def _differences(results: ComparisonRecord, entries: Sequence[EntryRecord]) -> list[Line]:
+    told = {entry.label: text for entry in entries if (text := differs(entry))}
     if not told:
         return []
-    first = results.get("first", results["entries"][0]["label"])
+    first = results.first or results.entries[0].label
     wide = max(map(len, told))
     lines = [Line(f"differs from '{first}' in", "title")]
     return lines + [Line(f"  {label.ljust(wide)}  {text}") for label, text in told.items()]

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from statistics import mean
-from typing import Any
 
+from spikeloom.records.comparison import EntryRecord
+from spikeloom.records.run import PerClass
+from spikeloom.records.units import percent
 from spikeloom.report.means import spread_text
 from spikeloom.report.table import to_text
-
-Record = dict[str, Any]
 
 UNBALANCED = 1.5
 """Test data are unbalanced where the largest class has more than so many times the smallest's
@@ -60,15 +60,15 @@ def balanced_line(correct: Sequence[int], samples: Sequence[int]) -> str | None:
     """Say in a line what a plain accuracy hides; None where classes are of one size."""
     if not unbalanced(samples):
         return None
-    whole = 100 * balanced_accuracy(correct, samples)
+    whole = percent(balanced_accuracy(correct, samples))
     return f"balanced accuracy {whole:.2f} % ({_sizes(samples)}). {NOTE}"
 
 
-def class_lines(entries: Sequence[Record]) -> list[str]:
+def class_lines(entries: Sequence[EntryRecord]) -> list[str]:
     """Lay out the accuracy per class of entries on unbalanced test data, a line per entry.
 
     Args:
-        entries: as in results.json.
+        entries: of a comparison.
 
     Returns:
         Nothing where no entry has unbalanced test data, or the records do not say (before
@@ -78,24 +78,27 @@ def class_lines(entries: Sequence[Record]) -> list[str]:
     lines: list[str] = []
     for samples in dict.fromkeys(_samples(entry) for entry in told):
         rows = [entry for entry in told if _samples(entry) == samples]
-        labels = rows[0]["runs"][0].get("classes") or []
+        labels = rows[0].runs[0].classes or []
         names = class_names(labels if len(labels) == len(samples) else [""] * len(samples))
         lines += ["", f"accuracy per class, in %: {_sizes(samples)}"]
         lines += to_text(_table(rows, names, samples)).splitlines()
     return [*lines, NOTE] if lines else []
 
 
-def _counted(entry: Record) -> bool:
-    runs = entry["runs"]
-    if not runs or not all(run.get("per_class") for run in runs):
+def _counted(entry: EntryRecord) -> bool:
+    counts = _counts(entry)
+    if not counts or len(counts) < len(entry.runs):
         return False
-    samples = _samples(entry)
-    alike = all(tuple(run["per_class"]["samples"]) == samples for run in runs)
-    return alike and unbalanced(samples)
+    samples = counts[0].samples
+    return all(one.samples == samples for one in counts) and unbalanced(samples)
 
 
-def _samples(entry: Record) -> tuple[int, ...]:
-    return tuple(entry["runs"][0]["per_class"]["samples"])
+def _counts(entry: EntryRecord) -> list[PerClass]:
+    return [run.per_class for run in entry.runs if run.per_class is not None]
+
+
+def _samples(entry: EntryRecord) -> tuple[int, ...]:
+    return _counts(entry)[0].samples
 
 
 def _sizes(samples: Sequence[int]) -> str:
@@ -103,23 +106,23 @@ def _sizes(samples: Sequence[int]) -> str:
 
 
 def _table(
-    entries: Sequence[Record], names: Sequence[str], samples: Sequence[int]
+    entries: Sequence[EntryRecord], names: Sequence[str], samples: Sequence[int]
 ) -> list[list[str]]:
     """Return rows of text, headings first: balanced, the least class, and each of a few classes."""
     whole = len(names) <= MOST_CLASSES
     others = list(names) if whole else ["least recognised"]
     rows = [["entry", "balanced", "least class", *others]]
     for entry in entries:
-        counts = [run["per_class"] for run in entry["runs"]]
-        balanced = [100 * balanced_accuracy(one["correct"], one["samples"]) for one in counts]
-        means = _means([shares(one["correct"], one["samples"]) for one in counts])
+        counts = _counts(entry)
+        balanced = [percent(balanced_accuracy(one.correct, one.samples)) for one in counts]
+        means = _means([shares(one.correct, one.samples) for one in counts])
         order = sorted(
             (k for k, share in enumerate(means) if share is not None),
             key=lambda k: (means[k], k),
         )
         least = [f"{names[k]}: {_percent(means[k])} of {samples[k]:,}" for k in order[:LEAST_SHOWN]]
         cells = [_percent(share) for share in means] if whole else [", ".join(least)]
-        rows.append([entry["label"], spread_text(balanced, "{:.2f}".format), least[0], *cells])
+        rows.append([entry.label, spread_text(balanced, "{:.2f}".format), least[0], *cells])
     return rows
 
 
@@ -132,4 +135,4 @@ def _means(found: Sequence[Sequence[float | None]]) -> list[float | None]:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+    return "-" if share is None else f"{percent(share):.1f}"

@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import mean, stdev
-from typing import Any
 
 from spikeloom.base.errors import unknown_name
+from spikeloom.records.comparison import EntryRecord
+from spikeloom.records.costs import CostRecord
+from spikeloom.records.run import RunRecord
+from spikeloom.records.units import megabytes
 from spikeloom.report.efficiency import Efficiency
 from spikeloom.report.means import (
     Means,
+    accuracies_of,
     latency_of,
     over,
     seconds_of,
@@ -22,8 +26,6 @@ from spikeloom.report.means import (
     time_of,
 )
 from spikeloom.report.numbers import count, joules, milliseconds, times
-
-Record = dict[str, Any]
 
 MAIN = "main"
 """The group that is shown unless another one is asked for."""
@@ -56,10 +58,10 @@ class Row:
         uneven: whether the entries of the table have different numbers of runs.
     """
 
-    entry: Record
+    entry: EntryRecord
     means: Means
     efficiency: Efficiency | None
-    clock: Record | None
+    clock: EntryRecord | None
     uneven: bool
 
 
@@ -94,7 +96,7 @@ class Column:
 
 
 def _accuracy(row: Row) -> Cell:
-    values = [100 * run["test_accuracy"] for run in row.entry["runs"]]
+    values = accuracies_of(row.entry)
     text = spread_text(values, "{:.2f}".format)
     if row.means.failed:
         text += f" ({row.means.failed} of {row.means.runs + row.means.failed} failed)"
@@ -103,13 +105,13 @@ def _accuracy(row: Row) -> Cell:
     return Cell(text, row.means.accuracy, row.means.deviation)
 
 
-def _counted(read: Callable[[Record], float], row: Row) -> Cell:
+def _counted(read: Callable[[CostRecord], float], row: Row) -> Cell:
     value = over(row.entry, read)
     return Cell(count(value), value)
 
 
-def _first(name: str, row: Row) -> Cell:
-    value = row.entry["runs"][0][name]
+def _steps(row: Row) -> Cell:
+    value = row.entry.runs[0].steps
     return Cell(str(value), value)
 
 
@@ -118,19 +120,19 @@ def _spikes(row: Row) -> Cell:
     return Cell() if value is None else Cell(count(value), value)
 
 
-def _energy(name: str, row: Row) -> Cell:
-    value = getattr(row.means, name)
+def _energy(read: Callable[[Means], float], row: Row) -> Cell:
+    value = read(row.means)
     return Cell(joules(value), value)
 
 
-def _ratio(name: str, row: Row) -> Cell:
+def _ratio(read: Callable[[Efficiency], float], row: Row) -> Cell:
     if row.efficiency is None:
         return Cell()
-    value = getattr(row.efficiency, name)
+    value = read(row.efficiency)
     return Cell(times(value), value)
 
 
-def _timed(read: Callable[[Record], tuple[float, float] | None], row: Row) -> Cell:
+def _timed(read: Callable[[RunRecord], tuple[float, float] | None], row: Row) -> Cell:
     found = time_of(row.entry, read)
     return Cell() if found is None else Cell(milliseconds(*found), *found)
 
@@ -148,14 +150,16 @@ def _memory(row: Row) -> Cell:
 
 def _growth(row: Row) -> Cell:
     """Read what one more step adds to the peak; older records and T = 1 do not say."""
-    if not all(run["costs"]["training"].get("growth") for run in row.entry["runs"]):
+    growths = [run.costs.training.growth for run in row.entry.runs]
+    added = [growth.bytes_per_step for growth in growths if growth is not None]
+    if len(added) < len(growths):
         return Cell()
-    more = over(row.entry, lambda cost: cost["training"]["growth"]["bytes_per_step"]) / 1e6
+    more = megabytes(mean(added))
     return Cell(f"{round(more, 2) + 0.0:.2f}", more)
 
 
 def _slower(row: Row) -> Cell:
-    if row.clock is None or row.entry["control"]:
+    if row.clock is None or row.entry.control:
         return Cell()
     return _over_seeds(slower_than(row.entry, row.clock))
 
@@ -171,7 +175,7 @@ COLUMNS = (
         max,
         spread=True,
     ),
-    Column("steps", "time steps", "", MAIN, "T, per prediction", partial(_first, "steps")),
+    Column("steps", "time steps", "", MAIN, "T, per prediction", _steps),
     Column(
         "energy",
         "energy",
@@ -179,7 +183,7 @@ COLUMNS = (
         MAIN,
         "energy of a prediction by exact counts of operations, 32-bit floats, operations on zeros "
         "left out; a model (45 nm, 2014), not a measurement",
-        partial(_energy, "energy"),
+        partial(_energy, lambda means: means.energy),
         min,
     ),
     Column(
@@ -189,7 +193,7 @@ COLUMNS = (
         MAIN,
         "energy of the ReLU net of the same layers, measured in the same table, over this net's: "
         "above 1 this net takes less; no figure where that net is not in the table",
-        partial(_ratio, "strict"),
+        partial(_ratio, lambda against: against.strict),
         max,
     ),
     Column(
@@ -217,7 +221,7 @@ COLUMNS = (
         "",
         "size",
         "trained numbers that a prediction needs",
-        partial(_counted, lambda cost: cost["parameters"]),
+        partial(_counted, lambda cost: cost.parameters),
     ),
     Column(
         "predict_ms",
@@ -235,7 +239,7 @@ COLUMNS = (
         "",
         "operations",
         "accumulate operations per prediction",
-        partial(_counted, lambda cost: cost["ac"]["mean"]),
+        partial(_counted, lambda cost: cost.ac.mean),
     ),
     Column(
         "mac",
@@ -243,7 +247,7 @@ COLUMNS = (
         "",
         "operations",
         "multiply-accumulate operations per prediction",
-        partial(_counted, lambda cost: cost["mac"]["mean"]),
+        partial(_counted, lambda cost: cost.mac.mean),
     ),
     Column(
         "paper_energy",
@@ -251,7 +255,7 @@ COLUMNS = (
         "uJ",
         "paper",
         "by the formulas of Panda et al. 2020, eq. 8-11: 32-bit integers, mean firing rates",
-        partial(_energy, "energy_paper"),
+        partial(_energy, lambda means: means.energy_paper),
         min,
     ),
     Column(
@@ -260,7 +264,7 @@ COLUMNS = (
         "",
         "paper",
         "the paper's energy efficiency (EE): the same ratio by its formulas",
-        partial(_ratio, "paper"),
+        partial(_ratio, lambda against: against.paper),
         max,
     ),
     Column(
@@ -269,7 +273,7 @@ COLUMNS = (
         "",
         "training",
         "multiply-accumulates of the forward pass per training sample, zeros included",
-        partial(_counted, lambda cost: cost["training"]["forward_macs"]),
+        partial(_counted, lambda cost: cost.training.forward_macs),
     ),
     Column(
         "backward_mac",
@@ -277,7 +281,7 @@ COLUMNS = (
         "",
         "training",
         "multiply-accumulates of the backward pass per training sample, zeros included",
-        partial(_counted, lambda cost: cost["training"]["backward_macs"]),
+        partial(_counted, lambda cost: cost.training.backward_macs),
     ),
     Column(
         "memory_per_step",
@@ -293,7 +297,7 @@ COLUMNS = (
         "ms",
         "training",
         "what one more time step adds to training on a batch: median over rounds",
-        partial(_timed, slowdown_of),
+        partial(_timed, lambda run: slowdown_of(run.costs)),
         spread=True,
     ),
     Column(

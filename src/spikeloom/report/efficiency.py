@@ -1,13 +1,16 @@
 """EE: how many times a net's energy its ANN takes, that ANN measured beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import mean
 
 from spikeloom.meters.energy import break_even_rate
-from spikeloom.report.means import over
+from spikeloom.records.comparison import EntryRecord
+from spikeloom.records.costs import Energies
+from spikeloom.report.means import energy_of, over
 
-Record = dict[str, Any]
+Anns = Mapping[tuple[str, str], EntryRecord]
+"""The measured ANN by net and data set."""
 
 
 @dataclass(frozen=True)
@@ -33,37 +36,35 @@ class Efficiency:
     break_even: float | None
 
 
-def measured_anns(entries: Sequence[Record]) -> dict[tuple[str, str], Record]:
+def measured_anns(entries: Sequence[EntryRecord]) -> Anns:
     """Return the ANN of every net and data set: the first, a control where there is no other."""
-    ran = [entry for entry in entries[::-1] if entry["runs"]]
-    anns = [entry for entry in ran if not entry["runs"][0]["facts"]["spiking"]]
-    anns.sort(key=lambda entry: entry["control"], reverse=True)
-    return {(entry["runs"][0]["net"], entry["runs"][0]["data"]): entry for entry in anns}
+    ran = [entry for entry in entries[::-1] if entry.runs]
+    anns = [entry for entry in ran if not entry.runs[0].facts.spiking]
+    anns.sort(key=lambda entry: entry.control, reverse=True)
+    return {(entry.runs[0].net, entry.runs[0].data): entry for entry in anns}
 
 
-def efficiency(entry: Record, anns: dict[tuple[str, str], Record]) -> Efficiency | None:
+def efficiency(entry: EntryRecord, anns: Anns) -> Efficiency | None:
     """Return the efficiency of an entry; None for an ANN and where its ANN was not measured.
 
     Args:
         entry: with one run or more.
         anns: of `measured_anns`.
     """
-    first = entry["runs"][0]
-    ann = anns.get((first["ann_net"], first["data"]))
-    if ann is None or not first["facts"]["spiking"]:
+    first = entry.runs[0]
+    ann = anns.get((first.ann_net, first.data))
+    if ann is None or not first.facts.spiking:
         return None
-    paper = _energy(ann, "paper_int32", "net")
-    own = _energy(entry, "paper_int32_output", "net")
-    net, theirs = (_energy(one, "strict_fp32", "net") for one in (entry, ann))
-    assert net is not None and theirs is not None and paper is not None  # every record has them
-    driven = _energy(entry, "strict_fp32", "driven")
+    paper, net, theirs = energy_by_paper(ann), strict_energy(entry), strict_energy(ann)
+    own = energy_of(entry, net_by_own_rates)
+    driven = energy_of(entry, lambda energy: energy.strict_fp32.driven)
     return Efficiency(
-        ann["label"],
-        over_net(paper, _energy(entry, "paper_int32", "net") or 0.0),
+        ann.label,
+        over_net(paper, energy_by_paper(entry)),
         None if own is None else over_net(paper, own),
         over_net(theirs, net),
         _with_memory(entry, ann),
-        None if driven is None else break_even_rate(_rate(entry), net, driven, theirs),
+        None if driven is None else break_even_rate(rate_of(entry), net, driven, theirs),
     )
 
 
@@ -72,27 +73,37 @@ def over_net(ann: float, net: float) -> float:
     return ann / net if net else float("inf")
 
 
-def dense_ann(energy: Record) -> float:
-    """Return the energy of the spec's ReLU net by all its products, which nobody measured."""
-    return energy["dense_ann"] if "dense_ann" in energy else energy["ann"]
+def strict_energy(entry: EntryRecord) -> float:
+    """Return the net's energy by exact counts in pJ, mean over the runs."""
+    return over(entry, lambda cost: cost.energy.strict_fp32.net)
 
 
-def _with_memory(entry: Record, ann: Record) -> tuple[float, float] | None:
-    bounds = [
-        [_energy(one, "memory_aware_fp32", end) for one in (ann, entry)]
-        for end in ("lower", "upper")
-    ]
-    ratios = [over_net(a, b) for a, b in bounds if a is not None and b is not None]
-    return (ratios[0], ratios[1]) if len(ratios) == 2 else None
+def energy_by_paper(entry: EntryRecord) -> float:
+    """Return the net's energy by the paper's formulas in pJ, mean over the runs."""
+    return over(entry, lambda cost: cost.energy.paper_int32.net)
 
 
-def _energy(entry: Record, name: str, key: str) -> float | None:
-    """Return the mean over the runs in pJ; None where a record lacks it."""
-    energies = [run["costs"]["energy"].get(name) or {} for run in entry["runs"]]
-    if any(energy.get(key) is None for energy in energies):
+def net_by_own_rates(energy: Energies) -> float | None:
+    """Return the net's energy by the paper's formulas with the rates of a layer's own neurons."""
+    return None if energy.paper_int32_output is None else energy.paper_int32_output.net
+
+
+def with_memory(entry: EntryRecord) -> tuple[float, float] | None:
+    """Return the bounds of the net's energy with memory accesses, means over the runs."""
+    bounds = [run.costs.energy.memory_aware_fp32 for run in entry.runs]
+    known = [one for one in bounds if one is not None]
+    if len(known) < len(bounds):
         return None
-    return over(entry, lambda cost: cost["energy"][name][key])
+    return mean(one.lower for one in known), mean(one.upper for one in known)
 
 
-def _rate(entry: Record) -> float:
-    return over(entry, lambda cost: cost.get("rate_per_step", 0.0))
+def rate_of(entry: EntryRecord) -> float:
+    """Return the mean firing rate per neuron and step, mean over the runs."""
+    return over(entry, lambda cost: cost.rate_per_step)
+
+
+def _with_memory(entry: EntryRecord, ann: EntryRecord) -> tuple[float, float] | None:
+    net, theirs = with_memory(entry), with_memory(ann)
+    if net is None or theirs is None:
+        return None
+    return over_net(theirs[0], net[0]), over_net(theirs[1], net[1])

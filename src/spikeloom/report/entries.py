@@ -6,7 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-Record = dict[str, Any]
+from spikeloom.records.comparison import EntryRecord
+from spikeloom.records.run import EpochRecord, RunRecord
+from spikeloom.records.samples import SamplesRecord
+
+Recipe = dict[str, Any]
+"""A resolved recipe as it was stored: its keys are those of the version that trained it."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +20,8 @@ class Unfinished:
 
     name: str
     seed: int
-    recipe: Record
-    curve: tuple[Record, ...] = ()
+    recipe: Recipe
+    curve: tuple[EpochRecord, ...] = ()
 
     @property
     def planned(self) -> int:
@@ -51,7 +56,7 @@ class Entry:
     """
 
     label: str
-    runs: tuple[Record, ...] = ()
+    runs: tuple[RunRecord, ...] = ()
     unfinished: tuple[Unfinished, ...] = ()
     folder: str = ""
     origin: str = ""
@@ -60,8 +65,8 @@ class Entry:
     error: str | None = None
     block: str | None = None
     differences: tuple[str, ...] | None = None
-    recipe: Record | None = None
-    samples: Record | None = None
+    recipe: Recipe | None = None
+    samples: SamplesRecord | None = None
     command: str | None = None
 
     @property
@@ -72,12 +77,12 @@ class Entry:
     @property
     def seeds(self) -> set[int]:
         """Seeds of all its runs."""
-        return {run["seed"] for run in self.runs} | {one.seed for one in self.unfinished}
+        return {run.seed for run in self.runs} | {one.seed for one in self.unfinished}
 
     @property
     def spiking(self) -> bool:
         """Whether its net spikes."""
-        return bool(self.runs) and self.runs[0]["facts"]["spiking"]
+        return bool(self.runs) and self.runs[0].facts.spiking
 
     @property
     def competes(self) -> bool:
@@ -93,7 +98,7 @@ class Entry:
     def data(self) -> str:
         """Name of its data set; empty where nothing says."""
         if self.runs:
-            return self.runs[0]["data"]
+            return self.runs[0].data
         choice = (self.recipe or {}).get("data")
         name = choice.get("name") if isinstance(choice, dict) else None
         return name if isinstance(name, str) else ""
@@ -107,17 +112,17 @@ class Entry:
             return "failed"
         return "unfinished" if self.unfinished or not self.runs else "done"
 
-    def record(self) -> Record:
+    def record(self) -> EntryRecord:
         """Return the entry as `report.table` reads it."""
-        return {
-            "label": self.label,
-            "control": self.control,
-            "refusal": self.refusal,
-            "error": self.error,
-            "block": self.block,
-            "differences": None if self.differences is None else list(self.differences),
-            "runs": list(self.runs),
-        }
+        return EntryRecord(
+            label=self.label,
+            control=self.control,
+            block=self.block,
+            differences=self.differences,
+            refusal=self.refusal,
+            error=self.error,
+            runs=self.runs,
+        )
 
 
 def merge(found: Iterable[Entry]) -> list[Entry]:
@@ -161,7 +166,7 @@ def name_apart(entries: Sequence[Entry]) -> list[Entry]:
 def _with_origin(entry: Entry) -> str:
     if not entry.single:
         return f"{entry.origin}: {entry.label}"
-    rule = entry.runs[0]["rule"] if entry.runs else ""
+    rule = entry.runs[0].rule if entry.runs else ""
     return f"{entry.label} {rule}".strip()
 
 

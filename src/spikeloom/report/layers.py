@@ -1,14 +1,21 @@
 """Costs of one net for the terminal: a summary beside its ANN, and a row per layer and pass."""
 
 from collections import Counter
-from typing import Any
 
 from spikeloom.meters.energy import break_even_rate
-from spikeloom.report.efficiency import dense_ann, over_net
+from spikeloom.records.costs import (
+    CostRecord,
+    EnergyRecord,
+    LayerRecord,
+    MeanRecord,
+    UntrainedCosts,
+)
+from spikeloom.records.units import megabytes, microjoules
+from spikeloom.report.efficiency import over_net
 from spikeloom.report.means import slowdown_of
 from spikeloom.report.numbers import count, joules, milliseconds, times
 
-Record = dict[str, Any]
+AnyCosts = CostRecord | UntrainedCosts
 
 HEADINGS = (
     "layer",
@@ -24,9 +31,6 @@ HEADINGS = (
     "energy, uJ",
 )
 
-PJ = 1e6
-"""Picojoules, as the record has them, in a microjoule."""
-
 LAYER_NOTE = (
     "All figures are per sample. Rate: spikes per neuron and time step. AC and MAC: additions "
     "and multiply-adds, counted exactly. Dense: every product of the ReLU net of the same "
@@ -39,29 +43,28 @@ LAYER_NOTE = (
 )
 
 
-def layer_rows(costs: Record) -> list[tuple[str, ...]]:
+def layer_rows(costs: AnyCosts) -> list[tuple[str, ...]]:
     """Turn a cost record's layers into rows of text, headings first, totals last."""
-    layers = [_split(row["site"]) for row in costs["layers"]]
+    layers = [_split(row.site) for row in costs.layers]
     passes = Counter(name for name, _ in layers)
     rows: list[tuple[str, ...]] = [HEADINGS]
-    for (name, turn), row in zip(layers, costs["layers"], strict=True):
+    for (name, turn), row in zip(layers, costs.layers, strict=True):
         again = str(turn + 1) if passes[name] > 1 else ""
-        rate = row["rate_per_step"]
-        spiking = rate is not None
-        energy = row["energy"]
+        rate = row.rate_per_step
+        energy = row.energy
         rows.append(
             (
                 name,
                 again,
-                row["kind"],
-                count(row["neurons"]),
-                f"{rate:.3f}" if spiking else "-",
-                count(row["spikes"]) if spiking else "-",
-                count(row["ac"]),
-                count(row["mac"]),
+                row.kind,
+                count(row.neurons),
+                f"{rate:.3f}" if rate is not None else "-",
+                count(row.spikes) if row.spikes is not None else "-",
+                count(row.ac),
+                count(row.mac),
                 count(_ann_macs(row)),
-                joules(energy["paper_int32"] / PJ),
-                joules(energy["strict_fp32"] / PJ),
+                _priced(energy.paper_int32),
+                _priced(energy.strict_fp32),
             )
         )
     rows.append(_total(costs))
@@ -69,7 +72,7 @@ def layer_rows(costs: Record) -> list[tuple[str, ...]]:
 
 
 def summary_rows(
-    costs: Record, *, spiking: bool, ann: Record | None = None
+    costs: AnyCosts, *, spiking: bool, ann: CostRecord | None = None
 ) -> list[tuple[str, ...]]:
     """Return the net's totals with standard errors, beside those of its ANN, headings first.
 
@@ -79,62 +82,61 @@ def summary_rows(
         ann: costs of the measured ReLU net of the same spec; without them the dense ANN stands
             there, and no EE.
     """
-    energy = costs["energy"]
-    theirs = "its ANN" if ann else "dense ANN"
-    rows = [("", "net", "", theirs)]
+    energy, other = costs.energy, None if ann is None else ann.energy
+    rows = [("", "net", "", "dense ANN" if ann is None else "its ANN")]
 
-    def reference(name: str) -> float:
-        return ann["energy"][name]["net"] if ann else dense_ann(energy[name])
-
-    def price(title: str, name: str, other: str | None = None) -> None:
-        net, value = energy[name]["net"], reference(other or name)
-        ratio = (
-            f"ANN / SNN {times(over_net(value, net))}"
-            if ann
-            else f"dense / SNN {times(over_net(value, net))}"
-        )
+    def price(title: str, net: float, reference: float) -> None:
+        ratio = f"{'dense' if ann is None else 'ANN'} / SNN {times(over_net(reference, net))}"
         ratio = ratio if net else "dead"
-        rows.append((title, joules(net / PJ), ratio if spiking else "", beside(value)))
+        rows.append((title, _priced(net), ratio if spiking else "", _priced(reference)))
 
-    def beside(value: float) -> str:
-        return joules(value / PJ)
+    def counted(title: str, ours: MeanRecord, reference: float) -> None:
+        rows.append((title, *_spread(ours), count(reference)))
 
-    def counted(title: str, name: str, dense: float) -> None:
-        other = ann[name]["mean"] if ann else dense
-        rows.append((title, *_spread(costs[name]), count(other)))
-
-    rows.append(("parameters", count(costs["parameters"]), "", count(costs["parameters"])))
+    strict = _reference(energy.strict_fp32, other and other.strict_fp32)
+    paper = _reference(energy.paper_int32, other and other.paper_int32)
+    rows.append(("parameters", count(costs.parameters), "", count(costs.parameters)))
     if spiking:
-        neurons = sum(row["neurons"] for row in costs["layers"] if row["unit"] == "spiking")
+        neurons = sum(row.neurons for row in costs.layers if row.unit == "spiking")
         rows.append(("spiking neurons", count(neurons), "", "-"))
-        rows.append(("spikes", *_spread(costs["spikes"]), "-"))
-        rows.append(("firing rate per step", f"{costs['rate_per_step']:.3f}", "", "-"))
+        rows.append(("spikes", *_spread(costs.spikes), "-"))
+        rows.append(("firing rate per step", f"{costs.rate_per_step:.3f}", "", "-"))
+        rows.append(("firing rate at break-even", _break_even(costs, strict), "", "-"))
+    counted("AC", costs.ac, 0.0 if ann is None else ann.ac.mean)
+    dense = sum(map(_ann_macs, costs.layers))
+    counted("MAC", costs.mac, dense if ann is None else ann.mac.mean)
+    price("energy by paper, uJ", energy.paper_int32.net, paper)
+    if spiking and energy.paper_int32_output is not None:
+        price("energy by paper, own rates, uJ", energy.paper_int32_output.net, paper)
+    price("energy, uJ", energy.strict_fp32.net, strict)
+    if (reach := energy.memory_aware_fp32) is not None:
+        theirs = other and other.memory_aware_fp32
         rows.append(
-            ("firing rate at break-even", _break_even(costs, reference("strict_fp32")), "", "-")
+            (
+                "energy with memory access, uJ",
+                _priced(reach.lower),
+                f"to {_priced(reach.upper)}",
+                f"{_priced(theirs.lower)} to {_priced(theirs.upper)}" if theirs else "-",
+            )
         )
-    counted("AC", "ac", 0.0)
-    counted("MAC", "mac", sum(map(_ann_macs, costs["layers"])))
-    price("energy by paper, uJ", "paper_int32")
-    if spiking:
-        price("energy by paper, own rates, uJ", "paper_int32_output", "paper_int32")
-    price("energy, uJ", "strict_fp32")
-    reach = energy["memory_aware_fp32"]
-    other = ann["energy"].get("memory_aware_fp32") if ann else None
-    rows.append(
-        (
-            "energy with memory access, uJ",
-            joules(reach["lower"] / PJ),
-            f"to {joules(reach['upper'] / PJ)}",
-            f"{beside(other['lower'])} to {beside(other['upper'])}" if other else "-",
-        )
-    )
     return rows
 
 
-def _break_even(costs: Record, ann: float) -> str:
+def _priced(picojoules: float) -> str:
+    return joules(microjoules(picojoules))
+
+
+def _reference(ours: EnergyRecord, ann: EnergyRecord | None) -> float:
+    """Return the energy of the measured ANN, else that of the dense one."""
+    return ours.dense_ann if ann is None else ann.net
+
+
+def _break_even(costs: AnyCosts, ann: float) -> str:
     """Write the mean rate at which the net would take the ANN's strict energy."""
-    strict = costs["energy"]["strict_fp32"]
-    return rate_text(break_even_rate(costs["rate_per_step"], strict["net"], strict["driven"], ann))
+    strict = costs.energy.strict_fp32
+    if strict.driven is None:
+        return "-"
+    return rate_text(break_even_rate(costs.rate_per_step, strict.net, strict.driven, ann))
 
 
 def rate_text(rate: float) -> str:
@@ -147,37 +149,39 @@ def rate_text(rate: float) -> str:
     return "none" if rate <= 0 else "any" if rate >= 1 else f"{rate:.3f}"
 
 
-def training_line(costs: Record) -> str:
+def training_line(costs: CostRecord) -> str:
     """Say what training took; a line each for memory, operations, and those of no zeros."""
-    one = costs["training"]
-    forward, backward = count(one["forward_macs"]), count(one["backward_macs"])
-    lines = [f"training: {one['peak_bytes'] / 1e6:.1f} MB at the peak of a batch of {one['batch']}"]
-    if growth := one.get("growth"):
-        lines[0] += f", {growth['bytes_per_step'] / 1e6:+.2f} MB for one more step"
-        found = slowdown_of({"costs": costs})
+    one = costs.training
+    forward, backward = count(one.forward_macs), count(one.backward_macs)
+    lines = [f"training: {megabytes(one.peak_bytes):.1f} MB at the peak of a batch of {one.batch}"]
+    if growth := one.growth:
+        lines[0] += f", {megabytes(growth.bytes_per_step):+.2f} MB for one more step"
+        found = slowdown_of(costs)
         if found is not None:
-            rounds = f"median of {growth['rounds']} rounds"
+            rounds = f"median of {growth.rounds} rounds"
             lines.append(f"time of one more step: {milliseconds(*found)} ms ({rounds})")
-        elif growth.get("ms_per_step_doubt"):
-            lines += ["time of one more step: -", f"  {growth['ms_per_step_doubt']}"]
+        elif growth.ms_per_step_doubt:
+            lines += ["time of one more step: -", f"  {growth.ms_per_step_doubt}"]
     lines.append(f"operations per sample: {forward} forward, {backward} backward, dense")
-    if one.get("nonzero"):
+    if (some := one.nonzero) is not None:
         parts = [
-            f"{count(one['nonzero'][f'{phase}_ac'])} AC + "
-            f"{count(one['nonzero'][f'{phase}_mac'])} MAC {phase}"
-            for phase in ("forward", "backward")
+            f"{count(ac)} AC + {count(mac)} MAC {phase}"
+            for phase, ac, mac in (
+                ("forward", some.forward_ac, some.forward_mac),
+                ("backward", some.backward_ac, some.backward_mac),
+            )
         ]
         lines.append(f"without products by 0: {', '.join(parts)}")
     return "\n".join(lines)
 
 
-def settling_line(costs: Record) -> str | None:
+def settling_line(costs: AnyCosts) -> str | None:
     """Say how close the rates of a net with feedback come to rest; None for other nets."""
-    found = costs.get("settling")
+    found = costs.settling
     if not found:
         return None
-    gaps = [f"{found['residuals'][t - 1]:.3g} at t = {t}" for t in few_steps(len(found["rates"]))]
-    return f"rates settle: mean |f(a) - a| {', '.join(gaps)}; mean rate a {found['rates'][-1]:.3g}"
+    gaps = [f"{found.residuals[t - 1]:.3g} at t = {t}" for t in few_steps(len(found.rates))]
+    return f"rates settle: mean |f(a) - a| {', '.join(gaps)}; mean rate a {found.rates[-1]:.3g}"
 
 
 def few_steps(steps: int) -> list[int]:
@@ -191,34 +195,34 @@ def few_steps(steps: int) -> list[int]:
     return [*(one for one in known if one < steps), steps]
 
 
-def _total(costs: Record) -> tuple[str, ...]:
-    layers, energy = costs["layers"], costs["energy"]
-    spiking = [row for row in layers if row["rate_per_step"] is not None]
+def _total(costs: AnyCosts) -> tuple[str, ...]:
+    layers, energy = costs.layers, costs.energy
+    spiking = [row for row in layers if row.rate_per_step is not None]
     return (
         "total",
         "",
         "",
-        count(sum(row["neurons"] for row in spiking)) if spiking else "-",
-        f"{costs['rate_per_step']:.3f}" if spiking else "-",
-        count(costs["spikes"]["mean"]) if spiking else "-",
-        count(costs["ac"]["mean"]),
-        count(costs["mac"]["mean"]),
+        count(sum(row.neurons for row in spiking)) if spiking else "-",
+        f"{costs.rate_per_step:.3f}" if spiking else "-",
+        count(costs.spikes.mean) if spiking else "-",
+        count(costs.ac.mean),
+        count(costs.mac.mean),
         count(sum(map(_ann_macs, layers))),
-        joules(energy["paper_int32"]["net"] / PJ),
-        joules(energy["strict_fp32"]["net"] / PJ),
+        _priced(energy.paper_int32.net),
+        _priced(energy.strict_fp32.net),
     )
 
 
-def _ann_macs(row: Record) -> int:
+def _ann_macs(row: LayerRecord) -> int:
     """Return the pairs that the ANN of the same spec computes; it has no feedback."""
-    return 0 if row["site"].startswith("feedback") else row["pairs"]
+    return 0 if row.site.startswith("feedback") else row.pairs
 
 
-def _spread(value: Record) -> tuple[str, str]:
-    error = value["error"]
+def _spread(value: MeanRecord) -> tuple[str, str]:
+    error = value.error
     if error is None:
-        return count(value["mean"]), ""
-    return count(value["mean"]), f"± {count(error) if error >= 10 else f'{error:.2g}'}"
+        return count(value.mean), ""
+    return count(value.mean), f"± {count(error) if error >= 10 else f'{error:.2g}'}"
 
 
 def _split(site: str) -> tuple[str, int]:

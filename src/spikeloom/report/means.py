@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
-Record = dict[str, Any]
+from spikeloom.records.comparison import EntryRecord
+from spikeloom.records.costs import CostRecord, Energies
+from spikeloom.records.run import RunRecord
+from spikeloom.records.units import megabytes, microjoules, percent
 
 FEWEST_RUNS_TIMED = 2
 """Trainings that make a figure of training time; one alone has no spread."""
@@ -44,36 +46,48 @@ class Means:
     seconds: float
 
 
-def means(entry: Record) -> Means:
+def means(entry: EntryRecord) -> Means:
     """Return the means of an entry with one run or more; those of format 1 serve as well."""
-    runs = entry["runs"]
-    accuracies = [100 * run["test_accuracy"] for run in runs]
-    spiking = runs[0]["facts"]["spiking"]
-    tested = [run.get("test_samples") for run in runs]
+    runs = entry.runs
+    accuracies = accuracies_of(entry)
+    spiking = runs[0].facts.spiking
+    tested = [run.test_samples for run in runs if run.test_samples]
     latency = time_of(entry, latency_of)
     return Means(
-        label=entry["label"],
+        label=entry.label,
         runs=len(runs),
-        failed=len(entry.get("errors", ())),
+        failed=len(entry.errors),
         accuracy=mean(accuracies),
         deviation=stdev(accuracies) if len(runs) > 1 else None,
-        image=100 / min(tested) if all(tested) else 0.0,
-        energy=over(entry, lambda cost: cost["energy"]["strict_fp32"]["net"]) / 1e6,
-        energy_paper=over(entry, lambda cost: cost["energy"]["paper_int32"]["net"]) / 1e6,
-        spikes=over(entry, lambda cost: cost["spikes"]["mean"]) if spiking else None,
-        memory=over(entry, lambda cost: cost["training"]["peak_bytes"]) / 1e6,
+        image=100 / min(tested) if len(tested) == len(runs) else 0.0,
+        energy=microjoules(over(entry, lambda cost: cost.energy.strict_fp32.net)),
+        energy_paper=microjoules(over(entry, lambda cost: cost.energy.paper_int32.net)),
+        spikes=over(entry, lambda cost: cost.spikes.mean) if spiking else None,
+        memory=megabytes(over(entry, lambda cost: cost.training.peak_bytes)),
         latency=None if latency is None else latency[0],
-        seconds=mean(run["train_seconds"] for run in runs),
+        seconds=mean(run.train_seconds for run in runs),
     )
 
 
-def over(entry: Record, read: Callable[[Record], float]) -> float:
+def accuracies_of(entry: EntryRecord) -> list[float]:
+    """Return the test accuracy of every finished run, in percent."""
+    return [percent(run.test_accuracy) for run in entry.runs]
+
+
+def over(entry: EntryRecord, read: Callable[[CostRecord], float]) -> float:
     """Return the mean over an entry's runs of a figure of their cost records."""
-    return mean(read(run["costs"]) for run in entry["runs"])
+    return mean(read(run.costs) for run in entry.runs)
+
+
+def energy_of(entry: EntryRecord, read: Callable[[Energies], float | None]) -> float | None:
+    """Return the mean over an entry's runs of an energy in pJ; None where a record lacks it."""
+    found = [read(run.costs.energy) for run in entry.runs]
+    known = [value for value in found if value is not None]
+    return mean(known) if len(known) == len(found) else None
 
 
 def time_of(
-    entry: Record, read: Callable[[Record], tuple[float, float] | None]
+    entry: EntryRecord, read: Callable[[RunRecord], tuple[float, float] | None]
 ) -> tuple[float, float] | None:
     """Return a time measured in each run with its spread, mean over the runs.
 
@@ -84,7 +98,7 @@ def time_of(
         entry: with one run or more.
         read: takes value and half the distance of the quartiles from a run's record.
     """
-    found = [read(run) for run in entry["runs"]]
+    found = [read(run) for run in entry.runs]
     timed = [value for value in found if value is not None]
     if len(timed) < len(found):
         return None
@@ -93,31 +107,37 @@ def time_of(
     return mean(values), max(apart, mean(half for _, half in timed))
 
 
-def latency_of(run: Record) -> tuple[float, float] | None:
+def latency_of(run: RunRecord) -> tuple[float, float] | None:
     """Return the milliseconds per sample of a run, and half the distance of their quartiles."""
-    return _with_spread(run["costs"].get("inference"), "ms_per_sample")
-
-
-def slowdown_of(run: Record) -> tuple[float, float] | None:
-    """Return the milliseconds that one more step adds to training, likewise."""
-    return _with_spread(run["costs"]["training"].get("growth"), "ms_per_step")
-
-
-def _with_spread(record: Record | None, name: str) -> tuple[float, float] | None:
-    """Return a time and its spread; None in older records, which have none, and in doubt."""
-    quartiles = (record or {}).get(f"{name}_quartiles")
-    if record is None or quartiles is None or record.get(name) is None:
+    timed = run.costs.inference
+    if timed is None:
         return None
-    return record[name], (quartiles[1] - quartiles[0]) / 2
+    return _with_spread(timed.ms_per_sample, timed.ms_per_sample_quartiles)
 
 
-def seconds_of(entry: Record) -> list[float]:
+def slowdown_of(costs: CostRecord) -> tuple[float, float] | None:
+    """Return the milliseconds that one more step adds to training, likewise."""
+    timed = costs.training.growth
+    return None if timed is None else _with_spread(timed.ms_per_step, timed.ms_per_step_quartiles)
+
+
+def _with_spread(
+    middle: float | None, quartiles: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """Return a time and its spread; None in older records, which have none, and in doubt."""
+    if middle is None or quartiles is None:
+        return None
+    low, high = quartiles
+    return middle, (high - low) / 2
+
+
+def seconds_of(entry: EntryRecord) -> list[float]:
     """Return the seconds of every training; none where too few ran to have a spread."""
-    seconds = [run["train_seconds"] for run in entry["runs"]]
+    seconds = [run.train_seconds for run in entry.runs]
     return seconds if len(seconds) >= FEWEST_RUNS_TIMED else []
 
 
-def slower_than(entry: Record, base: Record) -> list[float]:
+def slower_than(entry: EntryRecord, base: EntryRecord) -> list[float]:
     """Return the training times over those of another entry, seed by seed; none for too few."""
     theirs = _by_seed(base)
     pairs = [
@@ -126,8 +146,8 @@ def slower_than(entry: Record, base: Record) -> list[float]:
     return pairs if len(pairs) >= FEWEST_RUNS_TIMED else []
 
 
-def _by_seed(entry: Record) -> dict[int, float]:
-    return {run.get("seed", place): run["train_seconds"] for place, run in enumerate(entry["runs"])}
+def _by_seed(entry: EntryRecord) -> dict[int, float]:
+    return {run.seed: run.train_seconds for run in entry.runs}
 
 
 def spread_text(values: Sequence[float], form: Callable[[float], str]) -> str:
@@ -143,12 +163,10 @@ def spread_text(values: Sequence[float], form: Callable[[float], str]) -> str:
     return f"{text} [{', '.join(map(form, sorted(values)))}]" if len(values) == 2 else text
 
 
-def competing(entries: list[Record]) -> list[Means]:
+def competing(entries: Sequence[EntryRecord]) -> list[Means]:
     """Return the entries that may win: complete ones, no controls."""
     return [
-        means(entry)
-        for entry in entries
-        if entry["runs"] and not entry["control"] and not entry.get("error")
+        means(entry) for entry in entries if entry.runs and not entry.control and not entry.error
     ]
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from string import Template
 
 from spikeloom.base.extras import install_line, installed
+from spikeloom.records import storage
 from spikeloom.report.classes import class_lines
 from spikeloom.report.columns import COLUMNS, GROUPS, MAIN, explained
-from spikeloom.report.entries import Entry, Record
+from spikeloom.report.entries import Entry
 from spikeloom.report.html import sections
 from spikeloom.report.html.energy import energy
-from spikeloom.report.html.figures import figure_data
+from spikeloom.report.html.figures import Drawn, figure_data
 from spikeloom.report.html.scores import DIFFERENCES, score_table
 from spikeloom.report.records import read_entries
-from spikeloom.train import checkpoint
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
 
 def write_entries(entries: Sequence[Entry], out: Path) -> Path:
     """Write the report of entries that are already read."""
-    checkpoint.write_bytes(out, render(entries).encode())
+    storage.write_bytes(out, render(entries).encode())
     return out
 
 
@@ -111,7 +111,7 @@ def render(entries: Sequence[Entry]) -> str:
     )
 
 
-def embed(data: Record) -> str:
+def embed(data: Drawn) -> str:
     """Write JSON that cannot close the script element around it."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
@@ -143,7 +143,7 @@ def _warnings(entries: Sequence[Entry]) -> str:
     return f'<ul class="warnings">{lines}</ul>' if lines else ""
 
 
-def _figures(drawn: Record) -> list[Section]:
+def _figures(drawn: Drawn) -> list[Section]:
     """Return the sections of figures for which there is something to draw."""
     there = {
         "curves": any(drawn["curves"]),
@@ -159,7 +159,7 @@ def _figures(drawn: Record) -> list[Section]:
     ]
 
 
-def _plots(name: str, drawn: Record) -> str:
+def _plots(name: str, drawn: Drawn) -> str:
     """Return the places of a section's plots; the script fills those that come into view."""
     if name == "curves":
         charts = ["loss", "accuracy"]

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from spikeloom.records.comparison import EntryRecord
 from spikeloom.report.means import Means, competing, level
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
     }
 
 
-def front(entries: list[Record]) -> set[str]:
+def front(entries: Sequence[EntryRecord]) -> set[str]:
     """Return the labels that no other entry beats in mean accuracy and strict energy.
 
     Controls and entries with failed runs neither stand on the front nor push others off it.
@@ -62,7 +60,7 @@ def front(entries: list[Record]) -> set[str]:
     return {field[row].label for row in pareto([(one.accuracy, one.energy) for one in field])}
 
 
-def unsettled(entries: list[Record]) -> set[str]:
+def unsettled(entries: Sequence[EntryRecord]) -> set[str]:
     """Return the labels on the front whose place is no rank.
 
     A place rests on being more accurate than every entry that takes as little energy or less;
@@ -79,7 +77,7 @@ def unsettled(entries: list[Record]) -> set[str]:
     }
 
 
-def pick(entries: list[Record], limits: Mapping[str, float]) -> str:
+def pick(entries: Sequence[EntryRecord], limits: Mapping[str, float]) -> str:
     """Say which entry is the most accurate within limits, else which one comes nearest.
 
     Means over seeds decide; ties go to the lower strict energy. Entries that are level with the

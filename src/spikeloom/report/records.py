@@ -3,13 +3,15 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.records import names
+from spikeloom.records.comparison import ComparisonRecord, EntryRecord
+from spikeloom.records.files import open_epochs, open_record, open_table
+from spikeloom.records.run import RunRecord
+from spikeloom.records.samples import SamplesRecord
 from spikeloom.report.blocks import tuned
-from spikeloom.report.entries import Entry, Record, Unfinished, merge, name_apart
-from spikeloom.report.formats import Comparison, Epoch, Run, Samples, check
-from spikeloom.train import checkpoint
+from spikeloom.report.entries import Entry, Recipe, Unfinished, merge, name_apart
 
 DEPTH = 3
 """How far below a given folder runs are looked for."""
@@ -19,8 +21,8 @@ _LONG = ("recipe", "sources", "stages", "accuracy_by_step", "warnings", "classes
 
 _SLUG = re.compile("[a-z0-9]+(?:-[a-z0-9]+)*")
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What could move a terminal's cursor, turn a line's direction, or not be written at all."""
+_MARKS = (names.RESULTS, names.RESULT, names.RECIPE)
+"""Files that make a folder one of a comparison or a run."""
 
 
 def read_entries(folders: Sequence[Path]) -> tuple[Entry, ...]:
@@ -40,12 +42,12 @@ def read_entries(folders: Sequence[Path]) -> tuple[Entry, ...]:
         if not found:
             raise ConfigError(
                 f"{folder}: expected a folder of `spikeloom train` or `compare`, found no "
-                "result.json, results.json or recipe.json; name a run folder."
+                f"{names.RESULT}, {names.RESULTS} or {names.RECIPE}; name a run folder."
             )
         for place in found:
             if place.resolve() not in seen:
                 seen.add(place.resolve())
-                comparison = (place / "results.json").is_file()
+                comparison = (place / names.RESULTS).is_file()
                 entries += _read_comparison(place) if comparison else [_read_run(place)]
     return tuple(name_apart(merge(entries)))
 
@@ -57,8 +59,7 @@ def _find(folder: Path, depth: int) -> Iterator[Path]:
             came = "a file" if folder.exists() else "nothing there"
             todo = "name the folder it lies in" if folder.exists() else "check the path"
             raise ConfigError(f"{folder}: expected a run folder, found {came}; {todo}.")
-        names = ("results.json", "result.json", "recipe.json")
-        if any((folder / name).is_file() for name in names):
+        if any((folder / name).is_file() for name in _MARKS):
             yield folder
         elif depth:
             for below in sorted(folder.iterdir()):
@@ -71,18 +72,18 @@ def _find(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _read_run(folder: Path) -> Entry:
-    recipe = _read(folder / "recipe.json") if (folder / "recipe.json").is_file() else None
-    if not (folder / "result.json").is_file():
+    recipe = open_table(folder / names.RECIPE) if (folder / names.RECIPE).is_file() else None
+    if not (folder / names.RESULT).is_file():
         assert recipe is not None
         partial = _unfinished(folder, recipe)
-        return Entry(partial.name, unfinished=(partial,), folder=str(folder), recipe=recipe)
-    record = _read(folder / "result.json")
-    check(Run, record, folder / "result.json")
+        label = partial.name or "run"
+        return Entry(label, unfinished=(partial,), folder=str(folder), recipe=recipe)
+    record = open_record(folder / names.RESULT, RunRecord)
     return Entry(
-        record["name"],
+        record.name or "run",
         runs=(record,),
         folder=str(folder),
-        recipe=record.get("recipe") or recipe,
+        recipe=record.recipe or recipe,
         samples=_samples(folder),
     )
 
@@ -90,150 +91,102 @@ def _read_run(folder: Path) -> Entry:
 def _read_comparison(folder: Path) -> list[Entry]:
     results = read_comparison(folder)
     entries = []
-    for row in results["entries"]:
+    for row in results.entries:
         places = _seed_folders(folder / _slug(row))
-        done = {one["seed"] for one in (*row["runs"], *row.get("errors", ()))}
+        done = {one.seed for one in (*row.runs, *row.errors)}
         partial = [
-            _unfinished(place, _read(place / "recipe.json"))
+            _unfinished(place, open_table(place / names.RECIPE))
             for place in places
-            if not (place / "result.json").is_file()
+            if not (place / names.RESULT).is_file()
         ]
-        runs = row["runs"]
-        own = next((place for place in places if (place / "result.json").is_file()), None)
-        recipe = runs[0].get("recipe") if runs else None
+        own = next((place for place in places if (place / names.RESULT).is_file()), None)
+        recipe = row.runs[0].recipe if row.runs else None
         if recipe is None and places:
-            recipe = _read(places[0] / "recipe.json")
+            recipe = open_table(places[0] / names.RECIPE)
         entries.append(
             Entry(
-                " ".join(row["label"].split()) or "entry",
-                runs=tuple(runs),
+                " ".join(row.label.split()) or "entry",
+                runs=row.runs,
                 unfinished=tuple(one for one in partial if one.seed not in done),
                 folder=str(folder),
-                origin=results["name"],
-                control=row.get("control", False),
-                refusal=row.get("refusal"),
-                error=row.get("error"),
-                block=row.get("block"),
+                origin=results.name,
+                control=row.control,
+                refusal=row.refusal,
+                error=row.error,
+                block=row.block,
                 differences=_differences(row),
                 recipe=recipe,
                 samples=_samples(own) if own else None,
-                command=results.get("command"),
+                command=results.command,
             )
         )
     return entries
 
 
-def read_comparison(folder: Path) -> Record:
+def read_comparison(folder: Path) -> ComparisonRecord:
     """Read the records of one comparison.
 
     Raises:
         ConfigError: the folder holds none.
         DataError: they are damaged, foreign, or of a newer format.
     """
-    path = folder / "results.json"
+    path = folder / names.RESULTS
     if not path.is_file():
         raise ConfigError(
-            f"{folder}: expected the folder of one comparison, found no results.json; name what "
+            f"{folder}: expected the folder of one comparison, found no {names.RESULTS}; name what "
             "`spikeloom compare` wrote."
         )
-    results = _read(path)
-    check(Comparison, results, path)
-    return results
+    return open_record(path, ComparisonRecord)
 
 
-def compact(results: Record) -> Record:
+def compact(results: ComparisonRecord) -> ComparisonRecord:
     """Return what a comparison's table is made of: no curves, traces and settings.
 
-    Written as results.json into a folder of its own, it can be reported again.
+    Saved into a folder of its own, it can be reported again.
     """
 
-    def costs(record: Record) -> Record:
-        return {key: part for key, part in record.items() if key not in ("layers", "settling")}
+    def run(record: RunRecord) -> RunRecord:
+        costs = record.costs.with_only(without=("layers", "settling"))
+        return record.with_only(without=_LONG, curve=(), costs=costs)
 
-    def run(record: Record) -> Record:
-        kept = {key: part for key, part in record.items() if key not in _LONG}
-        return kept | {"curve": [], "costs": costs(record["costs"])}
+    def entry(record: EntryRecord) -> EntryRecord:
+        return record.with_only(without=("tuning",), runs=tuple(map(run, record.runs)))
 
-    entries = [
-        {key: part for key, part in entry.items() if key != "tuning"}
-        | {"runs": [run(one) for one in entry["runs"]]}
-        for entry in results["entries"]
-    ]
-    return results | {"entries": entries}
+    return results.with_only(entries=tuple(map(entry, results.entries)))
 
 
 def _seed_folders(folder: Path) -> list[Path]:
     """Return the run folders of one entry, by seed."""
-    found = [place.parent for place in folder.glob("seed*/recipe.json") if place.is_file()]
+    found = [place.parent for place in folder.glob(f"seed*/{names.RECIPE}") if place.is_file()]
     return sorted(found, key=lambda place: (len(place.name), place.name))
 
 
-def _slug(row: Record) -> str:
+def _slug(row: EntryRecord) -> str:
     """Name the folder of an entry; older records do not, and a bad name is not followed."""
-    slug = row.get("slug") or ""
-    if _SLUG.fullmatch(slug):
-        return slug
-    return re.sub(r"[^a-z0-9]+", "-", row["label"].lower()).strip("-") or "entry"
+    if _SLUG.fullmatch(row.slug):
+        return row.slug
+    return re.sub(r"[^a-z0-9]+", "-", row.label.lower()).strip("-") or "entry"
 
 
-def _differences(row: Record) -> tuple[str, ...] | None:
+def _differences(row: EntryRecord) -> tuple[str, ...] | None:
     """Return in what an entry differs from the first, and what was tuned."""
-    found = row.get("differences")
-    if found is None and not row.get("tuning"):
+    if row.differences is None and row.tuning is None:
         return None
-    return (*(found or ()), *filter(None, [tuned(row)]))
+    return (*(row.differences or ()), *filter(None, [tuned(row)]))
 
 
-def _unfinished(folder: Path, recipe: Record) -> Unfinished:
-    path = folder / "metrics.jsonl"
-    curve = tuple(_curve(path)) if path.is_file() else ()
+def _unfinished(folder: Path, recipe: Recipe) -> Unfinished:
+    path = folder / names.METRICS
+    curve = open_epochs(path) if path.is_file() else ()
     name, seed = recipe.get("name"), recipe.get("seed")
     if not isinstance(name, str) or not isinstance(seed, int):
         raise DataError(
-            f"{folder / 'recipe.json'}: expected a resolved recipe, got one without a name or "
+            f"{folder / names.RECIPE}: expected a resolved recipe, got one without a name or "
             "seed; name a folder that `spikeloom train` wrote."
         )
     return Unfinished(name, seed, recipe, curve)
 
 
-def _samples(folder: Path) -> Record | None:
-    path = folder / "samples.json"
-    if not path.is_file():
-        return None
-    record = _read(path)
-    check(Samples, record, path)
-    return record
-
-
-def _read(path: Path) -> Record:
-    return _clean(checkpoint.read_json(path), path)
-
-
-def _curve(path: Path) -> Iterator[Record]:
-    """Yield the epochs of a metrics file, one JSON record per line."""
-    for epoch in checkpoint.read_lines(path):
-        check(Epoch, epoch, path)
-        yield _clean(epoch, path)
-
-
-def _clean(value: Any, path: Path) -> Any:
-    """Replace characters that are no text, in every string of a record."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return _UNPRINTABLE.sub("\ufffd", value)
-        if isinstance(value, list):
-            return [clean(part) for part in value]
-        if isinstance(value, dict):
-            return {clean(key): clean(part) for key, part in value.items()}
-        return value
-
-    try:
-        return clean(value)
-    except RecursionError as error:
-        raise _damaged(path, "a JSON record", error) from None
-
-
-def _damaged(path: Path, expected: str, came: object) -> DataError:
-    text = " ".join(str(came).split())
-    return DataError(f"{path}: expected {expected}, got '{text}'; train again.")
+def _samples(folder: Path) -> SamplesRecord | None:
+    path = folder / names.SAMPLES
+    return open_record(path, SamplesRecord) if path.is_file() else None

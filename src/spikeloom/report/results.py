@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeloom.base.extras import need
+from spikeloom.records.comparison import EntryRecord
 from spikeloom.report.blocks import block_of, single_lines
 from spikeloom.report.columns import COLUMNS, Column, choose, of_group
 from spikeloom.report.entries import Entry
@@ -131,11 +132,11 @@ def results(*folders: Path | str) -> Results:
     return Results(read_entries([Path(folder) for folder in folders]))
 
 
-def _about(entry: Entry, record: dict[str, Any]) -> tuple[Any, ...]:
-    first = entry.runs[0] if entry.runs else {}
+def _about(entry: Entry, record: EntryRecord) -> tuple[Any, ...]:
+    rule, net = (entry.runs[0].rule, entry.runs[0].net) if entry.runs else (None, None)
     block = block_of(record) if entry.origin else ""
     seeds = len(entry.runs)
-    return entry.label, entry.state, block, first.get("rule"), entry.data, first.get("net"), seeds
+    return entry.label, entry.state, block, rule, entry.data, net, seeds
 
 
 def _names() -> list[str]:

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from functools import partial
 from textwrap import fill
-from typing import Any, Literal
+from typing import Literal
 
+from spikeloom.records.comparison import EntryRecord
 from spikeloom.report.columns import Cell, Column, Row, of_group
 from spikeloom.report.efficiency import efficiency, measured_anns
 from spikeloom.report.means import means
 from spikeloom.report.pick import front, unsettled
-
-Record = dict[str, Any]
 
 LABEL = "entry"
 """Heading of the first column."""
@@ -22,26 +21,26 @@ LABEL_WIDTH = 20
 """Characters of a label that are shown in any terminal."""
 
 
-def cells_of(entries: Sequence[Record], columns: Sequence[Column]) -> list[list[Cell] | None]:
+def cells_of(entries: Sequence[EntryRecord], columns: Sequence[Column]) -> list[list[Cell] | None]:
     """Read the figures of every entry; None for one that has no finished run."""
-    ran = [entry for entry in entries if entry["runs"]]
+    ran = [entry for entry in entries if entry.runs]
     anns = measured_anns(entries)
-    clocks: dict[str, Record] = {}
+    clocks: dict[str, EntryRecord] = {}
     for entry in ran:
-        if not (entry["control"] or entry["runs"][0]["facts"]["spiking"]):
-            clocks.setdefault(entry["runs"][0]["data"], entry)
-    uneven = len({len(entry["runs"]) for entry in ran}) > 1
+        if not (entry.control or entry.runs[0].facts.spiking):
+            clocks.setdefault(entry.runs[0].data, entry)
+    uneven = len({len(entry.runs) for entry in ran}) > 1
 
-    def read(entry: Record) -> list[Cell]:
-        clock = clocks.get(entry["runs"][0]["data"])
+    def read(entry: EntryRecord) -> list[Cell]:
+        clock = clocks.get(entry.runs[0].data)
         row = Row(entry, means(entry), efficiency(entry, anns), clock, uneven)
         return [column.read(row) for column in columns]
 
-    return [read(entry) if entry["runs"] else None for entry in entries]
+    return [read(entry) if entry.runs else None for entry in entries]
 
 
 def entry_rows(
-    entries: Sequence[Record], columns: Sequence[Column] = of_group("main")
+    entries: Sequence[EntryRecord], columns: Sequence[Column] = of_group("main")
 ) -> list[tuple[str, ...]]:
     """Turn the entries of a results file into rows of text, one-line headings first.
 
@@ -50,39 +49,39 @@ def entry_rows(
     rows = [(LABEL, *(column.heading for column in columns))]
     for entry, cells in zip(entries, cells_of(entries, columns), strict=True):
         if cells is not None:
-            rows.append((entry["label"], *(cell.text for cell in cells)))
+            rows.append((entry.label, *(cell.text for cell in cells)))
         elif verdict := verdict_of(entry):
-            rows.append((entry["label"], *([verdict, *["-"] * len(columns)][: len(columns)])))
+            rows.append((entry.label, *([verdict, *["-"] * len(columns)][: len(columns)])))
     return rows
 
 
-def verdict_of(entry: Record) -> Literal["failed", "refused"] | None:
+def verdict_of(entry: EntryRecord) -> Literal["failed", "refused"] | None:
     """Return "failed" or "refused" where an entry is not whole, else None."""
-    if entry.get("error"):
+    if entry.error:
         return "failed"
-    return "refused" if entry.get("refusal") else None
+    return "refused" if entry.refusal else None
 
 
-def best_lines(entries: Sequence[Record]) -> list[str]:
+def best_lines(entries: Sequence[EntryRecord]) -> list[str]:
     """Name the entries that no other one beats in accuracy and energy at once, per data set.
 
     Means over seeds; controls and entries with failed runs take no part. A data set on which fewer
     than two entries compete has no line.
     """
-    fields: dict[str, list[Record]] = {}
+    fields: dict[str, list[EntryRecord]] = {}
     for entry in entries:
-        if entry["runs"] and not entry["control"]:
-            fields.setdefault(entry["runs"][0]["data"], []).append(entry)
+        if entry.runs and not entry.control:
+            fields.setdefault(entry.runs[0].data, []).append(entry)
     rivals = {data: field for data, field in fields.items() if len(field) > 1}
     lead = {data: f"on {data}, " if len(fields) > 1 else "" for data in rivals}
     return [lead[data] + text for data, field in rivals.items() if (text := _best(field))]
 
 
-def _best(field: Sequence[Record]) -> str:
+def _best(field: Sequence[EntryRecord]) -> str:
     """Say who is best of some entries on one data set, and whose place is no rank."""
-    doubtful, best = unsettled(list(field)), front(list(field))
-    sure = [entry["label"] for entry in field if entry["label"] in best - doubtful]
-    close = [entry["label"] for entry in field if entry["label"] in doubtful]
+    doubtful, best = unsettled(field), front(field)
+    sure = [entry.label for entry in field if entry.label in best - doubtful]
+    close = [entry.label for entry in field if entry.label in doubtful]
     parts = []
     if sure:
         whose = "their" if len(sure) > 1 else "its"

@@ -1,86 +1,18 @@
-"""Files of a run: written whole or not at all, read without running anything."""
+"""Tensors of a run: written whole or not at all, read without running anything.
+
+A safetensors file carries a checksum of its header's texts and of every tensor's name, type, shape
+and bytes.
+"""
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.train import checksum
-
-FORMAT = 3
-"""Version of the run folder; a newer library opens older runs or says what to do."""
-
-
-class NewerFormat(DataError):
-    """A file was written by a newer library: it is whole, and not ours to replace."""
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file's content atomically.
-
-    Raises:
-        ConfigError: the folder cannot be written; the old content stays.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def remove(path: Path) -> None:
-    """Remove a file that may be there.
-
-    Raises:
-        ConfigError: the folder cannot be written.
-    """
-    with writing(path):
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Word what goes wrong when a place is written.
-
-    Raises:
-        ConfigError: the system refuses.
-    """
-    try:
-        yield
-    except OSError as error:
-        came = error.strerror or error
-        raise ConfigError(
-            f"{path}: expected a folder that can be written, got '{came}'; choose another place "
-            "with --out or free some space."
-        ) from None
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a table as JSON, without a checksum: for the user, not for a run folder."""
-    write_bytes(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record as JSON with its checksum."""
-    write_json(path, checksum.seal(record))
-
-
-def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write records as JSON lines, each with its checksum."""
-    text = "".join(json.dumps(checksum.seal(record)) + "\n" for record in records)
-    write_bytes(path, text.encode())
+from spikeloom.records import checksum
+from spikeloom.records.storage import FORMAT, altered, check_format, damaged, write_bytes
 
 
 def write_weights(
@@ -91,7 +23,7 @@ def write_weights(
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts = {"format": str(FORMAT)} | dict(extra or {})
-    texts[checksum.KEY] = checksum.of_tensors(plain, texts)
+    texts[checksum.KEY] = of_tensors(plain, texts)
     write_bytes(path, _ordered(save(plain, metadata=texts)))
 
 
@@ -129,7 +61,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         end = 8 + int.from_bytes(content[:8], "little")
         extra = json.loads(content[8:end]).get("__metadata__", {})
     except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
-        raise _damaged(path, "a safetensors file", error) from None
+        raise damaged(path, "a safetensors file", error) from None
     check_tensors(path, tensors, extra)
     return tensors, extra
 
@@ -144,98 +76,31 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str,
     stored = texts.get(checksum.KEY)
     if stored is None and version < checksum.FIRST:
         return
-    if version < checksum.FIRST:
-        found = checksum.of_values(tensors)
-    else:
-        found = checksum.of_tensors(tensors, texts)
+    found = of_values(tensors) if version < checksum.FIRST else of_tensors(tensors, texts)
     if stored != found:
-        raise _altered(path)
+        raise altered(path)
 
 
-def check_format(path: Path, version: object, writer: object = None) -> int:
-    """Return the version of a file's format; refuse what a newer library wrote.
-
-    Args:
-        path: of the file.
-        version: as it stands there.
-        writer: who wrote it, e.g. "spikeloom 0.3.0", where the file says so.
-
-    Raises:
-        NewerFormat: the version is newer than this library's.
-        DataError: it is none.
-    """
-    number = version
-    if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10:
-        number = int(number)
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise DataError(f"{path}: expected a format of 1 or more, got {version!r}; copy it again.")
-    if number > FORMAT:
-        named = isinstance(writer, str)
-        came = f"{number} from {writer if named else 'a newer spikeloom'}"
-        todo = f"update to {writer} or later" if named else "update spikeloom"
-        raise NewerFormat(
-            f"{path}: expected format {FORMAT} at most, got {came}; {todo} to open it."
-        )
-    return number
+def of_tensors(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+    """Return the checksum of tensors and of the texts beside them, the checksum left out."""
+    others = {key: text for key, text in texts.items() if key != checksum.KEY}
+    total = checksum.digest(json.dumps(others, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        total.update(_bytes(tensor))
+    return total.hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a record and hold it against its checksum, which is left out of the result.
-
-    Raises:
-        DataError: the file is missing, damaged or of a newer format.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, "a JSON record", error) from None
-    return _opened(path, record)
+def of_values(tensors: Mapping[str, Tensor]) -> str:
+    """Return the checksum that a state of format 2 has: of names and bytes alone."""
+    total = checksum.digest()
+    for name in sorted(tensors):
+        total.update(name.encode())
+        total.update(_bytes(tensors[name]))
+    return total.hexdigest()
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines as `read_json` reads a record.
-
-    Raises:
-        DataError: the file is missing, or a line damaged or of a newer format.
-    """
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, "JSON lines", error) from None
-    return [_opened(path, line) for line in lines]
-
-
-def _opened(path: Path, record: object) -> dict[str, Any]:
-    """Return a record as it was before it was sealed; records of older formats have no checksum.
-
-    Raises:
-        DataError: other values than were written, no record at all, or a newer format.
-    """
-    if not isinstance(record, dict):
-        raise _damaged(path, "a JSON record", f"a {type(record).__name__}")
-    version = 1
-    if "format" in record:
-        version = check_format(path, record["format"], record.get(checksum.WRITER))
-    content = {key: value for key, value in record.items() if key != checksum.KEY}
-    if checksum.KEY in record:
-        try:
-            found = checksum.of_record(content)
-        except (ValueError, RecursionError) as error:
-            raise _damaged(path, "a JSON record", error) from None
-        if found != record[checksum.KEY]:
-            raise _altered(path)
-    elif version >= checksum.FIRST:
-        raise _altered(path)
-    content.pop(checksum.WRITER, None)
-    return content
-
-
-def _altered(path: Path) -> DataError:
-    return DataError(
-        f"{path}: expected the values that were written, got others, by their checksum; copy the "
-        "file again, or train again with --force."
-    )
-
-
-def _damaged(path: Path, expected: str, came: object) -> DataError:
-    return DataError(f"{path}: expected {expected}, got '{came}'; train again.")
+def _bytes(tensor: Tensor) -> memoryview:
+    values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return values.numpy().data

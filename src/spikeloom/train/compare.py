@@ -6,13 +6,15 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from spikeloom.base.errors import DataError, Stopped
 from spikeloom.data import Splits
-from spikeloom.train import checkpoint
+from spikeloom.records import names
+from spikeloom.records.comparison import ComparisonRecord
+from spikeloom.records.files import save_record
+from spikeloom.records.storage import FORMAT
 from spikeloom.train.entries import EntryState, Job, Pace, jobs_of, span
 from spikeloom.train.failure import reason
 from spikeloom.train.folder import (
@@ -31,9 +33,6 @@ from spikeloom.train.rehearsal import essence, refusal
 from spikeloom.train.runs import Lock, locked
 from spikeloom.train.tables import placed
 
-RESULTS_FORMAT = 3
-"""Version of results.json; 1 had labels, runs and refusals only, 2 no checksum."""
-
 
 def run_comparison(
     plan: Plan,
@@ -43,7 +42,7 @@ def run_comparison(
     overwrite: bool = False,
     stop: Callable[[], bool] = never,
     command: str | None = None,
-) -> dict[str, Any]:
+) -> ComparisonRecord:
     """Run every row with every seed, seed by seed; results.json is rewritten after each run.
 
     All rows are built before the first one runs, so that a row that does not fit costs nothing. A
@@ -115,7 +114,7 @@ class _Runner:
         self.pace = Pace()
         self.command: str | None = None
 
-    def settled(self, jobs: list[Job]) -> dict[str, Any] | None:
+    def settled(self, jobs: list[Job]) -> ComparisonRecord | None:
         """Return the results where every run is finished, None where something is left to do."""
         return None if self.unfinished(jobs) else self._results()
 
@@ -134,7 +133,7 @@ class _Runner:
             if recipe is not None and (record := finished(job.folder, recipe)) is not None:
                 entry.keep(job, record)
 
-    def run(self, jobs: list[Job], lock: Lock) -> dict[str, Any]:
+    def run(self, jobs: list[Job], lock: Lock) -> ComparisonRecord:
         """Read what is finished, do the rest, and write the results after each run."""
         self._read(jobs)
         if not all(map(self._has, jobs)):
@@ -195,23 +194,23 @@ class _Runner:
             self.pace.add(job, time.perf_counter() - start)
             entry.keep(job, record)
 
-    def _write(self, lock: Lock) -> dict[str, Any]:
+    def _write(self, lock: Lock) -> ComparisonRecord:
         results = self._results()
         lock.check()
-        checkpoint.write_record(self.out / "results.json", results)
+        save_record(self.out / names.RESULTS, results)
         return results
 
-    def _results(self) -> dict[str, Any]:
+    def _results(self) -> ComparisonRecord:
         plan = self.plan
-        return {
-            "format": RESULTS_FORMAT,
-            "name": plan.name,
-            "command": self.command,
-            "seeds": list(plan.seeds),
-            "tune": plan.tune.model_dump(mode="json") if plan.tune is not None else None,
-            "first": plan.first.label,
-            "entries": [entry.record() for entry in self.entries.values()],
-        }
+        return ComparisonRecord(
+            format=FORMAT,
+            name=plan.name,
+            command=self.command,
+            seeds=plan.seeds,
+            tune=plan.tune.model_dump(mode="json") if plan.tune is not None else None,
+            first=plan.first.label,
+            entries=tuple(entry.record() for entry in self.entries.values()),
+        )
 
 
 class _Titled(Progress):

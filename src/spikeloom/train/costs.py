@@ -1,7 +1,6 @@
 """The cost record of a run: parameters, operations, energy, training memory."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
@@ -10,14 +9,31 @@ import torch
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.meters.base import Spread, watch
 from spikeloom.meters.clock import Timing, rounds_for, stopwatch, time_interleaved
-from spikeloom.meters.energy import FP32, INT32, NOTE, paper_energy, strict_energy
-from spikeloom.meters.memory import memory_accesses
+from spikeloom.meters.energy import FP32, INT32, NOTE, Energy, paper_energy, strict_energy
+from spikeloom.meters.memory import Interval, memory_accesses
 from spikeloom.meters.operations import OperationMeter
 from spikeloom.meters.peak import peak_allocated
 from spikeloom.meters.products import count_nonzero_operations, count_operations
 from spikeloom.meters.record import OperationRecord
 from spikeloom.meters.settling import settling
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
+from spikeloom.records.costs import (
+    CostRecord,
+    Energies,
+    EnergyBounds,
+    EnergyRecord,
+    Growth,
+    InferenceCosts,
+    LayerEnergies,
+    LayerRecord,
+    MeanRecord,
+    NonzeroProducts,
+    SettlingRecord,
+    Totals,
+    TrainingCosts,
+    UntrainedCosts,
+)
+from spikeloom.records.units import milliseconds
 from spikeloom.train.evaluate import EVALUATION_BATCH, predict
 from spikeloom.train.progress import SILENT, Progress
 from spikeloom.train.setup import Workbench, batches, fewest_samples
@@ -40,12 +56,8 @@ METERED_SAMPLES = 1000
 
 
 def measure_costs(
-    bench: Workbench,
-    *,
-    samples: int = METERED_SAMPLES,
-    training: bool = True,
-    progress: Progress = SILENT,
-) -> dict[str, Any]:
+    bench: Workbench, *, samples: int = METERED_SAMPLES, progress: Progress = SILENT
+) -> CostRecord:
     """Measure what inference and training cost, at the present weights.
 
     Joules are a model, not a measurement. The net is left as it was.
@@ -53,42 +65,48 @@ def measure_costs(
     Args:
         bench: what to measure.
         samples: how many test samples the meters watch, at most.
-        training: measure one call of the rule too; else that part of the record is None.
         progress: receives the number of samples metered.
     """
     with unchanged(bench):
-        operations, spikes = metered(bench, samples, progress)
-        inference = _inference(bench)
-        settled = _settling(bench)
-        trained = _training(bench) if training else None
+        measured = _measured(bench, samples, progress)
+        return CostRecord(**measured, training=_training(bench))
+
+
+def measure_net(
+    bench: Workbench, *, samples: int = METERED_SAMPLES, progress: Progress = SILENT
+) -> UntrainedCosts:
+    """Measure what inference costs, of a net that its rule refuses; see `measure_costs`."""
+    with unchanged(bench):
+        return UntrainedCosts(**_measured(bench, samples, progress), training=None)
+
+
+def _measured(bench: Workbench, samples: int, progress: Progress) -> dict[str, Any]:
+    """Measure everything but training, by field of `Costs`."""
+    operations, spikes = metered(bench, samples, progress)
     return {
         "note": f"energies: {NOTE}, in pJ per inference",
         "parameters": sum(one.numel() for one in bench.inference_parameters()),
         "metered_samples": operations.samples,
-        "spikes": _spread(spikes.total),
+        "spikes": _mean(spikes.total),
         "rate_per_step": spikes.rate_per_step,
         "spikes_per_neuron": spikes.spikes_per_neuron,
-        "ac": _spread(operations.ac),
-        "mac": _spread(operations.mac),
+        "ac": _mean(operations.ac),
+        "mac": _mean(operations.mac),
         "formula_macs": operations.formula,
-        "totals": {
-            name: operations.per_sample(name)
-            for name in (
-                "mac_dense",
-                "ac_folded",
-                "mac_folded",
-                "ac_recomputed",
-                "mac_recomputed",
-                "bias_ac",
-                "state_mac",
-                "state_ac",
-                "state_compare",
-            )
-        },
+        "totals": Totals(
+            mac_dense=operations.per_sample("mac_dense"),
+            ac_folded=operations.per_sample("ac_folded"),
+            mac_folded=operations.per_sample("mac_folded"),
+            ac_recomputed=operations.per_sample("ac_recomputed"),
+            mac_recomputed=operations.per_sample("mac_recomputed"),
+            bias_ac=operations.per_sample("bias_ac"),
+            state_mac=operations.per_sample("state_mac"),
+            state_ac=operations.per_sample("state_ac"),
+            state_compare=operations.per_sample("state_compare"),
+        ),
         "energy": _energies(operations),
-        "inference": inference,
-        "settling": settled,
-        "training": trained,
+        "inference": _inference(bench),
+        "settling": _settling(bench),
         "layers": _layers(operations, spikes),
     }
 
@@ -122,35 +140,34 @@ def metered(
     return operations.read(), spikes.read()
 
 
-def _energies(record: OperationRecord) -> dict[str, Any]:
+def _energies(record: OperationRecord) -> Energies:
     """Price the same counts in both conventions, in pJ.
 
     "dense_ann" is no measured net: all products of the spec's ReLU net, run once. "driven" is what
     layers take that read the net's own spikes. The last two add memory accesses to strict energies
     of the same type.
     """
-    priced = {
-        "paper_int32": paper_energy(record, INT32),
-        "paper_int32_output": paper_energy(record, INT32, activity="output"),
-        "strict_int32": strict_energy(record, INT32),
-        "strict_fp32": strict_energy(record, FP32),
-        "strict_fp32_folded": strict_energy(record, FP32, fold_pool=True),
-    }
-    energies: dict[str, Any] = {
-        name: {"net": energy.snn, "driven": energy.driven, "dense_ann": energy.ann}
-        for name, energy in priced.items()
-    }
-    for table in (INT32, FP32):
-        accesses = memory_accesses(record, table)
-        strict = priced[f"strict_{table.name}"].snn
-        energies[f"memory_aware_{table.name}"] = {
-            "lower": strict + accesses.lower,
-            "upper": strict + accesses.upper,
-        }
-    return energies
+    integer, real = strict_energy(record, INT32), strict_energy(record, FP32)
+    return Energies(
+        paper_int32=_energy(paper_energy(record, INT32)),
+        paper_int32_output=_energy(paper_energy(record, INT32, activity="output")),
+        strict_int32=_energy(integer),
+        strict_fp32=_energy(real),
+        strict_fp32_folded=_energy(strict_energy(record, FP32, fold_pool=True)),
+        memory_aware_int32=_bounds(integer.snn, memory_accesses(record, INT32)),
+        memory_aware_fp32=_bounds(real.snn, memory_accesses(record, FP32)),
+    )
 
 
-def _settling(bench: Workbench) -> dict[str, Any] | None:
+def _energy(priced: Energy) -> EnergyRecord:
+    return EnergyRecord(net=priced.snn, driven=priced.driven, dense_ann=priced.ann)
+
+
+def _bounds(strict: float, accesses: Interval) -> EnergyBounds:
+    return EnergyBounds(lower=strict + accesses.lower, upper=strict + accesses.upper)
+
+
+def _settling(bench: Workbench) -> SettlingRecord | None:
     """Follow the rates of a net with feedback on some samples; None where they obey no law."""
     if not bench.net.spec.feedback or not bench.net.spec.spiking:
         return None
@@ -163,11 +180,11 @@ def _settling(bench: Workbench) -> dict[str, Any] | None:
         return None
     if not all(map(isfinite, (*found.residuals, *found.rates))):
         return None
-    return {"samples": count, "residuals": list(found.residuals), "rates": list(found.rates)}
+    return SettlingRecord(samples=count, residuals=found.residuals, rates=found.rates)
 
 
 @torch.no_grad()
-def _inference(bench: Workbench) -> dict[str, Any]:
+def _inference(bench: Workbench) -> InferenceCosts:
     """Time the prediction of one encoded sample, all T steps, on the run's device and threads."""
     bench.modules().eval()
     sample = bench.batch(bench.splits.test, torch.tensor([0]), epoch=0, part="test")
@@ -175,50 +192,49 @@ def _inference(bench: Workbench) -> dict[str, Any]:
     predict(bench, sample)  # kernels are compiled
     rounds = rounds_for(stopwatch(calls["sample"]), most=LATENCY_ROUNDS, budget=TIMING_SECONDS)
     timing = time_interleaved(calls, rounds=rounds)["sample"]
-    return {"batch": 1} | _milliseconds("ms_per_sample", timing)
+    milli = timing.map(milliseconds)
+    return InferenceCosts(
+        batch=1,
+        ms_per_sample=None if timing.doubt else milli.median,
+        ms_per_sample_quartiles=milli.quartiles,
+        ms_per_sample_doubt=timing.doubt,
+        rounds=timing.rounds,
+    )
 
 
-def _milliseconds(name: str, timing: Timing) -> dict[str, Any]:
-    """Record a time with its spread; None for one that is no figure, with the reason."""
-    milli = timing.map(lambda seconds: 1e3 * seconds)
-    return {
-        name: None if timing.doubt else milli.median,
-        f"{name}_quartiles": list(milli.quartiles),
-        f"{name}_doubt": timing.doubt,
-        "rounds": timing.rounds,
-    }
-
-
-def _training(bench: Workbench) -> dict[str, Any]:
+def _training(bench: Workbench) -> TrainingCosts:
     """Measure one call of the rule on a batch of the recipe's size, without updating anything."""
     size = training_size(bench)
     once, input_bytes = one_call(bench, size)
     peak = peak_allocated(once, bench.fabric.device)
     forward, backward = count_operations(once).per_sample(size)
-    return {
-        "batch": size,
-        "peak_bytes": peak,
-        "input_bytes": input_bytes,
-        "forward_macs": forward,
-        "backward_macs": backward,
-        "nonzero": _nonzero(bench, size),
-        "growth": _growth(bench, once, peak, size),
-    }
+    return TrainingCosts(
+        batch=size,
+        peak_bytes=peak,
+        input_bytes=input_bytes,
+        forward_macs=forward,
+        backward_macs=backward,
+        nonzero=_nonzero(bench, size),
+        growth=_growth(bench, once, peak, size),
+    )
 
 
-def _nonzero(bench: Workbench, size: int) -> dict[str, float] | None:
+def _nonzero(bench: Workbench, size: int) -> NonzeroProducts | None:
     """Count products without zeros on a quarter of the batch: to look at operands takes memory."""
     some = max(min(-(-size // 4), NONZERO_SAMPLES), fewest_samples(bench))
     try:
-        found = asdict(count_nonzero_operations(one_call(bench, some)[0]))
+        found = count_nonzero_operations(one_call(bench, some)[0])
     except torch.OutOfMemoryError:
         return None
-    return {name: value / some for name, value in found.items()}
+    return NonzeroProducts(
+        forward_ac=found.forward_ac / some,
+        forward_mac=found.forward_mac / some,
+        backward_ac=found.backward_ac / some,
+        backward_mac=found.backward_mac / some,
+    )
 
 
-def _growth(
-    bench: Workbench, once: Callable[[], None], peak: int, size: int
-) -> dict[str, Any] | None:
+def _growth(bench: Workbench, once: Callable[[], None], peak: int, size: int) -> Growth | None:
     """Measure the same call on half the steps; None where there is no half, or none the rule takes.
 
     The differences over the steps say what one more step costs, whatever a call costs at T = 0.
@@ -239,51 +255,54 @@ def _growth(
             for brief, whole in zip(timed["part"].times, timed["whole"].times, strict=True)
         )
     )
-    return {
-        "steps": [fewer, steps],
-        "peak_bytes": [low, peak],
-        "ms": [1e3 * timed[name].median for name in ("part", "whole")],
-        "bytes_per_step": (peak - low) / (steps - fewer),
-    } | _milliseconds("ms_per_step", more)
+    milli = more.map(milliseconds)
+    return Growth(
+        steps=(fewer, steps),
+        peak_bytes=(low, peak),
+        ms=tuple(milliseconds(timed[name].median) for name in ("part", "whole")),
+        bytes_per_step=(peak - low) / (steps - fewer),
+        ms_per_step=None if more.doubt else milli.median,
+        ms_per_step_quartiles=milli.quartiles,
+        ms_per_step_doubt=more.doubt,
+        rounds=more.rounds,
+    )
 
 
-def _layers(operations: OperationRecord, spikes: SpikeRecord) -> list[dict[str, Any]]:
+def _layers(operations: OperationRecord, spikes: SpikeRecord) -> tuple[LayerRecord, ...]:
     """Return one row per layer and pass."""
     rates = {site.name: site for site in spikes.sites}
-    priced = {
-        "paper_int32": paper_energy(operations, INT32),
-        "strict_fp32": strict_energy(operations, FP32),
-    }
-    energies = {
-        name: {layer.name: layer.ac + layer.mac for layer in energy.layers}
-        for name, energy in priced.items()
-    }
+    paper, strict = (
+        {layer.name: layer.ac + layer.mac for layer in energy.layers}
+        for energy in (paper_energy(operations, INT32), strict_energy(operations, FP32))
+    )
     rows = []
     for site in operations.sites:
-        seen = rates.get(site.name)
-        per = {
-            name: getattr(site, name) / site.samples
-            for name in ("ac", "mac", "mac_dense", "ac_folded", "mac_folded")
-        }
+        seen, samples = rates.get(site.name), site.samples
         rows.append(
-            {
-                "site": site.name,
-                "kind": site.kind,
-                "unit": site.unit,
-                "operands": site.operands,
-                "neurons": site.neurons,
-                "fan_out": site.fan_out,
-                "formula_macs": site.formula,
-                "pairs": site.pairs,
-                "rate_in": site.rate_in,
-                "rate_per_step": seen.rate_per_step if seen else None,
-                "spikes": seen.spikes / seen.samples if seen else None,
-                **per,
-                "energy": {name: layers.get(site.name, 0.0) for name, layers in energies.items()},
-            }
+            LayerRecord(
+                site=site.name,
+                kind=site.kind,
+                unit=site.unit,
+                operands=site.operands,
+                neurons=site.neurons,
+                fan_out=site.fan_out,
+                formula_macs=site.formula,
+                pairs=site.pairs,
+                rate_in=site.rate_in,
+                rate_per_step=seen.rate_per_step if seen else None,
+                spikes=seen.spikes / seen.samples if seen else None,
+                ac=site.ac / samples,
+                mac=site.mac / samples,
+                mac_dense=site.mac_dense / samples,
+                ac_folded=site.ac_folded / samples,
+                mac_folded=site.mac_folded / samples,
+                energy=LayerEnergies(
+                    paper_int32=paper.get(site.name, 0.0), strict_fp32=strict.get(site.name, 0.0)
+                ),
+            )
         )
-    return rows
+    return tuple(rows)
 
 
-def _spread(value: Spread) -> dict[str, Any]:
-    return {key: part for key, part in asdict(value).items() if key != "samples"}
+def _mean(value: Spread) -> MeanRecord:
+    return MeanRecord(mean=value.mean, error=value.error)

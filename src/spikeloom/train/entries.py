@@ -8,6 +8,8 @@ from statistics import mean
 from typing import Any
 
 from spikeloom.base.errors import SpikeloomError
+from spikeloom.records.comparison import EntryRecord, FailureRecord, TrialRecord
+from spikeloom.records.run import RunRecord, TrainedRecord
 from spikeloom.train import runs
 from spikeloom.train.differences import differences
 from spikeloom.train.plan import Plan, Row
@@ -87,8 +89,8 @@ class EntryState:
     plan: Plan
     row: Row
     refusal: str | None = None
-    trials: dict[int, dict[str, Any]] = field(default_factory=dict)
-    runs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    runs: dict[int, RunRecord] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
 
     def has(self, job: Job) -> bool:
@@ -97,58 +99,76 @@ class EntryState:
             return job.number in self.trials
         return job.number in self.runs or job.number in self.errors
 
-    def keep(self, job: Job, record: dict[str, Any]) -> None:
+    def keep(self, job: Job, record: TrainedRecord) -> None:
         """Take note of a run that ended well."""
         if job.final:
+            assert isinstance(record, RunRecord)
             self.runs[job.number] = record
         else:
-            self.trials[job.number] = {key: record[key] for key in ("val_accuracy", "val_loss")}
+            self._note(job, accuracy=record.val_accuracy, loss=record.val_loss)
 
     def fail(self, job: Job, error: str) -> None:
         """Take note of a run that failed."""
         if job.final:
             self.errors[job.number] = error
         else:
-            self.trials[job.number] = {"error": error}
+            self._note(job, error=error)
+
+    def _note(
+        self,
+        job: Job,
+        *,
+        accuracy: float | None = None,
+        loss: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        assert self.plan.tune is not None
+        self.trials[job.number] = TrialRecord(
+            set=self.plan.tune.settings[job.number],
+            val_accuracy=accuracy,
+            val_loss=loss,
+            error=error,
+        )
 
     def error_of(self, job: Job) -> str | None:
         """Return why a job failed."""
         if job.final:
             return self.errors.get(job.number)
-        return self.trials.get(job.number, {}).get("error")
+        trial = self.trials.get(job.number)
+        return None if trial is None else trial.error
 
     def first_trial_error(self) -> str:
         """Return why the first trial failed."""
-        return next((one["error"] for one in self.trials.values() if "error" in one), "none ran")
+        return next((one.error for one in self.trials.values() if one.error), "none ran")
 
     def recipe_of(self, job: Job) -> Recipe | None:
         """Return what a job trains, tuned values put in; None while these are not chosen."""
         if not job.final or self.plan.tune is None:
             return job.recipe
-        chosen = self.plan.tune.record(self.trials)["chosen"]
+        chosen = self.plan.tune.record(self.trials).chosen
         return None if chosen is None else job.with_values(job.recipe, chosen)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> EntryRecord:
         """Return the row's entry of results.json."""
-        errors = [
-            {"seed": seed, "error": self.errors[seed]}
+        errors = tuple(
+            FailureRecord(seed=seed, error=self.errors[seed])
             for seed in self.plan.seeds
             if seed in self.errors
-        ]
-        first = next((one["error"] for one in errors), None)
+        )
+        many = f"{len(errors)} of {len(self.plan.seeds)} runs failed"
         tune = self.plan.tune
-        return {
-            "label": self.row.label,
-            "slug": self.row.slug,
-            "control": self.row.control,
-            "block": self.plan.block(self.row),
-            "differences": [one.text for one in self.plan.differences(self.row)],
-            "refusal": self.refusal,
-            "error": first and f"{len(errors)} of {len(self.plan.seeds)} runs failed: {first}",
-            "errors": errors,
-            "tuning": tune.record(self.trials) if tune is not None and self.trials else None,
-            "runs": [self.runs[seed] for seed in self.plan.seeds if seed in self.runs],
-        }
+        return EntryRecord(
+            label=self.row.label,
+            slug=self.row.slug,
+            control=self.row.control,
+            block=self.plan.block(self.row),
+            differences=tuple(one.text for one in self.plan.differences(self.row)),
+            refusal=self.refusal,
+            error=f"{many}: {errors[0].error}" if errors else None,
+            errors=errors,
+            tuning=tune.record(self.trials) if tune is not None and self.trials else None,
+            runs=tuple(self.runs[seed] for seed in self.plan.seeds if seed in self.runs),
+        )
 
 
 class Pace:

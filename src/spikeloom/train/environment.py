@@ -3,31 +3,31 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import torch
 
 from spikeloom.base.provenance import commit, processor
 from spikeloom.nets.net import SpikingNet
+from spikeloom.records.run import EnvironmentRecord
 from spikeloom.train.fabric import Place
 
 _PACKAGES = ("spikeloom", "torch", "numpy", "lightning", "safetensors")
 
 
-def environment(fabric: Place, net: SpikingNet) -> dict[str, Any]:
+def environment(fabric: Place, net: SpikingNet) -> EnvironmentRecord:
     """Return commit, versions, hardware and what runs the units; no paths and no host name."""
-    return {
-        "commit": commit(),
-        "processor": processor(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu_cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": str(fabric.device),
-        "kernels": net.backend,
-        "gpu": torch.cuda.get_device_name() if fabric.device.type == "cuda" else None,
-        "packages": {name: _version(name) for name in _PACKAGES},
-    }
+    return EnvironmentRecord(
+        commit=commit(),
+        processor=processor(),
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        cpu_cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        device=str(fabric.device),
+        kernels=net.backend,
+        gpu=torch.cuda.get_device_name() if fabric.device.type == "cuda" else None,
+        packages={name: _version(name) for name in _PACKAGES},
+    )
 
 
 def _version(name: str) -> str | None:
@@ -37,13 +37,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+def difference(one: EnvironmentRecord, other: EnvironmentRecord) -> str:
     """Name what differs between two environments, e.g. "threads (2, now 1)"; empty for nothing."""
-    packages = [record.get("packages") for record in (one, other)]
-    packages = [named if isinstance(named, dict) else {} for named in packages]
     old, new = (
-        {key: value for key, value in record.items() if key != "packages"} | named
-        for record, named in zip((one, other), packages, strict=True)
+        record.model_dump(exclude={"packages"}) | record.packages for record in (one, other)
     )
     changed = [key for key in new if old.get(key) != new[key]]
     return ", ".join(f"{key} ({old.get(key)}, now {new[key]})" for key in changed)

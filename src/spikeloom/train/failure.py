@@ -4,9 +4,8 @@ import traceback
 from pathlib import Path
 
 from spikeloom.base.errors import SpikeloomError, too_big
-from spikeloom.train import checkpoint
-
-TRACEBACK = "traceback.txt"
+from spikeloom.records.names import TRACEBACK
+from spikeloom.records.storage import write_bytes
 
 
 def reason(error: Exception, folder: Path) -> str:
@@ -20,5 +19,5 @@ def reason(error: Exception, folder: Path) -> str:
     if known is None:
         path = folder / TRACEBACK
         known = f"{type(error).__name__}: {error} (unexpected; see {path})"
-        checkpoint.write_bytes(path, "".join(traceback.format_exception(error)).encode())
+        write_bytes(path, "".join(traceback.format_exception(error)).encode())
     return " ".join(known.split())

@@ -3,36 +3,36 @@
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from spikeloom.base.errors import ConfigError, DataError, SpikeloomError
-from spikeloom.train import checkpoint, runs
+from spikeloom.records import names, storage
+from spikeloom.records.comparison import ComparisonRecord
+from spikeloom.records.files import ForeignRecord, open_record
+from spikeloom.records.run import TrainedRecord
+from spikeloom.train import runs
 from spikeloom.train.entries import Job, stored_recipe
-from spikeloom.train.failure import TRACEBACK
 from spikeloom.train.plan import Plan
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.state import Stored
 
-NEEDED = ("seed", "val_accuracy", "val_loss")
-"""What a comparison reads in the record of a run."""
 
-
-def finished(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
+def finished(folder: Path, recipe: Recipe) -> TrainedRecord | None:
     """Return the record of a finished run of this recipe, None where there is none.
 
     One that was damaged from outside counts for nothing, so that the run is trained again.
 
     Raises:
         NewerFormat: a newer library wrote it.
+        ForeignRecord: it is whole, and no record of a run.
     """
     try:
         record = runs.stored_result(folder, recipe)
-    except checkpoint.NewerFormat:
+    except (storage.NewerFormat, ForeignRecord):
         raise
     except SpikeloomError:
         return None
-    whole = record is not None and all(key in record for key in NEEDED)
-    return record if whole else None
+    selected = record is not None and None not in (record.val_accuracy, record.val_loss)
+    return record if selected else None
 
 
 def usable(folder: Path, recipe: Recipe) -> bool:
@@ -46,12 +46,12 @@ def usable(folder: Path, recipe: Recipe) -> bool:
     """
     if finished(folder, recipe) is not None:
         return True
-    if (folder / runs.RESULT).exists() or stored_recipe(folder) not in (None, recipe):
+    if (folder / names.RESULT).exists() or stored_recipe(folder) not in (None, recipe):
         return False
     try:
-        if (folder / runs.STATE).exists():
-            Stored(folder / runs.STATE, recipe)
-    except checkpoint.NewerFormat:
+        if (folder / names.STATE).exists():
+            Stored(folder / names.STATE, recipe)
+    except storage.NewerFormat:
         raise
     except SpikeloomError:
         return False
@@ -64,7 +64,7 @@ def check_unchanged(plan: Plan, job: Job) -> None:
     Raises:
         ConfigError: naming the entry and what changed.
     """
-    if not (job.folder / "recipe.json").exists():
+    if not (job.folder / names.RECIPE).exists():
         return
     stored, expected = stored_recipe(job.folder), job.recipe
     if stored is not None and job.final and plan.tune is not None:
@@ -88,20 +88,18 @@ def check_tuning(plan: Plan, out: Path) -> None:
     Raises:
         ConfigError: saying which.
     """
-    path = out / "results.json"
+    path = out / names.RESULTS
     if not path.exists():
         return
     try:
-        results = checkpoint.read_json(path)
+        results = open_record(path, ComparisonRecord)
     except DataError:
-        results = {}
-    if "entries" not in results:
         raise ConfigError(
             f"{path}: expected results of a comparison, found something else; choose another "
             "folder with --out or pass --force to replace it."
-        )
+        ) from None
     tune = plan.tune.model_dump(mode="json") if plan.tune is not None else None
-    if results.get("tune") != tune:
+    if results.tune != tune:
         raise ConfigError(
             f"{plan.name}: expected the [tune] table that {out} was made with, got another; change "
             "it back, choose another folder with --out or pass --force to train every entry anew."
@@ -134,9 +132,9 @@ def clear(folder: Path, *, keep: Callable[[], bool] = lambda: False) -> None:
     with runs.locked(folder):
         if keep():
             return
-        for name in (*runs.FILES, TRACEBACK):
+        for name in (*names.RUN, names.TRACEBACK):
             if (folder / name).exists():
-                checkpoint.remove(folder / name)
+                storage.remove(folder / name)
 
 
 def check_unused(folders: Iterable[Path]) -> None:

@@ -7,6 +7,7 @@ encoded batch and the data set come on top; `memory_line` and `memory_warning` c
 three.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from spikeloom.base.memory import free_bytes, in_words
 from spikeloom.meters.base import watch
 from spikeloom.meters.firing import FiringMeter
 from spikeloom.meters.peak import allocations, highest, peak_allocated
+from spikeloom.records.run import HealthRecord
 from spikeloom.rules.base import RULES
 from spikeloom.train.setup import Workbench, batches
 from spikeloom.train.unchanged import one_call, training_size, unchanged
@@ -108,7 +110,7 @@ def memory_warning(predicted: int, bench: Workbench) -> str | None:
     )
 
 
-def layer_health(bench: Workbench, samples: int = 256) -> list[dict[str, Any]]:
+def layer_health(bench: Workbench, samples: int = 256) -> tuple[HealthRecord, ...]:
     """Judge every layer by how its neurons answer to validation samples.
 
     Args:
@@ -136,22 +138,22 @@ def layer_health(bench: Workbench, samples: int = 256) -> list[dict[str, Any]]:
     finally:
         for one, mode in modes:
             one.training = mode
-    return [
-        {
-            "site": one.name,
-            "spiking": one.spiking,
-            "neurons": one.neurons,
-            "samples": one.samples,
-            "rate_per_step": one.rate_per_step,
-            "silent_share": one.silent_share,
-            "full_share": one.full_share,
-            "verdict": _verdict(one.silent_share, one.full_share if one.spiking else 0.0),
-        }
+    return tuple(
+        HealthRecord(
+            site=one.name,
+            spiking=one.spiking,
+            neurons=one.neurons,
+            samples=one.samples,
+            rate_per_step=one.rate_per_step,
+            silent_share=one.silent_share,
+            full_share=one.full_share,
+            verdict=_verdict(one.silent_share, one.full_share if one.spiking else 0.0),
+        )
         for one in meter.read()
-    ]
+    )
 
 
-def health_lines(health: list[dict[str, Any]], tiny: str | None = None) -> list[str]:
+def health_lines(health: Sequence[HealthRecord], tiny: str | None = None) -> list[str]:
     """Return a sentence for each layer that is dead or saturated, with what to do.
 
     Dead layers right behind a dead one are named in its sentence: they have nothing to answer to.
@@ -165,13 +167,13 @@ def health_lines(health: list[dict[str, Any]], tiny: str | None = None) -> list[
     while row < len(health):
         one = health[row]
         row += 1
-        if one["verdict"] == "ok":
+        if one.healthy:
             continue
         behind = []
-        while one["verdict"] == "dead" and row < len(health) and health[row]["verdict"] == "dead":
-            behind.append(health[row]["site"])
+        while one.verdict == "dead" and row < len(health) and health[row].verdict == "dead":
+            behind.append(health[row].site)
             row += 1
-        if one["verdict"] == "dead":
+        if one.verdict == "dead":
             lines.append(_dead(one, behind, health, tiny if one is health[0] else None))
         else:
             lines.append(_full(one, health))
@@ -185,35 +187,37 @@ def _verdict(silent: float, full: float) -> str:
 
 
 def _dead(
-    one: dict[str, Any], behind: list[str], health: list[dict[str, Any]], tiny: str | None
+    one: HealthRecord, behind: list[str], health: Sequence[HealthRecord], tiny: str | None
 ) -> str:
-    share, what = one["silent_share"], "fired" if one["spiking"] else "gave anything but 0"
+    assert one.silent_share is not None  # it was just measured
+    share, what = one.silent_share, "fired" if one.spiking else "gave anything but 0"
     who = "no neuron" if share == 1 else f"only {100 * (1 - share):.1f} % of its neurons"
-    does = "lower v_th or the learning rate" if one["spiking"] else "lower the learning rate"
+    does = "lower v_th or the learning rate" if one.spiking else "lower the learning rate"
     also = f", and none did in {', '.join(behind)} behind it" if behind and share == 1 else ""
     if behind and not also:
         also = f", and {', '.join(behind)} behind it are dead too"
     todo = f"{tiny}." if tiny else f"{does}, raise the gain before it, or add a norm."
     return (
-        f"{_named(one, health)} is dead: {who} {what} on {one['samples']} validation samples"
+        f"{_named(one, health)} is dead: {who} {what} on {one.samples} validation samples"
         f"{also}; {todo}"
     )
 
 
-def _full(one: dict[str, Any], health: list[dict[str, Any]]) -> str:
+def _full(one: HealthRecord, health: Sequence[HealthRecord]) -> str:
+    assert one.full_share is not None
     return (
-        f"{_named(one, health)} is saturated: {100 * one['full_share']:.0f} % of its neurons "
-        f"fired at every step on nearly all of {one['samples']} validation samples (rate "
-        f"{one['rate_per_step']:.2f} per step); raise v_th, lower the learning rate or the gain "
+        f"{_named(one, health)} is saturated: {100 * one.full_share:.0f} % of its neurons "
+        f"fired at every step on nearly all of {one.samples} validation samples (rate "
+        f"{one.rate_per_step:.2f} per step); raise v_th, lower the learning rate or the gain "
         "before it, or add a norm."
     )
 
 
-def _named(one: dict[str, Any], health: list[dict[str, Any]]) -> str:
+def _named(one: HealthRecord, health: Sequence[HealthRecord]) -> str:
     """Name a layer, with its pass where it has several."""
-    layer, _, number = one["site"].rpartition(".")
-    passes = sum(other["site"].rpartition(".")[0] == layer for other in health)
-    return f"layer {one['site']}" + (f" (pass {number})" if passes > 1 else "")
+    layer, _, number = one.site.rpartition(".")
+    passes = sum(other.site.rpartition(".")[0] == layer for other in health)
+    return f"layer {one.site}" + (f" (pass {number})" if passes > 1 else "")
 
 
 def _optimizer_bytes(bench: Workbench) -> int:

@@ -11,7 +11,7 @@ from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data import DATA, Samples, Scaling, Splits, load_data
 from spikeloom.data.decode import Fit, Reading
 from spikeloom.data.units import WHITE, WHOLE, is_whole
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
 from spikeloom.train.recipe import Recipe
 from spikeloom.train.tables import Strict
 
@@ -151,7 +151,7 @@ def describe_inputs(splits: Splits) -> dict[str, Any]:
     if reading is not None and reading["range"] is not None:
         reading["range"] = list(reading["range"])
     return {
-        "format": checkpoint.FORMAT,
+        "format": storage.FORMAT,
         "data": splits.name,
         "in_shape": list(splits.shape),
         "classes": splits.classes,

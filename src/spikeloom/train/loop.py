@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spikeloom.base.errors import DataError
 from spikeloom.data import Splits
-from spikeloom.train import checkpoint, runs
+from spikeloom.records import names, storage
+from spikeloom.records.files import open_record
+from spikeloom.records.run import EnvironmentRecord, TrainedRecord
+from spikeloom.train import runs
 from spikeloom.train.environment import difference, environment
 from spikeloom.train.fabric import Place, make_fabric
 from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
@@ -33,10 +35,11 @@ def never() -> bool:
 class Outcome:
     """What a run leaves: its record (also in result.json) and its live objects.
 
-    `bench` is None where a finished run was found and nothing had to be done.
+    The record is a `RunRecord` where the run was tested. `bench` is None where a finished run was
+    found and nothing had to be done.
     """
 
-    record: dict[str, Any]
+    record: TrainedRecord
     bench: Workbench | None
 
 
@@ -121,7 +124,7 @@ def _run(
     else:
         bench = set_up(recipe, splits, stage=number, fabric=fabric)
     if begun is not None:
-        where = runs.INPUTS if folder.path is None else str(folder / runs.INPUTS)
+        where = names.INPUTS if folder.path is None else str(folder / names.INPUTS)
         begun.check_same(where, splits)
     _open(folder, recipe, bench, state, fresh=stored is None, progress=progress)
     progress.plan(sum(stage.epochs for stage in recipe.stages), done=len(state.curve))
@@ -192,11 +195,12 @@ def _open(
     folder.occupy()
     here = environment(bench.fabric, bench.net)
     if not fresh:
-        if folder.has(runs.ENVIRONMENT):
+        if folder.has(names.ENVIRONMENT):
             try:
-                changed = difference(checkpoint.read_json(folder / runs.ENVIRONMENT), here)
+                before = open_record(folder / names.ENVIRONMENT, EnvironmentRecord)
+                changed = difference(before, here)
             except DataError:  # no reason to lose a run
-                changed = f"versions perhaps ({runs.ENVIRONMENT} is damaged)"
+                changed = f"versions perhaps ({names.ENVIRONMENT} is damaged)"
             if changed:
                 state.warnings.append(
                     f"resumed with other {changed}: results may not be bit-identical."
@@ -204,10 +208,10 @@ def _open(
                 progress.warn(state.warnings[-1])
         _mend_inputs(folder, bench, state, progress)
         return
-    folder.remove(*runs.FILES)
-    folder.write_json(runs.ENVIRONMENT, here)
-    folder.write_json(runs.INPUTS, describe_inputs(bench.splits))
-    folder.write_json(runs.RECIPE, recipe.model_dump(mode="json"))
+    folder.remove(*names.RUN)
+    folder.write(names.ENVIRONMENT, here)
+    folder.write_table(names.INPUTS, describe_inputs(bench.splits))
+    folder.write_table(names.RECIPE, recipe.model_dump(mode="json"))
 
 
 def _mend_inputs(folder: RunFolder, bench: Workbench, state: State, progress: Progress) -> None:
@@ -216,22 +220,22 @@ def _mend_inputs(folder: RunFolder, bench: Workbench, state: State, progress: Pr
     Raises:
         NewerFormat: a newer library wrote it.
     """
-    if not folder.has(runs.INPUTS):
+    if not folder.has(names.INPUTS):
         return
     try:
-        checkpoint.read_json(folder / runs.INPUTS)
-    except checkpoint.NewerFormat:
+        storage.read_json(folder / names.INPUTS)
+    except storage.NewerFormat:
         raise
     except DataError:
-        folder.write_json(runs.INPUTS, describe_inputs(bench.splits))
-        state.warnings.append(f"{runs.INPUTS} was damaged; it was written anew from the data.")
+        folder.write_table(names.INPUTS, describe_inputs(bench.splits))
+        state.warnings.append(f"{names.INPUTS} was damaged; it was written anew from the data.")
         progress.warn(state.warnings[-1])
 
 
-def _done(out: Path | None, recipe: Recipe, *, final: bool) -> dict[str, Any] | None:
+def _done(out: Path | None, recipe: Recipe, *, final: bool) -> TrainedRecord | None:
     """Return the record of the run in the folder, None where something is left to do."""
     done = None if out is None else runs.stored_result(out, recipe)
-    return done if done is not None and (done.get("final", True) or not final) else None
+    return done if done is not None and (done.final or not final) else None
 
 
 def _begun_on(out: Path | None, recipe: Recipe) -> Inputs | None:
@@ -240,11 +244,11 @@ def _begun_on(out: Path | None, recipe: Recipe) -> Inputs | None:
     Raises:
         NewerFormat: a newer library wrote it.
     """
-    if out is None or not (out / runs.INPUTS).exists():
+    if out is None or not (out / names.INPUTS).exists():
         return None
     try:
         return open_inputs(out, recipe)
-    except checkpoint.NewerFormat:
+    except storage.NewerFormat:
         raise
     except DataError:  # no reason to lose a run: it is written anew, with a warning
         return None
@@ -252,10 +256,10 @@ def _begun_on(out: Path | None, recipe: Recipe) -> Inputs | None:
 
 def _found(out: Path | None, recipe: Recipe) -> Stored | None:
     """Return the state in the folder, None where there is none yet."""
-    if out is None or not (out / runs.STATE).exists():
+    if out is None or not (out / names.STATE).exists():
         return None
-    written = (out / runs.RECIPE).exists()  # equal to `recipe`, as `claim` made sure
-    return Stored(out / runs.STATE, runs.stored_recipe(out) if written else recipe)
+    written = (out / names.RECIPE).exists()  # equal to `recipe`, as `claim` made sure
+    return Stored(out / names.STATE, runs.stored_recipe(out) if written else recipe)
 
 
 def _launch(fabric: Place) -> None:

@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from spikeloom.base.errors import NumericalError, Stopped
 from spikeloom.base.seeding import derive_seed
 from spikeloom.data.broken import named
-from spikeloom.train import runs
+from spikeloom.records import names
+from spikeloom.records.part import LARGEST
+from spikeloom.records.run import EpochRecord, HealthRecord, StageRecord
 from spikeloom.train.commit import Commit
-from spikeloom.train.evaluate import evaluate
+from spikeloom.train.evaluate import Score, evaluate
 from spikeloom.train.health import (
     health_lines,
     layer_health,
@@ -75,7 +78,7 @@ class StageLoop:
             self._predict()
         while (reason := self._over()) is None:
             self.epoch()
-        self._caution(self.bench.head.findings(self.state.in_stage()[-1].get("notes", {})))
+        self._caution(self.bench.head.findings(self.state.in_stage()[-1].notes))
         if self.state.best:
             self.bench.modules().load_state_dict(self.state.best)
         self._close(None if reason == "epochs" else reason)
@@ -94,7 +97,7 @@ class StageLoop:
         bench, state = self.bench, self.state
         number = state.epoch
         try:
-            entry = self._pass()
+            trained = self._pass()
             check_weights(bench)
             score = evaluate(
                 bench,
@@ -103,13 +106,9 @@ class StageLoop:
                 watch=self.progress,
                 poll=self._poll,
             )
+            entry = _epoch(trained, score, layer_health(bench) if number == 0 else None)
         except NumericalError as error:
             raise NumericalError(f"epoch {number + 1}: {error}{self._left()}") from None
-        entry |= {"val_loss": score.loss, "val_accuracy": score.accuracy}
-        if score.figures:
-            entry["notes"] = entry.get("notes", {}) | score.figures
-        if number == 0:
-            entry["health"] = layer_health(bench)
         state.curve.append(entry)
         state.epoch, state.batch, state.sums = number + 1, 0, []
         self._sums = [0.0, 0, 0, 0.0, {}]
@@ -117,8 +116,8 @@ class StageLoop:
             state.kept = entry
             if bench.stage.select == "best":
                 state.best = snapshot(bench.modules())
-        health = entry.get("health", [])
-        if any(row["verdict"] != "ok" for row in health):
+        health = entry.health or ()
+        if not all(layer.healthy for layer in health):
             tiny = tiny_input(input_facts(bench), bench.splits)
             for line in health_lines(health, tiny):
                 self._warn(line)
@@ -221,17 +220,17 @@ class StageLoop:
         """Save the state; every process takes part."""
         self.state.sums = self.bench.team.gather(self._sums) if self.state.batch else []
         if self.folder.path is not None:
-            save_state(self.folder / runs.STATE, self.state, self.bench, self.optimizer)
+            save_state(self.folder / names.STATE, self.state, self.bench, self.optimizer)
         self.saved = time.monotonic()
 
     def publish(self) -> None:
         """Write what others read, from the state: metrics so far and the weights kept."""
         state = self.state
-        self.folder.write_lines(runs.METRICS, state.curve)
+        self.folder.write_epochs(state.curve)
         if state.best:
-            self.folder.write_tensors(runs.WEIGHTS, state.best)
+            self.folder.write_tensors(names.WEIGHTS, state.best)
         elif state.batch == 0 and state.kept is not None:
-            self.folder.write_tensors(runs.WEIGHTS, self.bench.modules().state_dict())
+            self.folder.write_tensors(names.WEIGHTS, self.bench.modules().state_dict())
 
     def _poll(self) -> None:
         """Save where it is time to; stop where somebody asks for it."""
@@ -248,22 +247,22 @@ class StageLoop:
         entries = state.in_stage()
         assert state.kept is not None
         state.stages.append(
-            {
-                "rule": bench.stage.rule.name,
-                "options": bench.stage.rule.options,
-                "steps": bench.steps,
-                "epochs": len(entries),
-                "planned": bench.stage.epochs,
-                "batch": bench.stage.batch,
-                "seconds": sum(entry["seconds"] for entry in entries),
-                "stopped": stopped,
-                "kept_epoch": state.kept["epoch"],
-            }
+            StageRecord(
+                rule=bench.stage.rule.name,
+                options=bench.stage.rule.options,
+                steps=bench.steps,
+                epochs=len(entries),
+                planned=bench.stage.epochs,
+                batch=bench.stage.batch,
+                seconds=sum(entry.seconds for entry in entries),
+                stopped=stopped,
+                kept_epoch=state.kept.epoch,
+            )
         )
         state.stage, state.epoch, state.batch, state.best = state.stage + 1, 0, 0, {}
         if state.stage < len(bench.recipe.stages):
             state.kept = state.predicted = None
-        self.folder.write_tensors(runs.WEIGHTS, bench.modules().state_dict())
+        self.folder.write_tensors(names.WEIGHTS, bench.modules().state_dict())
 
     def _set_rate(self, number: int, count: int) -> float:
         """Set the learning rate of a batch; return it."""
@@ -291,7 +290,31 @@ class StageLoop:
         kept = self.state.kept
         if kept is None or self.folder.path is None:
             return ""
-        return f" The run folder keeps epoch {kept['epoch'] + 1}."
+        return f" The run folder keeps epoch {kept.epoch + 1}."
+
+
+def _epoch(
+    trained: dict[str, Any], score: Score, health: tuple[HealthRecord, ...] | None
+) -> EpochRecord:
+    """Put together the metrics of an epoch.
+
+    Raises:
+        NumericalError: a figure is too large for a training that works.
+    """
+    table: dict[str, Any] = trained | {"val_loss": score.loss, "val_accuracy": score.accuracy}
+    if notes := trained.get("notes", {}) | score.figures:
+        table["notes"] = notes
+    if health is not None:
+        table["health"] = health
+    try:
+        return EpochRecord(**table)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place, came = ".".join(map(str, first["loc"])), first["input"]
+        raise NumericalError(
+            f"{place}: expected a figure of at most {LARGEST:g}, got {came}; lower the learning "
+            "rate."
+        ) from None
 
 
 def check_weights(bench: Workbench) -> None:

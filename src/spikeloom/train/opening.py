@@ -15,6 +15,7 @@ from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data import Splits
 from spikeloom.data.units import is_whole
 from spikeloom.nets.size import least_parameters
+from spikeloom.records import names, storage
 from spikeloom.train import checkpoint
 from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
 from spikeloom.train.recipe import Recipe, build_recipe
@@ -37,7 +38,7 @@ def find_run(path: Path) -> Path:
     Raises:
         DataError: there is none, or more than one; the message lists them.
     """
-    if (path / "recipe.json").is_file():
+    if (path / names.RECIPE).is_file():
         return path
     if not path.is_dir():
         came = "a file" if path.exists() else "none"
@@ -47,31 +48,17 @@ def find_run(path: Path) -> Path:
         return runs[0]
     if not runs:
         raise DataError(
-            f"{path}: expected a run folder, found no recipe.json there or below; name the folder "
-            "that `spikeloom train` wrote."
+            f"{path}: expected a run folder, found no {names.RECIPE} there or below; name the "
+            "folder that `spikeloom train` wrote."
         )
     shown = ", ".join(str(one) for one in runs[:6])
     more = f" and {len(runs) - 6} more" if len(runs) > 6 else ""
     raise DataError(f"{path}: expected one run, found {len(runs)}: {shown}{more}; name one.")
 
 
-def open_record(folder: Path) -> dict[str, Any]:
-    """Read result.json.
-
-    Raises:
-        DataError: the run is not finished, or the file is damaged or of a newer library.
-    """
-    path = folder / "result.json"
-    if not path.exists():
-        raise DataError(
-            f"{path}: expected the record of a finished run, found none; finish the run first."
-        )
-    return _read_record(path)
-
-
 def is_finished(folder: Path) -> bool:
     """Whether the run in a folder has ended."""
-    return (folder / "result.json").is_file()
+    return (folder / names.RESULT).is_file()
 
 
 def open_recipe(folder: Path) -> Recipe:
@@ -81,10 +68,10 @@ def open_recipe(folder: Path) -> Recipe:
         DataError: the file is missing, damaged, or of a newer library.
         ConfigError: a value in it is not known here, with its path.
     """
-    for name in ("result.json", "inputs.json"):  # a newer recipe may have keys unknown here
+    for name in (names.RESULT, names.INPUTS):  # a newer recipe may have keys unknown here
         if (folder / name).exists():
             _read_record(folder / name)
-    path = folder / "recipe.json"
+    path = folder / names.RECIPE
     table = _read_record(path, versioned=False)
     try:
         return build_recipe(table, str(path))
@@ -100,7 +87,7 @@ def open_inputs(folder: Path, recipe: Recipe | None = None) -> Inputs:
     Raises:
         DataError: neither is there, or the file is damaged.
     """
-    path = folder / "inputs.json"
+    path = folder / names.INPUTS
     if not path.exists():
         recipe = recipe or open_recipe(folder)
         return Inputs.model_validate(describe_inputs(load_splits(recipe)))
@@ -180,7 +167,7 @@ def open_run(
     """
     folder = find_run(folder)
     recipe = open_recipe(folder)
-    weights = folder / "weights.safetensors"
+    weights = folder / names.WEIGHTS
     if not weights.is_file():
         raise DataError(
             f"{weights}: expected the weights of a run, found none; train for an epoch first."
@@ -189,7 +176,7 @@ def open_run(
     if device is None:
         device = "auto" if recipe.device == "cuda" else recipe.device
     recipe = recipe.model_copy(update={"device": device})
-    if splits is not None or (folder / "inputs.json").exists():
+    if splits is not None or (folder / names.INPUTS).exists():
         inputs = open_inputs(folder, recipe)
         if splits is None and data:
             splits = load_splits(recipe, inputs=inputs)
@@ -203,7 +190,7 @@ def _runs_below(path: Path) -> Iterator[Path]:
     """Yield run folders below a folder; links are not followed."""
     for root, folders, files in os.walk(path):
         here = Path(root)
-        if "recipe.json" in files:
+        if names.RECIPE in files:
             yield here
             folders.clear()
         elif len(here.relative_to(path).parts) >= DEPTH:
@@ -219,9 +206,9 @@ def _read_record(path: Path, *, versioned: bool = True) -> dict[str, Any]:
             f"{path}: expected a record of {LARGEST_RECORD} bytes at most, got {size}; copy the "
             "run again."
         )
-    record = checkpoint.read_json(path)
+    record = storage.read_json(path)
     if versioned:
-        checkpoint.check_format(path, record.get("format"))
+        storage.check_format(path, record.get("format"))
     return record
 
 
@@ -246,7 +233,7 @@ def _load(bench: Workbench, path: Path) -> None:
     expected = modules.state_dict()
     with _safetensors(path) as file:
         texts = file.metadata() or {}
-        checkpoint.check_format(path, texts.get("format", 1))
+        storage.check_format(path, texts.get("format", 1))
         shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         for name in bench.head.absent_in_older("head."):
             if name not in shapes:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,9 @@ from spikeloom.nets.codec import to_table
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
 from spikeloom.neurons.base import State
-from spikeloom.train import checkpoint
+from spikeloom.records import part
+from spikeloom.records.samples import ImageRecord, SampleRecord, SamplesRecord, TraceRecord
+from spikeloom.records.storage import FORMAT
 from spikeloom.train.over_time import answers, score_over_time
 from spikeloom.train.setup import Workbench
 
@@ -48,7 +49,7 @@ def accuracy_by_step(
 
 
 @torch.no_grad()
-def probe(bench: Workbench, count: int = 4, neurons: int = 48, traces: int = 6) -> dict[str, Any]:
+def probe(bench: Workbench, count: int = 4, neurons: int = 48, traces: int = 6) -> SamplesRecord:
     """Record some test samples on their way through the net: the content of samples.json.
 
     The samples are the first of the test part with different classes. Of each spiking layer and
@@ -67,35 +68,53 @@ def probe(bench: Workbench, count: int = 4, neurons: int = 48, traces: int = 6) 
     record = _record(bench, count, neurons, traces)
     for _ in range(THINNINGS):
         if _too_large(record):
-            for layer in (one for sample in record["samples"] for one in sample["layers"]):
-                layer |= _thinned(layer)
-    while _too_large(record) and len(record["samples"]) > 1:
-        record["samples"] = record["samples"][: len(record["samples"]) // 2]
-    while _too_large(record) and record["steps"] > 1:
-        record["steps"] //= 2
-        for sample in record["samples"]:
-            _cut(sample, record["steps"])
+            record = _with(record, tuple(map(_thinned, record.samples)))
+    while _too_large(record) and len(record.samples) > 1:
+        record = _with(record, record.samples[: len(record.samples) // 2])
+    while _too_large(record) and record.steps > 1:
+        steps = record.steps // 2
+        record = _with(record, tuple(_cut(sample, steps) for sample in record.samples))
+        record = record.model_copy(update={"steps": steps})
     return record
 
 
-def _too_large(record: dict[str, Any]) -> bool:
-    return len(json.dumps(record)) > LARGEST
+def _too_large(record: SamplesRecord) -> bool:
+    return len(json.dumps(record.table())) > LARGEST
 
 
-def _thinned(layer: dict[str, Any]) -> dict[str, Any]:
-    """Return what is left of a layer with every second trace, and neuron that has none."""
-    traced = layer["traced"][::2]
-    rows = [row for row, neuron in enumerate(layer["shown"]) if row % 2 == 0 or neuron in traced]
-    kept = {key: [layer[key][row] for row in rows] for key in ("shown", "spikes")}
-    return kept | {key: layer[key][::2] for key in ("traced", "v", "levels")}
+def _with(record: SamplesRecord, samples: tuple[SampleRecord, ...]) -> SamplesRecord:
+    return record.model_copy(update={"samples": samples})
 
 
-def _cut(sample: dict[str, Any], steps: int) -> None:
+def _thinned(sample: SampleRecord) -> SampleRecord:
+    """Drop every second trace, and every second neuron that has none."""
+    layers = []
+    for layer in sample.layers:
+        traced = layer.traced[::2]
+        kept = [row for row, one in enumerate(layer.shown) if row % 2 == 0 or one in traced]
+        left = {
+            "shown": tuple(layer.shown[row] for row in kept),
+            "spikes": tuple(layer.spikes[row] for row in kept),
+            "traced": traced,
+            "v": layer.v[::2],
+            "levels": layer.levels[::2],
+        }
+        layers.append(layer.model_copy(update=left))
+    return sample.model_copy(update={"layers": tuple(layers)})
+
+
+def _cut(sample: SampleRecord, steps: int) -> SampleRecord:
     """Drop all but the first steps."""
-    sample["logits"] = sample["logits"][:steps]
-    for layer in sample["layers"]:
-        layer["spikes"] = [[t for t in times if t < steps] for times in layer["spikes"]]
-        layer["v"] = [v[:steps] for v in layer["v"]]
+    layers = tuple(
+        layer.model_copy(
+            update={
+                "spikes": tuple(tuple(t for t in train if t < steps) for train in layer.spikes),
+                "v": tuple(v[:steps] for v in layer.v),
+            }
+        )
+        for layer in sample.layers
+    )
+    return sample.model_copy(update={"logits": sample.logits[:steps], "layers": layers})
 
 
 def choose(y: Tensor, count: int) -> list[int]:
@@ -129,7 +148,7 @@ def spread(activity: Tensor, count: int) -> list[int]:
     ]
 
 
-def _record(bench: Workbench, count: int, neurons: int, traces: int) -> dict[str, Any]:
+def _record(bench: Workbench, count: int, neurons: int, traces: int) -> SamplesRecord:
     """Record everything, whatever its size."""
     test = bench.splits.test
     rows = choose(test.y, count)
@@ -145,22 +164,22 @@ def _record(bench: Workbench, count: int, neurons: int, traces: int) -> dict[str
     watcher = _Watcher(shown, traced)
     with bench.net.observe(watcher):
         answers(bench, batch, (bench.steps,))
-    return {
-        "format": checkpoint.FORMAT,
-        "steps": bench.steps,
-        "classes": list(bench.splits.labels) or None,
-        "samples": [
-            {
-                "index": row,
-                "label": int(batch.target[place]),
-                "prediction": int(final.logits[-1, place].argmax()),
-                "image": _image(test, row),
-                "logits": [_short(one) for one in final.logits[:, place].tolist()],
-                "layers": watcher.layers(bench.net, place),
-            }
+    return SamplesRecord(
+        format=FORMAT,
+        steps=bench.steps,
+        classes=tuple(bench.splits.labels) or None,
+        samples=tuple(
+            SampleRecord(
+                index=row,
+                label=int(batch.target[place]),
+                prediction=int(final.logits[-1, place].argmax()),
+                image=_image(test, row),
+                logits=tuple(_short(one) for one in final.logits[:, place].tolist()),
+                layers=watcher.layers(bench.net, place),
+            )
             for place, row in enumerate(rows)
-        ],
-    }
+        ),
+    )
 
 
 class _Activity:
@@ -218,7 +237,7 @@ class _Watcher:
             trace.again.append(again.flatten(1)[:, shown].cpu())
             trace.s.append(out.flatten(1)[:, shown].cpu())
 
-    def layers(self, net: SpikingNet, place: int) -> list[dict[str, Any]]:
+    def layers(self, net: SpikingNet, place: int) -> tuple[TraceRecord, ...]:
         """Return the rows of one sample, in the net's order."""
         rows = []
         for site in net.sites:
@@ -228,19 +247,19 @@ class _Watcher:
             s = torch.stack(trace.s)[:, place]  # [T, shown]
             v = torch.stack(trace.u)[:, place].T.tolist() if trace.u else []
             rows.append(
-                {
-                    "site": site.name,
-                    "unit": to_table(site.neuron.unit)["name"],
-                    "neurons": _count(site),
-                    "v_th": _rounded(float(trace.level.mean())),
-                    "shown": self.shown[site.name],
-                    "spikes": [one.nonzero().flatten().tolist() for one in s.T],
-                    "traced": self.traced[site.name] if v else [],
-                    "v": [_short(one) for one in v],
-                    "levels": _short(trace.level.tolist()) if v else [],
-                }
+                TraceRecord(
+                    site=site.name,
+                    unit=to_table(site.neuron.unit)["name"],
+                    neurons=_count(site),
+                    v_th=_rounded(float(trace.level.mean())),
+                    shown=tuple(self.shown[site.name]),
+                    spikes=tuple(tuple(one.nonzero().flatten().tolist()) for one in s.T),
+                    traced=tuple(self.traced[site.name]) if v else (),
+                    v=tuple(_short(one) for one in v),
+                    levels=_short(trace.level.tolist()) if v else (),
+                )
             )
-        return rows
+        return tuple(rows)
 
     def _level(self, site: Site) -> Tensor:
         """Return the potential at which each traced neuron fires."""
@@ -251,7 +270,7 @@ class _Watcher:
         return level.expand(site.out_shape).flatten()[self.traced[site.name]]
 
 
-def _image(samples: Samples, row: int) -> dict[str, Any] | None:
+def _image(samples: Samples, row: int) -> ImageRecord | None:
     """Return a sample as bytes, as it is stored; None where it is no grey or colour image."""
     shape, scaling = samples.shape, samples.scaling
     if len(shape) != 3 or shape[0] not in (1, 3):
@@ -267,7 +286,8 @@ def _image(samples: Samples, row: int) -> dict[str, Any] | None:
     if sides != shape[1:]:
         x = F.adaptive_avg_pool2d(x, sides)
     pixels = (255 * x[0]).round().clamp(0, 255).to(torch.uint8)
-    return {"shape": list(pixels.shape), "pixels": pixels.flatten().tolist()}
+    channels, height, width = pixels.shape
+    return ImageRecord(shape=(channels, height, width), pixels=tuple(pixels.flatten().tolist()))
 
 
 def _count(site: Site) -> int:
@@ -277,10 +297,10 @@ def _count(site: Site) -> int:
     return count
 
 
-def _short(values: Sequence[float]) -> list[float]:
-    return [_rounded(value) for value in values]
+def _short(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(_rounded(value) for value in values)
 
 
 def _rounded(value: float) -> float:
-    """Keep four digits; a potential beyond float32 is shown at its bound."""
-    return float(f"{max(-3e38, min(3e38, value)):.4g}")
+    """Keep four digits; a potential beyond what records hold is shown at its bound."""
+    return float(f"{max(-part.LARGEST, min(part.LARGEST, value)):.4g}")

@@ -1,8 +1,11 @@
 """What a long task tells whoever watches it."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from spikeloom.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spikeloom.records.run import EpochRecord
 
 
 class Progress:
@@ -33,7 +36,7 @@ class Progress:
     def advance(self, count: int, **figures: float) -> None:
         """Take note of `count` more units done; figures are means so far, e.g. loss, accuracy."""
 
-    def epoch(self, entry: dict[str, Any]) -> None:
+    def epoch(self, entry: "EpochRecord") -> None:
         """Take note of an epoch's metrics; the epoch is over, its validation included."""
 
     @property
@@ -74,7 +77,7 @@ class _All(Progress):
         for part in self.parts:
             part.advance(count, **figures)
 
-    def epoch(self, entry: dict[str, Any]) -> None:
+    def epoch(self, entry: "EpochRecord") -> None:
         for part in self.parts:
             part.epoch(entry)
 

@@ -6,8 +6,12 @@ from typing import Any
 
 from spikeloom.base.errors import Stopped
 from spikeloom.nets.grammar import write
-from spikeloom.rules.base import RULES
-from spikeloom.train import checkpoint, runs
+from spikeloom.records import names
+from spikeloom.records.costs import CostRecord
+from spikeloom.records.run import FactsRecord, PerClass, RunRecord, SourceRecord, TrainedRecord
+from spikeloom.records.storage import FORMAT
+from spikeloom.records.units import megabytes, percent
+from spikeloom.rules.base import RULES, RuleFacts
 from spikeloom.train.costs import measure_costs
 from spikeloom.train.environment import environment
 from spikeloom.train.over_time import score_over_time
@@ -26,7 +30,7 @@ def finish(
     progress: Progress,
     final: bool,
     stop: Callable[[], bool],
-) -> dict[str, Any]:
+) -> TrainedRecord:
     """Test once, measure costs, write and return the run's record.
 
     Args:
@@ -48,29 +52,35 @@ def finish(
                 f"--resume {folder.path}"
             )
 
-    record = _trained(bench, state) | {"final": final}
+    record = _trained(bench, state, final=final)
     if final:
         test = score_over_time(bench, bench.splits.test, "test", progress=_Polling(progress, poll))
-        record |= {
-            "test_accuracy": test.accuracy[-1],
-            "test_loss": test.loss[-1],
-            "test_samples": test.samples,
-            "per_class": {"correct": test.correct, "samples": test.by_class},
-            "accuracy_by_step": list(test.accuracy) if bench.rule.facts.spiking else None,
-        }
-        record["costs"] = measure_costs(bench, progress=progress)
-        training = record["costs"]["training"]
-        training["predicted_bytes"] = state.predicted
-        if state.predicted:
-            peak, off = training["peak_bytes"], training["peak_bytes"] / state.predicted - 1
-            progress.note(
-                f"training memory: {peak / 1e6:.1f} MB measured, {100 * off:+.1f} % of the "
-                "prediction"
-            )
-        folder.write_json(runs.SAMPLES, probe(bench))
-    folder.write_json(runs.RESULT, record)
-    folder.remove(runs.STATE)  # what it holds beyond the result is of use to nobody
+        record = RunRecord(
+            **dict(record),
+            test_accuracy=test.accuracy[-1],
+            test_loss=test.loss[-1],
+            test_samples=test.samples,
+            per_class=PerClass(correct=tuple(test.correct), samples=tuple(test.by_class)),
+            accuracy_by_step=test.accuracy if bench.rule.facts.spiking else None,
+            costs=_costs(bench, state, progress),
+        )
+        folder.write(names.SAMPLES, probe(bench))
+    folder.write(names.RESULT, record)
+    folder.remove(names.STATE)  # what it holds beyond the result is of use to nobody
     return record
+
+
+def _costs(bench: Workbench, state: State, progress: Progress) -> CostRecord:
+    """Measure costs, and hold the training memory against its prediction."""
+    costs = measure_costs(bench, progress=progress)
+    peak = costs.training.peak_bytes
+    if state.predicted:
+        progress.note(
+            f"training memory: {megabytes(peak):.1f} MB measured, "
+            f"{percent(peak / state.predicted - 1):+.1f} % of the prediction"
+        )
+    training = costs.training.model_copy(update={"predicted_bytes": state.predicted})
+    return costs.model_copy(update={"training": training})
 
 
 class _Polling(Progress):
@@ -86,46 +96,48 @@ class _Polling(Progress):
         self._advance(count, **figures)
 
 
-def _trained(bench: Workbench, state: State) -> dict[str, Any]:
+def _trained(bench: Workbench, state: State, *, final: bool) -> TrainedRecord:
     """Return what is known without the test part."""
     recipe, stage = bench.recipe, bench.stage
     assert state.kept is not None
-    return {
-        "format": checkpoint.FORMAT,
-        "name": recipe.name,
-        "seed": recipe.seed,
-        "net": write(bench.net.spec),
-        "ann_net": write(bench.net.spec.as_ann()),
-        "data": recipe.data.name,
-        "classes": list(bench.splits.labels) or None,
-        "skipped": list(bench.splits.skipped),
-        "rule": stage.rule.name,
-        "rule_options": stage.rule.options,
-        "steps": bench.steps,
-        "loss_at": bench.rule.loss_at if bench.steps > 1 else None,
-        "epochs": len(state.curve),
-        "stages": state.stages,
-        "val_accuracy": state.kept["val_accuracy"],
-        "val_loss": state.kept["val_loss"],
-        "val_samples": len(bench.splits.validation),
-        "train_seconds": sum(entry["seconds"] for entry in state.curve),
-        "facts": {
-            key: value
-            for key, value in asdict(bench.rule.facts).items()
-            if not isinstance(value, dict)
-        },
-        "source": str(bench.rule.facts.source),
-        "sources": _sources(bench),
-        "curve": state.curve,
-        "warnings": state.warnings,
-        "processes": bench.team.size,
-        "recipe": recipe.model_dump(mode="json"),
-        "environment": environment(bench.fabric, bench.net),
-    }
+    return TrainedRecord(
+        format=FORMAT,
+        name=recipe.name,
+        seed=recipe.seed,
+        net=write(bench.net.spec),
+        ann_net=write(bench.net.spec.as_ann()),
+        data=recipe.data.name,
+        classes=tuple(bench.splits.labels) or None,
+        skipped=tuple(bench.splits.skipped),
+        rule=stage.rule.name,
+        rule_options=stage.rule.options,
+        steps=bench.steps,
+        loss_at=bench.rule.loss_at if bench.steps > 1 else None,
+        epochs=len(state.curve),
+        stages=tuple(state.stages),
+        val_accuracy=state.kept.val_accuracy,
+        val_loss=state.kept.val_loss,
+        val_samples=len(bench.splits.validation),
+        train_seconds=sum(entry.seconds for entry in state.curve),
+        facts=FactsRecord.model_validate(_plain(bench.rule.facts)),
+        source=str(bench.rule.facts.source),
+        sources=_sources(bench),
+        curve=tuple(state.curve),
+        warnings=tuple(state.warnings),
+        processes=bench.team.size,
+        recipe=recipe.model_dump(mode="json"),
+        environment=environment(bench.fabric, bench.net),
+        final=final,
+    )
 
 
-def _sources(bench: Workbench) -> list[dict[str, Any]]:
+def _plain(facts: RuleFacts) -> dict[str, Any]:
+    """Return the facts that are no values of their own; the source is recorded apart."""
+    return {key: value for key, value in asdict(facts).items() if not isinstance(value, dict)}
+
+
+def _sources(bench: Workbench) -> tuple[SourceRecord, ...]:
     """Return the publications behind rules and head, each once."""
     found = [RULES.find(stage.rule.name).facts.source for stage in bench.recipe.stages]
     found += [bench.head.source] if bench.head.source is not None else []
-    return [asdict(source) for source in dict.fromkeys(found)]
+    return tuple(SourceRecord.model_validate(asdict(source)) for source in dict.fromkeys(found))

@@ -8,19 +8,22 @@ from typing import Any
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.records import storage
+from spikeloom.records.files import open_run, save_epochs, save_record
+from spikeloom.records.names import (
+    ENVIRONMENT,
+    INPUTS,
+    METRICS,
+    RECIPE,
+    RESULT,
+    SAMPLES,
+    STATE,
+    WEIGHTS,
+)
+from spikeloom.records.part import Part
+from spikeloom.records.run import EpochRecord, TrainedRecord
 from spikeloom.train import checkpoint
 from spikeloom.train.recipe import Recipe, build_recipe, fingerprint
-
-RECIPE = "recipe.json"
-ENVIRONMENT = "environment.json"
-INPUTS = "inputs.json"
-METRICS = "metrics.jsonl"
-STATE = "state.safetensors"
-WEIGHTS = "weights.safetensors"
-RESULT = "result.json"
-SAMPLES = "samples.json"
-
-FILES = (RECIPE, ENVIRONMENT, INPUTS, METRICS, STATE, WEIGHTS, RESULT, SAMPLES)
 
 WORTH = (METRICS, STATE, WEIGHTS, RESULT, SAMPLES)
 """What nobody would want to lose, also where the recipe beside it is gone."""
@@ -57,7 +60,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """
         if self.path is None:
             return
-        with checkpoint.writing(self.path):
+        with storage.writing(self.path):
             there = self.path.exists()
         if there:
             self._lock = self._open.enter_context(locked(self.path))
@@ -94,15 +97,20 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """Return whether the file is there."""
         return self.path is not None and (self.path / name).exists()
 
-    def write_json(self, name: str, record: Mapping[str, Any]) -> None:
+    def write(self, name: str, record: Part) -> None:
         """Write a record."""
         if self.path is not None:
-            checkpoint.write_record(self / name, record)
+            save_record(self / name, record)
 
-    def write_lines(self, name: str, records: list[dict[str, Any]]) -> None:
-        """Write records, one a line."""
+    def write_table(self, name: str, table: Mapping[str, Any]) -> None:
+        """Write a table that is no record: recipe and inputs have types of their own."""
         if self.path is not None:
-            checkpoint.write_lines(self / name, records)
+            storage.write_record(self / name, table)
+
+    def write_epochs(self, curve: list[EpochRecord]) -> None:
+        """Write the metrics of all epochs done."""
+        if self.path is not None:
+            save_epochs(self / METRICS, curve)
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Write tensors."""
@@ -113,7 +121,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """Remove files that may be there."""
         if self.path is not None:
             for name in names:
-                checkpoint.remove(self / name)
+                storage.remove(self / name)
 
 
 def stored_recipe(path: Path) -> Recipe:
@@ -129,10 +137,10 @@ def stored_recipe(path: Path) -> Recipe:
             f"{path}: expected the folder of a run, found no {RECIPE} in it; name the folder that "
             "`spikeloom train` printed."
         )
-    return build_recipe(checkpoint.read_json(file), str(file))
+    return build_recipe(storage.read_json(file), str(file))
 
 
-def stored_result(path: Path, recipe: Recipe) -> dict[str, Any] | None:
+def stored_result(path: Path, recipe: Recipe) -> TrainedRecord | None:
     """Return the record of a finished run of this very recipe, None where there is none.
 
     Raises:
@@ -141,7 +149,7 @@ def stored_result(path: Path, recipe: Recipe) -> dict[str, Any] | None:
     if not (path / RESULT).exists() or not (path / RECIPE).exists():
         return None
     same = fingerprint(stored_recipe(path)) == fingerprint(recipe)
-    return checkpoint.read_json(path / RESULT) if same else None
+    return open_run(path / RESULT) if same else None
 
 
 def claim(path: Path, recipe: Recipe, *, overwrite: bool, resume: bool) -> None:
@@ -185,7 +193,7 @@ def claim(path: Path, recipe: Recipe, *, overwrite: bool, resume: bool) -> None:
 def _foreign(file: Path, key: str) -> bool:
     """Return whether a file is there that a run would replace, though no run wrote it."""
     try:
-        return file.exists() and key not in checkpoint.read_json(file)
+        return file.exists() and key not in storage.read_json(file)
     except DataError:
         return True
 
@@ -234,7 +242,7 @@ def locked(path: Path) -> Iterator[Lock]:
     """
     from filelock import FileLock, Timeout
 
-    with checkpoint.writing(path):
+    with storage.writing(path):
         kind = "a file" if path.is_file() else "the root of the file system"
         if path.is_file() or path.resolve() == Path(path.anchor or path.resolve().anchor):
             raise ConfigError(
@@ -244,7 +252,7 @@ def locked(path: Path) -> Iterator[Lock]:
         path.mkdir(parents=True, exist_ok=True)
     file = path / ".lock"
     lock = FileLock(file, timeout=0)
-    with checkpoint.writing(path):
+    with storage.writing(path):
         try:
             lock.acquire()
         except Timeout:
@@ -258,7 +266,7 @@ def locked(path: Path) -> Iterator[Lock]:
                 "another place with --out."
             ) from None
     try:
-        with checkpoint.writing(path):
+        with storage.writing(path):
             for left in path.glob(".*.tmp"):  # of writers that were killed; nobody else is here now
                 left.unlink(missing_ok=True)
         yield Lock(path, file)

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.train import checkpoint, checksum
+from spikeloom.records import checksum
+from spikeloom.records.part import Part
+from spikeloom.records.run import EpochRecord, StageRecord
+from spikeloom.train import checkpoint
 from spikeloom.train.recipe import Recipe, fingerprint, fingerprint_as_written
 from spikeloom.train.setup import Workbench
 
@@ -43,21 +46,40 @@ class State:
     epoch: int = 0
     batch: int = 0
     sums: list[Sums] = field(default_factory=list)
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    kept: dict[str, Any] | None = None
-    stages: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[EpochRecord] = field(default_factory=list)
+    kept: EpochRecord | None = None
+    stages: list[StageRecord] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     predicted: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the kept epoch where it need not be the last."""
 
-    def in_stage(self) -> list[dict[str, Any]]:
+    def table(self) -> dict[str, Any]:
+        """Return the position for JSON, without tensors."""
+        return {
+            one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.name != "best"
+        }
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any], best: dict[str, Tensor]) -> "State":
+        """Build the state that `table` wrote.
+
+        Raises:
+            TypeError, ValueError: it is none.
+        """
+        state = cls(**table, best=best)
+        state.curve = [EpochRecord.model_validate(epoch) for epoch in state.curve]
+        state.stages = [StageRecord.model_validate(stage) for stage in state.stages]
+        state.kept = None if state.kept is None else EpochRecord.model_validate(state.kept)
+        return state
+
+    def in_stage(self) -> list[EpochRecord]:
         """Return the metrics of the present stage's epochs."""
-        return [entry for entry in self.curve if entry["stage"] == self.stage]
+        return [entry for entry in self.curve if entry.stage == self.stage]
 
     def since_best(self) -> int:
         """Return the epochs since the best validation accuracy of the stage."""
-        scores = [entry["val_accuracy"] for entry in self.in_stage()]
+        scores = [entry.val_accuracy for entry in self.in_stage()]
         return len(scores) - 1 - scores.index(max(scores))
 
 
@@ -84,10 +106,9 @@ def save_state(
     tensors["generator.cpu"] = torch.get_rng_state()
     if bench.fabric.device.type == "cuda":
         tensors["generator.cuda"] = torch.cuda.get_rng_state(bench.fabric.device)
-    position = {one.name: getattr(state, one.name) for one in fields(state) if one.name != "best"}
     extra = {
         "recipe": fingerprint(bench.recipe),
-        "state": json.dumps(position, allow_nan=False),
+        "state": json.dumps(state.table(), allow_nan=False),
         "optimizer": json.dumps(scalars),
     }
     checkpoint.write_weights(path, tensors, extra)
@@ -116,7 +137,7 @@ class Stored:
         if checksum.KEY not in extra:  # states have had one in every format
             raise self._damaged("no checksum")
         try:
-            self.state = State(**json.loads(extra["state"]), best=self._part("best"))
+            self.state = State.from_table(json.loads(extra["state"]), self._part("best"))
             self.scalars: dict[str, dict[str, Any]] = json.loads(extra["optimizer"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise self._damaged(error) from None
@@ -173,3 +194,10 @@ class Stored:
         return DataError(
             f"{self.path}: expected the state of a run, got '{came}'; train again with --force."
         )
+
+
+def _plain(value: Any) -> Any:
+    """Return a field of the state as JSON has it."""
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value.table() if isinstance(value, Part) else value

@@ -1,13 +1,15 @@
 """Curves of a run for TensorBoard."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spikeloom.base.extras import need
 from spikeloom.train.progress import Progress
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from spikeloom.records.run import EpochRecord
 
 _TAGS = {
     "loss": "loss/train",
@@ -17,7 +19,7 @@ _TAGS = {
     "lr": "learning_rate",
     "seconds": "seconds_per_epoch",
 }
-"""Name of a curve by key of an epoch's entry; the pairs share a chart."""
+"""Name of a curve by field of an epoch's record; the pairs share a chart."""
 
 
 class TensorBoardProgress(Progress):
@@ -45,13 +47,14 @@ class TensorBoardProgress(Progress):
         self.close()
         self._done = done
 
-    def epoch(self, entry: dict[str, Any]) -> None:
+    def epoch(self, entry: "EpochRecord") -> None:
         """Write one point per curve; the rates of layers where the entry has them."""
         if self._writer is None:
             self._writer = self._writer_class(str(self.folder), purge_step=self._done + 1)
         self._done += 1
-        points = {tag: entry[key] for key, tag in _TAGS.items() if entry.get(key) is not None}
-        points |= {f"rate/{row['site']}": row["rate_per_step"] for row in entry.get("health") or ()}
+        figures = ((tag, getattr(entry, key)) for key, tag in _TAGS.items())
+        points = {tag: value for tag, value in figures if value is not None}
+        points |= {f"rate/{layer.site}": layer.rate_per_step for layer in entry.health or ()}
         for tag, value in points.items():
             self._writer.add_scalar(tag, value, self._done)
         self._writer.flush()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.records.comparison import TrialRecord, TuningRecord
 from spikeloom.train.differences import setting
 from spikeloom.train.recipe import Recipe, Seed, build_recipe
 from spikeloom.train.tables import Strict, override
@@ -70,31 +71,23 @@ class Tune(Strict):
             changes[last] = self.epochs
         return changed(recipe, changes, where).with_seed(self.seed)
 
-    def record(self, trials: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    def record(self, trials: Mapping[int, TrialRecord]) -> TuningRecord:
         """Put together what is stored: every trial that ended, and the choice once all have.
 
         Args:
-            trials: by number; each with val_accuracy and val_loss, or with an error.
+            trials: by number.
         """
         settings = self.settings
         best = choose([trials.get(row) for row in range(len(settings))])
         chosen = None if best is None else settings[best]
-        return {
-            "seed": self.seed,
-            "epochs": self.epochs,
-            "trials": [
-                {
-                    "set": settings[row],
-                    "val_accuracy": trials[row].get("val_accuracy"),
-                    "val_loss": trials[row].get("val_loss"),
-                    "error": trials[row].get("error"),
-                }
-                for row in sorted(trials)
-            ],
-            "chosen": chosen,
-            "texts": [setting(*one) for one in (chosen or {}).items()],
-            "edge": self.edge(chosen) if chosen else [],
-        }
+        return TuningRecord(
+            seed=self.seed,
+            epochs=self.epochs,
+            trials=tuple(trials[row] for row in sorted(trials)),
+            chosen=chosen,
+            texts=tuple(setting(*one) for one in (chosen or {}).items()),
+            edge=tuple(self.edge(chosen)) if chosen else (),
+        )
 
     def edge(self, chosen: Mapping[str, Any]) -> list[str]:
         """Return the paths whose chosen number is the least or greatest of several candidates."""
@@ -107,18 +100,17 @@ class Tune(Strict):
         ]
 
 
-def choose(trials: Sequence[Mapping[str, Any] | None]) -> int | None:
+def choose(trials: Sequence[TrialRecord | None]) -> int | None:
     """Return the trial of the best validation accuracy, None before the last one has ended.
 
     Ties go to the lower validation loss, then to the first; failed trials are never chosen.
     """
-    if any(one is None for one in trials):
-        return None
-    good = [
-        (-one["val_accuracy"], one["val_loss"], row)
-        for row, one in enumerate(trials)
-        if one is not None and one.get("error") is None
-    ]
+    good: list[tuple[float, float, int]] = []
+    for row, trial in enumerate(trials):
+        if trial is None:
+            return None
+        if trial.val_accuracy is not None and trial.val_loss is not None:
+            good.append((-trial.val_accuracy, trial.val_loss, row))
     return min(good)[2] if good else None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from clikit import RECIPE
 
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
 from spikeloom.train.loop import train
 from spikeloom.train.opening import describe_inputs
 from spikeloom.train.recipe import build_recipe
@@ -24,4 +24,4 @@ def table(**changes: Any) -> dict[str, Any]:
 def make_run(folder: Path, **changes: Any) -> None:
     """Train a recipe into a folder."""
     outcome = train(build_recipe(table(**changes), "test"), folder)
-    checkpoint.write_record(folder / "inputs.json", describe_inputs(outcome.bench.splits))
+    storage.write_record(folder / "inputs.json", describe_inputs(outcome.bench.splits))

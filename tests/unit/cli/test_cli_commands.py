@@ -16,8 +16,9 @@ from spikeloom.encoders import ENCODERS
 from spikeloom.heads.base import HEADS
 from spikeloom.nets.presets import PRESETS
 from spikeloom.neurons.base import UNITS
+from spikeloom.records import storage
 from spikeloom.rules.base import RULES
-from spikeloom.train import checkpoint, loop_stage
+from spikeloom.train import loop_stage
 from spikeloom.train.shipped import shipped_folder, shipped_recipes
 
 
@@ -119,7 +120,7 @@ class TestTrain:
         done = call("train", "r.toml")
         assert done.code == 0, done.err
         folder = tmp_path / "runs" / "tiny" / "seed0"
-        record = checkpoint.read_json(folder / "result.json")
+        record = storage.read_json(folder / "result.json")
         lines = done.out.splitlines()
         assert lines[0] == (
             "data: digits: 40 training, 250 validation, 350 test images, 10 classes, 1x8x8"
@@ -149,14 +150,14 @@ class TestTrain:
         words = ["--seed", "3", "--out", "x", "--precision", "64-true", "--device", "cpu"]
         done = call("train", "r.toml", "--set", "stages.0.rule.loss=step", *words)
         assert done.code == 0, done.err
-        written = checkpoint.read_json(tmp_path / "x" / "recipe.json")
+        written = storage.read_json(tmp_path / "x" / "recipe.json")
         assert (written["seed"], written["precision"], written["device"]) == (3, "64-true", "cpu")
         assert written["stages"][0]["rule"] == {"name": "bptt", "loss": "step"}
 
     def test_a_later_change_wins(self, call, tmp_path):
         changes = ["--set", "stages.0.rule=sltt", "--set", "stages.0.rule.k_steps=1"]
         assert call("train", "r.toml", *changes, "--out", "x").code == 0
-        written = checkpoint.read_json(tmp_path / "x" / "recipe.json")
+        written = storage.read_json(tmp_path / "x" / "recipe.json")
         assert written["stages"][0]["rule"] == {"name": "sltt", "k_steps": 1}
 
     def test_force(self, call, tmp_path):
@@ -166,7 +167,7 @@ class TestTrain:
         )
         done = call("train", "r.toml", "--out", "x", "--seed", "1", "--force")
         assert done.code == 0
-        assert checkpoint.read_json(tmp_path / "x" / "result.json")["seed"] == 1
+        assert storage.read_json(tmp_path / "x" / "result.json")["seed"] == 1
 
     def test_an_interrupt_says_what_is_left(self, call, monkeypatch):
         def interrupted(*_):

@@ -8,7 +8,7 @@ import pytest
 from clikit import RECIPE, command
 
 from spikeloom.base.errors import NumericalError, Stopped
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
 from spikeloom.train import compare as running
 
 SMALL = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--set", "stages.0.steps=2"]
@@ -160,7 +160,8 @@ class TestRunning:
         path = tmp_path / "x" / "ann" / "seed0" / "result.json"
         path.write_text('{"format": 2, "seed": 0, "val_accuracy": 1.0, "val_loss": 0.0}')
         done = call("compare", *SMALL_NET, *RULES)
-        done.refused("x/results.json: expected a comparison of spikeloom")
+        done.refused("x/ann/seed0/result.json: expected a run of spikeloom, got something else at ")
+        assert path.exists()
 
     def test_a_changed_entry_needs_force(self, call, tmp_path):
         assert call("compare", *SMALL_NET, *RULES).code == 0
@@ -247,7 +248,7 @@ class TestStopping:
         fault.clear()
         again = call("compare", *SMALL_NET, *RULES)
         assert again.code == 0 and again.out.startswith("[2/2] bptt, seed 0")
-        assert checkpoint.read_json(tmp_path / "x" / "bptt" / "seed0" / "result.json")
+        assert storage.read_json(tmp_path / "x" / "bptt" / "seed0" / "result.json")
 
     def test_force_must_not_be_given_again(self, call, fault):
         fault["bptt"] = raising(Stopped("enough"))

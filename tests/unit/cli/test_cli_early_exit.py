@@ -7,7 +7,7 @@ from clikit import command
 from runkit import make_run
 
 from spikeloom.kernels import events
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ class TestEarlyExit:
     def test_the_curve(self, call):
         done = call("evaluate", "snn", "--exit-margin", "1.1,0,0.05", "--json", "e.json")
         assert done.code == 0, done.err
-        record = checkpoint.read_json(Path("e.json"))
+        record = storage.read_json(Path("e.json"))
         early = record["early_exit"]
         assert [row["level"] for row in early["rows"]] == [None, 0.0, 0.05, 1.1]
         never, at_once, _, high = early["rows"]
@@ -58,7 +58,7 @@ class TestEarlyExit:
 
     def test_none_asked(self, call):
         done = call("evaluate", "snn", "--json", "e.json")
-        record = checkpoint.read_json(Path("e.json"))
+        record = storage.read_json(Path("e.json"))
         assert "early_exit" not in record and record["engine"] == {"name": "dense"}
         assert "early exit" not in done.out and "engine" not in done.out
 
@@ -69,7 +69,7 @@ class TestEngine:
         assert call("evaluate", "snn", "--json", "dense.json").code == 0
         done = call("evaluate", "snn", "--engine", name, "--json", "e.json")
         assert done.code == 0, done.err
-        dense, record = (checkpoint.read_json(Path(one)) for one in ("dense.json", "e.json"))
+        dense, record = (storage.read_json(Path(one)) for one in ("dense.json", "e.json"))
         engine = record.pop("engine")
         assert engine["name"] == name
         assert set(engine["event_shares"]) == {"0.0.0", "readout"}
@@ -80,7 +80,7 @@ class TestEngine:
         monkeypatch.setattr(events, "numba", lambda: None)
         done = call("evaluate", "snn", "--engine", "events", "--json", "e.json")
         assert done.code == 0 and "no compiler found" in done.out
-        assert checkpoint.read_json(Path("e.json"))["engine"]["compiled"] is False
+        assert storage.read_json(Path("e.json"))["engine"]["compiled"] is False
 
 
 WRONG = [

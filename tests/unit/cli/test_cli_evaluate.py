@@ -9,7 +9,7 @@ import torch
 from clikit import command
 from runkit import make_run
 
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
 
 DIGITS = (1, 8, 8)
 
@@ -48,8 +48,8 @@ class TestPrinted:
     def test_accuracy_over_time_and_by_class(self, call):
         done = call("evaluate", "snn", "--json", "e.json")
         assert done.code == 0, done.err
-        record = checkpoint.read_json(Path("e.json"))
-        result = checkpoint.read_json(Path("snn/result.json"))
+        record = storage.read_json(Path("e.json"))
+        result = storage.read_json(Path("snn/result.json"))
         assert record["steps"] == [1, 2, 3] and record["at"] == record["trained_steps"] == 3
         assert record["accuracy"][-1] == result["test_accuracy"]
         assert record["loss"][-1] == pytest.approx(result["test_loss"], rel=1e-6)
@@ -70,7 +70,7 @@ class TestPrinted:
     def test_steps_of_choice(self, call):
         done = call("evaluate", "snn", "--steps", "6,1", "--samples", "20", "--json", "e.json")
         assert done.code == 0, done.err
-        record = checkpoint.read_json(Path("e.json"))
+        record = storage.read_json(Path("e.json"))
         assert record["steps"] == [1, 6] and record["samples"] == 20 and record["at"] == 1
         assert "20 of 350 samples" in done.out and "answers after 1 step," in done.out
 

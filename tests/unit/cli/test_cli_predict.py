@@ -13,7 +13,7 @@ from runkit import make_run
 
 from spikeloom.data import DATA, load_data
 from spikeloom.data.base import DataInfo
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
 from spikeloom.train.evaluate import predict
 from spikeloom.train.opening import open_run
 
@@ -26,8 +26,8 @@ def runs(tmp_path_factory):
     make_run(folder / "snn", stages__0__steps=3, stages__0__epochs=3)
     make_run(folder / "ann", stages__0__rule="ann")
     shutil.copytree(folder / "snn", folder / "named")
-    table = checkpoint.read_json(folder / "named" / "inputs.json")
-    checkpoint.write_record(folder / "named" / "inputs.json", table | {"labels": NAMES})
+    table = storage.read_json(folder / "named" / "inputs.json")
+    storage.write_record(folder / "named" / "inputs.json", table | {"labels": NAMES})
     return folder
 
 
@@ -58,7 +58,7 @@ def test_the_answers_are_those_of_the_test_part(call, run, runs):
     done = call("predict", run, "d0.png", "d1.png", "d2.png", "many.npy", "--json", "p.json")
     assert done.code == 0, done.err
     true = expected(runs / run)
-    rows = checkpoint.read_json(Path("p.json"))["predictions"]
+    rows = storage.read_json(Path("p.json"))["predictions"]
     assert [(row["file"], row["row"]) for row in rows[:4]] == [
         ("d0.png", None),
         ("d1.png", None),
@@ -100,7 +100,7 @@ def test_names_and_fewer_answers(call):
 
 def test_over_time(call):
     done = call("predict", "snn", "d0.png", "--over-time", "--json", "p.json")
-    row = checkpoint.read_json(Path("p.json"))["predictions"][0]
+    row = storage.read_json(Path("p.json"))["predictions"][0]
     lines = done.out.splitlines()
     start = lines.index("d0.png") + 3
     for t, line in enumerate(lines[start : start + 3]):

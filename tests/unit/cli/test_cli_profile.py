@@ -6,7 +6,7 @@ import pytest
 from clikit import RECIPE, command
 from runkit import make_run
 
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def without_clock(costs):
 def test_a_run_costs_what_its_record_says(call):
     done = call("profile", "snn", "--json", "p.json")
     assert done.code == 0, done.err
-    record = checkpoint.read_json(Path("p.json"))
-    kept = checkpoint.read_json(Path("snn/result.json"))["costs"]
+    record = storage.read_json(Path("p.json"))
+    kept = storage.read_json(Path("snn/result.json"))["costs"]
     assert record["trained"] and without_clock(record["costs"]) == without_clock(kept)
     assert record["costs"]["training"]["forward_macs"] == kept["training"]["forward_macs"]
     lines = done.out.splitlines()
@@ -52,7 +52,7 @@ def test_a_run_costs_what_its_record_says(call):
 
 def test_layers_sum_to_the_energies(call):
     call("profile", "snn", "--json", "p.json", "--samples", "40")
-    costs = checkpoint.read_json(Path("p.json"))["costs"]
+    costs = storage.read_json(Path("p.json"))["costs"]
     assert costs["metered_samples"] == 40
     for name in ("paper_int32", "strict_fp32"):
         total = sum(row["energy"][name] for row in costs["layers"])
@@ -65,7 +65,7 @@ def test_an_untrained_net_says_so(call):
     assert done.out.startswith(
         "r.toml: bptt, T = 2, digits; untrained weights: rates are those of the initial net\n"
     )
-    assert not checkpoint.read_json(Path("p.json"))["trained"]
+    assert not storage.read_json(Path("p.json"))["trained"]
 
 
 def test_an_ann(call):
@@ -82,19 +82,19 @@ def test_a_ratio_stands_beside_a_measured_ann_alone(call):
     assert "dense ANN" in summary and "dense / SNN" in summary and "ANN /" not in summary
     done = call("profile", "r.toml", "--samples", "20", "--ann", "ann", "--json", "q.json")
     assert done.code == 0, done.err
-    record = checkpoint.read_json(Path("q.json"))
+    record = storage.read_json(Path("q.json"))
     ours, theirs = (record[name]["energy"] for name in ("costs", "ann_costs"))
     lines = {line.split("  ")[0]: line for line in done.out.split("layer")[0].splitlines()}
     for title, name in (("energy, uJ", "strict_fp32"), ("energy by paper, uJ", "paper_int32")):
         ratio = theirs[name]["net"] / ours[name]["net"]
         assert f" ANN / SNN {ratio:.2f} " in lines[title]
-    kept = checkpoint.read_json(Path("ann/result.json"))["costs"]["energy"]
+    kept = storage.read_json(Path("ann/result.json"))["costs"]["energy"]
     assert theirs == kept and "dense" not in lines["energy, uJ"]
 
 
 def test_memory_comes_on_top_of_the_same_type(call):
     call("profile", "snn", "--json", "p.json", "--samples", "20")
-    energy = checkpoint.read_json(Path("p.json"))["costs"]["energy"]
+    energy = storage.read_json(Path("p.json"))["costs"]["energy"]
     assert energy["strict_fp32"]["net"] < energy["memory_aware_fp32"]["lower"]
 
 
@@ -106,7 +106,7 @@ def test_a_rule_that_refuses_the_net_costs_inference_alone(call, tmp_path, net):
     done = call("profile", "n.toml", "--samples", "20", "--json", "p.json")
     assert done.code == 0, done.err
     assert "training refused: " in done.out
-    assert checkpoint.read_json(Path("p.json"))["costs"]["training"] is None
+    assert storage.read_json(Path("p.json"))["costs"]["training"] is None
 
 
 WRONG = [

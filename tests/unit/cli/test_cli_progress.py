@@ -12,9 +12,10 @@ from rich.console import Console
 from screen import Screen
 
 from spikeloom.cli.progress import duration, epoch_line, watcher
+from spikeloom.records.run import EpochRecord
 from spikeloom.train.progress import SILENT, Progress, all_of
 
-ENTRY = {"epoch": 0, "loss": 0.5, "accuracy": 0.9, "val_accuracy": 0.875, "seconds": 1.25}
+ENTRY = EpochRecord(epoch=0, loss=0.5, accuracy=0.9, val_accuracy=0.875, seconds=1.25)
 
 
 class Clock:
@@ -69,7 +70,7 @@ class TestLines:
         assert one.lines == ["epoch   1  loss 0.5000  train 90.00 %  val 87.50 %  1.2 s"]
 
     def test_a_later_stage_is_named(self):
-        assert epoch_line(ENTRY | {"stage": 1}).startswith("stage 2  epoch   1  loss")
+        assert epoch_line(ENTRY.with_only(stage=1)).startswith("stage 2  epoch   1  loss")
 
     def test_a_long_phase_speaks_every_ten_seconds(self):
         with Watched() as one:
@@ -85,7 +86,7 @@ class TestLines:
             one.progress.plan(5, done=1)
             one.progress.phase("epoch 2/5", 1000)
             one.run(20, steps=2)
-            one.progress.epoch(ENTRY | {"epoch": 1})
+            one.progress.epoch(ENTRY.with_only(epoch=1))
             one.progress.phase("epoch 3/5", 1000)
             one.run(24, steps=2)
         # 10 s are left of this epoch and 3 of 20 s come; then 3 are left, of which 12 s have passed
@@ -244,6 +245,7 @@ class TestBar:
 
 SCRIPT = """
 import time
+from spikeloom.records.run import EpochRecord
 from spikeloom.cli.progress import watcher
 with watcher() as progress:
     progress.note("first")
@@ -252,7 +254,7 @@ with watcher() as progress:
         time.sleep({pause})
         progress.advance(1, loss=0.25)
     print("printed")
-    progress.epoch({entry})
+    progress.epoch(EpochRecord(**{entry}))
 print("last")
 """
 
@@ -264,7 +266,7 @@ def test_on_a_real_terminal(stop):
 
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "PYTHONPATH": package_path()}
-    script = SCRIPT.format(entry=ENTRY, pause=0.05 if stop else 0.015)
+    script = SCRIPT.format(entry=ENTRY.table(), pause=0.05 if stop else 0.015)
     child = subprocess.Popen(
         [sys.executable, "-c", script],
         stdin=theirs,

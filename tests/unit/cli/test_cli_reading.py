@@ -9,7 +9,7 @@ from clikit import command
 from PIL import Image
 
 from spikeloom.data import load_data
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
 from spikeloom.train.evaluate import predict
 from spikeloom.train.opening import open_run
 
@@ -69,12 +69,12 @@ def test_pictures(call, options):
     assert call("evaluate", "run", "--json", "e.json").code == 0
     assert call("predict", "run", *files, "--json", "p.json").code == 0
     true = own_answers(Path("run"))
-    rows = checkpoint.read_json(Path("p.json"))["predictions"]
+    rows = storage.read_json(Path("p.json"))["predictions"]
     for row, expected in zip(rows, true, strict=True):
         assert row["probabilities"][-1] == pytest.approx(expected.tolist(), abs=1e-6)
     test = open_run(Path("run")).splits.test
     right = [rows[place]["answer"] == label for place, label in zip(test.rows, test.y, strict=True)]
-    record = checkpoint.read_json(Path("e.json"))
+    record = storage.read_json(Path("e.json"))
     assert record["accuracy"][-1] == pytest.approx(sum(right) / len(right))
 
 
@@ -102,7 +102,7 @@ def test_event_frames(call, dtype, options):
     batch = bench.batch(bench.splits.test, torch.arange(6), epoch=0, part="test")
     with torch.no_grad():
         true = predict(bench, batch)[1].softmax(1)
-    rows = checkpoint.read_json(Path("p.json"))["predictions"]
+    rows = storage.read_json(Path("p.json"))["predictions"]
     for row, expected in zip(rows, true, strict=True):
         assert row["probabilities"][-1] == pytest.approx(expected.tolist(), abs=1e-6)
     if dtype == "uint8" and not options:

@@ -8,7 +8,8 @@ import time
 import pytest
 from clikit import RECIPE, command
 
-from spikeloom.train import checkpoint, loop, loop_stage
+from spikeloom.records import storage
+from spikeloom.train import loop, loop_stage
 
 LONG = RECIPE.replace("epochs = 1", "epochs = 40")
 
@@ -42,7 +43,7 @@ def test_the_first_signal_saves_and_the_run_goes_on(call, monkeypatch, tmp_path,
     assert signal.getsignal(number) is before
     done = call("train", "--resume", "x")
     assert done.code == 0 and "run folder: x" in done.out
-    one, other = (checkpoint.read_json(tmp_path / name / "result.json") for name in ("x", "whole"))
+    one, other = (storage.read_json(tmp_path / name / "result.json") for name in ("x", "whole"))
     for key in ("test_accuracy", "test_loss", "val_loss", "recipe"):
         assert one[key] == other[key]
     one, other = (tmp_path / name / "weights.safetensors" for name in ("x", "whole"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from clikit import command
 
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
 
 COMPARISON = """
 name = "kinds"
@@ -68,19 +68,19 @@ def test_compare(call):
     assert "refused: OTTT: rules.ottt: expected a linear path" in done.out
     assert "failed: too fast: " in done.out and "lower the learning rate" in done.out
     assert "tuned: optimizer.weight_decay = " in done.out
-    entries = {one["label"]: one for one in checkpoint.read_json(Path("x/results.json"))["entries"]}
+    entries = {one["label"]: one for one in storage.read_json(Path("x/results.json"))["entries"]}
     assert [len(one["runs"]) for one in entries.values()] == [1, 1, 0, 1, 0, 1]
     (stages,) = {len(run["stages"]) for run in entries["two stages"]["runs"]}
     assert stages == 2
 
 
 def test_again_changes_nothing_but_tries_what_failed(call):
-    before = checkpoint.read_json(Path("x/results.json"))
+    before = storage.read_json(Path("x/results.json"))
     done = call("compare", "kinds.toml", "--out", "x")
     assert done.code == 1
     titles = [line for line in done.out.splitlines() if line.startswith("[")]
     assert titles and all("too fast" in title for title in titles)
-    after = checkpoint.read_json(Path("x/results.json"))
+    after = storage.read_json(Path("x/results.json"))
     assert [one["runs"] for one in after["entries"]] == [one["runs"] for one in before["entries"]]
 
 
@@ -102,7 +102,7 @@ def test_records_kept_are_read_again(call):
 
 @pytest.mark.parametrize("run", ["bptt", "ann", "two-stages", "frozen"])
 def test_the_commands_on_a_run(call, run):
-    record = checkpoint.read_json(Path("x") / run / "seed0" / "result.json")
+    record = storage.read_json(Path("x") / run / "seed0" / "result.json")
     shown = call("evaluate", f"x/{run}/seed0", "--json", "e.json")
     assert shown.code == 0, shown.err
     assert f"{100 * record['test_accuracy']:.2f}" in shown.out

@@ -92,7 +92,7 @@ def test_an_unfinished_run(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize("name", ["plain", "stages"])
 def test_costs_by_layer(name):
     (entry,) = read_entries([FIXTURES / name])
-    costs = entry.runs[0]["costs"]
+    costs = entry.runs[0].costs
     parts = [to_text(layer_rows(costs)), to_text(summary_rows(costs, spiking=True))]
     parts += [training_line(costs), settling_line(costs) or "no feedback"]
     expect(f"{name}.layers.txt", "\n\n".join(parts))

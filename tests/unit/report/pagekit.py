@@ -2,15 +2,33 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
+from spikeloom.records.files import as_record
+from spikeloom.records.run import EpochRecord, RunRecord
+from spikeloom.records.samples import SamplesRecord
 from spikeloom.report.entries import Entry
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
 
 
-def entry(label, *runs, **changes):
+def typed(table):
+    """A run of `reportkit` as the reader gives it."""
+    return as_record(RunRecord, table, Path("result.json"))
+
+
+def epochs(curve):
+    """Epochs of `reportkit` as the reader gives them."""
+    return tuple(as_record(EpochRecord, epoch, Path("metrics.jsonl")) for epoch in curve)
+
+
+def entry(label, *runs, samples=None, **changes):
+    """An entry of tables that `reportkit` makes."""
     recipe = runs[0].get("recipe") if runs else None
-    return Entry(label, runs=tuple(runs), **({"recipe": recipe} | changes))
+    if samples is not None:
+        samples = as_record(SamplesRecord, samples, Path("samples.json"))
+    records = tuple(map(typed, runs))
+    return Entry(label, runs=records, samples=samples, **({"recipe": recipe} | changes))
 
 
 class Reader(HTMLParser):

@@ -1,8 +1,13 @@
 """Records made by hand, with round numbers."""
 
+from pathlib import Path
+
+from spikeloom.records.comparison import ComparisonRecord, EntryRecord
+from spikeloom.records.files import as_record
+
 
 def run(accuracy=0.9, *, spiking=True, net="snn", data="digits", **changes):
-    """A record with round numbers; the ReLU net of every spec is called "ann"."""
+    """A record's table with round numbers; the ReLU net of every spec is called "ann"."""
     costs = {
         "parameters": 12_345,
         "spikes": {"mean": 250.0},
@@ -15,6 +20,11 @@ def run(accuracy=0.9, *, spiking=True, net="snn", data="digits", **changes):
         "training": {"forward_macs": 100.0, "backward_macs": 200.0, "peak_bytes": 5_550_000},
     }
     record = {
+        "format": 3,
+        "name": "x",
+        "rule": "bptt" if spiking else "ann",
+        "epochs": 1,
+        "curve": [],
         "test_accuracy": accuracy,
         "train_seconds": 6.0,
         "net": net if spiking else "ann",
@@ -34,7 +44,14 @@ def run(accuracy=0.9, *, spiking=True, net="snn", data="digits", **changes):
 
 def entry(label, *runs, control=False, **others):
     """An entry of the older format; `others` are keys of the present one."""
-    return {"label": label, "control": control, "runs": list(runs)} | others
+    seeded = [{"seed": seed} | one for seed, one in enumerate(runs)]
+    table = {"label": label, "control": control, "runs": seeded} | others
+    return as_record(EntryRecord, table, Path("test"))
+
+
+def comparison(*entries, **others):
+    """A comparison of entries."""
+    return ComparisonRecord(format=3, name="x", seeds=(0,), entries=entries, **others)
 
 
 def timed(middle, *, half=0.1, name="ms_per_sample"):

@@ -1,6 +1,6 @@
 """A comparison as lines: blocks, differences, failures, the fixed ANN."""
 
-from recordkit import ANN, entry, run
+from recordkit import ANN, comparison, entry, run
 
 from spikeloom.report.blocks import (
     HINT,
@@ -17,7 +17,7 @@ RULE = ["stages.0.rule = sltt", "stages.0.rule.k_steps = 2"]
 
 
 def results(*entries, **others):
-    return {"format": 2, "name": "x", "seeds": [0], "first": "ANN", "entries": [*entries]} | others
+    return comparison(*entries, **({"first": "ANN"} | others))
 
 
 def texts(*entries, **others):
@@ -57,8 +57,8 @@ class TestBlocks:
 
     def test_the_older_format_knows_controls_only(self):
         old = [entry("c", run(), control=True), entry("a", run())]
-        assert [one["label"] for one in in_blocks(old)] == ["a", "c"]
-        lines = comparison_lines({"format": 1, "name": "x", "seeds": [0], "entries": old})
+        assert [one.label for one in in_blocks(old)] == ["a", "c"]
+        lines = comparison_lines(comparison(*old))
         assert lines[-1].text == HINT and not any("differs" in line.text for line in lines)
 
     def test_every_row_says_what_differs(self):

@@ -1,9 +1,10 @@
 """Accuracy per class: when it is shown, and its numbers by hand."""
 
 import pytest
-from recordkit import entry, run
+from recordkit import comparison, entry, run
 
 from spikeloom.base.errors import SpikeloomError
+from spikeloom.records.run import PerClass
 from spikeloom.report.blocks import comparison_lines, plain_table
 from spikeloom.report.classes import (
     NOTE,
@@ -14,7 +15,6 @@ from spikeloom.report.classes import (
     shares,
     unbalanced,
 )
-from spikeloom.report.formats import PerClass
 
 
 def counted(correct, samples, **others):
@@ -79,7 +79,7 @@ class TestLines:
 
     def test_below_every_table(self):
         row = entry("x", counted([90, 5], [90, 10]), block="common", differences=[])
-        results = {"format": 3, "name": "x", "seeds": [0], "first": "x", "entries": [row]}
+        results = comparison(row, first="x")
         title = "accuracy per class, in %: 10 to 90 test samples a class"
         assert title in [line.text for line in comparison_lines(results)]
         assert title in plain_table(results).splitlines()

@@ -2,7 +2,7 @@
 
 import pytest
 import reportkit as kit
-from pagekit import Reader
+from pagekit import Reader, entry
 
 from spikeloom.meters.energy import FP32, break_even_rate
 from spikeloom.report.columns import COLUMNS
@@ -13,8 +13,9 @@ from spikeloom.report.table import entry_rows
 
 
 def pair(*, ann=True):
-    ours = kit.entry("BPTT", kit.run(), kit.run(seed=1, size=3.0))
-    return [kit.entry("ANN", kit.run(spiking=False, rule="ann")), ours] if ann else [ours]
+    ours = entry("BPTT", kit.run(), kit.run(seed=1, size=3.0)).record()
+    reference = entry("ANN", kit.run(spiking=False, rule="ann")).record()
+    return [reference, ours] if ann else [ours]
 
 
 def test_every_reading_by_hand():
@@ -40,10 +41,10 @@ def test_the_table_and_the_page_show_the_same_figure():
     entries = pair()
     texts = entry_rows(entries, COLUMNS)[2][1:]
     row = dict(zip((column.key for column in COLUMNS), texts, strict=True))
-    page = Reader(energy([Entry(one["label"], tuple(one["runs"])) for one in entries])).text
+    page = Reader(energy([Entry(one.label, one.runs) for one in entries])).text
     assert (row["paper_ann_energy"], row["ann_energy"]) == ("0.50", "0.50")
     assert "BPTT 1.080 0.50 1.800 to 18.000 0.50 to 0.50 0.060 0.50 0.080 0.38 0.200 none" in page
-    alone = Reader(energy([Entry("BPTT", (kit.run(),))])).text
+    alone = Reader(energy([entry("BPTT", kit.run())])).text
     assert "BPTT 0.540 – 0.900 to 9.000 – 0.030 – 0.040 – 0.200 –" in alone
 
 
@@ -54,11 +55,11 @@ def test_older_records_have_what_they_hold():
         "strict_fp32": {"net": 1.0, "ann": 2.0},
     }
     ann, _ = pair()
-    entries = [ann, kit.entry("old", old)]
+    entries = [ann, entry("old", old).record()]
     found = efficiency(entries[1], measured_anns(entries))
     assert found is not None and found.strict == 540_000
     assert found.paper_own_rate is found.with_memory is found.break_even is None
-    assert "old" in energy([Entry("old", (old,))])
+    assert "old" in energy([entry("old", old)])
 
 
 @pytest.mark.parametrize(("rate", "steps"), [(0.1, 4), (0.3, 10)])

@@ -1,7 +1,11 @@
 """Costs for the terminal, from a record made by hand."""
 
+from pathlib import Path
+
 import pytest
 
+from spikeloom.records.costs import CostRecord
+from spikeloom.records.files import as_record
 from spikeloom.report.layers import HEADINGS, layer_rows, summary_rows, training_line
 from spikeloom.report.table import to_text
 
@@ -45,8 +49,16 @@ COSTS = {
 }
 
 
+def costs(**changes):
+    return as_record(CostRecord, COSTS | changes, Path("test"))
+
+
+def training(**changes):
+    return costs(training=COSTS["training"] | changes)
+
+
 def by_heading():
-    head, *body = layer_rows(COSTS)
+    head, *body = layer_rows(costs())
     assert head == HEADINGS
     return [dict(zip(head, row, strict=True)) for row in body]
 
@@ -76,11 +88,11 @@ def test_totals_are_the_sums():
 def test_the_ann_has_no_feedback():
     assert by_heading()[3]["dense MAC"] == "0"
     assert by_heading()[-1]["dense MAC"] == "720"
-    assert dict((row[0], row[3]) for row in summary_rows(COSTS, spiking=True))["MAC"] == "720"
+    assert dict((row[0], row[3]) for row in summary_rows(costs(), spiking=True))["MAC"] == "720"
 
 
 def test_summary():
-    rows = {row[0]: row[1:] for row in summary_rows(COSTS, spiking=True)}
+    rows = {row[0]: row[1:] for row in summary_rows(costs(), spiking=True)}
     assert rows["parameters"] == ("12.3k", "", "12.3k")
     assert rows["spiking neurons"] == ("48", "", "-")
     assert rows["spikes"] == ("24", "± 0.5", "-")
@@ -92,21 +104,21 @@ def test_summary():
     assert rows["energy with memory access, uJ"] == ("5.000", "to 6.000", "-")
     assert rows["firing rate at break-even"] == ("any", "", "-")
     assert not any("ANN /" in cell for row in rows.values() for cell in row)
-    assert summary_rows(COSTS, spiking=True)[0] == ("", "net", "", "dense ANN")
+    assert summary_rows(costs(), spiking=True)[0] == ("", "net", "", "dense ANN")
 
 
 def test_a_measured_ann_gives_a_ratio():
     """Of the net's 4 uJ, 3 are there at any rate; the ANN takes 3.5, so half the rate is level."""
-    ann = COSTS | {
-        "ac": {"mean": 0.0, "error": None},
-        "mac": {"mean": 500.0, "error": 1.0},
-        "energy": {
+    ann = costs(
+        ac={"mean": 0.0, "error": None},
+        mac={"mean": 500.0, "error": 1.0},
+        energy={
             "paper_int32": {"net": 9e6, "dense_ann": 9e6},
             "strict_fp32": {"net": 3.5e6, "dense_ann": 20e6},
             "memory_aware_fp32": {"lower": 7e6, "upper": 8e6},
         },
-    }
-    head, *rows = summary_rows(COSTS, spiking=True, ann=ann)
+    )
+    head, *rows = summary_rows(costs(), spiking=True, ann=ann)
     rows = {row[0]: row[1:] for row in rows}
     assert head == ("", "net", "", "its ANN")
     assert rows["MAC"] == ("4", "", "500")
@@ -119,16 +131,16 @@ def test_a_measured_ann_gives_a_ratio():
 
 def test_an_ann_has_neither_spikes_nor_efficiency():
     layers = [row | {"rate_per_step": None, "spikes": None} for row in COSTS["layers"]]
-    costs = COSTS | {"layers": layers}
-    rows = {row[0]: row[1:] for row in summary_rows(costs, spiking=False)}
+    plain = costs(layers=layers)
+    rows = {row[0]: row[1:] for row in summary_rows(plain, spiking=False)}
     assert "spikes" not in rows and rows["energy by paper, uJ"] == ("2.000", "", "9.000")
-    assert layer_rows(costs)[-1][:6] == ("total", "", "", "-", "-", "-")
+    assert layer_rows(plain)[-1][:6] == ("total", "", "", "-", "-", "-")
 
 
 def test_training():
     plain = "training: 5.5 MB at the peak of a batch of 8"
     dense = "operations per sample: 100k forward, 200k backward, dense"
-    assert training_line(COSTS).splitlines() == [plain, dense]
+    assert training_line(costs()).splitlines() == [plain, dense]
     more = {
         "growth": {
             "bytes_per_step": 250_000.0,
@@ -143,7 +155,7 @@ def test_training():
             "backward_mac": 90e3,
         },
     }
-    assert training_line(COSTS | {"training": COSTS["training"] | more}).splitlines() == [
+    assert training_line(training(**more)).splitlines() == [
         plain + ", +0.25 MB for one more step",
         "time of one more step: 1.25 ± 0.10 ms (median of 11 rounds)",
         dense,
@@ -159,7 +171,7 @@ def test_a_time_in_doubt_is_not_printed():
         "ms_per_step_doubt": "within the noise: the lower quartile is not above 0",
         "rounds": 11,
     }
-    lines = training_line(COSTS | {"training": COSTS["training"] | {"growth": growth}}).splitlines()
+    lines = training_line(training(growth=growth)).splitlines()
     assert lines[0].endswith("a batch of 8, +0.25 MB for one more step")
     assert lines[1:3] == [
         "time of one more step: -",
@@ -167,6 +179,6 @@ def test_a_time_in_doubt_is_not_printed():
     ]
 
 
-@pytest.mark.parametrize("rows", [layer_rows(COSTS), summary_rows(COSTS, spiking=True)])
+@pytest.mark.parametrize("rows", [layer_rows(costs()), summary_rows(costs(), spiking=True)])
 def test_fits_a_terminal(rows):
     assert max(map(len, to_text(rows).splitlines())) <= 100

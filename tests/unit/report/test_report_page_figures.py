@@ -4,6 +4,7 @@ import json
 
 import pytest
 import reportkit as kit
+from pagekit import entry, epochs
 
 from spikeloom.report.entries import Entry, Unfinished
 from spikeloom.report.html.figures import (
@@ -16,10 +17,6 @@ from spikeloom.report.html.figures import (
 )
 
 STRICT, MEMORY, SECONDS, PAPER, SPIKES, LATENCY = COSTS
-
-
-def entry(label, *runs, **changes):
-    return Entry(label, runs=tuple(runs), **changes)
 
 
 def point(accuracy, size, **changes):
@@ -106,7 +103,7 @@ class TestCurves:
         assert "val_loss" not in curve and "val_accuracy" in curve
 
     def test_unfinished_runs_count(self):
-        partial = Unfinished("x", 0, kit.recipe(), tuple(kit.curve(epochs=3)))
+        partial = Unfinished("x", 0, kit.recipe(), epochs(kit.curve(epochs=3)))
         data = figure_data([Entry("x", unfinished=(partial,)), Entry("y")])
         assert len(data["curves"][0]["loss"]["mean"]) == 3 and data["curves"][0]["planned"] == 8
         assert data["curves"][1] is None and data["points"] == [None, None]

@@ -235,7 +235,7 @@ class TestTexts:
 
         entries = [entry("BPTT", kit.run()), entry("IDE", told(0, 1.0), told(1, 3.0))]
         rows = re.findall(r"<tr>(.*?)</tr>", notes(entries))
-        epochs = len(entries[1].runs[0]["curve"])
+        epochs = len(entries[1].runs[0].curve)
         assert re.findall(r"<td>(.*?)</td>", rows[-1]) == ["residual of v", f"{epochs + 1}", "2"]
         text = settling(entries)
         assert re.findall(r'<th scope="col">(.*?)</th>', text) == [

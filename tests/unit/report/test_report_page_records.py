@@ -20,7 +20,7 @@ class TestRuns:
         assert entry.label == "demo" and entry.state == "done" and entry.single
         assert entry.seeds == {3} and entry.spiking and entry.data == "digits"
         assert entry.recipe["stages"][0]["steps"] == 4
-        assert len(entry.samples["samples"]) == 8
+        assert len(entry.samples.samples) == 8
 
     def test_an_unfinished_run_shows_its_curve(self, tmp_path):
         record = kit.run()
@@ -39,7 +39,7 @@ class TestRuns:
         for seed in range(3):
             kit.write_run(tmp_path / f"seed{seed}", kit.run(seed=seed))
         (entry,) = read_entries([tmp_path / f"seed{seed}" for seed in range(3)])
-        assert [run["seed"] for run in entry.runs] == [0, 1, 2]
+        assert [run.seed for run in entry.runs] == [0, 1, 2]
 
     def test_a_folder_stands_for_the_runs_below_it(self, tmp_path):
         for seed in range(2):
@@ -98,7 +98,7 @@ class TestComparisons:
         assert [one.label for one in found] == ["BPTT", "IDE", "DSR", "frozen"]
         assert [one.state for one in found] == ["done", "refused", "failed", "done"]
         assert found[3].control and found[3].block == "common" and found[0].origin == "demo"
-        assert found[0].samples["steps"] == 4 and found[1].samples is None
+        assert found[0].samples.steps == 4 and found[1].samples is None
 
     def test_what_was_tuned_is_a_difference(self, tmp_path):
         tuning = {"texts": ["optimizer.lr = 0.01"], "edge": ["optimizer.lr"], "trials": [{}, {}]}

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import reportkit as kit
-from pagekit import Reader, entry, rows
+from pagekit import Reader, entry, epochs, rows
 
 from spikeloom.report.entries import Entry, Unfinished
 from spikeloom.report.html.scores import highlights, score_table
@@ -74,7 +74,7 @@ class TestScores:
         assert "4.0" not in [cell for row in rows(table) for cell in row]
 
     def test_entries_without_numbers_say_why(self):
-        partial = Unfinished("x", 2, kit.recipe(), tuple(kit.curve(epochs=3)))
+        partial = Unfinished("x", 2, kit.recipe(), epochs(kit.curve(epochs=3)))
         table = score_table(
             [
                 Entry("r", refusal="no <net>"),

@@ -25,7 +25,7 @@ def cells(*entries):
     """The figures of entries that ran, by column."""
     for one, row in zip(entries, cells_of(entries, COLUMNS), strict=True):
         if row is not None:
-            yield one["label"], {c.key: cell for c, cell in zip(COLUMNS, row, strict=True)}
+            yield one.label, {c.key: cell for c, cell in zip(COLUMNS, row, strict=True)}
 
 
 class TestRow:

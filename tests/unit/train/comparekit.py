@@ -6,7 +6,10 @@ import pytest
 from trainkit import TABLE, recipe, registered, tiny
 
 from spikeloom.data import DATA, DataInfo
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
+from spikeloom.records.costs import CostRecord, Energies, EnergyRecord, MeanRecord, TrainingCosts
+from spikeloom.records.files import save_record
+from spikeloom.records.run import FactsRecord, RunRecord, TrainedRecord
 from spikeloom.train.loop import Outcome
 from spikeloom.train.plan import Plan, Row
 
@@ -76,11 +79,43 @@ class FakeTraining:
         name = "/".join(folder.parts[-2 if final else -3 :])
         self.calls.append(name)
         progress.phase("epoch 1/2", 45)
-        checkpoint.write_record(folder / "recipe.json", recipe.model_dump(mode="json"))
+        storage.write_record(folder / "recipe.json", recipe.model_dump(mode="json"))
         if name in self.faults:
             raise self.faults[name]
         accuracy, loss = self.scores.get(recipe.last.optimizer.lr, (0.5, 1.0))
-        record = {"seed": recipe.seed, "val_accuracy": accuracy, "val_loss": loss}
-        record |= {"lr": recipe.last.optimizer.lr, "epochs": recipe.last.epochs}
-        checkpoint.write_record(folder / "result.json", record)
+        trained = TrainedRecord(
+            format=storage.FORMAT,
+            name=recipe.name,
+            seed=recipe.seed,
+            net="net",
+            ann_net="ann",
+            data="tiny",
+            rule=recipe.last.rule.name,
+            steps=1,
+            epochs=recipe.last.epochs,
+            val_accuracy=accuracy,
+            val_loss=loss,
+            train_seconds=1.0,
+            facts=FactsRecord(spiking=True),
+            curve=(),
+            recipe=recipe.model_dump(mode="json"),
+            final=final,
+            lr=recipe.last.optimizer.lr,  # kept as any key of another version
+        )
+        record = tested(trained) if final else trained
+        save_record(folder / "result.json", record)
         return Outcome(record, None)
+
+
+def tested(trained: TrainedRecord) -> RunRecord:
+    """A record with costs of 1 everywhere."""
+    energy = EnergyRecord(net=1.0, driven=1.0, dense_ann=1.0)
+    costs = CostRecord(
+        parameters=1,
+        spikes=MeanRecord(mean=1.0),
+        ac=MeanRecord(mean=1.0),
+        mac=MeanRecord(mean=1.0),
+        energy=Energies(paper_int32=energy, strict_fp32=energy),
+        training=TrainingCosts(peak_bytes=1, forward_macs=1.0, backward_macs=1.0),
+    )
+    return RunRecord(**dict(trained), test_accuracy=0.5, costs=costs)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.records import storage
 from spikeloom.train import checkpoint
 
 
@@ -16,9 +17,9 @@ def names(folder):
 class TestAtomicity:
     def test_replaces(self, tmp_path):
         path = tmp_path / "new" / "a.json"
-        checkpoint.write_json(path, {"a": 1})
-        checkpoint.write_json(path, {"a": 2})
-        assert checkpoint.read_json(path) == {"a": 2}
+        storage.write_json(path, {"a": 1})
+        storage.write_json(path, {"a": 2})
+        assert storage.read_json(path) == {"a": 2}
         assert names(path.parent) == ["a.json"]
 
     @pytest.mark.parametrize("stage", ["fsync", "replace"])
@@ -27,33 +28,33 @@ class TestAtomicity:
         self, tmp_path, monkeypatch, stage, error
     ):
         path = tmp_path / "a.json"
-        checkpoint.write_json(path, {"a": 1})
+        storage.write_json(path, {"a": 1})
 
         def fail(*_):
             raise error
 
-        owner = checkpoint.os if stage == "fsync" else type(path)
+        owner = storage.os if stage == "fsync" else type(path)
         monkeypatch.setattr(owner, stage, fail)
         kind = ConfigError if isinstance(error, OSError) else KeyboardInterrupt
         with pytest.raises(kind) as caught:
-            checkpoint.write_json(path, {"a": 2})
+            storage.write_json(path, {"a": 2})
         if kind is ConfigError:
             assert "got 'No space left on device'; choose another place" in str(caught.value)
         monkeypatch.undo()
-        assert checkpoint.read_json(path) == {"a": 1}
+        assert storage.read_json(path) == {"a": 1}
         assert names(tmp_path) == ["a.json"]
 
     def test_a_value_that_is_no_json_leaves_the_old_file(self, tmp_path):
         path = tmp_path / "a.json"
-        checkpoint.write_json(path, {"a": 1})
+        storage.write_json(path, {"a": 1})
         with pytest.raises(ValueError, match="JSON"):
-            checkpoint.write_json(path, {"a": float("nan")})
-        assert checkpoint.read_json(path) == {"a": 1}
+            storage.write_json(path, {"a": float("nan")})
+        assert storage.read_json(path) == {"a": 1}
         assert names(tmp_path) == ["a.json"]
 
     def test_permissions_are_those_of_any_file(self, tmp_path):
         (tmp_path / "plain").touch()
-        checkpoint.write_json(tmp_path / "a.json", {})
+        storage.write_json(tmp_path / "a.json", {})
         modes = {(tmp_path / name).stat().st_mode for name in ("plain", "a.json")}
         assert len(modes) == 1
 
@@ -62,15 +63,15 @@ class TestAtomicity:
         (tmp_path / "file").touch()
         (tmp_path / "folder").mkdir()
         with pytest.raises(ConfigError, match="expected a folder that can be written"):
-            checkpoint.write_json(tmp_path / place, {})
+            storage.write_json(tmp_path / place, {})
         with pytest.raises(ConfigError, match="expected a folder that can be written"):
-            checkpoint.remove(tmp_path / place)
+            storage.remove(tmp_path / place)
         assert names(tmp_path) == ["file", "folder"]
 
     def test_remove(self, tmp_path):
         (tmp_path / "a").touch()
-        checkpoint.remove(tmp_path / "a")
-        checkpoint.remove(tmp_path / "a")
+        storage.remove(tmp_path / "a")
+        storage.remove(tmp_path / "a")
         assert not names(tmp_path)
 
 
@@ -130,12 +131,12 @@ class TestWeights:
 
 class TestRecords:
     def test_lines(self, tmp_path):
-        checkpoint.write_lines(tmp_path / "m", [{"a": 1}, {"a": 2}])
-        assert checkpoint.read_lines(tmp_path / "m") == [{"a": 1}, {"a": 2}]
+        storage.write_lines(tmp_path / "m", [{"a": 1}, {"a": 2}])
+        assert storage.read_lines(tmp_path / "m") == [{"a": 1}, {"a": 2}]
         text = (tmp_path / "m").read_text()
         (tmp_path / "m").write_text(text.replace('"a": 2', '"a": 3'))
         with pytest.raises(DataError, match="m: .* got others, by their checksum"):
-            checkpoint.read_lines(tmp_path / "m")
+            storage.read_lines(tmp_path / "m")
 
     @pytest.mark.parametrize(
         "content", [b"", b'{"a": ', b"\xff", b"[1]", b"3", b"[" * 100_000, b"{" + b"1" * 5000]
@@ -143,9 +144,9 @@ class TestRecords:
     def test_damaged_files(self, tmp_path, content):
         (tmp_path / "r").write_bytes(content)
         with pytest.raises(DataError, match="r: expected a JSON record, got .*; train again"):
-            checkpoint.read_json(tmp_path / "r")
+            storage.read_json(tmp_path / "r")
 
     def test_no_file(self, tmp_path):
         for path in (tmp_path / "r", tmp_path):
             with pytest.raises(DataError):
-                checkpoint.read_json(path)
+                storage.read_json(path)

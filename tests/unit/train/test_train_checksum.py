@@ -12,10 +12,14 @@ from safetensors.torch import load_file, save_file
 from trainkit import recipe, same, tiny, without_times
 
 from spikeloom.base.errors import DataError, SpikeloomError, Stopped
-from spikeloom.train import checkpoint, checksum, runs
+from spikeloom.records import names, storage
+from spikeloom.records.files import open_record
+from spikeloom.records.run import EnvironmentRecord, RunRecord
+from spikeloom.records.samples import SamplesRecord
+from spikeloom.train import checkpoint, runs
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.loop import train
-from spikeloom.train.opening import open_inputs, open_record, open_run
+from spikeloom.train.opening import open_inputs, open_run
 from spikeloom.train.recipe import fingerprint_as_written
 
 CHANGES = {
@@ -85,49 +89,49 @@ class TestState:
             assert count == 1 and state != texts["state"]
             return {"state": state}
 
-        with_texts(folder / runs.STATE, change)
+        with_texts(folder / names.STATE, change)
         with pytest.raises(DataError, match="state.safetensors: .* by their checksum"):
             run(folder, resume=True)
 
     def test_a_number_of_the_optimizer(self, stopped, copied):
         folder = copied(stopped)
-        with_texts(folder / runs.STATE, lambda texts: {"optimizer": '{"0": {"step": 9}}'})
+        with_texts(folder / names.STATE, lambda texts: {"optimizer": '{"0": {"step": 9}}'})
         with pytest.raises(DataError, match="by their checksum"):
             run(folder, resume=True)
 
     @pytest.mark.parametrize("format", ["2", "1"])
     def test_an_older_format_does_not_hide_it(self, format, stopped, copied):
         folder = copied(stopped)
-        with_texts(folder / runs.STATE, lambda texts: {"format": format})
+        with_texts(folder / names.STATE, lambda texts: {"format": format})
         with pytest.raises(DataError, match="by their checksum"):
             run(folder, resume=True)
 
     def test_a_state_of_format_2_goes_on(self, stopped, copied):
         """Its checksum covers names and values of tensors."""
         folder = copied(stopped)
-        tensors = load_file(folder / runs.STATE)
-        texts = texts_of(folder / runs.STATE) | {"format": "2"}
-        texts["digest"] = checksum.of_values(tensors)
-        save_file(tensors, folder / runs.STATE, metadata=texts)
+        tensors = load_file(folder / names.STATE)
+        texts = texts_of(folder / names.STATE) | {"format": "2"}
+        texts["digest"] = checkpoint.of_values(tensors)
+        save_file(tensors, folder / names.STATE, metadata=texts)
         record = run(folder, resume=True).record
         assert without_times(record) == without_times(run(None).record)
 
     def test_a_state_of_a_library_with_fewer_settings_goes_on(self, stopped, copied):
         folder = copied(stopped)
-        table = checkpoint.read_json(folder / runs.RECIPE)
+        table = storage.read_json(folder / names.RECIPE)
         table.pop("augment")
         table["stages"][0].pop("clip")
-        checkpoint.write_record(folder / runs.RECIPE, table)
-        tensors, texts = checkpoint.read_tensors(folder / runs.STATE)
+        storage.write_record(folder / names.RECIPE, table)
+        tensors, texts = checkpoint.read_tensors(folder / names.STATE)
         texts["recipe"] = fingerprint_as_written(runs.stored_recipe(folder))
-        checkpoint.write_weights(folder / runs.STATE, tensors, texts)
+        checkpoint.write_weights(folder / names.STATE, tensors, texts)
         record = run(folder, resume=True).record
         assert without_times(record) == without_times(run(None).record)
 
     def test_a_tensor_of_another_shape_or_type(self):
         x = torch.arange(6.0)
         digests = {
-            checksum.of_tensors({"x": one}, {})
+            checkpoint.of_tensors({"x": one}, {})
             for one in (x, x.view(2, 3), x.view(3, 2), x.view(torch.int32))
         }
         assert len(digests) == 4
@@ -136,7 +140,7 @@ class TestState:
 class TestWeights:
     def test_a_single_bit_is_refused_by_every_reader(self, finished, copied):
         folder = copied(finished)
-        path = folder / runs.WEIGHTS
+        path = folder / names.WEIGHTS
         content = bytearray(path.read_bytes())
         content[-2] ^= 1  # in the last weight, which stays finite
         path.write_bytes(content)
@@ -147,7 +151,7 @@ class TestWeights:
     def test_without_a_checksum(self, finished, copied):
         """Older files open as they always did; one of this format must have it."""
         folder = copied(finished)
-        path = folder / runs.WEIGHTS
+        path = folder / names.WEIGHTS
         tensors = load_file(path)
         for version in ("1", "2"):
             save_file(tensors, path, metadata={"format": version})
@@ -162,11 +166,13 @@ class TestRecords:
         """Every number of every record, one after the other."""
         folder = copied(finished)
         readers = {
-            runs.RECIPE: runs.stored_recipe,
-            runs.INPUTS: open_inputs,
-            runs.RESULT: open_record,
-            runs.ENVIRONMENT: lambda folder: checkpoint.read_json(folder / runs.ENVIRONMENT),
-            runs.SAMPLES: lambda folder: checkpoint.read_json(folder / runs.SAMPLES),
+            names.RECIPE: runs.stored_recipe,
+            names.INPUTS: open_inputs,
+            names.RESULT: lambda folder: open_record(folder / names.RESULT, RunRecord),
+            names.ENVIRONMENT: lambda folder: open_record(
+                folder / names.ENVIRONMENT, EnvironmentRecord
+            ),
+            names.SAMPLES: lambda folder: open_record(folder / names.SAMPLES, SamplesRecord),
         }
         for name, read in readers.items():
             path = folder / name
@@ -182,27 +188,27 @@ class TestRecords:
 
     def test_layout_and_order_are_free(self, finished, copied):
         folder = copied(finished)
-        for name in (runs.RECIPE, runs.INPUTS):
+        for name in (names.RECIPE, names.INPUTS):
             table = json.loads((folder / name).read_text())
             (folder / name).write_text(json.dumps(dict(reversed(table.items())), indent=7))
         assert open_run(folder, splits=tiny()).recipe == runs.stored_recipe(folder)
 
     def test_a_lost_checksum(self, finished, copied):
-        path = copied(finished) / runs.INPUTS
+        path = copied(finished) / names.INPUTS
         table = json.loads(path.read_text())
         table.pop("digest")
         path.write_text(json.dumps(table))
         with pytest.raises(DataError, match="by their checksum"):
-            checkpoint.read_json(path)
+            storage.read_json(path)
         path.write_text(json.dumps(table | {"format": 2}))
-        assert checkpoint.read_json(path)["classes"] == 3
+        assert storage.read_json(path)["classes"] == 3
 
     def test_a_newer_library_names_itself(self, finished, copied):
-        path = copied(finished) / runs.INPUTS
+        path = copied(finished) / names.INPUTS
         table = json.loads(path.read_text())
         path.write_text(json.dumps(table | {"format": 7, "written_by": "spikeloom 0.9.0"}))
         with pytest.raises(
-            checkpoint.NewerFormat,
+            storage.NewerFormat,
             match="got 7 from spikeloom 0.9.0; update to spikeloom 0.9.0 or later",
         ):
             open_inputs(path.parent)
@@ -210,16 +216,14 @@ class TestRecords:
     @pytest.mark.parametrize("content", ["{", '{"classes": 4}', ""])
     def test_damaged_inputs_are_written_anew_by_a_resumed_run(self, content, stopped, copied):
         folder = copied(stopped)
-        whole = checkpoint.read_json(folder / runs.INPUTS)
-        text = (folder / runs.INPUTS).read_text()
+        whole = storage.read_json(folder / names.INPUTS)
+        text = (folder / names.INPUTS).read_text()
         damaged = (
             content if content != '{"classes": 4}' else text.replace('"classes": 3', content[1:-1])
         )
-        (folder / runs.INPUTS).write_text(damaged)
+        (folder / names.INPUTS).write_text(damaged)
         record = run(folder, resume=True).record
-        assert (
-            record["warnings"][-1] == "inputs.json was damaged; it was written anew from the data."
-        )
-        assert checkpoint.read_json(folder / runs.INPUTS) == whole
+        assert record.warnings[-1] == "inputs.json was damaged; it was written anew from the data."
+        assert storage.read_json(folder / names.INPUTS) == whole
         bench = open_run(folder, splits=tiny())
-        assert evaluate(bench, bench.splits.test, "test").accuracy == record["test_accuracy"]
+        assert evaluate(bench, bench.splits.test, "test").accuracy == record.test_accuracy

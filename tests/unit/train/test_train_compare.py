@@ -9,8 +9,11 @@ from trainkit import tiny, without_times
 
 from spikeloom.base.errors import ConfigError, DataError, NumericalError, ShapeError, Stopped
 from spikeloom.data import DATA, DataInfo
+from spikeloom.records import storage
+from spikeloom.records.comparison import ComparisonRecord, FailureRecord
+from spikeloom.records.files import open_record, open_run
 from spikeloom.report.table import entry_rows
-from spikeloom.train import checkpoint, compare, loop_stage
+from spikeloom.train import compare, loop_stage
 from spikeloom.train.compare import run_comparison
 from spikeloom.train.loop import train
 from spikeloom.train.plan import Plan, read_comparison
@@ -59,30 +62,30 @@ class TestRunning:
             "[4/4] SLTT-K (K = 1), seed 1",
         ]
         assert "(about 1 s left)" in told.notes[-1] and "left" not in told.notes[0]
-        assert checkpoint.read_json(tmp_path / "out" / "results.json") == results
-        assert (results["format"], results["seeds"], results["tune"]) == (3, [3, 1], None)
+        assert storage.read_json(tmp_path / "out" / "results.json") == results.table()
+        assert (results.format, results.seeds, results.tune) == (3, (3, 1), None)
         assert loads == [None]  # read once
-        for entry, one in zip(results["entries"], plan.rows, strict=True):
-            assert (entry["label"], entry["slug"]) == (one.label, one.slug)
-            assert entry["error"] is None and entry["errors"] == [] and entry["tuning"] is None
-            assert [run["seed"] for run in entry["runs"]] == [3, 1]
-            for run in entry["runs"]:
-                folder = tmp_path / "out" / one.slug / f"seed{run['seed']}"
-                assert checkpoint.read_json(folder / "result.json") == run
-        assert [entry["block"] for entry in results["entries"]] == ["common", "control"]
-        assert results["entries"][1]["differences"] == [
+        for entry, one in zip(results.entries, plan.rows, strict=True):
+            assert (entry.label, entry.slug) == (one.label, one.slug)
+            assert entry.error is None and entry.errors == () and entry.tuning is None
+            assert [run.seed for run in entry.runs] == [3, 1]
+            for run in entry.runs:
+                folder = tmp_path / "out" / one.slug / f"seed{run.seed}"
+                assert storage.read_json(folder / "result.json") == run.table()
+        assert [entry.block for entry in results.entries] == ["common", "control"]
+        assert results.entries[1].differences == (
             "net.gain = 2",
             "stages.0.rule = sltt",
             "stages.0.rule.k_steps = 1",
-        ]
-        rows = entry_rows(results["entries"])
+        )
+        rows = entry_rows(results.entries)
         assert [one[0] for one in rows][2:] == ["SLTT-K (K = 1)"]
 
     def test_a_row_is_the_run_of_its_recipe(self, tmp_path):
         plan = read_comparison(written(tmp_path, HEAD + ENTRIES))
         results = run_comparison(plan, tmp_path / "out")
         alone = train(plan.rows[1].recipe.with_seed(1), splits=tiny()).record
-        assert without_times(results["entries"][1]["runs"][1]) == without_times(alone)
+        assert without_times(results.entries[1].runs[1]) == without_times(alone)
 
     def test_a_row_that_does_not_fit_stops_before_the_first_run(self, tmp_path):
         rows = (row("good"), row("bad", {"net": "c4 P P P f3"}))
@@ -97,18 +100,18 @@ class TestRunning:
         net = {"net": "c4 M c4 f3"}
         rows = (row("bptt", net), row("ottt", net | {"stages.0.rule": "ottt"}))
         results = run_comparison(Plan("x", rows, (0,), TUNE), tmp_path)
-        fine, refused = results["entries"]
-        assert fine["refusal"] is None and len(fine["runs"]) == 1
-        assert refused["refusal"].startswith("rules.ottt: expected a linear path")
-        assert refused["runs"] == [] and refused["error"] is refused["tuning"] is None
+        fine, refused = results.entries
+        assert fine.refusal is None and len(fine.runs) == 1
+        assert refused.refusal.startswith("rules.ottt: expected a linear path")
+        assert refused.runs == () and refused.error is refused.tuning is None
         assert not (tmp_path / "ottt").exists()
-        assert entry_rows(results["entries"])[2][:3] == ("ottt", "refused", "-")
+        assert entry_rows(results.entries)[2][:3] == ("ottt", "refused", "-")
 
     def test_a_refusal_of_any_stage(self, fake, tmp_path):
         stages = [{"rule": "ottt", "epochs": 1}, {"rule": "bptt", "epochs": 1}]
         rows = (row("fine"), row("two stages", {"net": "c4 M c4 f3", "stages": stages}))
         results = run_comparison(Plan("x", rows, (0,)), tmp_path)
-        assert results["entries"][1]["refusal"].startswith("rules.ottt: expected a linear path")
+        assert results.entries[1].refusal.startswith("rules.ottt: expected a linear path")
         assert fake.calls == ["fine/seed0"]
 
     def test_data_is_read_once_for_each_setting(self, tmp_path, loads):
@@ -145,17 +148,17 @@ class TestFailures:
         monkeypatch.setattr(loop_stage, "learn", fails)
         told = Told()
         results = run_comparison(two((0, 1, 2)), tmp_path, progress=told)
-        good, bad = results["entries"]
-        assert [run["seed"] for run in good["runs"]] == [0, 1, 2] and good["error"] is None
-        assert [run["seed"] for run in bad["runs"]] == [0, 2]
+        good, bad = results.entries
+        assert [run.seed for run in good.runs] == [0, 1, 2] and good.error is None
+        assert [run.seed for run in bad.runs] == [0, 2]
         why = "epoch 1: training: expected a finite loss, got nan; x."
-        assert bad["errors"] == [{"seed": 1, "error": why}]
-        assert bad["error"] == f"1 of 3 runs failed: {why}"
+        assert bad.errors == (FailureRecord(seed=1, error=why),)
+        assert bad.error == f"1 of 3 runs failed: {why}"
         assert told.warnings == [f"SLTT, seed 1 failed: {why}"]
-        assert "(1 of 3 failed)" in entry_rows(results["entries"])[2][1]
+        assert "(1 of 3 failed)" in entry_rows(results.entries)[2][1]
         monkeypatch.setattr(loop_stage, "learn", learn)
         again = run_comparison(two((0, 1, 2)), tmp_path)
-        assert again["entries"][1]["error"] is None and len(again["entries"][1]["runs"]) == 3
+        assert again.entries[1].error is None and len(again.entries[1].runs) == 3
 
     @pytest.mark.parametrize(
         ("error", "text"),
@@ -168,8 +171,8 @@ class TestFailures:
     def test_of_any_kind(self, fake, tmp_path, error, text):
         fake.faults = {"bptt/seed0": error}
         results = run_comparison(two(), tmp_path)
-        assert text in results["entries"][0]["error"]
-        assert [len(entry["runs"]) for entry in results["entries"]] == [1, 2]
+        assert text in results.entries[0].error
+        assert [len(entry.runs) for entry in results.entries] == [1, 2]
         trace = tmp_path / "bptt" / "seed0" / "traceback.txt"
         assert trace.exists() == ("surprise" in text)
         if trace.exists():
@@ -180,11 +183,11 @@ class TestFailures:
         fake.faults = {"sltt/seed0": end}
         with pytest.raises(type(end)):
             run_comparison(two(), tmp_path)
-        results = checkpoint.read_json(tmp_path / "results.json")
-        assert [len(entry["runs"]) for entry in results["entries"]] == [1, 0]
+        results = open_record(tmp_path / "results.json", ComparisonRecord)
+        assert [len(entry.runs) for entry in results.entries] == [1, 0]
         fake.faults = {}
         done = run_comparison(two(), tmp_path)
-        assert [len(entry["runs"]) for entry in done["entries"]] == [2, 2]
+        assert [len(entry.runs) for entry in done.entries] == [2, 2]
         assert fake.calls == ["bptt/seed0", "sltt/seed0", "sltt/seed0", "bptt/seed1", "sltt/seed1"]
 
 
@@ -201,9 +204,9 @@ class TestGoingOn:
         more = Plan("x", (*two().rows, row("ANN", {"stages.0.rule": "ann"})), (1, 0))
         results = run_comparison(more, tmp_path)
         assert fake.calls[2:] == ["bptt/seed1", "sltt/seed1", "ann/seed1", "ann/seed0"]
-        assert [run["seed"] for run in results["entries"][0]["runs"]] == [1, 0]
+        assert [run.seed for run in results.entries[0].runs] == [1, 0]
         fewer = run_comparison(Plan("x", more.rows[1:2], (0,)), tmp_path)
-        assert [entry["label"] for entry in fewer["entries"]] == ["SLTT"] and len(fake.calls) == 6
+        assert [entry.label for entry in fewer.entries] == ["SLTT"] and len(fake.calls) == 6
         assert (tmp_path / "bptt" / "seed0" / "result.json").exists()  # stale, kept
 
     def test_results_hold_what_is_finished_before_anything_runs(self, fake, tmp_path):
@@ -212,26 +215,26 @@ class TestGoingOn:
         fake.faults = {"bptt/seed0": KeyboardInterrupt()}
         with pytest.raises(KeyboardInterrupt):
             run_comparison(two(), tmp_path)
-        results = checkpoint.read_json(tmp_path / "results.json")
-        assert [len(entry["runs"]) for entry in results["entries"]] == [1, 2]
+        results = open_record(tmp_path / "results.json", ComparisonRecord)
+        assert [len(entry.runs) for entry in results.entries] == [1, 2]
 
     @pytest.mark.parametrize("content", ["{", "{}", "[]", ""])
     def test_a_damaged_result_is_trained_again(self, tmp_path, content):
-        before = run_comparison(two((0,)), tmp_path)["entries"][0]["runs"][0]
+        before = run_comparison(two((0,)), tmp_path).entries[0].runs[0]
         (tmp_path / "bptt" / "seed0" / "result.json").write_text(content)
-        (entry, _) = run_comparison(two((0,)), tmp_path)["entries"]
-        assert entry["error"] is None
-        assert without_times(entry["runs"][0]) == without_times(before)
+        (entry, _) = run_comparison(two((0,)), tmp_path).entries
+        assert entry.error is None
+        assert without_times(entry.runs[0]) == without_times(before)
 
     @pytest.mark.parametrize("content", [b"", b"garbage"])
     def test_a_damaged_state_begins_anew(self, tmp_path, content):
         folder = tmp_path / "bptt" / "seed0"
-        before = run_comparison(two((0,)), tmp_path)["entries"][0]["runs"][0]
+        before = run_comparison(two((0,)), tmp_path).entries[0].runs[0]
         (folder / "result.json").unlink()
         (folder / "state.safetensors").write_bytes(content)
-        (entry, _) = run_comparison(two((0,)), tmp_path)["entries"]
-        assert entry["error"] is None
-        assert without_times(entry["runs"][0]) == without_times(before)
+        (entry, _) = run_comparison(two((0,)), tmp_path).entries
+        assert entry.error is None
+        assert without_times(entry.runs[0]) == without_times(before)
 
     def test_a_newer_result_is_kept(self, fake, tmp_path):
         run_comparison(two(), tmp_path)
@@ -262,7 +265,7 @@ class TestGoingOn:
         fake.faults = {}
         results = run_comparison(changed, tmp_path)  # and goes on without it
         assert fake.calls[2:] == ["bptt/seed0", "sltt/seed0", "sltt/seed0"]
-        assert results["entries"][1]["runs"][0]["epochs"] == 7
+        assert results.entries[1].runs[0].epochs == 7
         assert (tmp_path / "sltt" / "seed0" / "mine.txt").exists()
 
     def test_a_recipe_that_cannot_be_read_is_a_changed_one(self, fake, tmp_path):
@@ -292,8 +295,8 @@ class TestGoingOn:
         whole = run_comparison(two(), tmp_path / "whole")
         run_comparison(two((0,)), tmp_path / "parts")
         parts = run_comparison(two(), tmp_path / "parts")
-        for one, other in zip(whole["entries"], parts["entries"], strict=True):
-            assert [*map(without_times, one["runs"])] == [*map(without_times, other["runs"])]
+        for one, other in zip(whole.entries, parts.entries, strict=True):
+            assert [*map(without_times, one.runs)] == [*map(without_times, other.runs)]
 
 
 class TestTuning:
@@ -305,18 +308,18 @@ class TestTuning:
         assert fake.calls == [*trials, "bptt/seed0", "sltt/seed0", "bptt/seed1", "sltt/seed1"]
         assert told.notes[1].startswith("[2/10] BPTT, trial 2 of 3")
         assert told.phases[0] == "[1/10] BPTT, trial 1 of 3: epoch 1/2"
-        for entry in results["entries"]:
-            assert entry["tuning"]["chosen"] == {LR: 0.2} and entry["tuning"]["edge"] == []
-            assert [one["set"][LR] for one in entry["tuning"]["trials"]] == [0.1, 0.2, 0.4]
-            assert [(run["lr"], run["epochs"]) for run in entry["runs"]] == [(0.2, 2)] * 2
-        one = checkpoint.read_json(tmp_path / "bptt" / "tune" / "1" / "recipe.json")
+        for entry in results.entries:
+            assert entry.tuning.chosen == {LR: 0.2} and entry.tuning.edge == ()
+            assert [one.set[LR] for one in entry.tuning.trials] == [0.1, 0.2, 0.4]
+            assert [(run.lr, run.epochs) for run in entry.runs] == [(0.2, 2)] * 2
+        one = storage.read_json(tmp_path / "bptt" / "tune" / "1" / "recipe.json")
         assert (one["seed"], one["stages"][0]["epochs"]) == (1000, 1)
 
     def test_trials_are_not_repeated(self, fake, tmp_path):
         fake.faults = {"sltt/tune/1": KeyboardInterrupt()}
         with pytest.raises(KeyboardInterrupt):
             run_comparison(two((0,), TUNE), tmp_path)
-        stored = checkpoint.read_json(tmp_path / "results.json")
+        stored = storage.read_json(tmp_path / "results.json")
         assert [len(entry["tuning"]["trials"]) for entry in stored["entries"]] == [3, 1]
         assert stored["entries"][1]["tuning"]["chosen"] is None
         fake.faults = {}
@@ -326,19 +329,19 @@ class TestTuning:
 
     def test_a_failed_trial_is_noted_and_tried_again(self, fake, tmp_path):
         fake.scores, fake.faults = {0.4: (0.9, 1.0)}, {"bptt/tune/2": NumericalError("nan")}
-        entry = run_comparison(two((0,), TUNE), tmp_path)["entries"][0]
-        assert entry["tuning"]["trials"][2]["error"] == "nan" and entry["error"] is None
-        assert entry["tuning"]["chosen"] == {LR: 0.1} and entry["runs"][0]["lr"] == 0.1
+        entry = run_comparison(two((0,), TUNE), tmp_path).entries[0]
+        assert entry.tuning.trials[2].error == "nan" and entry.error is None
+        assert entry.tuning.chosen == {LR: 0.1} and entry.runs[0].lr == 0.1
         fake.faults, count = {}, len(fake.calls)
-        entry = run_comparison(two((0,), TUNE), tmp_path)["entries"][0]
+        entry = run_comparison(two((0,), TUNE), tmp_path).entries[0]
         assert fake.calls[count:] == ["bptt/tune/2", "bptt/seed0"]  # another choice, another run
-        assert entry["tuning"]["edge"] == [LR] and entry["runs"][0]["lr"] == 0.4
+        assert entry.tuning.edge == (LR,) and entry.runs[0].lr == 0.4
 
     def test_no_good_trial_no_runs(self, fake, tmp_path):
         fake.faults = {f"bptt/tune/{number}": NumericalError("nan") for number in range(3)}
-        bad, good = run_comparison(two((0, 1), TUNE), tmp_path)["entries"]
-        assert bad["runs"] == [] and len(good["runs"]) == 2
-        assert bad["error"] == "2 of 2 runs failed: tuning: no trial came to its end: nan"
+        bad, good = run_comparison(two((0, 1), TUNE), tmp_path).entries
+        assert bad.runs == () and len(good.runs) == 2
+        assert bad.error == "2 of 2 runs failed: tuning: no trial came to its end: nan"
 
     def test_another_budget_is_another_comparison(self, fake, tmp_path):
         run_comparison(two((0,)), tmp_path)
@@ -346,14 +349,13 @@ class TestTuning:
             with pytest.raises(ConfigError, match=r"x: expected the \[tune\] table that .*--force"):
                 run_comparison(plan, tmp_path)
         results = run_comparison(two((0,), TUNE), tmp_path, overwrite=True)
-        assert results["tune"] == json.loads(json.dumps(TUNE.model_dump(mode="json")))
+        assert results.tune == json.loads(json.dumps(TUNE.model_dump(mode="json")))
 
     def test_a_real_trial(self, tmp_path):
-        entry = run_comparison(two((0,), TUNE), tmp_path)["entries"][0]
-        for number, trial in enumerate(entry["tuning"]["trials"]):
-            curve = checkpoint.read_json(tmp_path / "bptt" / "tune" / str(number) / "result.json")[
-                "curve"
-            ]
+        entry = run_comparison(two((0,), TUNE), tmp_path).entries[0]
+        for number, trial in enumerate(entry.tuning.trials):
+            folder = tmp_path / "bptt" / "tune" / str(number)
+            curve = open_run(folder / "result.json").curve
             assert len(curve) == 1  # its own number of epochs
-            assert trial["val_accuracy"] == curve[0]["val_accuracy"]
-            assert trial["val_loss"] == curve[0]["val_loss"]
+            assert trial.val_accuracy == curve[0].val_accuracy
+            assert trial.val_loss == curve[0].val_loss

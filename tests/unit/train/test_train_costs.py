@@ -12,8 +12,19 @@ from spikeloom.base.errors import DataError
 from spikeloom.data.tensors import splits_from_tensors
 from spikeloom.rules.base import RULES
 from spikeloom.rules.bptt import Bptt
-from spikeloom.train.costs import measure_costs
+from spikeloom.train import costs as room
 from spikeloom.train.setup import snapshot
+
+
+def measure_net(*given, **options):
+    """The same without training."""
+    return room.measure_net(*given, **options).table()
+
+
+def measure_costs(*given, **options):
+    """The record as JSON."""
+    return room.measure_costs(*given, **options).table()
+
 
 NETS = {
     "plain": {"net": "c4 P f3"},
@@ -124,9 +135,8 @@ class TestInput:
         x = torch.randint(0, 17, (40, *changes.pop("shape", (1, 8, 8))), generator=generator)
         splits = splits_from_tensors(factor * x, torch.arange(40) % 3, test=10)
         parts = {name: replace(part, values=values) for name, part in splits.parts()}
-        return measure_costs(
-            bench({"net": "c4 P f3", "stages.0.steps": 3} | changes, replace(splits, **parts)),
-            training=False,
+        return measure_net(
+            bench({"net": "c4 P f3", "stages.0.steps": 3} | changes, replace(splits, **parts))
         )
 
     @pytest.mark.parametrize("changes", [{}, {"stages.0.rule": "ann"}, {"net": "f3"}], ids=str)

@@ -10,9 +10,9 @@ import torch
 from trainkit import recipe, tiny, without_times
 
 from spikeloom.base.errors import ConfigError, Stopped
+from spikeloom.records.storage import read_json, read_lines
 from spikeloom.train import fabric as places
 from spikeloom.train import loop, setup
-from spikeloom.train.checkpoint import read_json, read_lines
 from spikeloom.train.fabric import PlainProcess, make_fabric
 from spikeloom.train.loop import train
 

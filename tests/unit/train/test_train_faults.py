@@ -148,12 +148,12 @@ class TestRun:
         assert all(bool(torch.isfinite(tensor).all()) for tensor in stored.values())
         assert len((tmp_path / "bad" / "metrics.jsonl").read_text().splitlines()) == 1
         assert not (tmp_path / "bad" / "result.json").exists()
-        curve = good.record["curve"][0]
+        curve = good.record.curve[0]
         monkeypatch.undo()
         fresh = bench({"stages.0.rule": "ann"})
         fresh.modules().load_state_dict(stored)
         score = evaluate(fresh, fresh.splits.validation, "validation")
-        assert (score.loss, score.accuracy) == (curve["val_loss"], curve["val_accuracy"])
+        assert (score.loss, score.accuracy) == (curve.val_loss, curve.val_accuracy)
 
     def test_in_the_first_epoch_there_is_nothing_to_keep(self, tmp_path, monkeypatch):
         self.poisoned(monkeypatch, math.nan, at=0)

@@ -71,10 +71,10 @@ class TestForeignMembers:
         outcome = train(recipe(changes), tmp_path, splits=tiny())
         assert isinstance(outcome.bench.rule, Perceptron) and outcome.bench.rule.scale == 2.0
         assert isinstance(outcome.bench.head, Hinge) and outcome.bench.head.margin == 0.5
-        assert outcome.record["rule"] == "perceptron"
-        assert outcome.record["rule_options"] == {"scale": 2}
-        assert outcome.record["test_accuracy"] > 0.6
-        assert outcome.record["costs"]["training"]["backward_macs"] > 0
+        assert outcome.record.rule == "perceptron"
+        assert outcome.record.rule_options == {"scale": 2}
+        assert outcome.record.test_accuracy > 0.6
+        assert outcome.record.costs.training.backward_macs > 0
         stored = checkpoint.read_weights(tmp_path / "weights.safetensors")
         assert same(stored, outcome.bench.modules().state_dict())
 
@@ -82,8 +82,8 @@ class TestForeignMembers:
         text = HEAD.replace('data = "tiny"', 'data = "tiny"\nhead = "hinge"') + ENTRIES
         text += "[[entries]]\nlabel = 'P'\nset = { 'stages.0.rule' = 'perceptron' }"
         results = run_comparison(read_comparison(written(tmp_path, text)), tmp_path / "out")
-        assert [len(entry["runs"]) for entry in results["entries"]] == [2, 2, 2]
-        assert len(entry_rows(results["entries"])) == 4
+        assert [len(entry.runs) for entry in results.entries] == [2, 2, 2]
+        assert len(entry_rows(results.entries)) == 4
 
     def test_their_options_are_checked(self):
         with pytest.raises(ConfigError, match="stages.0.rule: unknown key 'scal'; did you mean 's"):

@@ -6,7 +6,8 @@ from trainkit import bench, recipe, tiny
 
 from spikeloom.base.errors import DataError, Stopped
 from spikeloom.heads.stochmax import ENTROPY, RHO_RIVALS, RHO_TARGET, Stochmax
-from spikeloom.train import checkpoint, runs
+from spikeloom.records import names
+from spikeloom.train import checkpoint
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.loop import train
 from spikeloom.train.loop_stage import StageLoop
@@ -84,15 +85,15 @@ class TestDecay:
 class TestFigures:
     def test_stand_in_every_epoch(self):
         outcome = train(recipe(STOCHMAX), splits=tiny(), final=False)
-        for entry in outcome.record["curve"]:
-            assert list(entry["notes"]) == [RHO_TARGET, RHO_RIVALS, ENTROPY]
+        for entry in outcome.record.curve:
+            assert list(entry.notes) == [RHO_TARGET, RHO_RIVALS, ENTROPY]
         one, part = outcome.bench, outcome.bench.splits.validation
         batch = one.batch(part, torch.arange(len(part)), epoch=0, part="validation")
         with torch.no_grad():
             h = one.head.reduced(one.net(batch.xs, rng=batch.rng))
             rho = torch.sigmoid(one.head.sites[1].synapse(h))
         expected = rho.gather(1, batch.target[:, None]).mean().item()
-        assert outcome.record["curve"][-1]["notes"][RHO_TARGET] == pytest.approx(expected, rel=1e-6)
+        assert outcome.record.curve[-1].notes[RHO_TARGET] == pytest.approx(expected, rel=1e-6)
 
     def test_are_means_over_samples_not_batches(self, monkeypatch):
         one = bench(STOCHMAX | {"precision": "64-true"})
@@ -101,11 +102,11 @@ class TestFigures:
         assert evaluate(one, one.splits.validation, "validation").figures == pytest.approx(whole)
 
     def test_a_head_without_has_no_notes(self):
-        assert all("notes" not in entry for entry in train(recipe(), splits=tiny()).record["curve"])
+        assert all("notes" not in entry for entry in train(recipe(), splits=tiny()).record.curve)
 
     def test_what_they_show_is_said_once_after_the_stage(self):
         changes = {"head": {"name": "stochmax", "variant": "panda"}}
-        first, last = train(recipe(changes), splits=tiny(), final=False).record["warnings"][-2:]
+        first, last = train(recipe(changes), splits=tiny(), final=False).record.warnings[-2:]
         assert first.startswith("head.stochmax: variant 'panda' is not adaptive")
         assert last.startswith("head.stochmax: the mask does not tell classes apart: rho 0.")
 
@@ -124,7 +125,7 @@ class TestOlderRuns:
         return tmp_path
 
     def test_weights_open(self, older):
-        stored = checkpoint.read_weights(older / runs.WEIGHTS)
+        stored = checkpoint.read_weights(older / names.WEIGHTS)
         assert "head.synapses.retain.bias" not in stored
         opened = open_run(older, splits=tiny())
         for name, value in opened.modules().state_dict().items():
@@ -134,7 +135,7 @@ class TestOlderRuns:
                 assert name.startswith(BRANCHES) and not value.any()
 
     def test_moments_go_to_their_parameters_and_training_goes_on(self, older):
-        stored = Stored(older / runs.STATE, recipe(OLDER))
+        stored = Stored(older / names.STATE, recipe(OLDER))
         one = bench(OLDER)
         loop = loop_of(one)
         stored.restore(one, loop.optimizer)
@@ -149,20 +150,20 @@ class TestOlderRuns:
             assert torch.equal(loop.optimizer.state[parameter]["exp_avg"], expected), key
             row += 1
         record = train(recipe(OLDER), older, splits=tiny(), resume=True, final=False).record
-        assert len(record["curve"]) == 2
+        assert len(record.curve) == 2
 
     def test_other_missing_weights_are_refused(self, older):
-        stored = checkpoint.read_weights(older / runs.WEIGHTS)
+        stored = checkpoint.read_weights(older / names.WEIGHTS)
         stored.pop("head.synapses.retain.weight")
-        checkpoint.write_weights(older / runs.WEIGHTS, stored)
+        checkpoint.write_weights(older / names.WEIGHTS, stored)
         with pytest.raises(DataError, match="expected a weight 'head.synapses.retain.weight'"):
             open_run(older, splits=tiny())
 
     def test_a_missing_parameter_of_the_state_is_no_older_run(self, tmp_path):
         one = bench(STOCHMAX)
         loop = loop_of(one)
-        save_state(tmp_path / runs.STATE, State(), one, loop.optimizer)
-        stored = Stored(tmp_path / runs.STATE, one.recipe)
+        save_state(tmp_path / names.STATE, State(), one, loop.optimizer)
+        stored = Stored(tmp_path / names.STATE, one.recipe)
         stored.tensors.pop("weights.head.synapses.retain.bias")
         with pytest.raises(DataError, match="expected the state of a run"):
             stored.restore(one, loop.optimizer)

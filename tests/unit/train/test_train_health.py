@@ -4,6 +4,7 @@ import pytest
 import torch
 from trainkit import bench, recipe, same, tiny
 
+from spikeloom.records.run import HealthRecord
 from spikeloom.train import health as module
 from spikeloom.train.costs import measure_costs
 from spikeloom.train.health import (
@@ -27,7 +28,7 @@ NETS = {
 
 
 def measured(one) -> int:
-    return measure_costs(one)["training"]["peak_bytes"]
+    return measure_costs(one).training.peak_bytes
 
 
 class TestPrediction:
@@ -206,8 +207,8 @@ class TestLayerHealth:
     def test_a_threshold_of_fifty_is_dead(self):
         one = self.scaled("c8 P c8 f16 f3", {"2.0.0": 0.02})
         health = layer_health(one)
-        assert [row["verdict"] for row in health] == ["ok", "dead", "dead"]
-        assert health[1]["silent_share"] == 1.0 and health[1]["rate_per_step"] == 0.0
+        assert [row.verdict for row in health] == ["ok", "dead", "dead"]
+        assert health[1].silent_share == 1.0 and health[1].rate_per_step == 0.0
         assert health_lines(health) == [
             "layer 2.0.0 is dead: no neuron fired on 15 validation samples, and none did in 3.0.0 "
             "behind it; lower v_th or the learning rate, raise the gain before it, or add a norm."
@@ -223,12 +224,18 @@ class TestLayerHealth:
         layers = nn.Sequential(nn.Conv2d(1, 4, 3), Neuron(LIF(v_th=50.0)), nn.Flatten())
         one = bench()
         object.__setattr__(one, "net", SpikingNet.from_torch(layers, (1, 4, 4)))
-        assert layer_health(one)[0]["verdict"] == "dead"
+        assert layer_health(one)[0].verdict == "dead"
 
     def test_a_pass_of_a_repeated_block_is_named(self):
         rows = [
-            {"site": site, "spiking": True, "samples": 9, "rate_per_step": 0.9}
-            | {"silent_share": silent, "full_share": full, "verdict": verdict}
+            HealthRecord(
+                site=site,
+                samples=9,
+                rate_per_step=0.9,
+                silent_share=silent,
+                full_share=full,
+                verdict=verdict,
+            )
             for site, silent, full, verdict in (
                 ("0.0.0", 0.97, 0.0, "dead"),
                 ("2.0.0", 0.0, 0.0, "ok"),
@@ -253,7 +260,7 @@ class TestLayerHealth:
         with torch.no_grad():
             one.net.sites[0].synapse.weight.abs_()
         health = layer_health(one)
-        assert health[0]["full_share"] == 1.0 and health_lines(health) == []
+        assert health[0].full_share == 1.0 and health_lines(health) == []
 
     def test_it_leaves_no_trace(self):
         one = bench(NETS["norm"])
@@ -277,5 +284,5 @@ class TestLayerHealth:
 
         object.__setattr__(one, "batch", batch)
         (row, *_) = layer_health(one, samples=5)
-        assert row["samples"] == 5
+        assert row.samples == 5
         assert torch.cat(chosen).tolist() == [0, 3, 7, 10, 14]

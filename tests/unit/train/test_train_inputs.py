@@ -12,7 +12,8 @@ from trainkit import bench, recipe, tiny
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, Stopped
 from spikeloom.data import Scaling, splits_from_tensors
 from spikeloom.data.decode import Reading
-from spikeloom.train import checkpoint
+from spikeloom.records import storage
+from spikeloom.records.run import HealthRecord
 from spikeloom.train.files import read_file
 from spikeloom.train.health import health_lines
 from spikeloom.train.input_facts import input_facts, input_line, tiny_input
@@ -107,7 +108,7 @@ class TestGoingOn:
 
     def test_what_was_trained_on_is_in_the_folder(self, events, tmp_path):
         train(events, tmp_path / "run")
-        stored = checkpoint.read_json(tmp_path / "run" / "inputs.json")
+        stored = storage.read_json(tmp_path / "run" / "inputs.json")
         assert (stored["stored"], stored["scaling"]["peak"], stored["scaling"]["time"]) == (
             "uint8",
             1.0,
@@ -176,10 +177,10 @@ class TestFacts:
         assert tiny_text is not None and tiny_text.endswith(
             "(uint8 divided by 255); check data.scale"
         )
-        dead = {"site": "0.0.0", "spiking": True, "samples": 9, "rate_per_step": 0.0}
-        dead |= {"silent_share": 1.0, "full_share": 0.0, "verdict": "dead"}
-        later = dead | {"site": "1.0.0"}
-        well = dead | {"verdict": "ok"}
+        shares = {"rate_per_step": 0.0, "silent_share": 1.0, "full_share": 0.0}
+        dead = HealthRecord(site="0.0.0", samples=9, verdict="dead", **shares)
+        later = dead.model_copy(update={"site": "1.0.0"})
+        well = dead.model_copy(update={"verdict": "ok"})
         assert health_lines([dead, later], tiny_text)[0].endswith(f"behind it; {tiny_text}.")
         assert "lower v_th" in health_lines([well, later], tiny_text)[0]
         assert "lower v_th" in health_lines([dead], None)[0]

@@ -8,6 +8,7 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.cli.progress import watcher
 from spikeloom.data import Splits
 from spikeloom.nets.grammar import write
+from spikeloom.records import storage
 from spikeloom.rules.sltt import Sltt
 from spikeloom.train import checkpoint, loop_stage, record
 from spikeloom.train.commit import Commit
@@ -49,20 +50,20 @@ class TestFolder:
     def test_holds_the_whole_run(self, tmp_path):
         outcome = run({"encoder": "poisson"}, tmp_path)
         assert {path.name for path in tmp_path.iterdir()} == FILES
-        assert checkpoint.read_json(tmp_path / "result.json") == outcome.record
-        lines = checkpoint.read_lines(tmp_path / "metrics.jsonl")
-        assert lines == outcome.record["curve"] and len(lines) == 2
-        assert checkpoint.read_json(tmp_path / "environment.json")["packages"]["torch"]
+        assert storage.read_json(tmp_path / "result.json") == outcome.record.table()
+        lines = storage.read_lines(tmp_path / "metrics.jsonl")
+        assert lines == [epoch.table() for epoch in outcome.record.curve] and len(lines) == 2
+        assert storage.read_json(tmp_path / "environment.json")["packages"]["torch"]
 
     def test_recipe_and_weights_reproduce_the_accuracy(self, tmp_path):
         record = run({"encoder": "poisson", "stages.0.steps": 4}, tmp_path).record
-        again = build_recipe(checkpoint.read_json(tmp_path / "recipe.json"), "x")
+        again = build_recipe(storage.read_json(tmp_path / "recipe.json"), "x")
         fresh = set_up(again, tiny())
-        assert evaluate(fresh, fresh.splits.test, "test").loss != record["test_loss"]
+        assert evaluate(fresh, fresh.splits.test, "test").loss != record.test_loss
         fresh.modules().load_state_dict(checkpoint.read_weights(tmp_path / "weights.safetensors"))
         score = evaluate(fresh, fresh.splits.test, "test")
-        assert score.accuracy == record["test_accuracy"] == record["accuracy_by_step"][-1]
-        assert score.loss == pytest.approx(record["test_loss"], rel=1e-6)
+        assert score.accuracy == record.test_accuracy == record.accuracy_by_step[-1]
+        assert score.loss == pytest.approx(record.test_loss, rel=1e-6)
 
     def test_is_not_replaced_unasked(self, tmp_path):
         run(out=tmp_path)
@@ -73,7 +74,7 @@ class TestFolder:
             run({"seed": 1}, tmp_path)
         assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         run({"seed": 1}, tmp_path, overwrite=True)
-        assert checkpoint.read_json(tmp_path / "result.json")["seed"] == 1
+        assert storage.read_json(tmp_path / "result.json")["seed"] == 1
 
     def test_a_recipe_that_does_not_fit_writes_nothing(self, tmp_path):
         with pytest.raises(ConfigError):
@@ -148,10 +149,11 @@ class TestParts:
         wrong = Splits(right.name, 3, right.train, right.validation, test)
         one, other = run(splits=right), run(splits=wrong)
         assert same(weights(one), weights(other))
-        assert one.record["test_loss"] != other.record["test_loss"]
-        for outcome in (one, other):
-            del outcome.record["test_accuracy"], outcome.record["test_loss"]
-        assert without_times(one.record) == without_times(other.record)
+        assert one.record.test_loss != other.record.test_loss
+        tables = [without_times(outcome.record) for outcome in (one, other)]
+        for table in tables:
+            del table["test_accuracy"], table["test_loss"]
+        assert tables[0] == tables[1]
 
     @pytest.mark.parametrize(("select", "kept"), [("best", 1), ("last", 3)])
     def test_validation_chooses_the_weights(self, tmp_path, monkeypatch, select, kept):
@@ -172,8 +174,8 @@ class TestParts:
         assert not same(seen[0], seen[1]) and not same(seen[1], seen[3])
         assert same(weights(outcome), seen[kept])
         assert same(checkpoint.read_weights(tmp_path / "weights.safetensors"), seen[kept])
-        assert outcome.record["val_accuracy"] == [0.2, 0.9, 0.9, 0.5][kept]
-        assert len(outcome.record["curve"]) == 4
+        assert outcome.record.val_accuracy == [0.2, 0.9, 0.9, 0.5][kept]
+        assert len(outcome.record.curve) == 4
 
 
 class TestRules:
@@ -181,7 +183,7 @@ class TestRules:
     def test_every_rule_learns_the_toy(self, rule):
         changes = {"stages.0.rule": rule, "stages.0.epochs": 30, "stages.0.steps": 4}
         outcome = run(changes | {"stages.0.optimizer.lr": 0.02})
-        assert outcome.record["test_accuracy"] > 0.9
+        assert outcome.record.test_accuracy > 0.9
 
     def test_frozen_bodies_stay(self):
         changes = {"stages.0.freeze_body": True}
@@ -196,9 +198,9 @@ class TestRules:
         outcome = run(changes | {"stages.0.rule": "ann"})
         assert outcome.bench.net.spec == spec.as_ann()
         record = outcome.record
-        assert record["steps"] == 1 and not record["facts"]["spiking"]
-        assert record["net"] == record["ann_net"] == write(spec.as_ann())
-        assert run(changes).record["ann_net"] == record["net"]
+        assert record.steps == 1 and not record.facts.spiking
+        assert record.net == record.ann_net == write(spec.as_ann())
+        assert run(changes).record.ann_net == record.net
 
     @pytest.mark.parametrize(
         ("rule", "updates"), [("bptt", 1), ("sltt", 1), (RULES[-1], 4), ("ann", 1)]
@@ -253,14 +255,14 @@ def test_the_curve_tells_every_epoch():
             told.append(entry)
 
     outcome = run({"stages.0.epochs": 4, "stages.0.optimizer.lr": 0.5}, progress=Watcher())
-    assert told == outcome.record["curve"]
-    assert [entry["epoch"] for entry in told] == [0, 1, 2, 3]
+    assert tuple(told) == outcome.record.curve
+    assert [entry.epoch for entry in told] == [0, 1, 2, 3]
     rates = [0.5, 0.4267766952966369, 0.25, 0.07322330470336319]
-    assert [entry["lr"] for entry in told] == pytest.approx(rates)
+    assert [entry.lr for entry in told] == pytest.approx(rates)
     names = "stage rule epoch lr loss accuracy seconds val_loss val_accuracy"
-    assert set(told[0]) == {*names.split(), "health"}
-    assert all(set(entry) == set(names.split()) for entry in told[1:])
-    assert outcome.record["train_seconds"] == sum(entry["seconds"] for entry in told)
+    assert set(told[0].table()) == {*names.split(), "health"}
+    assert all(set(entry.table()) == set(names.split()) for entry in told[1:])
+    assert outcome.record.train_seconds == sum(entry.seconds for entry in told)
 
 
 def test_training_accuracy_and_loss_are_means_over_samples(monkeypatch):
@@ -269,9 +271,9 @@ def test_training_accuracy_and_loss_are_means_over_samples(monkeypatch):
     outcome = run(changes)
     one = bench(changes)
     score = evaluate(one, one.splits.train, "train")
-    entry = outcome.record["curve"][0]
-    assert entry["accuracy"] == pytest.approx(score.accuracy)
-    assert entry["loss"] == pytest.approx(score.loss, rel=1e-5)
+    entry = outcome.record.curve[0]
+    assert entry.accuracy == pytest.approx(score.accuracy)
+    assert entry.loss == pytest.approx(score.loss, rel=1e-5)
 
 
 def test_evaluation_changes_nothing():

@@ -16,6 +16,9 @@ from spikeloom.base.errors import ConfigError, DataError, SpikeloomError
 from spikeloom.data import DATA, Scaling
 from spikeloom.data.base import DataInfo
 from spikeloom.nets.net import SpikingNet
+from spikeloom.records import storage
+from spikeloom.records.files import open_record
+from spikeloom.records.run import RunRecord
 from spikeloom.train import checkpoint
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.loop import train
@@ -25,7 +28,6 @@ from spikeloom.train.opening import (
     fit_data,
     is_finished,
     open_inputs,
-    open_record,
     open_run,
 )
 
@@ -72,7 +74,7 @@ def broken(plain, tmp_path):
 
 def trained(folder, changes=None):
     outcome = train(recipe({"data": "tiny"} | (changes or {})), folder)
-    checkpoint.write_record(folder / "inputs.json", describe_inputs(outcome.bench.splits))
+    storage.write_record(folder / "inputs.json", describe_inputs(outcome.bench.splits))
     return outcome
 
 
@@ -91,9 +93,9 @@ class TestOpened:
         bench = open_run(folder)
         assert same(bench.modules().state_dict(), outcome.bench.modules().state_dict())
         score = evaluate(bench, bench.splits.test, "test")
-        record = open_record(folder)
-        assert score.accuracy == record["test_accuracy"]
-        assert score.loss == pytest.approx(record["test_loss"], rel=1e-6)
+        record = open_record(folder / "result.json", RunRecord)
+        assert score.accuracy == record.test_accuracy
+        assert score.loss == pytest.approx(record.test_loss, rel=1e-6)
 
     def test_without_the_data(self, run):
         folder, outcome = run
@@ -124,18 +126,16 @@ class TestOpened:
         (broken / "result.json").unlink()
         assert not is_finished(broken)
         assert open_run(broken).recipe.name == "tiny"
-        with pytest.raises(DataError, match="finished run, found none"):
-            open_record(broken)
 
     def test_an_older_format(self, broken):
         for name in ("inputs.json", "result.json"):
-            table = checkpoint.read_json(broken / name)
+            table = storage.read_json(broken / name)
             (broken / name).write_text(json.dumps(table | {"format": 1}))
         assert open_run(broken).splits.classes == 3
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
     def test_a_run_from_a_gpu(self, broken):
-        table = checkpoint.read_json(broken / "recipe.json")
+        table = storage.read_json(broken / "recipe.json")
         (broken / "recipe.json").write_text(json.dumps(table | {"device": "cuda"}))
         assert open_run(broken).fabric.device.type == "cpu"
         refused(broken, "expected a CUDA device", kind=ConfigError, device="cuda")
@@ -172,7 +172,7 @@ class TestOtherData:
         }
         splits = replace(splits, **parts, labels=("a", "b", "ü"))
         table = json.loads(json.dumps(describe_inputs(splits)))
-        checkpoint.write_record(plain.parent / "b" / "inputs.json", table)
+        storage.write_record(plain.parent / "b" / "inputs.json", table)
         back = open_inputs(plain.parent / "b").stand_in()
         assert describe_inputs(back) == describe_inputs(splits)
         assert back.scaling == splits.scaling and back.train.x.dtype == kind
@@ -258,7 +258,7 @@ class TestWeights:
         ],
     )
     def test_a_net_far_beyond_them(self, broken, net, words):
-        table = checkpoint.read_json(broken / "recipe.json")
+        table = storage.read_json(broken / "recipe.json")
         (broken / "recipe.json").write_text(json.dumps(table | {"net": net}))
         refused(broken, words, kind=SpikeloomError)
 
@@ -297,10 +297,10 @@ class TestWeights:
 class TestRecords:
     @pytest.mark.parametrize("name", ["result.json", "inputs.json"])
     def test_a_newer_library(self, broken, name):
-        table = checkpoint.read_json(broken / name)
-        (broken / name).write_text(json.dumps(table | {"format": checkpoint.FORMAT + 1}))
+        table = storage.read_json(broken / name)
+        (broken / name).write_text(json.dumps(table | {"format": storage.FORMAT + 1}))
         (broken / "recipe.json").write_text('{"warp": 9}')
-        refused(broken, f"got {checkpoint.FORMAT + 1} from a newer spikeloom; update spikeloom")
+        refused(broken, f"got {storage.FORMAT + 1} from a newer spikeloom; update spikeloom")
 
     def test_newer_weights(self, broken):
         tensors = checkpoint.read_weights(broken / "weights.safetensors")
@@ -309,8 +309,8 @@ class TestRecords:
 
     @pytest.mark.parametrize("version", [None, 0, True, "two", 1.5])
     def test_a_format_that_is_none(self, broken, version):
-        table = checkpoint.read_json(broken / "inputs.json")
-        checkpoint.write_record(broken / "inputs.json", table | {"format": version})
+        table = storage.read_json(broken / "inputs.json")
+        storage.write_record(broken / "inputs.json", table | {"format": version})
         refused(broken, "expected a format of 1 or more")
 
     @pytest.mark.parametrize("name", ["recipe.json", "result.json", "inputs.json"])
@@ -320,7 +320,7 @@ class TestRecords:
         refused(broken, f"{name}: expected a JSON record")
 
     def test_a_recipe_nested_to_the_limit(self, broken):
-        table = checkpoint.read_json(broken / "recipe.json")
+        table = storage.read_json(broken / "recipe.json")
         for depth in (100, 900):
             nest: dict = {}
             for _ in range(depth):
@@ -345,7 +345,7 @@ class TestRecords:
         ],
     )
     def test_a_wrong_recipe(self, broken, changes, message):
-        table = checkpoint.read_json(broken / "recipe.json")
+        table = storage.read_json(broken / "recipe.json")
         (broken / "recipe.json").write_text(json.dumps(table | changes))
         refused(broken, "recipe.json: ", message, kind=ConfigError)
 
@@ -364,11 +364,11 @@ class TestRecords:
         ],
     )
     def test_wrong_inputs(self, broken, changes, message):
-        table = checkpoint.read_json(broken / "inputs.json")
-        checkpoint.write_record(broken / "inputs.json", table | changes)
+        table = storage.read_json(broken / "inputs.json")
+        storage.write_record(broken / "inputs.json", table | changes)
         refused(broken, "", message, data=False)
 
     def test_inputs_of_another_net(self, broken):
-        table = checkpoint.read_json(broken / "inputs.json")
-        checkpoint.write_record(broken / "inputs.json", table | {"in_shape": [2, 4, 4]})
+        table = storage.read_json(broken / "inputs.json")
+        storage.write_record(broken / "inputs.json", table | {"in_shape": [2, 4, 4]})
         refused(broken, "expected 'net.plan.synapses.0_0.weight' as [4, 2, 3, 3]", data=False)

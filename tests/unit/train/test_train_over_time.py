@@ -8,7 +8,7 @@ from trainkit import NETS, active, bench, recipe, tiny
 
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError
 from spikeloom.data import splits_from_tensors
-from spikeloom.train.costs import measure_costs
+from spikeloom.train.costs import measure_net
 from spikeloom.train.early_exit import Exit, run_until
 from spikeloom.train.evaluate import evaluate, predict
 from spikeloom.train.over_time import (
@@ -118,13 +118,13 @@ def test_progress_is_told():
     score_over_time(one, one.splits.test, "test", progress=heard)
     assert heard.said == [("test", 30), 30, "close"]
     heard = Heard()
-    measure_costs(one, samples=12, training=False, progress=heard)
+    measure_net(one, samples=12, progress=heard)
     assert heard.said == [("costs", 12), 12]
 
 
 def test_costs_without_training():
-    record = measure_costs(bench(), samples=5, training=False)
-    assert record["training"] is None and record["metered_samples"] == 5
+    record = measure_net(bench(), samples=5)
+    assert record.training is None and record.metered_samples == 5
 
 
 class TestCodes:

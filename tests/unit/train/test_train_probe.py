@@ -10,8 +10,14 @@ from trainkit import bench, recipe, tiny
 from spikeloom.data import splits_from_tensors
 from spikeloom.train import probe as room
 from spikeloom.train.evaluate import predict
-from spikeloom.train.probe import choose, probe, spread
+from spikeloom.train.probe import choose, spread
 from spikeloom.train.setup import set_up
+
+
+def probe(*given, **options):
+    """The record as JSON."""
+    return room.probe(*given, **options).table()
+
 
 UNITS = {
     "lif": {"name": "lif"},

@@ -1,6 +1,5 @@
 """Several processes: the same weights as one, and a clean end when one of them is lost."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,8 @@ from trainkit import bench, recipe, tiny
 from two_processes import EVERY, REST, SOME, trained
 
 from spikeloom.base.errors import ConfigError, NumericalError
+from spikeloom.records import storage
+from spikeloom.records.files import open_epochs
 from spikeloom.rules.bptt import Bptt
 from spikeloom.train import checkpoint, evaluate
 from spikeloom.train.fabric import PlainProcess, make_fabric
@@ -84,11 +85,11 @@ def assert_equal_to_one(folder: Path, name: str, number: int) -> None:
             gap = (tensor.double() - other[key].double()).abs().max().item()
             assert gap <= bound * max(1.0, tensor.double().abs().max().item()), (key, gap)
     assert any(not torch.equal(start[key], weights[key]) for key in weights)
-    curve = [json.loads(line) for line in (folder / f"{number}.curve").read_text().splitlines()]
+    curve = open_epochs(folder / f"{number}.curve")
     for one, other in zip(state.curve, curve, strict=True):
-        assert one["accuracy"] == other["accuracy"]
-        assert one["val_accuracy"] == other["val_accuracy"]
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4 if bound > 1e-9 else 1e-9)
+        assert one.accuracy == other.accuracy
+        assert one.val_accuracy == other.val_accuracy
+        assert one.loss == pytest.approx(other.loss, rel=1e-4 if bound > 1e-9 else 1e-9)
 
 
 def trained_from_nothing(name: str) -> dict[str, torch.Tensor]:
@@ -199,7 +200,7 @@ class TestWorkers:
         again = start("--resume", "x", wait=False)
         out, err = again.communicate(timeout=600)
         assert again.returncode == 0 and not err, err
-        record = checkpoint.read_json(tmp_path / "x" / "result.json")
+        record = storage.read_json(tmp_path / "x" / "result.json")
         assert record["processes"] == 2 and record["epochs"] == 30
 
     @pytest.mark.slow

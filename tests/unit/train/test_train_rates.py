@@ -35,10 +35,10 @@ def test_notes_are_in_the_curve(rule):
         "spide": {"firing rate backward"},
     }[rule]
     for entry in state.curve:
-        assert set(entry["notes"]) == names
-        assert all(value >= 0 for value in entry["notes"].values())
+        assert set(entry.notes) == names
+        assert all(value >= 0 for value in entry.notes.values())
     if rule == "spide":
-        assert 0 < state.curve[0]["notes"]["firing rate backward"] < 1
+        assert 0 < state.curve[0].notes["firing rate backward"] < 1
     assert all("alpha = 0.5" in line for line in state.warnings)  # the unit's; none of a solver
 
 
@@ -63,7 +63,7 @@ def test_a_solver_that_stops_short_is_said_once():
     state = trained({"name": "ide", "limit": 1}, ", restrict = 0.9", **{"stages.0.steps": 8})
     short = [one for one in state.warnings if "within 1 products" in one]
     assert len(short) == 1 and "raise limit" in short[0]
-    assert state.curve[-1]["notes"]["residual of v"] > 1e-6
+    assert state.curve[-1].notes["residual of v"] > 1e-6
 
 
 def test_what_another_process_is_warned_of_is_said_here(monkeypatch):
@@ -86,7 +86,7 @@ def test_low_precision_is_not_asked_for_more_than_it_has(solver):
     rule = {"name": "ide", "solver": solver}
     state = trained(rule, ", restrict = 0.5", precision="bf16-mixed", **{"stages.0.steps": 8})
     assert not any("to be solved within" in line for line in state.warnings)
-    assert state.curve[-1]["notes"]["products with J"] < 12
+    assert state.curve[-1].notes["products with J"] < 12
 
 
 def test_a_head_with_a_reduction_of_its_own_is_asked_for_it():

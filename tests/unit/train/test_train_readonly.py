@@ -9,7 +9,7 @@ from filelock import FileLock
 from trainkit import recipe, tiny
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.train import checkpoint, runs
+from spikeloom.records import names, storage
 from spikeloom.train.compare import run_comparison
 from spikeloom.train.loop import train
 
@@ -28,7 +28,7 @@ def read_only(monkeypatch):
     def switch():
         for place, name in ((Path, "mkdir"), (Path, "unlink"), (FileLock, "acquire")):
             monkeypatch.setattr(place, name, fail)
-        monkeypatch.setattr(checkpoint, "write_bytes", fail)
+        monkeypatch.setattr(storage, "write_bytes", fail)
         monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
 
     return switch
@@ -76,7 +76,7 @@ def test_what_is_no_folder(place, came, tmp_path):
     assert not Path("/recipe.json").exists()
 
 
-@pytest.mark.parametrize("name", [runs.INPUTS, runs.ENVIRONMENT, runs.SAMPLES, runs.METRICS])
+@pytest.mark.parametrize("name", [names.INPUTS, names.ENVIRONMENT, names.SAMPLES, names.METRICS])
 def test_a_file_of_somebody_else_is_not_replaced(name, tmp_path):
     (tmp_path / name).write_text('{"mine": 1}')
     with pytest.raises(ConfigError, match=rf"found .*{name}"):

@@ -124,7 +124,7 @@ class TestTrain:
 
     def test_a_frozen_body_keeps_its_norms_and_so_may_run_in_time(self):
         changes = ALL_STEPS | {"stages.0.rule": "sltt", "stages.0.freeze_body": True}
-        assert train(recipe(changes), splits=tiny()).record["epochs"] == 2
+        assert train(recipe(changes), splits=tiny()).record.epochs == 2
 
 
 @pytest.mark.usefixtures("sets")
@@ -133,7 +133,7 @@ class TestCompare:
     def test_a_refused_row_is_known_before_the_first_run(self, fake, tmp_path, changes, message):
         rows = (row("good"), row("bad", changes))
         results = run_comparison(Plan("x", rows, (0, 1)), tmp_path)
-        assert message in results["entries"][1]["refusal"]
+        assert message in results.entries[1].refusal
         assert fake.calls == ["good/seed0", "good/seed1"]
 
     @pytest.mark.parametrize(("changes", "message"), UNFIT)
@@ -164,16 +164,16 @@ class TestCompare:
         assert fake.calls[:3] == ["bptt/tune/0", "bptt/tune/1", "sltt/tune/1"]
         assert sum("refused" in text for text in told.news) == 1
         assert told.news[0].startswith("SLTT, trial 1 of 2 is refused and counts as failed: net ")
-        trials = results["entries"][1]["tuning"]["trials"]
-        assert "expected norm 'batch_step'" in trials[0]["error"] and trials[1]["error"] is None
-        assert results["entries"][1]["tuning"]["chosen"] == {"net": norms[1]}
-        assert results["entries"][1]["error"] is None
+        trials = results.entries[1].tuning.trials
+        assert "expected norm 'batch_step'" in trials[0].error and trials[1].error is None
+        assert results.entries[1].tuning.chosen == {"net": norms[1]}
+        assert results.entries[1].error is None
 
     def test_a_row_all_of_whose_trials_are_refused_is_refused(self, fake, tmp_path):
         tune = Tune(values={"net": [f'c{width}{{norm = "batch_all"}} P f3' for width in (2, 4)]})
         rows = (row("BPTT"), row("SLTT", {"stages.0.rule": "sltt"}))
         results = run_comparison(Plan("x", rows, (0,), tune), tmp_path)
-        assert "expected norm 'batch_step'" in results["entries"][1]["refusal"]
+        assert "expected norm 'batch_step'" in results.entries[1].refusal
         assert not any(call.startswith("sltt") for call in fake.calls)
 
     def test_a_trial_that_does_not_fit_stops_all(self, fake, tmp_path):
@@ -219,8 +219,8 @@ class TestCompare:
         with registered(RULES, "broken", Broken):
             rows = (row("BROKEN", {"stages.0.rule": "broken"}), row("BPTT"))
             results = run_comparison(Plan("x", rows, (0,)), tmp_path)
-        assert "KeyError: 'mine' (unexpected" in results["entries"][0]["error"]
-        assert len(results["entries"][1]["runs"]) == 1
+        assert "KeyError: 'mine' (unexpected" in results.entries[0].error
+        assert len(results.entries[1].runs) == 1
 
     def test_a_place_that_cannot_be_written(self, fake, tmp_path):
         (tmp_path / "bad").write_text("mine")

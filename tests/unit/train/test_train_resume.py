@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from trainkit import recipe, same, tiny, without_times
 
 from spikeloom.base.errors import ConfigError, DataError, NumericalError, Stopped
+from spikeloom.records import names, storage
+from spikeloom.records.run import RunRecord
 from spikeloom.train import checkpoint, loop_stage, runs
 from spikeloom.train.loop import train
 from spikeloom.train.state import Stored
@@ -45,9 +47,9 @@ def run(changes, out=None, **options):
 
 
 def end_of(folder: Path) -> tuple[dict, dict]:
-    record = checkpoint.read_json(folder / runs.RESULT)
-    assert checkpoint.read_lines(folder / runs.METRICS) == record["curve"]
-    return without_times(record), checkpoint.read_weights(folder / runs.WEIGHTS)
+    record = storage.read_json(folder / names.RESULT)
+    assert storage.read_lines(folder / names.METRICS) == record["curve"]
+    return without_times(record), checkpoint.read_weights(folder / names.WEIGHTS)
 
 
 def assert_same_end(folder: Path, other: Path) -> None:
@@ -183,13 +185,13 @@ class TestStop:
         asked = iter([False] * after + [True] * 99)
         with pytest.raises(Stopped, match=f"go on with: spikeloom train --resume {tmp_path}"):
             run(TWO_STAGES, tmp_path, stop=lambda: next(asked))
-        assert not (tmp_path / runs.RESULT).exists()
+        assert not (tmp_path / names.RESULT).exists()
         run(TWO_STAGES, tmp_path, resume=True)
         assert_same_end(tmp_path, whole["two stages"])
 
     def test_one_batch_a_life(self, tmp_path, whole):
         lives = 0
-        while not (tmp_path / runs.RESULT).exists():
+        while not (tmp_path / names.RESULT).exists():
             asked = iter([False, True])
             try:
                 run(TWO_STAGES, tmp_path, resume=True, stop=lambda asked=asked: next(asked))
@@ -204,8 +206,8 @@ class TestStop:
         with pytest.raises(Stopped):
             run({}, tmp_path, stop=lambda: True)
         record = run({}, tmp_path, resume=True).record
-        assert record["warnings"] == ["too much."]
-        assert record["costs"]["training"]["predicted_bytes"] > 0
+        assert record.warnings == ("too much.",)
+        assert record.costs.training.predicted_bytes > 0
 
     def test_without_a_folder(self):
         with pytest.raises(Stopped, match=r"stopped in epoch 1 after batch 0\.$"):
@@ -241,25 +243,25 @@ class TestResume:
         with pytest.raises(ConfigError, match="found an unfinished run; go on with --resume"):
             run({}, tmp_path)
         run({"seed": 3}, tmp_path, overwrite=True)
-        assert checkpoint.read_json(tmp_path / runs.RESULT)["seed"] == 3
+        assert storage.read_json(tmp_path / names.RESULT)["seed"] == 3
 
     def test_on_other_software_is_said(self, tmp_path):
         asked = iter([False] * 4 + [True])
         with pytest.raises(Stopped):
             run({}, tmp_path, stop=lambda: next(asked))
-        environment = checkpoint.read_json(tmp_path / runs.ENVIRONMENT)
+        environment = storage.read_json(tmp_path / names.ENVIRONMENT)
         environment["packages"]["torch"] = "1.0"
-        checkpoint.write_record(tmp_path / runs.ENVIRONMENT, environment)
+        storage.write_record(tmp_path / names.ENVIRONMENT, environment)
         record = run({}, tmp_path, resume=True).record
-        (warning,) = record["warnings"]
+        (warning,) = record.warnings
         assert warning.startswith("resumed with other torch (1.0, now ")
 
     def test_a_trial_becomes_a_run(self, tmp_path):
         trial = run({}, tmp_path, final=False).record
-        assert "test_accuracy" not in trial and trial["val_accuracy"] >= 0
+        assert not isinstance(trial, RunRecord) and trial.val_accuracy >= 0
         assert run({}, tmp_path, resume=True, final=False).bench is None
         record = run({}, tmp_path, resume=True).record
-        assert record["val_accuracy"] == trial["val_accuracy"] and record["test_samples"] == 30
+        assert record.val_accuracy == trial.val_accuracy and record.test_samples == 30
 
 
 class TestDamage:
@@ -272,39 +274,39 @@ class TestDamage:
 
     @pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x04\x95cposix\nsystem\n"])
     def test_a_foreign_state_is_one_error(self, stopped, content):
-        (stopped / runs.STATE).write_bytes(content)
+        (stopped / names.STATE).write_bytes(content)
         with pytest.raises(DataError, match="state.safetensors: expected a safetensors file"):
             run({}, stopped, resume=True)
-        assert (stopped / runs.STATE).read_bytes() == content
+        assert (stopped / names.STATE).read_bytes() == content
 
     def test_a_state_of_another_recipe(self, stopped, tmp_path):
         other = tmp_path / "other"
         asked = iter([False] * 4 + [True])
         with pytest.raises(Stopped):
             run({"seed": 1}, other, stop=lambda: next(asked))
-        (stopped / runs.STATE).write_bytes((other / runs.STATE).read_bytes())
+        (stopped / names.STATE).write_bytes((other / names.STATE).read_bytes())
         with pytest.raises(ConfigError, match="got one of another recipe"):
             run({}, stopped, resume=True)
 
     @pytest.mark.parametrize("lost", ["weights.net", "optimizer.0", "generator", "weights.head"])
     def test_a_tensor_that_is_gone(self, stopped, lost):
-        tensors, extra = checkpoint.read_tensors(stopped / runs.STATE)
+        tensors, extra = checkpoint.read_tensors(stopped / names.STATE)
         kept = {name: one for name, one in tensors.items() if not name.startswith(lost)}
         assert len(kept) < len(tensors)
-        save_file(kept, stopped / runs.STATE, metadata=extra)
+        save_file(kept, stopped / names.STATE, metadata=extra)
         with pytest.raises(DataError, match="by their checksum"):
             run({}, stopped, resume=True)
 
     def test_a_single_bit(self, stopped):
-        content = bytearray((stopped / runs.STATE).read_bytes())
+        content = bytearray((stopped / names.STATE).read_bytes())
         content[-40] ^= 1  # in the last tensor
-        (stopped / runs.STATE).write_bytes(content)
+        (stopped / names.STATE).write_bytes(content)
         with pytest.raises(DataError, match="by their checksum"):
             run({}, stopped, resume=True)
 
     def test_a_newer_format(self, stopped):
-        tensors, extra = checkpoint.read_tensors(stopped / runs.STATE)
-        checkpoint.write_weights(stopped / runs.STATE, tensors, extra | {"format": "99"})
+        tensors, extra = checkpoint.read_tensors(stopped / names.STATE)
+        checkpoint.write_weights(stopped / names.STATE, tensors, extra | {"format": "99"})
         with pytest.raises(DataError, match="at most, got 99 from a newer spikeloom"):
             run({}, stopped, resume=True)
 
@@ -318,17 +320,17 @@ class TestDamage:
                 raise OSError(28, "No space left on device")
             sync(number)
 
-        monkeypatch.setattr(checkpoint.os, "fsync", full)
+        monkeypatch.setattr(storage.os, "fsync", full)
         with pytest.raises(ConfigError, match="'No space left on device'; .* free some space"):
             run(SGD, tmp_path)
-        monkeypatch.setattr(checkpoint.os, "fsync", sync)
+        monkeypatch.setattr(storage.os, "fsync", sync)
         assert not list(tmp_path.glob(".*.tmp"))
-        assert Stored(tmp_path / runs.STATE, recipe(SGD)).state.epoch > 0
+        assert Stored(tmp_path / names.STATE, recipe(SGD)).state.epoch > 0
         run(SGD, tmp_path, resume=True)
         assert_same_end(tmp_path, whole["sgd"])
 
     def test_two_runs_in_one_folder(self, tmp_path):
-        half = tmp_path / f".{runs.STATE}.1.tmp"  # the other one is just writing
+        half = tmp_path / f".{names.STATE}.1.tmp"  # the other one is just writing
         with runs.locked(tmp_path):
             half.touch()
             with pytest.raises(ConfigError, match="found one in use"):

@@ -34,10 +34,10 @@ class TestStages:
         shared = one.keys() & after.keys()
         assert len(shared) >= 4 and all(torch.equal(one[name], after[name]) for name in shared)
         assert both.bench.rule.facts.spiking
-        assert [stage["rule"] for stage in both.record["stages"]] == ["ann", "bptt"]
-        assert [entry["stage"] for entry in both.record["curve"]] == [0, 0, 1]
-        assert [entry["epoch"] for entry in both.record["curve"]] == [0, 1, 0]
-        assert both.record["rule"] == "bptt" and both.record["steps"] == 3
+        assert [stage.rule for stage in both.record.stages] == ["ann", "bptt"]
+        assert [entry.stage for entry in both.record.curve] == [0, 0, 1]
+        assert [entry.epoch for entry in both.record.curve] == [0, 1, 0]
+        assert both.record.rule == "bptt" and both.record.steps == 3
 
     def test_every_epoch_of_every_stage_draws_its_own_order(self, monkeypatch):
         orders = []
@@ -78,9 +78,9 @@ class TestStages:
 
         monkeypatch.setattr(loop_stage, "evaluate", scripted)
         changes = {"stages.0.epochs": 6, "stages.0.patience": 2, "stages.0.select": "best"}
-        (stage,) = run(changes).record["stages"]
-        assert stage["epochs"] == 5 and stage["planned"] == 6
-        assert stage["stopped"] == "patience" and stage["kept_epoch"] == 2
+        (stage,) = run(changes).record.stages
+        assert stage.epochs == 5 and stage.planned == 6
+        assert stage.stopped == "patience" and stage.kept_epoch == 2
 
     def test_a_stage_that_does_not_fit_shows_before_anything_is_trained(self, tmp_path):
         stages = [{"rule": "bptt", "epochs": 1}, {"rule": {"name": "sltt", "given": [9]}}]

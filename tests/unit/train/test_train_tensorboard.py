@@ -5,13 +5,15 @@ import sys
 import pytest
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.records.run import EpochRecord
 from spikeloom.train.tensorboard import TensorBoardProgress
 
 ENTRY = {"lr": 0.01, "loss": 0.5, "accuracy": 0.9, "val_loss": 0.75, "val_accuracy": 0.875}
 
 
 def entry(epoch, **changes):
-    return ENTRY | {"epoch": epoch, "seconds": 1.5} | changes
+    table = ENTRY | {"epoch": epoch, "seconds": 1.5} | changes
+    return EpochRecord.model_validate(table)
 
 
 def curves(run):
@@ -35,7 +37,10 @@ def run(tmp_path):
 def test_every_metric_has_a_curve(run):
     board = TensorBoardProgress(run)
     assert not (run / "tensorboard").exists()
-    health = [{"site": "0.0.0", "rate_per_step": 0.25}, {"site": "2.0.1", "rate_per_step": 0.5}]
+    health = [
+        {"site": "0.0.0", "rate_per_step": 0.25, "verdict": "ok"},
+        {"site": "2.0.1", "rate_per_step": 0.5, "verdict": "ok"},
+    ]
     board.plan(2)
     board.epoch(entry(0, health=health))
     board.epoch(entry(1, loss=0.25, val_loss=None))

@@ -4,6 +4,7 @@ import pytest
 from comparekit import HEAD, loads, row, two, written
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.records.comparison import TrialRecord
 from spikeloom.train.plan import Plan, read_comparison
 from spikeloom.train.tuning import Tune, choose
 
@@ -12,7 +13,7 @@ LR, BATCH = "stages.0.optimizer.lr", "stages.0.batch"
 
 
 def scored(*pairs):
-    return [{"val_accuracy": accuracy, "val_loss": loss} for accuracy, loss in pairs]
+    return [TrialRecord(val_accuracy=accuracy, val_loss=loss) for accuracy, loss in pairs]
 
 
 class TestChoosing:
@@ -28,8 +29,8 @@ class TestChoosing:
         assert choose(scored(*pairs)) == best
 
     def test_failed_trials_are_never_chosen(self):
-        assert choose([{"error": "x"}, *scored((0.1, 9.0))]) == 1
-        assert choose([{"error": "x"}, {"error": "y"}]) is None
+        assert choose([TrialRecord(error="x"), *scored((0.1, 9.0))]) == 1
+        assert choose([TrialRecord(error="x"), TrialRecord(error="y")]) is None
 
     def test_nothing_before_the_last_trial(self):
         assert choose([*scored((0.9, 0.1)), None]) is None
@@ -52,20 +53,15 @@ class TestTune:
     def test_the_record(self):
         trials = dict(enumerate(scored(*[(0.1, 1.0)] * 5, (0.9, 1.0))))
         record = self.TUNE.record(trials)
-        assert (record["seed"], record["epochs"]) == (1000, 1)
-        assert record["trials"][5] == {
-            "set": {LR: 0.4, BATCH: 20},
-            "val_accuracy": 0.9,
-            "val_loss": 1.0,
-            "error": None,
-        }
-        assert record["chosen"] == {LR: 0.4, BATCH: 20} and record["edge"] == [LR, BATCH]
-        assert record["texts"] == [f"{LR} = 0.4", f"{BATCH} = 20"]
+        assert (record.seed, record.epochs) == (1000, 1)
+        assert record.trials == tuple(trials.values())
+        assert record.chosen == {LR: 0.4, BATCH: 20} and record.edge == (LR, BATCH)
+        assert record.texts == (f"{LR} = 0.4", f"{BATCH} = 20")
 
     def test_before_the_end_nothing_is_chosen(self):
-        record = self.TUNE.record({0: {"error": "nan"}})
-        assert record["chosen"] is None and record["edge"] == record["texts"] == []
-        assert record["trials"][0]["error"] == "nan"
+        record = self.TUNE.record({0: TrialRecord(error="nan")})
+        assert record.chosen is None and record.edge == record.texts == ()
+        assert record.trials[0].error == "nan"
 
     def test_epochs_of_trials_and_as_candidates(self):
         both = Tune(epochs=1, values={"stages.0.epochs": [1, 2]})

@@ -10,7 +10,8 @@ from comparekit import loads, row, two  # noqa: F401
 from trainkit import recipe, tiny
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.train import checkpoint, compare, loop, runs
+from spikeloom.records import names, storage
+from spikeloom.train import compare, loop, runs
 from spikeloom.train.compare import run_comparison
 from spikeloom.train.folder import clear
 from spikeloom.train.loop import train
@@ -56,7 +57,7 @@ def test_another_run_begins_and_ends_first(options, tmp_path, monkeypatch):
     meanwhile(monkeypatch, other)
     with pytest.raises(ConfigError, match=r"found recipe.json of a run that another process began"):
         run(out, **options)
-    assert contents(out) == seen and runs.RESULT in seen
+    assert contents(out) == seen and names.RESULT in seen
     assert run(out, resume=True).bench is None
 
 
@@ -86,7 +87,7 @@ def test_a_run_that_ends_between_look_and_lock_is_read(tmp_path, monkeypatch):
     out.mkdir()
     monkeypatch.setattr(runs, "locked", locked)
     outcome = run(out, resume=True)
-    assert outcome.bench is None and outcome.record == checkpoint.read_json(out / runs.RESULT)
+    assert outcome.bench is None and outcome.record.table() == storage.read_json(out / names.RESULT)
 
 
 def test_the_loser_leaves_the_winners_files(tmp_path):
@@ -104,7 +105,7 @@ def test_killed_between_lock_and_first_file(tmp_path):
     with runs.locked(tmp_path / "run"):
         pass
     assert (tmp_path / "run" / ".lock").exists()
-    assert run(tmp_path / "run").record["final"]
+    assert run(tmp_path / "run").record.final
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,8 @@ class TestCompare:
         monkeypatch.setattr(compare, "clear", late)
         results = run_comparison(plan, tmp_path)
         assert contents(folder) == seen
-        assert results["entries"][0]["runs"] == [checkpoint.read_json(folder / runs.RESULT)]
+        (record,) = results.entries[0].runs
+        assert record.table() == storage.read_json(folder / names.RESULT)
 
     def test_force_clears_nothing_while_one_is_written(self, loads, tmp_path):  # noqa: F811
         run_comparison(two(seeds=(0,)), tmp_path)

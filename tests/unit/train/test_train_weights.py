@@ -131,7 +131,7 @@ class TestBalanced:
         ones = train(recipe({"stages.0.class_weights": [1, 1, 1]}), splits=tiny())
         states = [one.bench.modules().state_dict() for one in (plain, same_share, ones)]
         assert same(states[0], states[1]) and same(states[0], states[2])
-        losses = [[epoch["loss"] for epoch in one.record["curve"]] for one in (plain, same_share)]
+        losses = [[epoch.loss for epoch in one.record.curve] for one in (plain, same_share)]
         assert losses[0] == losses[1]
 
     def test_unbalanced_data_change_the_run(self):
@@ -139,7 +139,7 @@ class TestBalanced:
         weighed = train(recipe({"stages.0.class_weights": "balanced"}), splits=unbalanced())
         states = [one.bench.modules().state_dict() for one in (plain, weighed)]
         assert not same(*states)
-        stored = weighed.record["recipe"]["stages"][0]["class_weights"]
+        stored = weighed.record.recipe["stages"][0]["class_weights"]
         assert stored == "balanced"
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spikeloom.base.registry import Registry
 from spikeloom.data import Splits, splits_from_tensors
+from spikeloom.records.part import Part
 from spikeloom.train.recipe import Recipe, build_recipe
 from spikeloom.train.setup import Workbench, set_up
 from spikeloom.train.tables import override
@@ -83,9 +84,9 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def without_times(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's record but for what a clock or an allocator's start decides."""
-    record = dict(record)
+def without_times(record: Mapping[str, Any] | Part) -> dict[str, Any]:
+    """A run's record as JSON, but for what a clock or an allocator's start decides."""
+    record = record.table() if isinstance(record, Part) else dict(record)
     record.pop("train_seconds")
     timed = ("training", "inference")
     if "costs" in record:

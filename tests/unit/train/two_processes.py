@@ -7,6 +7,7 @@ import torch
 from lightning.fabric import Fabric
 from trainkit import recipe, tiny
 
+from spikeloom.records.files import save_epochs
 from spikeloom.rules.base import RULES
 from spikeloom.train import checkpoint
 from spikeloom.train.loop_stage import StageLoop
@@ -108,7 +109,7 @@ def main(out: Path, names: list[str]) -> None:
         weights, state = trained(name, fabrics[name.split()[0]])
         checkpoint.write_weights(out / f"{number}.{fabric.global_rank}", weights)
         if fabric.global_rank == 0:
-            checkpoint.write_lines(out / f"{number}.curve", state.curve)
+            save_epochs(out / f"{number}.curve", state.curve)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,22 @@
 from collections.abc import Sequence
 from html import escape
 
-from spikeloom.report.efficiency import Record, efficiency, measured_anns
+from spikeloom.records.comparison import EntryRecord
+from spikeloom.records.units import microjoules
+from spikeloom.report.efficiency import (
+    Anns,
+    efficiency,
+    energy_by_paper,
+    measured_anns,
+    net_by_own_rates,
+    rate_of,
+    strict_energy,
+    with_memory,
+)
 from spikeloom.report.entries import Entry
 from spikeloom.report.html.sections import table
-from spikeloom.report.layers import PJ, rate_text
-from spikeloom.report.means import over
+from spikeloom.report.layers import rate_text
+from spikeloom.report.means import energy_of
 from spikeloom.report.numbers import joules, times
 
 HEADINGS = (
@@ -42,40 +53,34 @@ def energy(entries: Sequence[Entry]) -> str:
     anns = measured_anns(records)
     rows = []
     for record in records:
-        if record["runs"]:
+        if record.runs:
             cells = "".join(f"<td>{cell}</td>" for cell in _cells(record, anns))
-            label = escape(record["label"])
+            label = escape(record.label)
             rows.append(f'<tr><th scope="row" class="label">{label}</th>{cells}</tr>')
     return NOTE + table("energy, every reading", HEADINGS, rows) if rows else ""
 
 
-def _cells(entry: Record, anns: dict[tuple[str, str], Record]) -> list[str]:
+def _cells(entry: EntryRecord, anns: Anns) -> list[str]:
     found = efficiency(entry, anns)
-    spiking = entry["runs"][0]["facts"]["spiking"]
-    memory = [_energy(entry, "memory_aware_fp32", end) for end in ("lower", "upper")]
+    spiking = entry.runs[0].facts.spiking
+    memory = with_memory(entry)
     apart = found.with_memory if found else None
-    rate = over(entry, lambda cost: cost.get("rate_per_step", 0.0))
     return [
-        _joules(_energy(entry, "strict_fp32", "net")),
+        _joules(strict_energy(entry)),
         _times(found and found.strict),
-        " to ".join(map(_joules, memory)) if None not in memory else "–",
+        " to ".join(map(_joules, memory)) if memory else "–",
         " to ".join(map(times, apart)) if apart else "–",
-        _joules(_energy(entry, "paper_int32", "net")),
+        _joules(energy_by_paper(entry)),
         _times(found and found.paper),
-        _joules(_energy(entry, "paper_int32_output", "net")) if spiking else "–",
+        _joules(energy_of(entry, net_by_own_rates)) if spiking else "–",
         _times(found and found.paper_own_rate),
-        f"{rate:.3f}" if spiking else "–",
+        f"{rate_of(entry):.3f}" if spiking else "–",
         rate_text(found.break_even) if found and found.break_even is not None else "–",
     ]
 
 
-def _energy(entry: Record, name: str, key: str) -> float | None:
-    energies = [run["costs"]["energy"].get(name) for run in entry["runs"]]
-    return over(entry, lambda cost: cost["energy"][name][key]) if all(energies) else None
-
-
 def _joules(value: float | None) -> str:
-    return "–" if value is None else joules(value / PJ)
+    return "–" if value is None else joules(microjoules(value))
 
 
 def _times(value: float | None) -> str:

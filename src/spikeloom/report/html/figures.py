@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from statistics import mean, median, stdev
 from typing import Any
 
-from spikeloom.report.entries import Entry, Record
+from spikeloom.records.costs import LayerRecord
+from spikeloom.records.run import EpochRecord, RunRecord
+from spikeloom.records.samples import SamplesRecord
+from spikeloom.records.units import megabytes, microjoules, percent
+from spikeloom.report.entries import Entry
 from spikeloom.report.means import FEWEST_RUNS_TIMED, latency_of, level, means
 from spikeloom.report.pick import pareto
+
+Drawn = dict[str, Any]
+"""Numbers as the page's script reads them."""
 
 DIGITS = 5
 """Significant digits of what is drawn."""
@@ -19,7 +26,13 @@ SAMPLE_BUDGET = 6_000_000
 _TELLS = 6
 """Decimals of a percentage that can tell two means apart; beyond is rounding."""
 
-_CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
+_CURVES: dict[str, Callable[[EpochRecord], float | None]] = {
+    "loss": lambda epoch: epoch.loss,
+    "accuracy": lambda epoch: epoch.accuracy,
+    "val_loss": lambda epoch: epoch.val_loss,
+    "val_accuracy": lambda epoch: epoch.val_accuracy,
+}
+"""Curves by their name in the page."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +51,12 @@ class Cost:
     key: str
     word: str
     title: str
-    read: Callable[[Record], float | None]
+    read: Callable[[RunRecord], float | None]
     spiking: bool = False
     runs: int = 1
 
 
-def _latency(run: Record) -> float | None:
+def _latency(run: RunRecord) -> float | None:
     found = latency_of(run)
     return None if found is None else found[0]
 
@@ -53,35 +66,35 @@ COSTS = (
         "strict",
         "energy",
         "energy (µJ per sample)",
-        lambda run: run["costs"]["energy"]["strict_fp32"]["net"] / 1e6,
+        lambda run: microjoules(run.costs.energy.strict_fp32.net),
     ),
     Cost(
         "memory",
         "memory",
         "training memory (MB, peak of one batch)",
-        lambda run: run["costs"]["training"]["peak_bytes"] / 1e6,
+        lambda run: megabytes(run.costs.training.peak_bytes),
     ),
     Cost(
         "seconds",
         "time",
         "training time (s)",
-        lambda run: run["train_seconds"],
+        lambda run: run.train_seconds,
         runs=FEWEST_RUNS_TIMED,
     ),
     Cost(
         "paper",
         "",
         "energy by the paper's formulas (µJ per sample)",
-        lambda run: run["costs"]["energy"]["paper_int32"]["net"] / 1e6,
+        lambda run: microjoules(run.costs.energy.paper_int32.net),
     ),
-    Cost("spikes", "", "spikes per sample", lambda run: run["costs"]["spikes"]["mean"], True),
+    Cost("spikes", "", "spikes per sample", lambda run: run.costs.spikes.mean, True),
     Cost("latency", "", "prediction time (ms per sample)", _latency),
 )
 
 
 def accuracies(entry: Entry) -> list[float]:
     """Return the test accuracy of every finished run, in percent."""
-    return [100 * run["test_accuracy"] for run in entry.runs]
+    return [percent(run.test_accuracy) for run in entry.runs]
 
 
 def cost_of(entry: Entry, cost: Cost) -> float | None:
@@ -133,7 +146,7 @@ def unsettled(entries: Sequence[Entry], cost: Cost, line: Sequence[int]) -> set[
     }
 
 
-def figure_data(entries: Sequence[Entry]) -> Record:
+def figure_data(entries: Sequence[Entry]) -> Drawn:
     """Return everything the page's script draws, ready for JSON."""
     shared = _shared_samples(entries)
     data = {
@@ -170,13 +183,13 @@ def figure_data(entries: Sequence[Entry]) -> Record:
 
 def _words(entry: Entry) -> str:
     """Return what the filter looks for."""
-    run = entry.runs[0] if entry.runs else {}
-    parts = (entry.label, entry.state, entry.data, entry.block, run.get("rule"), run.get("net"))
+    rule, net = (entry.runs[0].rule, entry.runs[0].net) if entry.runs else (None, None)
+    parts = (entry.label, entry.state, entry.data, entry.block, rule, net)
     control = "control" if entry.control else ""
     return " ".join(part for part in (*parts, control) if part)
 
 
-def _band(rows: Sequence[Sequence[float]]) -> Record:
+def _band(rows: Sequence[Sequence[float]]) -> Drawn:
     """Return mean, smallest and largest at every place; rows may differ in length."""
     columns = [
         [row[place] for row in rows if place < len(row)] for place in range(max(map(len, rows)))
@@ -188,26 +201,25 @@ def _band(rows: Sequence[Sequence[float]]) -> Record:
     }
 
 
-def _curve(entry: Entry) -> Record | None:
+def _curve(entry: Entry) -> Drawn | None:
     """Return an entry's epochs as bands over its seeds."""
-    unfinished = [list(one.curve) for one in entry.unfinished]
-    curves = [curve for curve in [*(run["curve"] for run in entry.runs), *unfinished] if curve]
+    curves = [one.curve for one in (*entry.runs, *entry.unfinished) if one.curve]
     if not curves:
         return None
-    bands = {
-        key: _band([[epoch[key] for epoch in curve] for curve in curves])
-        for key in _CURVES
-        if all(key in epoch and epoch[key] is not None for curve in curves for epoch in curve)
-    }
+    bands = {}
+    for key, read in _CURVES.items():
+        known = [[value for epoch in one if (value := read(epoch)) is not None] for one in curves]
+        if list(map(len, known)) == list(map(len, curves)):
+            bands[key] = _band(known)
     longest = max(curves, key=len)
     seconds = []
     for curve in curves:
         total = 0.0
-        seconds.append([total := total + epoch.get("seconds", 0.0) for epoch in curve])
+        seconds.append([total := total + epoch.seconds for epoch in curve])
     stages = [
-        [place, epoch.get("rule", "")]
+        [place, epoch.rule]
         for place, epoch in enumerate(longest)
-        if place == 0 or epoch.get("stage", 0) != longest[place - 1].get("stage", 0)
+        if place == 0 or epoch.stage != longest[place - 1].stage
     ]
     return bands | {
         "seconds": _band(seconds)["mean"],
@@ -217,7 +229,7 @@ def _curve(entry: Entry) -> Record | None:
     }
 
 
-def _point(entry: Entry) -> Record | None:
+def _point(entry: Entry) -> Drawn | None:
     """Return an entry's accuracy with its costs."""
     if not entry.runs:
         return None
@@ -246,7 +258,7 @@ def _floor(entries: Sequence[Entry]) -> float:
     return max(0.0, low - 0.1 * (best - low) - 0.2)
 
 
-def _rates(entries: Sequence[Entry]) -> Record:
+def _rates(entries: Sequence[Entry]) -> Drawn:
     """Return firing rates per entry, layer and pass, with what is wrong with a layer."""
     sites: dict[str, str] = {}
     rows = []
@@ -256,19 +268,19 @@ def _rates(entries: Sequence[Entry]) -> Record:
         verdicts = _verdicts(entry)
         cells = {}
         for layer in _spiking_layers(entry.runs[0]):
-            name = layer["site"]
-            sites.setdefault(name, layer.get("kind", ""))
+            name = layer.site
+            sites.setdefault(name, layer.kind)
             rates = [
-                one["rate_per_step"]
+                one.rate_per_step
                 for run in entry.runs
-                for one in _spiking_layers(run)
-                if one["site"] == name
+                for one in run.costs.layers
+                if one.site == name and one.rate_per_step is not None
             ]
             cells[name] = {
                 "rate": mean(rates),
                 "low": min(rates),
                 "high": max(rates),
-                "neurons": layer.get("neurons", 0),
+                "neurons": layer.neurons,
                 "verdict": "dead" if max(rates) == 0 else verdicts.get(name, ""),
             }
         if cells:
@@ -277,20 +289,16 @@ def _rates(entries: Sequence[Entry]) -> Record:
     return {"sites": [{"name": name, "kind": sites[name]} for name in ordered], "rows": rows}
 
 
-def _spiking_layers(run: Record) -> list[Record]:
-    layers = run["costs"].get("layers", [])
-    return [layer for layer in layers if layer.get("rate_per_step") is not None]
+def _spiking_layers(run: RunRecord) -> list[LayerRecord]:
+    return [layer for layer in run.costs.layers if layer.rate_per_step is not None]
 
 
 def _verdicts(entry: Entry) -> dict[str, str]:
     """Return the last word on each site's health; a bad one of any seed stands."""
     verdicts: dict[str, str] = {}
     for run in entry.runs:
-        latest: dict[str, str] = {}
-        for epoch in run["curve"]:
-            for site in epoch.get("health") or []:
-                latest[site["site"]] = site["verdict"]
-        verdicts |= {site: verdict for site, verdict in latest.items() if verdict != "ok"}
+        latest = {layer.site: layer for epoch in run.curve for layer in epoch.health or ()}
+        verdicts |= {site: layer.verdict for site, layer in latest.items() if not layer.healthy}
     return verdicts
 
 
@@ -299,26 +307,26 @@ def _site_order(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in name.split("."))
 
 
-def _steps(entry: Entry) -> Record | None:
+def _steps(entry: Entry) -> Drawn | None:
     """Return test accuracy in percent after 1..T steps of one pass."""
-    rows = [run["accuracy_by_step"] for run in entry.runs if run.get("accuracy_by_step")]
+    rows = [run.accuracy_by_step for run in entry.runs if run.accuracy_by_step]
     if not rows:
         return None
-    return _band([[100 * value for value in row] for row in rows])
+    return _band([[percent(value) for value in row] for row in rows])
 
 
 def _shared_samples(entries: Sequence[Entry]) -> int:
     """Return how many samples of every entry fit into the budget; one always does."""
-    first = [one.samples["samples"][:1] for one in entries if one.samples is not None]
-    size = sum(len(json.dumps(_rounded(samples))) for samples in first)
+    first = [_samples(one.samples, 1) for one in entries if one.samples is not None]
+    size = sum(len(json.dumps(traces["samples"])) for traces in first)
     return max(1, SAMPLE_BUDGET // max(size, 1))
 
 
-def _samples(record: Record, most: int) -> Record:
+def _samples(record: SamplesRecord, most: int) -> Drawn:
     return {
-        "steps": record["steps"],
-        "classes": record.get("classes"),
-        "samples": _rounded(record["samples"][:most]),
+        "steps": record.steps,
+        "classes": record.classes,
+        "samples": [_rounded(sample.table()) for sample in record.samples[:most]],
     }
 
 

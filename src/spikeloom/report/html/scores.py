@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from statistics import mean
 
+from spikeloom.records.units import percent
 from spikeloom.report.blocks import TITLES, title_of
 from spikeloom.report.columns import COLUMNS, Cell, Column
 from spikeloom.report.doubts import Doubt, doubts
@@ -186,13 +187,13 @@ def unfinished_text(entry: Entry) -> list[str]:
     texts = []
     for one in entry.unfinished:
         of = f" of {one.planned}" if one.planned else ""
-        last = f", val {100 * one.curve[-1]['val_accuracy']:.1f} %" if one.curve else ""
+        last = f", val {percent(one.curve[-1].val_accuracy):.1f} %" if one.curve else ""
         texts.append(f"seed {one.seed}: {len(one.curve)}{of} epochs{last}")
     return texts
 
 
 def _seeds(entry: Entry) -> str:
-    parts = [f"{run['seed']}: {100 * run['test_accuracy']:.2f} %" for run in entry.runs]
+    parts = [f"{run.seed}: {percent(run.test_accuracy):.2f} %" for run in entry.runs]
     return "by seed " + ", ".join(parts)
 
 

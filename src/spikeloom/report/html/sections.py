@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from statistics import mean
 
+from spikeloom.records.costs import SettlingRecord
+from spikeloom.records.run import RunRecord, SourceRecord
 from spikeloom.report.entries import Entry
 from spikeloom.report.html.diagram import draw_net
 from spikeloom.report.html.scores import highlights, unfinished_text
@@ -34,7 +36,7 @@ def lede(entries: Sequence[Entry]) -> str:
     """Say in a sentence what was compared on what, and in tiles what came out."""
     rules = dict.fromkeys(_rules(run) for one in entries for run in one.runs)
     data = dict.fromkeys(one.data for one in entries if one.data)
-    tests = {run.get("test_samples") for one in entries for run in one.runs} - {None}
+    tests = {run.test_samples for one in entries for run in one.runs} - {None}
     controls = sum(one.control for one in entries)
     runs = sum(len(one.runs) for one in entries)
     parts = [_many(len(entries), "entry", "entries")] if len(entries) > 1 else ["A net"]
@@ -64,10 +66,10 @@ def lede(entries: Sequence[Entry]) -> str:
     )
 
 
-def _rules(run: dict) -> str:
+def _rules(run: RunRecord) -> str:
     """Name the rules of a run's stages, in order."""
-    stages = [stage["rule"] for stage in run.get("stages", [])]
-    return " → ".join(stages) if len(stages) > 1 else run["rule"]
+    stages = [stage.rule for stage in run.stages]
+    return " → ".join(stages) if len(stages) > 1 else run.rule
 
 
 def nets(entries: Sequence[Entry]) -> str:
@@ -79,14 +81,12 @@ def nets(entries: Sequence[Entry]) -> str:
     spiking: dict[str, str] = {}
     for entry in entries:
         for run in entry.runs:
-            if entry.spiking and "feedback = [" not in run["net"]:
-                spiking.setdefault(run["ann_net"], run["net"])
+            if entry.spiking and "feedback = [" not in run.net:
+                spiking.setdefault(run.ann_net, run.net)
     users: dict[str, list[str]] = {}
     for entry in entries:
         trained = [
-            run["net"]
-            if entry.spiking or run["ann_net"] not in spiking
-            else spiking[run["ann_net"]]
+            run.net if entry.spiking or run.ann_net not in spiking else spiking[run.ann_net]
             for run in entry.runs
         ]
         for net in dict.fromkeys(trained):
@@ -112,7 +112,7 @@ def warnings(entries: Sequence[Entry]) -> str:
         said: dict[str, list[int]] = {}
         for run in entry.runs:
             for text in _run_warnings(run):
-                said.setdefault(text, []).append(run["seed"])
+                said.setdefault(text, []).append(run.seed)
         for text, seeds in said.items():
             where = f" ({len(seeds)} of {len(entry.runs)} seeds)" if len(entry.runs) > 1 else ""
             lines.append(("warning", entry.label, text + where))
@@ -122,15 +122,15 @@ def warnings(entries: Sequence[Entry]) -> str:
     )
 
 
-def _run_warnings(run: dict) -> list[str]:
+def _run_warnings(run: RunRecord) -> Sequence[str]:
     """Return a run's warnings; those of its layers where it recorded no text."""
-    if "warnings" in run:
-        return run["warnings"]
+    if run.warnings is not None:
+        return run.warnings
     return [
-        f"layer {site['site']} is {site['verdict']}."
-        for epoch in run["curve"][:1]
-        for site in epoch.get("health") or []
-        if site["verdict"] != "ok"
+        f"layer {site.site} is {site.verdict}."
+        for epoch in run.curve[:1]
+        for site in epoch.health or []
+        if not site.healthy
     ]
 
 
@@ -167,10 +167,10 @@ def notes(entries: Sequence[Entry]) -> str:
     """Tabulate what rules and heads say of themselves, e.g. residuals; empty where none does."""
     rows = []
     for entry in entries:
-        curves = [run["curve"] for run in entry.runs if run.get("curve")]
-        for name in dict.fromkeys(one for curve in curves for one in curve[-1].get("notes", {})):
+        curves = [run.curve for run in entry.runs if run.curve]
+        for name in dict.fromkeys(one for curve in curves for one in curve[-1].notes):
             ends = [
-                [curve[at]["notes"][name] for curve in curves if name in curve[at].get("notes", {})]
+                [curve[at].notes[name] for curve in curves if name in curve[at].notes]
                 for at in (0, -1)
             ]
             cells = "".join(f"<td>{mean(end):.3g}</td>" if end else "<td></td>" for end in ends)
@@ -184,18 +184,18 @@ def notes(entries: Sequence[Entry]) -> str:
 def settling(entries: Sequence[Entry]) -> str:
     """Tabulate the residual of the rate equation over the steps; empty without feedback."""
     found = [
-        (entry.label, [run["costs"]["settling"] for run in entry.runs])
+        (entry.label, settled)
         for entry in entries
-        if entry.runs and all(run["costs"].get("settling") for run in entry.runs)
+        if entry.runs and len(settled := _settled(entry)) == len(entry.runs)
     ]
     if not found:
         return ""
-    times = few_steps(max(len(one["residuals"]) for _, runs in found for one in runs))
+    times = few_steps(max(len(one.residuals) for _, runs in found for one in runs))
     rows = []
     for label, runs in found:
-        cells = [f"{mean(one['rates'][-1] for one in runs):.3g}"]
+        cells = [f"{mean(one.rates[-1] for one in runs):.3g}"]
         for t in times:
-            reached = [one["residuals"][t - 1] for one in runs if len(one["residuals"]) >= t]
+            reached = [one.residuals[t - 1] for one in runs if len(one.residuals) >= t]
             cells.append(f"{mean(reached):.3g}" if reached else "")
         rows.append(
             f'<tr><th scope="row" class="label">{escape(label)}</th>'
@@ -207,6 +207,11 @@ def settling(entries: Sequence[Entry]) -> str:
         "a = f(a), with f one pass through the net. The table shows the mean of |f(a) - a| over "
         "test samples, after t time steps; 0 is an equilibrium.</p>"
     ) + table("distance from the equilibrium", ("mean rate a", *(f"t = {t}" for t in times)), rows)
+
+
+def _settled(entry: Entry) -> list[SettlingRecord]:
+    """Return what the runs of an entry say of their rates."""
+    return [run.costs.settling for run in entry.runs if run.costs.settling is not None]
 
 
 def table(title: str, headings: Iterable[str], rows: Sequence[str]) -> str:
@@ -236,21 +241,22 @@ def environment(entries: Sequence[Entry]) -> str:
 
 def sources(entries: Sequence[Entry]) -> str:
     """List the publications behind the methods, with the entries that use each, and BibTeX."""
-    found: dict[str, tuple[dict, list[str]]] = {}
+    users: dict[str, list[str]] = {}
+    known: dict[str, SourceRecord] = {}
     for entry in entries:
         for run in entry.runs[:1]:
-            plain = [{"text": run["source"]}] if run.get("source") else []
-            for source in run.get("sources") or plain:
-                text = source.get("text") or _citation(source)
-                found.setdefault(text, (source, []))[1].append(entry.label)
-    if not found:
+            cited = {_citation(source): source for source in run.sources}
+            known = cited | known
+            for text in cited or filter(None, [run.source]):  # older records have a text alone
+                users.setdefault(text, []).append(entry.label)
+    if not users:
         return ""
     items = "".join(
         f'<li>{_linked(text)} <span class="fine">{escape(_labelled(labels))}</span></li>'
-        for text, (_, labels) in found.items()
+        for text, labels in users.items()
     )
     taken: set[str] = set()
-    books = [_bibtex(one, taken) for one, _ in found.values() if "title" in one]
+    books = [_bibtex(known[text], taken) for text in users if text in known]
     bibtex = (
         "<details><summary>BibTeX</summary>"
         '<button type="button" class="copy" data-copy="bibtex">copy</button>'
@@ -261,14 +267,10 @@ def sources(entries: Sequence[Entry]) -> str:
     return f'<ol class="sources">{items}</ol>{bibtex}'
 
 
-def _citation(source: dict) -> str:
-    year = f" ({source['year']})" if source.get("year") else ""
-    parts = [f"{source['authors']}{year}", source["title"], source.get("venue", ""), _where(source)]
+def _citation(source: SourceRecord) -> str:
+    year = f" ({source.year})" if source.year else ""
+    parts = [f"{source.authors}{year}", source.title, source.venue, source.link]
     return ". ".join(part for part in parts if part)
-
-
-def _where(source: dict) -> str:
-    return source.get("where") or source.get("link") or ""
 
 
 def _linked(text: str) -> str:
@@ -282,19 +284,19 @@ def _linked(text: str) -> str:
     return escape(text)
 
 
-def _bibtex(source: dict, taken: set[str]) -> str:
+def _bibtex(source: SourceRecord, taken: set[str]) -> str:
     """Write one entry; its key is the first author's name and the year."""
-    name = re.sub(r"[^a-z]", "", source["authors"].split()[0].lower()) if source["authors"] else ""
-    key = base = f"{name or 'source'}{source.get('year') or ''}"
+    name = re.sub(r"[^a-z]", "", source.authors.split()[0].lower()) if source.authors else ""
+    key = base = f"{name or 'source'}{source.year or ''}"
     while key in taken:
         key = f"{base}{chr(ord('a') + len([one for one in taken if one.startswith(base)]))}"
     taken.add(key)
     fields = {
-        "author": source["authors"].replace(", ", " and ").replace(" & ", " and "),
-        "title": f"{{{source['title']}}}",
-        "journal": source.get("venue", ""),
-        "year": str(source.get("year") or ""),
-        "note": _where(source),
+        "author": source.authors.replace(", ", " and ").replace(" & ", " and "),
+        "title": f"{{{source.title}}}",
+        "journal": source.venue,
+        "year": str(source.year or ""),
+        "note": source.link,
     }
     fields["author"] = fields["author"].replace(" et al.", " and others")
     body = ",\n".join(f"  {field} = {{{value}}}" for field, value in fields.items() if value)
@@ -338,5 +340,5 @@ def _many(count: int, one: str, many: str = "") -> str:
 
 def _named(entry: Entry) -> str:
     if entry.runs:
-        return entry.runs[0]["name"]
+        return entry.runs[0].name
     return entry.unfinished[0].name if entry.unfinished else entry.label

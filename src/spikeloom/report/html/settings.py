@@ -65,9 +65,9 @@ def environments(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for entry in entries:
         for run in entry.runs:
-            table = flatten(run.get("environment") or {})
-            if table and run.get("processes", 1) > 1:
-                table["processes"] = str(run["processes"])
+            table = flatten({} if run.environment is None else run.environment.table())
+            if table and run.processes > 1:
+                table["processes"] = str(run.processes)
             for key, value in table.items():
                 values = counts.setdefault(key, {})
                 values[value] = values.get(value, 0) + 1

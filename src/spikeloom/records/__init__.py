@@ -1,0 +1,1 @@
+"""Records: what a run, a comparison or an epoch leaves on disk, as typed values."""
