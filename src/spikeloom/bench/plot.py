@@ -6,6 +6,7 @@ from html import escape
 from itertools import groupby
 
 from spikeloom.bench.growth import Curve
+from spikeloom.records import units
 
 WIDTH, HEIGHT = 400, 280
 """Of one panel."""
@@ -52,7 +53,7 @@ class _Scale:
 
 def _panel(curves: Sequence[Curve], colours: dict[str, str]) -> str:
     first = curves[0]
-    values = [1e3 * value for one in curves for value in one.seconds]
+    values = [units.milliseconds(value) for one in curves for value in one.seconds]
     decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
     ticks = [10.0**power for power in decades]
     across = _Scale(first.sizes, LEFT, WIDTH - RIGHT)
@@ -74,7 +75,7 @@ def _panel(curves: Sequence[Curve], colours: dict[str, str]) -> str:
     ends: list[float] = []
     for one in sorted(curves, key=lambda one: one.seconds[-1]):
         points = [
-            (across(size), up(1e3 * value))
+            (across(size), up(units.milliseconds(value)))
             for size, value in zip(one.sizes, one.seconds, strict=True)
         ]
         colour = colours[one.contender]

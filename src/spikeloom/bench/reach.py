@@ -7,6 +7,7 @@ from typing import Any
 from spikeloom.bench.growth import Curve, Flatness
 from spikeloom.bench.measure import Measured, Row
 from spikeloom.bench.spread import Spread, fastest, time_ratio
+from spikeloom.records import units
 
 FULL = "bptt"
 """The contender of ours with the reference's gradients."""
@@ -141,7 +142,7 @@ def reach(
                 value,
                 NEURON,
                 timed=True,
-                beside=f"streaming {neuron['bytes'] / 1e6:.0f} MB",
+                beside=f"streaming {units.megabytes(neuron['bytes']):.0f} MB",
             )
         )
     for curve in curves:

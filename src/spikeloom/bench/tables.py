@@ -8,6 +8,7 @@ from spikeloom.bench.measure import Measured
 from spikeloom.bench.reach import Figure, best_floor, memory_floor
 from spikeloom.bench.spread import Spread, seconds, time_ratio
 from spikeloom.bench.workloads import Workload
+from spikeloom.records import units
 
 Rows = list[tuple[str, ...]]
 
@@ -53,9 +54,9 @@ def contender_rows(found: Measured, workload: str, precision: str) -> Rows:
                 "-" if spent.doubt else milliseconds(min(min(turn) for turn in row.rounds)),
                 "-" if ratio is None or ratio.doubt else f"{ratio.median:.2f}",
                 "-" if ratio is None or ratio.doubt else between(ratio),
-                f"{row.peak / 1e6:.1f}",
+                f"{units.megabytes(row.peak):.1f}",
                 "-" if floor is None else f"{row.peak / floor.peak:.2f}",
-                f"{row.process / 1e6:.0f}",
+                f"{units.megabytes(row.process):.0f}",
                 ", ".join(filter(None, (row.backend, row.version, _unusual(row.layout)))),
             )
         )
@@ -89,7 +90,7 @@ def growth_rows(curves: Sequence[Curve]) -> Rows:
         cells = [
             cell
             for one in curves
-            for cell in (_with_range(one, place), f"{one.peaks[place] / 1e6:.1f}")
+            for cell in (_with_range(one, place), f"{units.megabytes(one.peaks[place]):.1f}")
         ]
         rows.append((str(size), *cells))
     return rows
@@ -99,7 +100,7 @@ def flat_rows(flatness: Sequence[Flatness]) -> Rows:
     """Return peak memory in MB by T."""
     rows: Rows = [("rule", "on", *(f"T = {count}" for count in flatness[0].steps))]
     for one in flatness:
-        cells = [f"{peak / 1e6:.2f}" for peak in one.peaks]
+        cells = [f"{units.megabytes(peak):.2f}" for peak in one.peaks]
         rows.append((one.contender, one.workload, *cells))
     return rows
 
@@ -113,7 +114,7 @@ def neuron_lines(neuron: dict[str, Any]) -> list[str]:
         f"neuron alone on {shape}, fp32, backend {neuron['backend']}: "
         f"{_median(both)} ms ({_range(both)}), forward alone "
         f"{_median(forward)} ms ({_range(forward)})",
-        f"streaming {neuron['bytes'] / 1e6:.0f} MB: {_median(stream)} ms "
+        f"streaming {units.megabytes(neuron['bytes']):.0f} MB: {_median(stream)} ms "
         f"({_range(stream)}), {'-' if stream.doubt else f'{rate:.1f}'} GB/s",
     ]
 

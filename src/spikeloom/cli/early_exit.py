@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikeloom.base.errors import ConfigError, wrong_choice
 from spikeloom.cli.console import bar, beside, to_left
+from spikeloom.records import units
 
 if TYPE_CHECKING:
     from spikeloom.meters.clock import Timing
@@ -83,7 +84,7 @@ def exit_table(record: Record, steps: int) -> str:
         rows.append(
             [
                 level,
-                f"{100 * row['accuracy']:.2f}",
+                f"{units.percent(row['accuracy']):.2f}",
                 f"{row['steps']:.2f}",
                 f"{row['spikes']:,.0f}",
                 _milliseconds(row["sample"]),
@@ -112,7 +113,7 @@ def _milliseconds(time: Record) -> str:
     if time["seconds"] is None:
         return "-"
     low, high = time["quartiles"]
-    return milliseconds(1e3 * time["seconds"], 1e3 * (high - low) / 2)
+    return milliseconds(units.milliseconds(time["seconds"]), units.milliseconds(high - low) / 2)
 
 
 def engine_record(name: str, engine: "EventEngine | None") -> Record:

@@ -24,6 +24,7 @@ from spikeloom.cli.runs import (
     write_result,
 )
 from spikeloom.cli.train import Set, changed
+from spikeloom.records import units
 
 if TYPE_CHECKING:
     from spikeloom.data import Splits
@@ -207,7 +208,7 @@ def _over_time(record: Record, *, all_rows: bool) -> str:
     for row in places:
         t, share = record["steps"][row], record["accuracy"][row]
         spikes = f"{record['spikes'][row]:,.0f}" if record["spikes"][-1] else "-"
-        rows.append([str(t), f"{100 * share:.2f}", f"{record['loss'][row]:.4f}", spikes])
+        rows.append([str(t), f"{units.percent(share):.2f}", f"{record['loss'][row]:.4f}", spikes])
         mark = "  the run's T" if t == record["trained_steps"] and count > 1 else ""
         bars.append("  " + bar(share) + mark)
     return beside(to_text(to_left(rows, (0,))), bars)
@@ -236,7 +237,7 @@ def _by_class(record: Record, at: int | None) -> str:
             [
                 names[label],
                 str(sum(counts)),
-                "-" if share is None else f"{100 * share:.2f}",
+                "-" if share is None else f"{units.percent(share):.2f}",
                 *cells,
             ]
         )

@@ -19,6 +19,7 @@ from spikeloom.cli.runs import (
     run_remark,
     write_result,
 )
+from spikeloom.records import units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,7 +169,9 @@ class _Show:
             for t, answer in enumerate(row["answers"]):
                 share = row["probabilities"][t][answer]
                 spikes = f"{row['spikes'][t]:,}"
-                cells.append((str(t + 1), self.names[answer], f"{100 * share:.1f}", spikes))
+                cells.append(
+                    (str(t + 1), self.names[answer], f"{units.percent(share):.1f}", spikes)
+                )
                 bars.append("  " + bar(share))
             blocks.append(f"{_label(row)}\n{beside(to_text(to_left(cells, (1,))), bars)}")
         return "\n\n".join(blocks)
@@ -181,10 +184,12 @@ class _Show:
         last = row["probabilities"][-1]
         order = sorted(range(len(last)), key=lambda one: -last[one])
         order.remove(row["answer"])
-        line = [_label(row), self.names[row["answer"]], f"{100 * row['probability']:.1f}"]
+        line = [_label(row), self.names[row["answer"]], f"{units.percent(row['probability']):.1f}"]
         if self.top > 1:
             others = order[: self.top - 1]
-            line.append(", ".join(f"{self.names[one]} {100 * last[one]:.1f}" for one in others))
+            line.append(
+                ", ".join(f"{self.names[one]} {units.percent(last[one]):.1f}" for one in others)
+            )
         if timed:
             line += [self._forming(row), f"from t = {row['final_from']}"]
         return [*line, f"{row['spikes'][-1]:,}" if row["spikes"][-1] else "-"]

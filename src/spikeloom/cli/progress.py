@@ -14,6 +14,7 @@ from rich.text import Text
 
 from spikeloom.cli.console import plain_console
 from spikeloom.cli.stopping import imported
+from spikeloom.records import units
 from spikeloom.train.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class _Phase:
     @property
     def percent(self) -> str:
         """Part that is done; nothing where no total is known."""
-        return f"{100 * min(1.0, self.done / self.total):.0f}" if self.total > 0 else ""
+        return f"{units.percent(min(1.0, self.done / self.total)):.0f}" if self.total > 0 else ""
 
     def seconds(self, now: float) -> float:
         """Time it has taken so far, or took."""
@@ -275,7 +276,8 @@ def epoch_line(entry: "EpochRecord") -> str:
     stage = f"stage {entry.stage + 1}  " if entry.stage else ""
     return (
         f"{stage}epoch {entry.epoch + 1:3d}  loss {entry.loss:.4f}  "
-        f"train {100 * entry.accuracy:.2f} %  val {100 * entry.val_accuracy:.2f} %  "
+        f"train {units.percent(entry.accuracy):.2f} %  "
+        f"val {units.percent(entry.val_accuracy):.2f} %  "
         f"{entry.seconds:.1f} s"
     )
 
@@ -299,7 +301,9 @@ def duration(seconds: float) -> str:
 def _figures(phase: _Phase, space: str = " ") -> list[str]:
     """Return the means so far, e.g. ["loss 0.1234", "accuracy 97.1 %"]."""
     return [
-        f"{name} {100 * value:.1f}{space}%" if "accuracy" in name else f"{name} {value:.4f}"
+        f"{name} {units.percent(value):.1f}{space}%"
+        if "accuracy" in name
+        else f"{name} {value:.4f}"
         for name, value in phase.figures.items()
     ]
 

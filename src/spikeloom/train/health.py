@@ -17,6 +17,7 @@ from spikeloom.base.memory import free_bytes, in_words
 from spikeloom.meters.base import watch
 from spikeloom.meters.firing import FiringMeter
 from spikeloom.meters.peak import allocations, highest, peak_allocated
+from spikeloom.records import units
 from spikeloom.records.run import HealthRecord
 from spikeloom.rules.base import RULES
 from spikeloom.train.setup import Workbench, batches
@@ -191,7 +192,7 @@ def _dead(
 ) -> str:
     assert one.silent_share is not None  # it was just measured
     share, what = one.silent_share, "fired" if one.spiking else "gave anything but 0"
-    who = "no neuron" if share == 1 else f"only {100 * (1 - share):.1f} % of its neurons"
+    who = "no neuron" if share == 1 else f"only {units.percent(1 - share):.1f} % of its neurons"
     does = "lower v_th or the learning rate" if one.spiking else "lower the learning rate"
     also = f", and none did in {', '.join(behind)} behind it" if behind and share == 1 else ""
     if behind and not also:
@@ -206,7 +207,7 @@ def _dead(
 def _full(one: HealthRecord, health: Sequence[HealthRecord]) -> str:
     assert one.full_share is not None
     return (
-        f"{_named(one, health)} is saturated: {100 * one.full_share:.0f} % of its neurons "
+        f"{_named(one, health)} is saturated: {units.percent(one.full_share):.0f} % of its neurons "
         f"fired at every step on nearly all of {one.samples} validation samples (rate "
         f"{one.rate_per_step:.2f} per step); raise v_th, lower the learning rate or the gain "
         "before it, or add a norm."

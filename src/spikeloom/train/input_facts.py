@@ -6,6 +6,7 @@ import torch
 
 from spikeloom.data import DATA, Splits
 from spikeloom.data.units import is_whole
+from spikeloom.records import units
 from spikeloom.train.setup import Workbench, batches
 
 SAMPLES = 256
@@ -65,7 +66,7 @@ def input_line(facts: InputFacts, splits: Splits) -> str:
     pictures = "" if splits.reading is None else f"; pictures {splits.reading}"
     return (
         f"input: [{axes}] = {list(splits.shape)}, {_units(splits)}; {facts.low:.3g} to "
-        f"{facts.high:.3g}, mean {facts.mean:.3g}, {100 * facts.zeros:.0f} % zeros in "
+        f"{facts.high:.3g}, mean {facts.mean:.3g}, {units.percent(facts.zeros):.0f} % zeros in "
         f"{facts.samples} training samples{pictures}"
     )
 
