@@ -306,8 +306,8 @@ class TrainFunction(torch.autograd.Function):
         return None, None, None, None, None, *found
 
 
-_CUT = "net.step"
-_WHOLE = "use it without Ops(local=True), which keeps too little for that"
+_CUT = "net.stepper"
+_WHOLE = "it keeps too little for that where ops cut; use net.step"
 
 
 class StepFunction(torch.autograd.Function):
