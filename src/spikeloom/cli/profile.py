@@ -94,13 +94,12 @@ def _print_plan(bench: "Workbench", console: "Console") -> None:
     from spikeloom.train.setup import prepare
 
     prepare(bench)
-    sites = bench.net.sites
     for word, settings in settings_of(bench).items():
         for setting in settings:
             console.print()
             print_note(console, plan_title(word, setting))
-            console.print(to_text(plan_rows(sites, setting)))
-            for line in plan_reasons(sites, setting):
+            console.print(to_text(plan_rows(bench.net.plan, setting)))
+            for line in plan_reasons(bench.net.plan, setting):
                 print_note(console, line)
 
 

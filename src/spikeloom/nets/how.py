@@ -6,12 +6,10 @@ these reasons.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import torch
-
-from spikeloom.base.tracing import hooked, kept_by_user, ordinary, traced
+from spikeloom.base.tracing import hooked, ordinary
+from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.norms import joinable
 from spikeloom.nets.ops import Credited, MeanCurrent, OnWeights, Ops, Plain, cut, keep
@@ -21,10 +19,15 @@ from spikeloom.neurons.trains import Kernels
 
 Order = Literal["time", "layer", "rates"]
 
+_OURS = (Plain, Credited)
+"""Synapses whose results belong to nobody else."""
 
-@dataclass(frozen=True)
-class Setting:
-    """What decides about all sites of one call.
+_JOIN = (*_OURS, OnWeights)
+"""Synapses that are plain at pools."""
+
+
+class Setting(NamedTuple):
+    """What decides about all sites of one call; with a site's norm it decides alone.
 
     Args:
         order: of computation.
@@ -35,6 +38,9 @@ class Setting:
         rows: samples times steps that a site computes at once.
         private: whether nobody but the walk sees the states between steps.
         grad: whether a gradient may be wanted.
+        kept: whether hooks of a user may keep what autograd saves.
+        traced: whether `torch.jit.trace` is recording.
+        hooks: changes with every hook that is registered anywhere.
     """
 
     order: Order
@@ -45,10 +51,12 @@ class Setting:
     rows: int
     private: bool = False
     grad: bool = True
+    kept: bool = False
+    traced: bool = False
+    hooks: object = None
 
 
-@dataclass(frozen=True)
-class How:
+class How(NamedTuple):
     """How one site is computed.
 
     Args:
@@ -71,6 +79,20 @@ class How:
     spare: bool = False
     packed: bool = False
     again: bool = False
+
+
+class Decided:
+    """What was decided in the last setting, for a loop that comes back in the same one."""
+
+    def __init__(self) -> None:
+        self._setting: Setting | None = None
+        self._hows: dict[str, How] = {}
+
+    def of(self, setting: Setting) -> dict[str, How]:
+        """Return what is known in a setting; whoever decides more writes it there."""
+        if setting != self._setting:
+            self._setting, self._hows = setting, {}
+        return self._hows
 
 
 def decide(site: Site, s: Setting, cheap: frozenset[str] = frozenset()) -> How:
@@ -97,11 +119,11 @@ def decide(site: Site, s: Setting, cheap: frozenset[str] = frozenset()) -> How:
     )
 
 
-def cheap_names(sites: tuple[Site, ...], s: Setting) -> frozenset[str]:
+def cheap_names(plan: Plan, s: Setting) -> frozenset[str]:
     """Return the sites whose currents are computed twice, where memory is saved."""
     if s.order != "layer" or s.execution.memory != "saving" or why_not_saving(s):
         return frozenset()
-    return frozenset(cheap_sites(sites))
+    return frozenset(cheap_sites(plan.sites))
 
 
 def why_not_pool(site: Site, s: Setting) -> str:
@@ -117,7 +139,7 @@ def why_not_pool(site: Site, s: Setting) -> str:
         return "a low-pass comes before it"
     if s.watched:
         return "an observer looks at the spikes"
-    if not isinstance(ops.synapse, Plain | Credited | OnWeights):
+    if not isinstance(ops.synapse, _JOIN):
         return "the rule's synapse is called at pools too"
     if ops.emit != keep:
         return "the rule changes spikes before it"
@@ -137,7 +159,7 @@ def why_not_folded(site: Site, s: Setting) -> str:
     if hooked(site.synapse, site.norm):
         return "hooks wait for calls of its module"
     # torch checks a recording without gradients: it must be the one with them
-    if traced() and not torch.compiler.is_compiling():
+    if s.traced:
         return "torch.jit.trace is recording"
     return "" if site.folds else "the norm takes statistics, or is not behind a convolution"
 
@@ -175,11 +197,11 @@ def why_not_spare(site: Site, s: Setting) -> str:
     """Say why currents stay as they are; "" where they may be overwritten."""
     if not site.spec.weighted:
         return "without weights the current may be somebody's output"
-    if not isinstance(s.ops.synapse, Plain | Credited):
+    if not isinstance(s.ops.synapse, _OURS):
         return "the rule's synapse may have kept them"
     if s.watched:
         return "an observer looks at them"
-    if kept_by_user():
+    if s.kept:
         return "hooks on what autograd saves may have kept them"
     return "hooks of the layer may have kept them" if hooked(site.synapse) else ""
 

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng
+from spikeloom.base.tracing import hooks_made, kept_by_user, traced
 from spikeloom.kernels.jit import compiler
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
-from spikeloom.nets.how import Order, Setting
+from spikeloom.nets.how import Decided, How, Order, Setting
 from spikeloom.nets.init import initialise
 from spikeloom.nets.input import check_input, check_sequence
 from spikeloom.nets.ops import PLAIN, Ops
@@ -179,7 +180,7 @@ class SpikingNet(nn.Module):
             ShapeError: x does not fit the net.
             UnsupportedNet: batch_all statistics in training, which need all steps at once.
         """
-        return self._step(x, state, ops, rng, held, private=False)
+        return self._step(x, state, ops, rng, held)
 
     def stepper(
         self, ops: Ops = PLAIN, *, rng: Rng | None = None, held: Held | None = None
@@ -194,8 +195,7 @@ class SpikingNet(nn.Module):
             rng: streams for dropout in training.
             held: as in `step`.
         """
-        how = {"ops": ops, "rng": rng, "held": held, "private": True}
-        return Stepper(partial(self._step, **how))
+        return Stepper(partial(self._step, ops=ops, rng=rng, held=held, decided=Decided()))
 
     def _step(
         self,
@@ -204,13 +204,11 @@ class SpikingNet(nn.Module):
         ops: Ops,
         rng: Rng | None,
         held: Held | None,
-        *,
-        private: bool,
+        decided: Decided | None = None,
     ) -> tuple[Tensor, NetState]:
         check_input(self, x.unsqueeze(0), in_time=True)
-        before = NetState() if state is None else state
-        walking = self._walking("time", ops, rng, len(x), private)
-        walk = StepWalk(*walking, before=before, held=held)
+        walking = self._walking("time", ops, rng, len(x), decided)
+        walk = StepWalk(*walking, before=state or NetState(), held=held)
         x = self._arranged(x)
         if self.spec.input_psp is not None:
             x = walk.filter_input(x, self.spec.input_psp.decay, self.spec.input_psp.scale)
@@ -235,7 +233,7 @@ class SpikingNet(nn.Module):
         """
         check_input(self, x.unsqueeze(0), in_time=True)
         walk = StepWalk(
-            *self._walking("time", ops, rng, len(x), True), before=NetState(), holding=steps
+            *self._walking("time", ops, rng, len(x), Decided()), before=NetState(), holding=steps
         )
         return Held() if self.spec.input_psp is not None else walk.hold_prefix(self._arranged(x))
 
@@ -250,13 +248,11 @@ class SpikingNet(nn.Module):
             UnsupportedNet: batch_all statistics in training.
         """
         check_input(self, xs, in_time=True)
-        state, features, held = None, [], None
+        held = None
         if is_constant(xs) and len(xs) > 1:
             held = self.hold(xs[0], ops, steps=len(xs), rng=rng)
-        for x in xs.unbind(0):
-            h, state = self.step(x, state, ops, rng=rng, held=held)
-            features.append(h)
-        return self.finish(torch.stack(features), ops, rng=rng)
+        stepper = self.stepper(ops, rng=rng, held=held)
+        return self.finish(torch.stack([stepper(x) for x in xs.unbind(0)]), ops, rng=rng)
 
     def run_by_layer(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
         r"""Run layer after layer, each on the whole train; equal to `run_by_time`.
@@ -378,8 +374,8 @@ class SpikingNet(nn.Module):
         return self.execution.arranged(xs) if convolves else xs
 
     def _walking(
-        self, order: Order, ops: Ops, rng: Rng | None, rows: int, private: bool = False
-    ) -> tuple[Plan, Setting, Rng | None, tuple[Observer, ...]]:
+        self, order: Order, ops: Ops, rng: Rng | None, rows: int, decided: Decided | None = None
+    ) -> tuple[Plan, Setting, dict[str, How], Rng | None, tuple[Observer, ...]]:
         check_sequence(order, ops)
         setting = Setting(
             order,
@@ -388,12 +384,16 @@ class SpikingNet(nn.Module):
             self.training,
             watched=bool(self._observers),
             rows=rows,
-            private=private,
+            private=decided is not None,
             grad=torch.is_grad_enabled(),
+            kept=kept_by_user(),
+            traced=traced() and not torch.compiler.is_compiling(),
+            hooks=hooks_made(),
         )
         if self._settings is not None and setting not in self._settings:
             self._settings.append(setting)
-        return self.plan, setting, rng, self._observers
+        hows = {} if decided is None else decided.of(setting)
+        return self.plan, setting, hows, rng, self._observers
 
     @property
     def _end(self) -> int:

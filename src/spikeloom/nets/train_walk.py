@@ -2,21 +2,19 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikeloom.base.seeding import Rng
 from spikeloom.kernels.levels import pack
-from spikeloom.nets.build import Block, Plan
+from spikeloom.nets.build import Block
 from spikeloom.nets.fit import fit_channels
-from spikeloom.nets.how import Setting
 from spikeloom.nets.mean_current import run_by_mean
 from spikeloom.nets.norms import joins, norm_theta
 from spikeloom.nets.ops import MeanCurrent, Visit, keep
 from spikeloom.nets.saving import packing, recomputing
 from spikeloom.nets.site import Site
-from spikeloom.nets.state import Observer
 from spikeloom.nets.walk import Walk, is_constant, kept_channels, low_pass, only_step
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.normed import Normed
@@ -26,10 +24,8 @@ from spikeloom.neurons.trains import run_train
 class TrainWalk(Walk):
     """Layer after layer on whole trains [T, B, ...]; a constant train stays one tensor."""
 
-    def __init__(
-        self, plan: Plan, setting: Setting, rng: Rng | None, observers: tuple[Observer, ...]
-    ) -> None:
-        super().__init__(plan, setting, rng, observers)
+    def __init__(self, *walking: Any) -> None:
+        super().__init__(*walking)
         self._again: dict[str, Callable[[], Tensor]] = {}
 
     def current(self, site: Site, x: Tensor) -> Tensor:

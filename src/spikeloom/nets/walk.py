@@ -30,12 +30,18 @@ class Walk:
     Args:
         plan: the net.
         setting: in which order, with which seams, on which kernels.
+        hows: what was decided in this setting before.
         rng: streams for dropout in training.
         observers: see every firing.
     """
 
     def __init__(
-        self, plan: Plan, setting: Setting, rng: Rng | None, observers: tuple[Observer, ...]
+        self,
+        plan: Plan,
+        setting: Setting,
+        hows: dict[str, How],
+        rng: Rng | None,
+        observers: tuple[Observer, ...],
     ) -> None:
         self.plan = plan
         self.setting = setting
@@ -45,8 +51,10 @@ class Walk:
         self.added: dict[str, Tensor] = {}
         self.outputs: dict[int, Tensor] = {}
         self._thetas: dict[str, Theta] = {}
-        self._hows: dict[str, How] = {}
-        self._cheap = cheap_names(plan.sites, setting)
+        self._hows = hows
+        for site in plan.normed:  # a norm may have changed its mode, unlike all else
+            hows.pop(site.name, None)
+        self._cheap = cheap_names(plan, setting)
         self._sources = {edge.spec.source for edge in plan.edges}
 
     def how(self, site: Site) -> How:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from spikeloom.nets.build import Plan
 from spikeloom.nets.how import (
     Setting,
     cheap_names,
@@ -29,11 +30,11 @@ def plan_title(word: str, setting: Setting) -> str:
     return f"{word}: {ORDERS[setting.order]}, {setting.rows} rows at once, {gradients}"
 
 
-def plan_rows(sites: tuple[Site, ...], setting: Setting) -> list[tuple[str, ...]]:
+def plan_rows(plan: Plan, setting: Setting) -> list[tuple[str, ...]]:
     """Return a row per site; headings first."""
-    cheap = cheap_names(sites, setting)
+    cheap = cheap_names(plan, setting)
     rows: list[tuple[str, ...]] = [HEADINGS]
-    for site in sites:
+    for site in plan.sites:
         how = decide(site, setting, cheap)
         runs = site.unit is not None and site.unit.stateful
         trains = runs and setting.order != "rates"
@@ -55,10 +56,10 @@ def plan_rows(sites: tuple[Site, ...], setting: Setting) -> list[tuple[str, ...]
     return rows
 
 
-def plan_reasons(sites: tuple[Site, ...], setting: Setting) -> list[str]:
+def plan_reasons(plan: Plan, setting: Setting) -> list[str]:
     """Say why the slower way is taken, each reason once with its layers."""
     found: dict[str, list[str]] = {}
-    for site in sites:
+    for site in plan.sites:
         for said in _reasons(site, setting):
             found.setdefault(said, []).append(site.name)
     return [f"{said} ({', '.join(names)})" for said, names in found.items()]

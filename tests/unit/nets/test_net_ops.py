@@ -107,6 +107,33 @@ class TestStates:
         close(by_stepper(net_of(kernels), Ops(carry=cut), frames()), expected)
         close(by_stepper(net_of(kernels), Ops(synapse=Credited(), carry=cut), frames()), expected)
 
+    @pytest.mark.parametrize("kernels", KERNELS)
+    @pytest.mark.parametrize("run", ["time", "stepper"])
+    def test_a_backward_pass_after_all_steps_finds_what_it_needs(self, kernels, run):
+        plain = Ops(carry=lambda visit, state: detach_state(state))
+        expected = by_step(net_of("reference"), plain, frames())
+        net, ops = net_of(kernels), Ops(carry=cut)
+        if run == "time":
+            hs = net.run_by_time(frames(), ops)
+        else:
+            stepper = net.stepper(ops)
+            hs = torch.stack([stepper(x) for x in frames()])
+        hs.square().sum().backward()
+        close([p.grad for p in net.parameters()], expected)
+
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_a_graph_that_is_kept_can_be_gone_through_again(self, kept):
+        net, xs = net_of("compiled"), frames()
+        stepper = net.stepper(Ops(carry=cut))
+        losses = []
+        for x in xs:
+            losses.append(stepper(x).square().sum())
+            losses[-1].backward(retain_graph=kept)
+        once = [p.grad.clone() for p in net.parameters()]
+        if kept:
+            torch.stack(losses).sum().backward()
+            close([p.grad for p in net.parameters()], [2 * grad for grad in once])
+
 
 class TestCurrents:
     """A rule that keeps a current finds it as it was."""
