@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,19 +19,47 @@ from spikeloom.nets.readout import Loss, Objective
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
 from spikeloom.nets.walk import is_constant
-from spikeloom.neurons.base import declares
-from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.base import Unit
+from spikeloom.neurons.declared import (
+    FIRING_THRESHOLD,
+    RATE,
+    RATE_CLAMP,
+    TRACE_DECAY,
+    NoRateClamp,
+)
 from spikeloom.neurons.reduction import RunningMean, decay_of
 from spikeloom.rules.base import refuse_tail
 
-ONE_SPIKE = "expected at most one spike per step"
-"""A rate is clamped at 1 in the mathematics of rates."""
-
-NO_BOUND = "expected no lower bound of the potential"
-"""What a bound takes away is missing in the mean current that decides the rate."""
-
 FEW = 4
 """Steps below which a rate says little."""
+
+
+TRIED = (-0.5, 0.25, 0.5, 0.75, 1.5)
+"""Currents in thresholds at which a `rate` is compared with the clamp that its unit declares."""
+
+CLOSE = 1e-4
+"""How far it may be off, in spikes per step."""
+
+
+class Clamped(NamedTuple):
+    r"""What the mathematics of rates needs of a unit: :math:`a = clamp(q z / v_{th}, 0, 1)`.
+
+    Args:
+        decay: :math:`\lambda`, by which z is discounted.
+        scale: q.
+        level: f, in thresholds.
+    """
+
+    decay: float
+    scale: float
+    level: float
+
+
+def clamped(unit: Unit) -> Clamped:
+    """Return the clamp of a unit that has passed `refuse_units`."""
+    decay, clamp = TRACE_DECAY.of(unit), RATE_CLAMP.of(unit)
+    assert decay is not None and clamp is not None and not isinstance(clamp, NoRateClamp)
+    return Clamped(decay, clamp.scale, clamp.level)
 
 
 class OnceWeights:
@@ -161,31 +190,51 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
         UnsupportedNet: the message names the layer and what to change.
     """
     for site in net.sites:
-        unit = site.unit
-        if unit is None or not unit.stateful:
+        unit, place = site.unit, f"rules.{rule}"
+        if unit is None:
             continue
-        if not isinstance(unit, IF) or not declares(unit, "rate"):
-            expected, found = "expected IF or LIF", type(unit).__name__
-        elif unit.reset != "soft" or unit.order != "after_fire":
-            expected, found = (
-                "expected a soft reset right after the spike",
-                f"{unit.reset}, {unit.order}",
-            )
-        elif unit.refractory or unit.beta:
-            expected, found = "expected no refractory steps and no synaptic current", "some"
-        elif unit.max_spikes != 1:
-            expected, found = ONE_SPIKE, f"max_spikes = {unit.max_spikes}"
-        elif unit.v_min is not None:
-            expected, found = NO_BOUND, f"v_min = {unit.v_min}"
-        elif "alpha" in unit.learn or unit.alpha == 0:
-            expected, found = (
-                "expected a fixed decay above 0",
-                "a trained one" if unit.alpha else "0",
-            )
-        else:
+        RATE.needed(unit, place, site.name)
+        if not unit.stateful:
             continue
+        clamp = RATE_CLAMP.needed(unit, place, site.name)
+        if isinstance(clamp, NoRateClamp):
+            raise UnsupportedNet(
+                f"{place}: expected {clamp.expected} in layer {site.name}, got {clamp.came}; "
+                "change the unit."
+            )
+        decay = TRACE_DECAY.needed(unit, place, site.name)
+        if not decay:
+            raise UnsupportedNet(
+                f"{place}: expected a fixed trace_decay above 0 in layer {site.name}, got "
+                f"{decay} of {type(unit).__name__}; change the unit, or give NoRateClamp as its "
+                "rate_clamp."
+            )
+        FIRING_THRESHOLD.needed(unit, place, site.name)
+        _refuse_other_rate(site, unit, place)
+
+
+@torch.no_grad()
+def _refuse_other_rate(site: Site, unit: Unit, place: str) -> None:
+    """Refuse a unit whose `rate` is not the clamp that it declares: one of the two is wrong."""
+    assert site.neuron is not None
+    theta, scale = site.neuron.theta(), clamped(unit).scale
+    threshold = FIRING_THRESHOLD.needed(unit, place, site.name)(theta)
+    v_th = torch.as_tensor(threshold)
+    if not v_th.is_floating_point() or not bool((v_th > 0).all()):
         raise UnsupportedNet(
-            f"rules.{rule}: {expected} in layer {site.name}, got {found}; change the unit."
+            f"{place}: expected a firing_threshold above 0 in layer {site.name}, got "
+            f"{v_th.min().item():.3g} of {type(unit).__name__}; change it."
+        )
+    x = v_th.new_tensor(TRIED).view(-1, *[1] * max(v_th.dim(), 1))
+    came = unit.rate(x * v_th / scale, theta)
+    gap = (came - x.clamp(0, 1)).abs().amax(tuple(range(1, came.dim())))
+    if bool((gap > CLOSE).any()):
+        worst = int(gap.argmax())
+        raise UnsupportedNet(
+            f"{place}: expected the rate {min(max(TRIED[worst], 0), 1)} under a current of "
+            f"{TRIED[worst]} v_th / scale in layer {site.name}, as rate_clamp of "
+            f"{type(unit).__name__} says, got a rate that is off by {float(gap[worst]):.2g}; "
+            "correct rate, rate_clamp or firing_threshold."
         )
 
 
@@ -225,7 +274,8 @@ def cautions_of(net: SpikingNet, steps: int, rule: str) -> list[str]:
         target = net.plan.blocks[edge.spec.target].passes[0].sites[0]
         if edge.spec.restrict is not None or not edge.sites[-1].spec.weighted:
             continue
-        scale = getattr(target.unit, "v_th", 1.0)
+        threshold = FIRING_THRESHOLD.of(target.unit) if target.unit else None
+        scale = 1.0 if threshold is None else float(torch.as_tensor(threshold({})).min())
         norm = float(torch.linalg.matrix_norm(synapse.effective_weight().flatten(1), 2)) / scale
         if norm >= 1:
             lines.append(

@@ -19,7 +19,8 @@ from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 from spikeloom.nets.walk import is_constant
-from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.declared import FIRING_THRESHOLD
+from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
 from spikeloom.neurons.reduction import sum_over_time
 from spikeloom.neurons.trains import run_train
 from spikeloom.rules.base import (
@@ -31,12 +32,7 @@ from spikeloom.rules.base import (
     Trial,
     Trials,
 )
-from spikeloom.rules.by_rate import (
-    NO_BOUND,
-    ONE_SPIKE,
-    cautions_of,
-    refuse_units,
-)
+from spikeloom.rules.by_rate import Clamped, cautions_of, clamped, refuse_units
 from spikeloom.rules.leaks import discounted, leak_cautions, reduction_cautions
 
 
@@ -48,7 +44,8 @@ class Clamp(NamedTuple):
 
     Args:
         weights: w, which sum to 1.
-        slope: q; 1 but for units that scale their input.
+        slope: q, the unit's `RateClamp.scale` or, for one that scales its input by its leak, the
+            limit of it.
         closed: whether the ends of the linear part pass a gradient.
         scaled: whether A grows with the threshold.
         share: factor of the threshold's gradient.
@@ -123,7 +120,10 @@ class Dsr(LearningRule):
                 '{feedback = [{source = 0, target = 0, layers = "c4"}]} c4 f2',
                 "expected a net without feedback",
             ),
-            Trial('c4{unit = {name = "if", max_spikes = 4}} f2', f"{ONE_SPIKE} in layer 0.0.0"),
+            Trial(
+                'c4{unit = {name = "if", max_spikes = 4}} f2',
+                f"{ONE_SPIKE} in layer 0.0.0",
+            ),
             Trial('c4{unit = {name = "if", v_min = -1.0}} f2', f"{NO_BOUND} in layer 0.0.0"),
             Trial(refusal="slope: expected limit or exact, got 'mean'", options={"slope": "mean"}),
         ),
@@ -153,11 +153,13 @@ class Dsr(LearningRule):
         """Run in spikes, go back through rates; one commit."""
 
         def sequence(site: Site, currents: Tensor, pool: int) -> Tensor:
-            assert site.neuron is not None and isinstance(site.unit, IF)
-            v_th = site.neuron.theta().get("v_th")
-            if v_th is None:
-                v_th = torch.tensor(site.unit.v_th, dtype=currents.dtype, device=currents.device)
-            clamp = self._clamp(site, site.unit, len(currents))
+            assert site.neuron is not None
+            threshold = FIRING_THRESHOLD.of(site.neuron.unit)
+            assert threshold is not None  # `prepare` has asked
+            v_th = threshold(site.neuron.theta())
+            if not isinstance(v_th, Tensor):
+                v_th = torch.tensor(v_th, dtype=currents.dtype, device=currents.device)
+            clamp = self._clamp(site, clamped(site.neuron.unit), len(currents))
             out: Tensor = _Represented.apply(  # pyright: ignore[reportAssignmentType]
                 site, net.execution, clamp, pool, currents, v_th
             )
@@ -176,19 +178,18 @@ class Dsr(LearningRule):
         factor = len(rate) * sum(weight**2 for weight in rate)
         return f"gradients are 1/{factor:.3g} of those with the unit's own mean"
 
-    def _slope(self, unit: IF) -> float:
-        """Return q of a unit's clamp."""
-        if not unit.scale_input or unit.alpha == 1:
-            return 1.0
-        return -math.log(unit.alpha) if self.slope == "limit" else 1 - unit.alpha
+    def _slope(self, unit: Clamped) -> float:
+        """Return q of a unit's clamp, or its limit where it is 1 - decay."""
+        scaled = unit.scale != 1 and math.isclose(unit.scale, 1 - unit.decay)
+        return -math.log(unit.decay) if scaled and self.slope == "limit" else unit.scale
 
-    def _clamp(self, site: Site, unit: IF, steps: int) -> Clamp:
-        leaks = unit.alpha != 1
+    def _clamp(self, site: Site, unit: Clamped, steps: int) -> Clamp:
+        leaks = unit.decay != 1
         share = 1.0
         if leaks and self.threshold == "reference":
             share = 1 / site.spec.gain**2
         return Clamp(
-            discounted(unit.alpha, steps),
+            discounted(unit.decay, steps),
             self._slope(unit),
             closed=not leaks,
             scaled=site.spec.amplitude == "v_th",
