@@ -52,6 +52,11 @@ class Neuron(nn.Module):
             )
         shape = (channels, *[1] * spatial) if unit.per_channel and channels is not None else ()
         for name in unit.learn:
+            if not hasattr(unit, name):
+                raise ConfigError(
+                    f"neurons.Neuron: expected {type(unit).__name__}.{name}, named in learn, to be "
+                    "the number at which it starts, got no such attribute; add it."
+                )
             start = float(getattr(unit, name))
             if name == "alpha":
                 start = math.log(start / (1 - start))

@@ -191,10 +191,7 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
     """
     for site in net.sites:
         unit, place = site.unit, f"rules.{rule}"
-        if unit is None:
-            continue
-        RATE.needed(unit, place, site.name)
-        if not unit.stateful:
+        if unit is None or not unit.stateful:
             continue
         clamp = RATE_CLAMP.needed(unit, place, site.name)
         if isinstance(clamp, NoRateClamp):
@@ -209,7 +206,6 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
                 f"{decay} of {type(unit).__name__}; change the unit, or give NoRateClamp as its "
                 "rate_clamp."
             )
-        FIRING_THRESHOLD.needed(unit, place, site.name)
         _refuse_other_rate(site, unit, place)
 
 
@@ -226,7 +222,7 @@ def _refuse_other_rate(site: Site, unit: Unit, place: str) -> None:
             f"{v_th.min().item():.3g} of {type(unit).__name__}; change it."
         )
     x = v_th.new_tensor(TRIED).view(-1, *[1] * max(v_th.dim(), 1))
-    came = unit.rate(x * v_th / scale, theta)
+    came = RATE.needed(unit, place, site.name)(x * v_th / scale, theta)
     gap = (came - x.clamp(0, 1)).abs().amax(tuple(range(1, came.dim())))
     if bool((gap > CLOSE).any()):
         worst = int(gap.argmax())
@@ -257,6 +253,8 @@ def refuse_equilibrium(net: SpikingNet, rule: str) -> None:
                 f"rules.{rule}: expected one dropout mask for all steps in layer {site.name}, got "
                 "a fresh one at each; set dropout_held = true."
             )
+        if site.unit is not None:
+            RATE.needed(site.unit, f"rules.{rule}", site.name)
     refuse_units(net, rule)
 
 

@@ -178,19 +178,19 @@ class Dsr(LearningRule):
         factor = len(rate) * sum(weight**2 for weight in rate)
         return f"gradients are 1/{factor:.3g} of those with the unit's own mean"
 
-    def _slope(self, unit: Clamped) -> float:
+    def _slope(self, clamp: Clamped) -> float:
         """Return q of a unit's clamp, or its limit where it is 1 - decay."""
-        scaled = unit.scale != 1 and math.isclose(unit.scale, 1 - unit.decay)
-        return -math.log(unit.decay) if scaled and self.slope == "limit" else unit.scale
+        scaled = clamp.scale != 1 and math.isclose(clamp.scale, 1 - clamp.decay)
+        return -math.log(clamp.decay) if scaled and self.slope == "limit" else clamp.scale
 
-    def _clamp(self, site: Site, unit: Clamped, steps: int) -> Clamp:
-        leaks = unit.decay != 1
+    def _clamp(self, site: Site, own: Clamped, steps: int) -> Clamp:
+        leaks = own.decay != 1
         share = 1.0
         if leaks and self.threshold == "reference":
             share = 1 / site.spec.gain**2
         return Clamp(
-            discounted(unit.decay, steps),
-            self._slope(unit),
+            discounted(own.decay, steps),
+            self._slope(own),
             closed=not leaks,
             scaled=site.spec.amplitude == "v_th",
             share=share,
