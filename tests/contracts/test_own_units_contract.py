@@ -14,6 +14,7 @@ from ownlif import (
     OURS,
     Bare,
     BareMisnamed,
+    Charge,
     Faster,
     InDataclass,
     InDict,
@@ -37,7 +38,7 @@ from spikeloom.neurons.declared import (
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
 from spikeloom.rules.ann import Ann
-from spikeloom.rules.by_rate import Clamped, clamped
+from spikeloom.rules.clamps import Clamped, clamped
 from spikeloom.rules.dsr import Dsr
 from spikeloom.rules.ide import Ide
 from spikeloom.rules.ottt import Ottt
@@ -66,8 +67,7 @@ def test_one_that_declares_nothing_is_right_or_refused_by_name(case, unit):
         learned(case, unit)
     text = str(refusal.value)
     assert text.startswith(f"rules.{case.name}: expected neurons ") and "\n" not in text
-    what = {"ide": "rate", "spide": "rate"}.get(case.name, needed[case.name])
-    assert f"declare {what}, " in text and " layer " in text
+    assert f"declare {needed[case.name]}, " in text and " layer " in text
     assert f"got {type(unit).__name__}, which declares none for its step; add" in text
 
 
@@ -129,11 +129,40 @@ class TestRefusals:
         return str(refusal.value)
 
     def test_a_rate_that_is_not_the_clamp(self):
-        text = self.refused(Told, rate=lambda self, current, theta: (2 * current).clamp(0, 1) / 2)
-        assert text.startswith("rules.dsr: expected the rate ") and "rate_clamp of Own" in text
-        assert "layer 0.0.0" in text
-        text = self.refused(Told, rate_clamp=RateClamp(scale=0.25))
-        assert "expected the rate" in text
+        text = self.refused(Told, rate=lambda self, current, theta: (current / 2).clamp(0, 1))
+        assert text.startswith("rules.dsr: expected a rate that is the clamp of Own in layer 0.0.0")
+        assert "off by up to 0.62" in text  # currents of 3/2 and 3/4 thresholds of 1/2: 3/8, 3/16
+        assert "expected a rate that is" in self.refused(Told, rate_clamp=RateClamp(scale=0.25))
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            {"trace_decay": 0.5},
+            {"rate_clamp": RateClamp(level=0.5)},
+            {
+                "rate_clamp": RateClamp(scale=2.0),
+                "rate": lambda self, c, theta: (4 * c).clamp(0, 1),
+            },
+            {
+                "firing_threshold": lambda self, theta: 1.0,
+                "rate": lambda self, c, theta: c.clamp(0, 1),
+            },
+            {"unpacked": staticmethod(lambda state: state.q.clamp(min=-0.125))},
+            {"packed": staticmethod(lambda q: Charge(q * (q > 0)))},
+        ],
+        ids=list,
+    )
+    def test_spikes_that_are_not_those_of_the_clamp(self, words):
+        text = self.refused(Told, **words)
+        assert text.startswith("rules.dsr: expected spikes of Own in layer 0.0.0 as trace_decay, ")
+
+    @pytest.mark.parametrize("start", [-0.75, 0.25, 3.0])
+    def test_but_any_initial_potential_is_right(self, start):
+        own = {"init": lambda self, current: Charge(torch.full_like(current, start))}
+        unit = type("Own", (Told,), own)()
+        ours = LIF(alpha=LEAK, v_th=BAR, v_init=start)
+        for case in CASES:
+            same(learned(case, unit), learned(case, ours))
 
     def test_a_clamp_without_decay_or_threshold(self):
         assert "expected a fixed trace_decay above 0" in self.refused(Told, trace_decay=0.0)

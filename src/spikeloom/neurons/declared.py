@@ -9,11 +9,12 @@ it, by name; a figure that goes on without one says how.
 declaration           meaning                                                       needed by
 ====================  ============================================================  =============
 ``trace_decay``       :math:`\lambda` in [0, 1]: factor per step by which all that  OTTT, DSR,
-                      a unit remembers of an input fades; None: no fixed number     IDE, SPIDE
+                      a unit remembers of an input fades; None: no fixed number     IDE, SPIDE,
+                                                                                    settling
 ``rate_clamp``        `RateClamp`, or `NoRateClamp` with the reason                 DSR, IDE,
                                                                                     SPIDE
-``rate(current,       steady output rate under a constant current                   DSR, IDE,
-theta)``                                                                            SPIDE
+``rate(current,       steady output rate under a constant current                   IDE, SPIDE,
+theta)``                                                                            settling
 ``firing_threshold    :math:`v_{th}` above 0: the potential that a spike stands     DSR, IDE,
 (theta)``             for, which a soft reset subtracts                             SPIDE,
                                                                                     amplitude

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,47 +18,13 @@ from spikeloom.nets.readout import Loss, Objective
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
 from spikeloom.nets.walk import is_constant
-from spikeloom.neurons.base import Unit
-from spikeloom.neurons.declared import (
-    FIRING_THRESHOLD,
-    RATE,
-    RATE_CLAMP,
-    TRACE_DECAY,
-    NoRateClamp,
-)
+from spikeloom.neurons.declared import FIRING_THRESHOLD, RATE
 from spikeloom.neurons.reduction import RunningMean, decay_of
 from spikeloom.rules.base import refuse_tail
+from spikeloom.rules.clamps import refuse_units
 
 FEW = 4
 """Steps below which a rate says little."""
-
-
-TRIED = (-0.5, 0.25, 0.5, 0.75, 1.5)
-"""Currents in thresholds at which a `rate` is compared with the clamp that its unit declares."""
-
-CLOSE = 1e-4
-"""How far it may be off, in spikes per step."""
-
-
-class Clamped(NamedTuple):
-    r"""What the mathematics of rates needs of a unit: :math:`a = clamp(q z / v_{th}, 0, 1)`.
-
-    Args:
-        decay: :math:`\lambda`, by which z is discounted.
-        scale: q.
-        level: f, in thresholds.
-    """
-
-    decay: float
-    scale: float
-    level: float
-
-
-def clamped(unit: Unit) -> Clamped:
-    """Return the clamp of a unit that has passed `refuse_units`."""
-    decay, clamp = TRACE_DECAY.of(unit), RATE_CLAMP.of(unit)
-    assert decay is not None and clamp is not None and not isinstance(clamp, NoRateClamp)
-    return Clamped(decay, clamp.scale, clamp.level)
 
 
 class OnceWeights:
@@ -183,57 +148,6 @@ def loss_on_rates(
     return Loss(loss.logits.detach(), loss.value.detach()), g
 
 
-def refuse_units(net: SpikingNet, rule: str) -> None:
-    """Refuse populations whose rate is no clamp of their mean current.
-
-    Raises:
-        UnsupportedNet: the message names the layer and what to change.
-    """
-    for site in net.sites:
-        unit, place = site.unit, f"rules.{rule}"
-        if unit is None or not unit.stateful:
-            continue
-        clamp = RATE_CLAMP.needed(unit, place, site.name)
-        if isinstance(clamp, NoRateClamp):
-            raise UnsupportedNet(
-                f"{place}: expected {clamp.expected} in layer {site.name}, got {clamp.came}; "
-                "change the unit."
-            )
-        decay = TRACE_DECAY.needed(unit, place, site.name)
-        if not decay:
-            raise UnsupportedNet(
-                f"{place}: expected a fixed trace_decay above 0 in layer {site.name}, got "
-                f"{decay} of {type(unit).__name__}; change the unit, or give NoRateClamp as its "
-                "rate_clamp."
-            )
-        _refuse_other_rate(site, unit, place)
-
-
-@torch.no_grad()
-def _refuse_other_rate(site: Site, unit: Unit, place: str) -> None:
-    """Refuse a unit whose `rate` is not the clamp that it declares: one of the two is wrong."""
-    assert site.neuron is not None
-    theta, scale = site.neuron.theta(), clamped(unit).scale
-    threshold = FIRING_THRESHOLD.needed(unit, place, site.name)(theta)
-    v_th = torch.as_tensor(threshold)
-    if not v_th.is_floating_point() or not bool((v_th > 0).all()):
-        raise UnsupportedNet(
-            f"{place}: expected a firing_threshold above 0 in layer {site.name}, got "
-            f"{v_th.min().item():.3g} of {type(unit).__name__}; change it."
-        )
-    x = v_th.new_tensor(TRIED).view(-1, *[1] * max(v_th.dim(), 1))
-    came = RATE.needed(unit, place, site.name)(x * v_th / scale, theta)
-    gap = (came - x.clamp(0, 1)).abs().amax(tuple(range(1, came.dim())))
-    if bool((gap > CLOSE).any()):
-        worst = int(gap.argmax())
-        raise UnsupportedNet(
-            f"{place}: expected the rate {min(max(TRIED[worst], 0), 1)} under a current of "
-            f"{TRIED[worst]} v_th / scale in layer {site.name}, as rate_clamp of "
-            f"{type(unit).__name__} says, got a rate that is off by {float(gap[worst]):.2g}; "
-            "correct rate, rate_clamp or firing_threshold."
-        )
-
-
 def refuse_equilibrium(net: SpikingNet, rule: str) -> None:
     """Refuse nets that do not settle at an equilibrium of rates.
 
@@ -253,9 +167,10 @@ def refuse_equilibrium(net: SpikingNet, rule: str) -> None:
                 f"rules.{rule}: expected one dropout mask for all steps in layer {site.name}, got "
                 "a fresh one at each; set dropout_held = true."
             )
+    refuse_units(net, rule)
+    for site in net.sites:
         if site.unit is not None:
             RATE.needed(site.unit, f"rules.{rule}", site.name)
-    refuse_units(net, rule)
 
 
 @torch.no_grad()

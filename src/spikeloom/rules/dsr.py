@@ -32,7 +32,8 @@ from spikeloom.rules.base import (
     Trial,
     Trials,
 )
-from spikeloom.rules.by_rate import Clamped, cautions_of, clamped, refuse_units
+from spikeloom.rules.by_rate import cautions_of
+from spikeloom.rules.clamps import Clamped, clamped, refuse_units
 from spikeloom.rules.leaks import discounted, leak_cautions, reduction_cautions
 
 

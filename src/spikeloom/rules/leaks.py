@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from spikeloom.nets.net import SpikingNet
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.reduction import decay_of
-from spikeloom.rules.by_rate import Clamped, clamped
+from spikeloom.rules.clamps import Clamped, clamped
 
 SAME = 1e-6
 """Two means over time whose weights differ by less are one: discounts given in a few digits."""

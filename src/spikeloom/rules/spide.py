@@ -30,11 +30,11 @@ from spikeloom.rules.by_rate import (
     OnceWeights,
     Settled,
     cautions_of,
-    clamped,
     loss_on_rates,
     refuse_equilibrium,
     settle,
 )
+from spikeloom.rules.clamps import clamped
 from spikeloom.rules.leaks import leak_cautions, reduction_cautions
 
 REACH = 14**0.5 / 4
