@@ -127,7 +127,7 @@ class TestFigures:
             )
             assert net.sites[0].amplitude() == 3.0 * BAR
         for unit in (Bare(), BareMisnamed(), Faster()):
-            with pytest.raises(ConfigError, match="a unit that declares firing_threshold for its"):
+            with pytest.raises(ConfigError, match="a unit with a threshold, declared as"):
                 LayerSpec("linear", 4, unit=unit, amplitude="v_th")
 
     def test_settling(self):

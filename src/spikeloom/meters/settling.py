@@ -42,8 +42,8 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
 
     Raises:
         ConfigError: a unit has no steady rate.
-        UnsupportedNet: a unit declares no `rate`, or no fixed `trace_decay`, by which rates have
-            to be discounted.
+        UnsupportedNet: a unit declares no `rate` or `trace_decay`, or trains its decay, by which
+            rates would have to be discounted.
 
     Source:
         Xiao et al. 2021, the equilibrium of average firing rates.
@@ -60,10 +60,10 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
         if not site.unit.stateful:
             continue
         decay = TRACE_DECAY.needed(site.unit, "meters.settling", site.name)
-        if decay is None:
+        if decay is None and site.unit.learn:
             raise UnsupportedNet(
-                f"meters.settling: expected one fixed decay in layer {site.name}, got none, as a "
-                "trained decay or a synaptic current has; there is nothing to do."
+                f"meters.settling: expected fixed decays in layer {site.name}, got none beside "
+                f"learn = {site.unit.learn}; there is nothing to do."
             )
     modes = [(one, one.training) for one in net.modules()]
     net.eval()

@@ -156,7 +156,7 @@ class LayerSpec(Checked):
         require(
             self.amplitude == "unit" or FIRING_THRESHOLD.made(self.unit),
             f"{where}.amplitude",
-            "a unit that declares firing_threshold for its step",
+            "a unit with a threshold, declared as firing_threshold for its step",
             self.unit,
             "use amplitude 'unit', or add it to the class",
         )
