@@ -30,6 +30,7 @@ from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
 from spikeloom.neurons.spike import spike
+from spikeloom.train.probe import _Watcher
 
 
 class TestFigures:
@@ -152,6 +153,18 @@ class TestFigures:
             assert torch.equal(own.u, ours.u) and torch.equal(own.states.q, ours.states.v)
         assert Neuron(Bare()).record(currents).u is None
         assert Neuron(Faster()).record(currents).u is None
+
+    def test_potentials_and_levels_on_the_page(self):
+        xs, shown = torch.rand(5, 2, 4), {"0.0.0": [1, 3]}
+        for unit, steps, level in [(OURS, 5, BAR), (Told(), 5, BAR), (Misnamed(), 5, BAR)] + [
+            (unit, 0, None) for unit in (Bare(), BareMisnamed(), Faster(alpha=LEAK, v_th=BAR))
+        ]:
+            net, watcher = self.sites(unit), _Watcher(shown, shown)
+            with net.observe(watcher):
+                net(xs)
+            trace = watcher.traces["0.0.0"]
+            assert len(trace.u) == steps
+            assert trace.level is None if level is None else trace.level.tolist() == [BAR, BAR]
 
     def test_bounds_of_trained_quantities(self):
         for unit, low, high in ((Told(learn=("bar",)), 0.125, 2.0), (Bare(learn=("bar",)), -1, 5)):

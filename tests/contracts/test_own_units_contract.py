@@ -37,7 +37,6 @@ from spikeloom.neurons.declared import (
 )
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
-from spikeloom.rules.ann import Ann
 from spikeloom.rules.clamps import Clamped, clamped
 from spikeloom.rules.dsr import Dsr
 from spikeloom.rules.ide import Ide
@@ -225,7 +224,3 @@ def test_a_scaled_input_is_a_clamp_of_that_slope():
     for case in CASES:
         if case.name in RATES:
             same(learned(case, Scaled(), ours), learned(case, ours, ours))
-
-
-def test_the_relu_net_asks_nothing():
-    same(learned(Case("ann", Ann()), Bare()), learned(Case("ann", Ann()), OURS))
