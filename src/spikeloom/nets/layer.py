@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import Checked
 from spikeloom.neurons.base import Unit
+from spikeloom.neurons.declared import FIRING_THRESHOLD
 from spikeloom.neurons.leaky import LIF
 
 Kind = Literal[
@@ -153,11 +154,11 @@ class LayerSpec(Checked):
             self.norm != "weight" or weighted, f"{where}.norm", "weights", self.norm, "use none"
         )
         require(
-            self.amplitude == "unit" or hasattr(self.unit, "v_th"),
+            self.amplitude == "unit" or FIRING_THRESHOLD.made(self.unit),
             f"{where}.amplitude",
-            "a unit with a threshold",
+            "a unit with a threshold, declared as firing_threshold for its step",
             self.unit,
-            "use amplitude 'unit'",
+            "use amplitude 'unit', or add it to the class",
         )
 
     def _check_window(self, where: str) -> None:

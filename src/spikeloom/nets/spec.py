@@ -9,6 +9,7 @@ from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.fields import Checked
 from spikeloom.nets.layer import LARGEST, Filter, LayerSpec, MaskSpec, require
 from spikeloom.neurons.base import Unit
+from spikeloom.neurons.declared import OUTPUTS
 from spikeloom.neurons.relu import Relu
 
 MOST_LAYERS = 4000
@@ -78,10 +79,24 @@ class BlockSpec(Checked):
             self.tap,
             "use tap = 'input'",
         )
+        if self.join in ("and", "iand"):
+            self._check_gate()
         if self.join == "before_unit":
             last = self.layers[-1]
             require(
                 last.neurons is not None, "block.join", "a last layer with a unit", last.kind, "fix"
+            )
+
+    def _check_gate(self) -> None:
+        """Refuse a product of outputs that are not all 0 or 1."""
+        for layer in (self.layers[-1], *self.shortcut[-1:]):
+            outputs = None if layer.neurons is None else OUTPUTS.of(layer.neurons)
+            require(
+                outputs is None or outputs.binary,
+                "block.join",
+                f"units whose outputs are 0 or 1 for '{self.join}'",
+                outputs,
+                "use 'add'",
             )
 
     @property

@@ -16,8 +16,9 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import MeanCurrent, Ops, Visit, cut
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
-from spikeloom.neurons.base import Theta
-from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.base import Theta, Unit
+from spikeloom.neurons.declared import FIRING_THRESHOLD
+from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
 from spikeloom.rules.base import (
     RULES,
     Commit,
@@ -27,12 +28,8 @@ from spikeloom.rules.base import (
     Trial,
     Trials,
 )
-from spikeloom.rules.by_rate import (
-    NO_BOUND,
-    ONE_SPIKE,
-    cautions_of,
-    refuse_units,
-)
+from spikeloom.rules.by_rate import cautions_of
+from spikeloom.rules.clamps import Clamped, clamped, refuse_units
 from spikeloom.rules.leaks import discounted, leak_cautions, reduction_cautions
 
 
@@ -43,7 +40,8 @@ class Clamp(NamedTuple):
               z = \sum_t w[t] c[t], \quad w[t] \propto \lambda^{T-t}
 
     Args:
-        slope: q; 1 but for units that scale their input.
+        slope: q, the unit's `RateClamp.scale` or, for one that scales its input by its leak, the
+            limit of it.
         closed: whether the ends of the linear part pass a gradient.
         scaled: whether A grows with the threshold.
         share: factor of the threshold's gradient.
@@ -117,7 +115,10 @@ class Dsr(LearningRule):
                 '{feedback = [{source = 0, target = 0, layers = "c4"}]} c4 f2',
                 "expected a net without feedback",
             ),
-            Trial('c4{unit = {name = "if", max_spikes = 4}} f2', f"{ONE_SPIKE} in layer 0.0.0"),
+            Trial(
+                'c4{unit = {name = "if", max_spikes = 4}} f2',
+                f"{ONE_SPIKE} in layer 0.0.0",
+            ),
             Trial('c4{unit = {name = "if", v_min = -1.0}} f2', f"{NO_BOUND} in layer 0.0.0"),
             Trial(refusal="slope: expected limit or exact, got 'mean'", options={"slope": "mean"}),
         ),
@@ -155,8 +156,8 @@ class Dsr(LearningRule):
 
     def _weights(self, visit: Visit, steps: int) -> tuple[float, ...]:
         """Return the weights of the mean current of a population."""
-        assert isinstance(visit.site.unit, IF)
-        return discounted(visit.site.unit.alpha, steps)
+        assert visit.site.unit is not None
+        return discounted(clamped(visit.site.unit).decay, steps)
 
     def _backward(
         self, visit: Visit, steps: int, z: Tensor, theta: Theta, g: Tensor
@@ -167,44 +168,59 @@ class Dsr(LearningRule):
             visit: the population.
             steps: T.
             z: its mean current.
-            theta: its threshold, where it is trained.
+            theta: its trained quantities, of which its threshold may be a function.
             g: G / T.
 
         Shape:
             z, g, gradient: [B, ...].
         """
         unit, whole = visit.site.unit, steps * g
-        assert isinstance(unit, IF)
-        clamp = self._clamp(visit.site, unit)
-        v_th = theta.get("v_th", torch.tensor(unit.v_th, dtype=z.dtype, device=z.device))
+        assert unit is not None
+        clamp = self._clamp(visit.site, clamped(unit))
+        trained = {name: value.detach().requires_grad_() for name, value in theta.items()}
+        with torch.enable_grad():
+            of_theta = _threshold(unit, trained, z)
+        v_th = of_theta.detach()
         load = clamp.slope * z
         inside = (load >= 0) & (load <= v_th) if clamp.closed else (load > 0) & (load < v_th)
         each = whole * (clamp.slope / steps) / v_th * inside
-        if "v_th" not in theta:
+        if not of_theta.requires_grad:
             return each, {}
         if clamp.scaled:
-            return each, {"v_th": clamp.share * whole / v_th * (load > v_th)}
-        return each, {"v_th": -whole * load / v_th**2 * inside}
+            grad = clamp.share * whole / v_th * (load > v_th)
+        else:
+            grad = -whole * load / v_th**2 * inside
+        grad = grad.sum_to_size(v_th.shape).to(v_th.dtype)
+        grads = torch.autograd.grad(of_theta, list(trained.values()), grad, allow_unused=True)
+        found = zip(trained, grads, strict=True)
+        return each, {name: value for name, value in found if value is not None}
 
     def _share(self, rate: Sequence[float]) -> str:
         """Say how large gradients are beside those with the rate as the head's mean."""
         factor = len(rate) * sum(weight**2 for weight in rate)
         return f"gradients are 1/{factor:.3g} of those with the unit's own mean"
 
-    def _slope(self, unit: IF) -> float:
-        """Return q of a unit's clamp."""
-        if not unit.scale_input or unit.alpha == 1:
-            return 1.0
-        return -math.log(unit.alpha) if self.slope == "limit" else 1 - unit.alpha
+    def _slope(self, clamp: Clamped) -> float:
+        """Return q of a unit's clamp, or its limit where it is 1 - decay."""
+        scaled = clamp.scale != 1 and math.isclose(clamp.scale, 1 - clamp.decay)
+        return -math.log(clamp.decay) if scaled and self.slope == "limit" else clamp.scale
 
-    def _clamp(self, site: Site, unit: IF) -> Clamp:
-        leaks = unit.alpha != 1
+    def _clamp(self, site: Site, own: Clamped) -> Clamp:
+        leaks = own.decay != 1
         share = 1.0
         if leaks and self.threshold == "reference":
             share = 1 / site.spec.gain**2
         return Clamp(
-            self._slope(unit),
+            self._slope(own),
             closed=not leaks,
             scaled=site.spec.amplitude == "v_th",
             share=share,
         )
+
+
+def _threshold(unit: Unit, theta: Theta, like: Tensor) -> Tensor:
+    """Return the threshold of a unit that has passed `prepare`."""
+    threshold = FIRING_THRESHOLD.of(unit)
+    assert threshold is not None
+    v_th = threshold(theta)
+    return v_th if isinstance(v_th, Tensor) else like.new_tensor(v_th)

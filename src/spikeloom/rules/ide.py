@@ -14,6 +14,7 @@ from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
+from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
 from spikeloom.rules.base import (
     RULES,
     Commit,
@@ -24,8 +25,6 @@ from spikeloom.rules.base import (
     Trials,
 )
 from spikeloom.rules.by_rate import (
-    NO_BOUND,
-    ONE_SPIKE,
     OnceWeights,
     cautions_of,
     loss_on_rates,
@@ -106,7 +105,10 @@ class Ide(LearningRule):
         trained=(Trial(f"{BACK}c4 c4s2 f2"),),
         refused=(
             Trial("c4 f2", "expected a net with feedback, got none"),
-            Trial(f'{BACK}c4{{unit = {{name = "if", max_spikes = 4}}}} c4s2 f2', ONE_SPIKE),
+            Trial(
+                f'{BACK}c4{{unit = {{name = "if", max_spikes = 4}}}} c4s2 f2',
+                ONE_SPIKE,
+            ),
             Trial(f'{BACK}c4 c4s2{{unit = {{name = "if", v_min = -1.0}}}} f2', NO_BOUND),
             Trial(refusal="linearise: expected", options={"linearise": "there"}),
         ),

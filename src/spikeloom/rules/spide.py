@@ -15,7 +15,8 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import OnWeights, Ops, Visit
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
-from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.declared import FIRING_THRESHOLD
+from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
 from spikeloom.rules.base import (
     RULES,
     Commit,
@@ -26,8 +27,6 @@ from spikeloom.rules.base import (
     Trials,
 )
 from spikeloom.rules.by_rate import (
-    NO_BOUND,
-    ONE_SPIKE,
     OnceWeights,
     Settled,
     cautions_of,
@@ -35,6 +34,7 @@ from spikeloom.rules.by_rate import (
     refuse_equilibrium,
     settle,
 )
+from spikeloom.rules.clamps import clamped
 from spikeloom.rules.leaks import leak_cautions, reduction_cautions
 
 REACH = 14**0.5 / 4
@@ -169,12 +169,12 @@ class _Partner:
     """The ternary neurons of one population."""
 
     def __init__(self, site: Site, rate: Tensor, current: Tensor, level: float) -> None:
-        unit = site.unit
-        assert isinstance(unit, IF)
+        assert site.neuron is not None
+        clamp, threshold = clamped(site.neuron.unit), FIRING_THRESHOLD.of(site.neuron.unit)
+        assert threshold is not None  # `prepare` has asked
         inside = (rate > FULL) & (rate < 1 - FULL)
-        slope = (1 - unit.alpha if unit.scale_input and unit.alpha != 1 else 1) / unit.v_th
-        self.slope = slope * inside.to(rate.dtype)
-        self.current, self.level, self.decay = current, level, unit.alpha
+        self.slope = clamp.scale / threshold({}) * inside.to(rate.dtype)
+        self.current, self.level, self.decay = current, level, clamp.decay
         self.w = torch.zeros_like(rate)
         self.p = torch.zeros_like(rate)
         self.total = torch.zeros_like(rate)

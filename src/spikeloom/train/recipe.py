@@ -131,7 +131,7 @@ def _completed(table: Mapping[str, Any], base: Unit) -> dict[str, Any]:
         full = to_table(base) | full
     elif full["name"] in UNITS.names() and full["name"] != to_table(base)["name"]:
         base = UNITS.find(str(full["name"]))()
-    own, slope = getattr(base, "surrogate", None), full.get("surrogate")
+    own, slope = vars(base).get("surrogate"), full.get("surrogate")
     if own is not None and isinstance(slope, Mapping) and "name" not in slope:
         full["surrogate"] = to_table(own) | dict(slope)
     return full

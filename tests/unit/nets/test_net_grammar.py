@@ -32,6 +32,14 @@ def test_table_round_trip(spec):
     assert from_table(NetSpec, to_table(spec), "net") == spec
 
 
+def test_an_initial_potential_round_trip():
+    text = 'f4{unit = {name = "if", v_init = 0.5}} f2'
+    spec = parse(text)
+    assert spec.blocks[0].layers[0].unit == IF(v_init=0.5)
+    assert "v_init = 0.5" in write(spec) and parse(write(spec)) == spec
+    assert from_table(NetSpec, to_table(spec), "net") == spec
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_round_trip(name):
     spec = PRESETS[name].spec()
