@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, wrong_choice
 from spikeloom.cli.console import bar, beside, plain_console, print_note, to_left
 from spikeloom.cli.early_exit import (
@@ -73,8 +74,7 @@ def evaluate(
     wanted = _parse_steps(steps)
     if part not in PARTS:
         raise wrong_choice("--part", part, PARTS)
-    if samples is not None and samples < 1:
-        raise ConfigError(f"--samples: expected 1 or more, got {samples}; change it.")
+    at_least(1).check("--samples", samples)
     import torch
 
     from spikeloom.nets.events import EventEngine

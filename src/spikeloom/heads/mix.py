@@ -6,8 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeloom.base.checks import within
 from spikeloom.base.errors import ConfigError
 from spikeloom.heads.base import batch_mean, cross_entropy
+
+SHARE = within(0, 1, noun="a share")
+"""What part of the loss the squared error may be."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,13 @@ class Mix:
     wrong: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"{self.where}.mse: expected [0, 1], got {self.share}; change it.")
+        SHARE.check(f"{self.where}.mse", self.share)
         if self.correct <= self.wrong:
-            raise ConfigError(
-                f"{self.where}.correct: expected a target above that of wrong classes, got "
-                f"{self.correct} and wrong = {self.wrong}; raise it, or lower wrong."
+            raise ConfigError.of(
+                f"{self.where}.correct",
+                "a target above that of wrong classes",
+                f"{self.correct} and wrong = {self.wrong}",
+                "raise it, or lower wrong",
             )
 
     def loss(

@@ -10,7 +10,8 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import expect
+from spikeloom.base.errors import ConfigError, SpikeloomError
 from spikeloom.base.fields import FAMILIES, conform, unknown_field
 from spikeloom.nets.layer import UNSET, LayerSpec
 
@@ -45,7 +46,7 @@ def from_table(kind: type[S], table: object, where: str) -> S:
         name = table.pop("name", None)
         kind = family.registry.find(str(name), where)
     table = _expect_table(table, where)
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     known = [field.name for field in dataclasses.fields(kind) if field.init]  # pyright: ignore
     values = {}
     for key, value in table.items():
@@ -60,8 +61,20 @@ def from_table(kind: type[S], table: object, where: str) -> S:
     try:
         return kind(**values)
     except ConfigError as error:
-        placed = str(error).startswith(where)
-        raise type(error)(str(error) if placed else f"{where}: {error}") from None
+        raise addressed(error, kind, where) from None
+
+
+def addressed(error: SpikeloomError, kind: Any, where: str) -> SpikeloomError:
+    """Return what an object said of itself with the path of the table that it was built from.
+
+    Args:
+        error: raised while `kind` was built.
+        kind: a class; its `place` is how it calls itself.
+        where: path of the table.
+    """
+    place = getattr(kind, "place", None)
+    error = error if place is None else error.moved(place(), where)
+    return error if error.starts_with(where) else error.within(where)
 
 
 def inline(value: Any) -> str:
@@ -106,8 +119,8 @@ def _plain(value: Any) -> Any:
 
 
 def _expect_table(table: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{where}: expected a table, got {table!r}; write {{key = value}}.")
+    expect(isinstance(table, Mapping), where, "a table", table, "write {key = value}")
+    assert isinstance(table, Mapping)
     return table
 
 
@@ -125,7 +138,8 @@ def from_options(
     Raises:
         ConfigError: an unknown key or a wrong type.
     """
-    hints = typing.get_type_hints(build.__init__ if isinstance(build, type) else build)
+    call = build.__init__ if isinstance(build, type) else build
+    hints = typing.get_type_hints(call, include_extras=True)
     known = [name for name in hints if name not in {"return", *skip}]
     values = {}
     for key, value in options.items():

@@ -174,7 +174,7 @@ def placed(where: str) -> Iterator[None]:
     try:
         yield
     except SpikeloomError as error:
-        raise type(error)(f"{where}: {error}") from None
+        raise error.within(where) from None
     except RecursionError:
         raise _too_deep(where) from None
 

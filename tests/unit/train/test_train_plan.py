@@ -115,7 +115,7 @@ class TestPlanning:
             ("sltt:k=1", "unknown key 'k'; known: given, k_steps."),
             ("sltt:k_steps", "expected options as name:key=value, got 'k_steps'"),
             ("sltt:=1", "expected options as name:key=value, got '=1'"),
-            ("sltt:k_steps=x", "k_steps: expected int, got 'x'"),
+            ("sltt:k_steps=x", "k_steps: expected a whole number, got 'x'"),
             ("ann,ann", "expected labels that differ in letters or digits, got 'ann' and 'ann'"),
         ],
     )
