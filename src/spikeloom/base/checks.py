@@ -70,6 +70,19 @@ class Limit(Protocol):
         ...
 
 
+@runtime_checkable
+class Reader(Protocol):
+    """What stands in an annotation where a value is read in a way of its own."""
+
+    def read(self, value: Any, path: str) -> Any:
+        """Return the value as it is kept, or refuse it.
+
+        Raises:
+            ConfigError: with the path.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Range:
     """Numbers between two bounds; NaN is in none.
@@ -77,8 +90,8 @@ class Range:
     Args:
         low, high: bounds.
         ends: which of them belong to the range.
-        noun: what the number is, "a decay"; beside a bound that belongs to the range what it
-            counts, "steps".
+        noun: what the number is, "a decay"; beside a lower bound that belongs to the range what
+            it counts, in the number of the bound: "step" beside 1.
         whole: say the whole interval, not only the bound that was crossed.
 
     Example:
@@ -111,7 +124,7 @@ class Range:
             low = _written(self.low)
             return f"{low}{counted} or more" if shut_low else f"{noun} above {low}"
         high = _written(self.high)
-        return f"{high}{counted} at most" if shut_high else f"{noun} below {high}"
+        return f"{high} at most" if shut_high else f"{noun} below {high}"
 
     def check(self, path: str, value: float | None, todo: str = "change it") -> None:
         """Refuse a number outside; None stands for no number and is left alone."""

@@ -4,7 +4,8 @@ Every message reads ``path: what was expected, what came; what to do``.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Self
 
@@ -54,7 +55,8 @@ class SpikeloomError(ValueError):
         self.path, self.expected, self.came, self.todo = path, expected, came, todo
         self.source = source
         self._line = _shortened(str(message), 10 * LONGEST)  # what is never shown is not looked at
-        super().__init__(_printable(f"{source}: {self._line}" if source else self._line))
+        joint = ": " if source and not self._line.startswith(":") else ""  # no path: a whole file
+        super().__init__(_printable(f"{source}{joint}{self._line}"))
 
     @classmethod
     def of(cls, path: str, expected: str, came: str, todo: str = "change it") -> Self:
@@ -70,12 +72,18 @@ class SpikeloomError(ValueError):
         """Return the error with `new` for the part `old` of its address; itself where it has none.
 
         This is how what an object says of its own field becomes the path at which a recipe sets it.
+        With a dot at the end `old` stands for what lies below it only.
         """
-        rest = self._line.removeprefix(old)
-        if rest == self._line or rest[:1] not in (".", ":"):
+        heads = (old,) if old.endswith(".") else (f"{old}.", f"{old}:")
+        if not self._line.startswith(heads):
             return self
-        path = new + self.path.removeprefix(old) if self.path else ""
-        return self._like(new + rest, path, self.source)
+        path = new + self.path.removeprefix(old) if self.path.startswith(old) else self.path
+        return self._like(new + self._line.removeprefix(old), path, self.source)
+
+    def under(self, table: str) -> "SpikeloomError":
+        """Return the error of a part of a table with the table's path before its own."""
+        path = f"{table}.{self.path}".strip(".")
+        return self._like(path + self._line.removeprefix(self.path), path, self.source)
 
     def starts_with(self, path: str) -> bool:
         """Whether the address is `path` or lies below it."""
@@ -103,6 +111,15 @@ def _printable(text: str) -> str:
 def _shortened(text: str, most: int) -> str:
     """Leave out the middle of a text that is longer than `most`."""
     return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-most // 2 :]}"
+
+
+@contextmanager
+def addressed(old: str, new: str) -> Iterator[None]:
+    """Let errors raised inside speak of `new` where they speak of `old`: see `moved`."""
+    try:
+        yield
+    except SpikeloomError as error:
+        raise error.moved(old, new) from None
 
 
 class ConfigError(SpikeloomError):

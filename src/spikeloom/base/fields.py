@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 import numpy as np
 from torch import Tensor
 
-from spikeloom.base.checks import Limit, Range, check_number, expect, shown
+from spikeloom.base.checks import Limit, Range, Reader, check_number, expect, shown
 from spikeloom.base.errors import ConfigError, unknown_name, wrong_choice
 from spikeloom.base.registry import Registry
 
@@ -159,9 +159,13 @@ def conform(
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     deeper = functools.partial(conform, build=build, todo=todo)
     if origin is Annotated:
-        return _limited(deeper(args[0], value, where), where, args[1:])
+        for mark in args[1:]:
+            if isinstance(mark, Reader):
+                return mark.read(value, where)
+        return _limited(deeper(args[0], value, where), value, where, args[1:])
     if origin in (typing.Union, types.UnionType):
-        absent = value is None or (build is not None and value == "none")  # TOML has no None
+        said = build is not None and value == "none"  # TOML has no None
+        absent = value is None or (said and not any("none" in typing.get_args(arg) for arg in args))
         if absent and type(None) in args:
             return None
         return _any_of(args, value, where, deeper)
@@ -190,11 +194,11 @@ def _is_table(hint: Any) -> bool:
     return hint in FAMILIES or dataclasses.is_dataclass(hint) or told
 
 
-def _limited(value: Any, where: str, limits: tuple[object, ...]) -> Any:
-    """Refuse a value beyond what its annotation allows."""
+def _limited(value: Any, came: object, where: str, limits: tuple[object, ...]) -> Any:
+    """Refuse a value beyond what its annotation allows, quoted as it came."""
     for limit in limits:
         if isinstance(limit, Limit) and (expected := limit.fault(value)):
-            raise ConfigError.of(where, expected, shown(value))
+            raise ConfigError.of(where, expected, shown(came))
     return value
 
 

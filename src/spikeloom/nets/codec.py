@@ -51,7 +51,7 @@ def from_table(kind: type[S], table: object, where: str) -> S:
     values = {}
     for key, value in table.items():
         if key not in known:
-            raise unknown_field(where, "key", key, kind, known)
+            raise unknown_field(f"{where}.{key}", "key", key, kind, known)
         values[key] = conform(hints[key], value, f"{where}.{key}", build=from_table)
     missing = [f"'{name}'" for name in _required(kind) if name not in values]
     if missing:
@@ -61,10 +61,10 @@ def from_table(kind: type[S], table: object, where: str) -> S:
     try:
         return kind(**values)
     except ConfigError as error:
-        raise addressed(error, kind, where) from None
+        raise _placed(error, kind, where) from None
 
 
-def addressed(error: SpikeloomError, kind: Any, where: str) -> SpikeloomError:
+def _placed(error: SpikeloomError, kind: Any, where: str) -> SpikeloomError:
     """Return what an object said of itself with the path of the table that it was built from.
 
     Args:
@@ -140,10 +140,27 @@ def from_options(
     """
     call = build.__init__ if isinstance(build, type) else build
     hints = typing.get_type_hints(call, include_extras=True)
-    known = [name for name in hints if name not in {"return", *skip}]
+    own = {name: hint for name, hint in hints.items() if name not in {"return", *skip}}
+    return from_hints(build, own, options, where)
+
+
+def from_hints(
+    owner: object, hints: Mapping[str, Any], options: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """Check keyword options against types by name, and return them typed.
+
+    Args:
+        owner: whose options they are.
+        hints: their types.
+        options: what the user gave.
+        where: path of their table.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range.
+    """
     values = {}
     for key, value in options.items():
-        if key not in known:
-            raise unknown_field(where, "option", key, build, known)
+        if key not in hints:
+            raise unknown_field(f"{where}.{key}", "key", key, owner, hints)
         values[key] = conform(hints[key], value, f"{where}.{key}", build=from_table)
     return values

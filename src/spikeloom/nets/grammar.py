@@ -318,7 +318,7 @@ def _closing_brace(text: str, start: int) -> int | None:
 def _check_keys(table: Mapping[str, Any], where: str, known: tuple[str, ...]) -> None:
     for key in table:
         if key not in known:
-            raise unknown_name(where, "key", key, known)
+            raise unknown_name(f"{where}.{key}", "key", key, known)
 
 
 def _default_fields(table: Any) -> dict[str, Any]:

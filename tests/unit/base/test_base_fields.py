@@ -196,7 +196,9 @@ def test_peers_names_of_units_are_refused_with_ours(kind, name):
     assert UNIT_NAMES[name] in str(raised.value)
     with pytest.raises(ConfigError, match=f"unknown key '{name}'; ") as raised:
         from_table(Unit, {"name": "lif", name: 1.0}, "net.unit")
-    assert UNIT_NAMES[name] in str(raised.value) and str(raised.value).startswith("net.unit:")
+    assert UNIT_NAMES[name] in str(raised.value) and str(raised.value).startswith(
+        f"net.unit.{name}:"
+    )
 
 
 @pytest.mark.parametrize(
