@@ -114,11 +114,11 @@ def _shortened(text: str, most: int) -> str:
 
 
 @contextmanager
-def addressed(old: str, new: str) -> Iterator[None]:
-    """Let errors raised inside speak of `new` where they speak of `old`: see `moved`."""
+def addressed(old: str, new: str, kind: type[SpikeloomError] = SpikeloomError) -> Iterator[None]:
+    """Let errors of a kind raised inside speak of `new` where they speak of `old`: see `moved`."""
     try:
         yield
-    except SpikeloomError as error:
+    except kind as error:
         raise error.moved(old, new) from None
 
 

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikeloom.base.checks import within
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import expect, within
 from spikeloom.heads.base import batch_mean, cross_entropy
 
 SHARE = within(0, 1, noun="a share")
@@ -44,13 +43,13 @@ class Mix:
 
     def __post_init__(self) -> None:
         SHARE.check(f"{self.where}.mse", self.share)
-        if self.correct <= self.wrong:
-            raise ConfigError.of(
-                f"{self.where}.correct",
-                "a target above that of wrong classes",
-                f"{self.correct} and wrong = {self.wrong}",
-                "raise it, or lower wrong",
-            )
+        expect(
+            self.correct > self.wrong,
+            f"{self.where}.correct",
+            f"a target above that of wrong classes, which is {self.wrong}",
+            self.correct,
+            "raise it, or lower wrong",
+        )
 
     def loss(
         self,

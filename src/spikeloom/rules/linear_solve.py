@@ -18,6 +18,8 @@ from spikeloom.base.fields import Checked
 
 Product = Callable[[Tensor], Tensor]
 Name = Literal["broyden", "anderson", "gmres", "fixed_point"]
+Tolerance = Annotated[float, within(0, 1, "()", "a tolerance")]
+Products = Annotated[int, at_least(1, "product")]
 
 ROUNDINGS = 8
 """Relative roundings below which no residual is asked for."""
@@ -73,8 +75,8 @@ class Solver(Checked):
     """
 
     name: Name = "broyden"
-    tolerance: Annotated[float, within(0, 1, "()", "a tolerance")] = 1e-6
-    limit: Annotated[int, at_least(1, "product")] = 30
+    tolerance: Tolerance = 1e-6
+    limit: Products = 30
     damping: Annotated[float, within(0, 1, "(]", "a damping")] = 0.5
     memory: Annotated[int, at_least(1, "iterate")] = 5
 

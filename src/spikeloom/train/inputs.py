@@ -199,7 +199,7 @@ def load_splits(
     takes_scale = "scale" in DATA.find(name, "data").options
     if takes_scale and inputs is not None and inputs.older and inputs.data == name:
         chosen = {"scale": inputs.scaling.peak} | chosen
-    with addressed(f"data.{name}", "data"):
+    with addressed(f"data.{name}.", "data.", ConfigError):
         return load_data(name, progress=progress, **chosen)
 
 
