@@ -45,7 +45,7 @@ def expect(
         raise kind.of(path, expected, shown(value), todo)
 
 
-def shown(value: object) -> str:
+def shown(value: Any) -> str:
     """Return how a message quotes a value: text as it is, tensors by their kind and shape."""
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")  # no tensor without torch
     if torch is not None and isinstance(value, torch.nn.Parameter):

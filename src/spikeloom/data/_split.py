@@ -171,6 +171,6 @@ def check_size(where: str, size: object, most: int) -> None:
     Raises:
         ConfigError: size is no integer in 1..most.
     """
-    size = conform(Count, size, where)
+    count: int = conform(Count, size, where)
     todo = "the training data holds no more"
-    expect(size <= most, where, f"{most} samples at most", size, todo)
+    expect(count <= most, where, f"{most} samples at most", count, todo)

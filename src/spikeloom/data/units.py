@@ -1,7 +1,6 @@
 """What stored numbers mean: the types that are read, the axis of time, the value that becomes 1."""
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
@@ -29,7 +28,8 @@ class _Scale:
         """Return it as the annotation says."""
         if value is None or (isinstance(value, str) and value in PEAKS):
             return value
-        good = isinstance(value, Real) and not isinstance(value, bool) and 0 < value <= LARGEST
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        good = number and bool(0 < value <= LARGEST)
         todo = 'e.g. scale = "counts"'
         expect(good, path, '"pictures", "counts" or a number above 0', value, todo)
         return float(value)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from spikeloom.base import toml
-from spikeloom.base.checks import check_number, expect, shown
+from spikeloom.base.checks import check_number, shown
 from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
 from spikeloom.base.fields import conform
 from spikeloom.nets.presets import PRESETS
@@ -37,7 +37,8 @@ class Strict(BaseModel):
             value = opened(cls.bare, value)
         if isinstance(value, BaseModel):
             return value
-        expect(isinstance(value, Mapping), "", "a table", value)
+        if not isinstance(value, Mapping):
+            raise ConfigError.of("", "a table", shown(value))
         hints = get_type_hints(cls, include_extras=True)
         table = {}
         for key, part in value.items():
