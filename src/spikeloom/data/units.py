@@ -28,8 +28,9 @@ class _Scale:
         """Return it as the annotation says."""
         if value is None or (isinstance(value, str) and value in PEAKS):
             return value
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        good = number and bool(0 < value <= LARGEST)
+        good = False
+        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+            good = bool(0 < value <= LARGEST)
         todo = 'e.g. scale = "counts"'
         expect(good, path, '"pictures", "counts" or a number above 0', value, todo)
         return float(value)
