@@ -12,6 +12,8 @@ from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from spikeloom.train.progress import Progress
     from spikeloom.train.setup import Workbench
 
@@ -25,6 +27,10 @@ def profile(
         Path | None,
         typer.Option(help="Run of the ReLU net of the same layers: gives ANN / SNN energy."),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Show how each layer is computed, and why, and stop."),
+    ] = False,
     explain: Explain = False,
     device: Device = None,
     json: Json = None,
@@ -49,6 +55,9 @@ def profile(
     bench = _open(folder, trained=trained, device=device)
     remark = run_remark(folder) if trained else UNTRAINED
     console.print(headline(bench, folder, remark))
+    if plan:
+        _print_plan(bench, console)
+        return
     reference = None if ann is None else _reference(ann, bench)
     with watcher() as progress:
         costs, refusal = _measure(bench, samples, progress)
@@ -75,6 +84,23 @@ def profile(
         "ann_costs": reference,
     }
     write_result(json, record, console)
+
+
+def _print_plan(bench: "Workbench", console: "Console") -> None:
+    """Print how a call of the rule and an evaluation compute each layer."""
+    from spikeloom.report.planned import plan_reasons, plan_rows, plan_title
+    from spikeloom.report.table import to_text
+    from spikeloom.train.planned import settings_of
+    from spikeloom.train.setup import prepare
+
+    prepare(bench)
+    for word, settings in settings_of(bench).items():
+        for setting in settings:
+            console.print()
+            print_note(console, plan_title(word, setting))
+            console.print(to_text(plan_rows(bench.net.plan, setting)))
+            for line in plan_reasons(bench.net.plan, setting):
+                print_note(console, line)
 
 
 def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":

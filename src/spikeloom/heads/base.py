@@ -19,7 +19,7 @@ from spikeloom.base.types import check_labels
 from spikeloom.nets.from_torch.lent import LentSynapse
 from spikeloom.nets.init import initialise
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.ops import PLAIN, Ops, Visit
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
 from spikeloom.nets.spec import LayerSpec
@@ -204,7 +204,7 @@ class Head(nn.Module):
             ShapeError: features of another number, type or device than the head's weights.
         """
         self._check_features(h)
-        return ops.synapse(self.site, h)
+        return ops.synapse(Visit(self.site), h)
 
     def _check_features(self, h: Tensor) -> None:
         weight = self.site.synapse.weight

@@ -13,7 +13,7 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
 from spikeloom.heads.base import HEADS, Decay, Head, Reduction, batch_mean, cross_entropy, widened
-from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.ops import PLAIN, Ops, Visit
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
 
@@ -163,7 +163,7 @@ class Stochmax(Head):
         o = widened(self.scores(h, ops))
         if self.variant in ("softmax", "random"):
             return o
-        rho = torch.sigmoid(widened(ops.synapse(self.sites[1], h)))
+        rho = torch.sigmoid(widened(ops.synapse(Visit(self.sites[1]), h)))
         if not self.samples:
             return o + torch.log(rho + EPS)
         # the same draws for every sample: a prediction does not depend on its batch
@@ -204,7 +204,7 @@ class Stochmax(Head):
             z = concrete(torch.full_like(o, keep), noise, self.tau)
             return Loss(o, masked_cross_entropy(o, z, target, weights))
         hit = F.one_hot(target, self.classes).to(torch.bool)
-        a = widened(ops.synapse(self.sites[1], h))
+        a = widened(ops.synapse(Visit(self.sites[1]), h))
         rho = torch.sigmoid(a)
         logits = o.detach() + torch.log(rho.detach() + EPS)
         value = self.entropy * negative_entropy(a, weights)
@@ -212,7 +212,7 @@ class Stochmax(Head):
             return Loss(logits, value + masked_cross_entropy(o, rho, target, weights))
         assert noise is not None
         if self.variant == "dropmax":
-            r = widened(ops.synapse(self.sites[2], h))
+            r = widened(ops.synapse(Visit(self.sites[2]), h))
             q_logit = a.detach() + r
             value = value + posterior_kl(q_logit, a, hit, weights) + auxiliary(r, hit, weights)
         else:
@@ -242,7 +242,7 @@ class Stochmax(Head):
         """
         if self.variant in ("softmax", "random"):
             return {}
-        a = widened(ops.synapse(self.sites[1], h))
+        a = widened(ops.synapse(Visit(self.sites[1]), h))
         rho = torch.sigmoid(a)
         hit = F.one_hot(target, self.classes).to(torch.bool)
         return {

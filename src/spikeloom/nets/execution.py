@@ -41,11 +41,11 @@ class Execution(Checked):
 
     called: ClassVar[str] = "execution"
 
-    def kernels_for(self, currents: Tensor) -> Kernels:
-        """Return which loop takes a unit through a train of currents."""
+    def loop_for(self, elements: int) -> Kernels:
+        """Return which loop takes a unit through a train of so many currents."""
         if self.kernels != "auto":
             return self.kernels
-        return "compiled" if currents.numel() >= self.worth else "reference"
+        return "compiled" if elements >= self.worth else "reference"
 
     def arranged(self, x: Tensor) -> Tensor:
         r"""Return images in the layout; what follows keeps it. An expanded train stays expanded.

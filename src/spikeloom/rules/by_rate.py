@@ -13,7 +13,7 @@ from spikeloom.base.types import Batch
 from spikeloom.nets.edge_rates import EdgeRates
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.norms import statistics
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import OnWeights, Ops, Visit
 from spikeloom.nets.readout import Loss, Objective
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
@@ -45,17 +45,15 @@ class OnceWeights:
     @property
     def ops(self) -> Ops:
         """The seams to run a net with."""
-        return Ops(synapse=self.synapse, sees_pools=False)
+        return Ops(synapse=OnWeights(self.synapse))
 
-    def synapse(self, site: Site, x: Tensor) -> Tensor:
-        r"""Apply a site's map.
+    def synapse(self, visit: Visit, x: Tensor) -> Tensor:
+        r"""Apply the map of a site with weights.
 
         Shape:
             x: [N, \*in_shape]; result: [N, \*out_shape].
         """
-        synapse = site.synapse
-        if not site.spec.weighted:
-            return synapse(x)
+        synapse = visit.site.synapse
         if synapse not in self._made:
             with torch.enable_grad():
                 self._made[synapse] = synapse.effective_weight()
@@ -274,7 +272,8 @@ def _simulating(net: SpikingNet, x: Tensor, weights: OnceWeights) -> Iterator[No
     try:
         for site, norm in norms:
             if norm.training and site.external and site.source is None:
-                norm.running_mean, norm.running_var = statistics(norm, weights.synapse(site, x))
+                current = weights.ops.synapse(Visit(site), x)
+                norm.running_mean, norm.running_var = statistics(norm, current)
             norm.eval()
         yield
     finally:

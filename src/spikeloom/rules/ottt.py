@@ -11,9 +11,8 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.fields import conform
 from spikeloom.base.types import Batch
-from spikeloom.nets.credit import Credit
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import Credited, Ops, Visit, cut
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 from spikeloom.neurons.base import LOW_PRECISION, declares
@@ -28,7 +27,7 @@ from spikeloom.rules.base import (
     Trials,
     refuse_tail,
 )
-from spikeloom.rules.steps import cut, learn_by_step
+from spikeloom.rules.steps import learn_by_step
 
 TRAINED_DECAY = 'c4{unit={name="lif",learn=["alpha"]}} c4 f2'
 
@@ -123,18 +122,20 @@ class Ottt(LearningRule):
     ) -> RuleReport:
         """Go backward at every step with traces in the weight gradients."""
         online = self.update == "online"
-        credit, traces = Credit(), {}
+        traces: dict[str, Tensor] = {}
 
-        def synapse(site: Site, x: Tensor) -> Tensor:
+        def trace(visit: Visit, x: Tensor) -> Tensor:
+            site, value = visit.site, x.detach()
             if not self._traced(site):
-                return credit.synapse(site, x)
-            value = x.detach()
+                return x
             if site.name not in traces:
                 wide = torch.float32 if value.dtype in LOW_PRECISION else value.dtype
                 traces[site.name] = value.to(wide, copy=True)
             else:  # in place: the backward pass that read the last one is over
                 torch.add(value, traces[site.name], alpha=self._decay(site), out=traces[site.name])
-            return credit.synapse(site, x, traces[site.name])
+            return traces[site.name]
+
+        credit = Credited(trace)
 
         def update() -> None:
             credit.flush()
@@ -144,7 +145,7 @@ class Ottt(LearningRule):
             net,
             batch,
             objective,
-            Ops(synapse=synapse, carry=cut, sees_pools=False, local=True),
+            Ops(synapse=credit, carry=cut),
             active=range(batch.steps),
             after_step=update if online else lambda: None,
             may_hold=not online and not self._grows(net),

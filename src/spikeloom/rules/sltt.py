@@ -10,9 +10,8 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import derive_seed
 from spikeloom.base.types import Batch
-from spikeloom.nets.credit import Credit
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import Credited, Ops, cut
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 from spikeloom.rules.base import (
@@ -26,7 +25,7 @@ from spikeloom.rules.base import (
     Trials,
     refuse_tail,
 )
-from spikeloom.rules.steps import cut, learn_by_step
+from spikeloom.rules.steps import learn_by_step
 
 
 @RULES.register("sltt")
@@ -102,12 +101,12 @@ class Sltt(LearningRule):
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
         """Go backward at the chosen steps; one commit."""
-        credit = Credit()
+        credit = Credited()
         report = learn_by_step(
             net,
             batch,
             objective,
-            Ops(synapse=credit.synapse, carry=cut, sees_pools=False, local=True),
+            Ops(synapse=credit, carry=cut),
             active=self._chosen(batch),
             after_step=lambda: None,
             may_hold=True,

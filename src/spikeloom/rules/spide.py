@@ -13,7 +13,7 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import OnWeights, Ops, Visit
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 from spikeloom.neurons.integrate_fire import IF
@@ -205,14 +205,15 @@ class _Pairs:
         self.currents: dict[str, Tensor] = {}
         rates = found.units
 
-        def emit(site: Site, rate: Tensor) -> Tensor:
+        def emit(visit: Visit, rate: Tensor) -> Tensor:
+            site = visit.site
             if site.unit is not None and not site.unit.stateful:
                 return rate  # it passes gradients as it is
             self.leaves[site.name] = rates[site.name].clone().requires_grad_()
             return self.leaves[site.name]
 
         self.fed = {number: one.detach().requires_grad_() for number, one in found.sources.items()}
-        ops = Ops(synapse=weights.synapse, sees_pools=False, emit=emit)
+        ops = Ops(synapse=OnWeights(weights.synapse), emit=emit)
         with net.observe(self):
             self.features, sources = net.rate_map(found.x, self.fed, ops, rng=batch.rng)
         self.edges = list(sources)

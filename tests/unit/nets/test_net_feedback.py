@@ -166,9 +166,9 @@ class TestByHand:
         net = kit.exact_net(f"{edge(1, 0, 'c4')} c4 c4 f3", (4, 8, 8))
         calls: dict[str, int] = {}
 
-        def synapse(site, x):
-            calls[site.name] = calls.get(site.name, 0) + 1
-            return site.synapse(x)
+        def synapse(visit, x):
+            calls[visit.name] = calls.get(visit.name, 0) + 1
+            return visit.synapse(x)
 
         xs = XS[0].expand(5, *XS[0].shape)
         out = net.run_by_time(xs, Ops(synapse=synapse))
@@ -224,8 +224,8 @@ class TestGradient:
         )
         names = []
 
-        def carry(site, value):
-            names.append(site.name)
+        def carry(visit, value):
+            names.append(visit.name)
             return value
 
         net.run_by_time(XS[:2], Ops(carry=carry))
