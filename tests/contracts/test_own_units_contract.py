@@ -173,7 +173,7 @@ class TestRefusals:
         ("name", "value", "words"),
         [
             ("trace_decay", 1.5, "expected a factor in [0, 1]"),
-            ("trace_decay", "0.5", "expected float"),
+            ("trace_decay", "0.5", "expected a number"),
             ("rate_clamp", 1.0, "expected RateClamp or NoRateClamp, got 1.0"),
             ("firing_threshold", 0.5, "expected a method firing_threshold(theta), got 0.5"),
             ("firing_drive", -1.0, "expected a number above 0"),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.cli.console import Explain, plain_console, print_note, to_left
 from spikeloom.cli.progress import watcher
@@ -36,8 +37,7 @@ def profile(
 ) -> None:
     """Count parameters, spikes, operations and energy of a net, per layer and pass."""
     check_device(device)
-    if samples < 1:
-        raise ConfigError(f"--samples: expected 1 or more, got {samples}; change it.")
+    at_least(1).check("--samples", samples)
     from spikeloom.report.layers import (
         LAYER_NOTE,
         layer_rows,

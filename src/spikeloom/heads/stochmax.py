@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeloom.base.checks import above, at_least, within
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
-from spikeloom.heads.base import HEADS, Head, Reduction, batch_mean, cross_entropy, widened
+from spikeloom.heads.base import HEADS, Decay, Head, Reduction, batch_mean, cross_entropy, widened
 from spikeloom.nets.ops import PLAIN, Ops, Visit
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
@@ -123,26 +123,17 @@ class Stochmax(Head):
         classes: int,
         *,
         variant: Variant = "dropmax",
-        tau: float = 0.1,
-        entropy: float = 1.0,
-        keep: float = 0.5,
-        samples: int = 0,
+        tau: Annotated[float, above(0)] = 0.1,
+        entropy: Annotated[float, at_least(0)] = 1.0,
+        keep: Annotated[float, within(0, 1, "()", "a probability")] = 0.5,
+        samples: Annotated[int, at_least(0)] = 0,
         start: Start = "prior",
         bias: bool = True,
         reduce: Reduction = "mean",
-        decay: float = 0.5,
+        decay: Decay = 0.5,
         seed: int = 0,
     ) -> None:
         super().__init__(features, classes, bias=bias, reduce=reduce, decay=decay, seed=seed)
-        where = "head.stochmax"
-        if not tau > 0:
-            raise ConfigError(f"{where}.tau: expected a value above 0, got {tau}; change it.")
-        if not entropy >= 0:
-            raise ConfigError(f"{where}.entropy: expected 0 or more, got {entropy}; change it.")
-        if not 0 < keep < 1:
-            raise ConfigError(f"{where}.keep: expected (0, 1), got {keep}; change it.")
-        if samples < 0:
-            raise ConfigError(f"{where}.samples: expected 0 or more, got {samples}; change it.")
         self.variant: Variant = variant
         self.samples = samples
         self.tau = tau

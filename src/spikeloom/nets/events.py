@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from spikeloom.base.errors import ConfigError, wrong_choice
+from spikeloom.base.checks import within
+from spikeloom.base.errors import wrong_choice
 from spikeloom.base.tracing import ordinary
 from spikeloom.kernels import events
 from spikeloom.kernels.layout import interleaved
@@ -126,8 +127,7 @@ class EventEngine:
     )
 
     def __post_init__(self) -> None:
-        if self.limit is not None and not 0 <= self.limit <= 1:
-            raise ConfigError(f"events.limit: expected [0, 1], got {self.limit}; change it.")
+        within(0, 1, noun="a density").check("events.limit", self.limit)
 
     @classmethod
     def of(cls, name: str) -> "EventEngine | None":

@@ -133,18 +133,18 @@ class IF(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("v_th", self.v_th > 0, "a threshold above 0")
-        self._check("v_th_min", 0 < self.v_th_min <= self.v_th, "a bound in (0, v_th]")
-        self._check("fire_fraction", self.fire_fraction > 0, "a fraction above 0")
-        self._check("refractory", self.refractory >= 0, "a number of steps, 0 or more")
-        self._check("beta", 0 <= self.beta < 1, "a decay in [0, 1)")
+        self.expect("v_th", self.v_th > 0, "a threshold above 0")
+        self.expect("v_th_min", 0 < self.v_th_min <= self.v_th, "a bound in (0, v_th]")
+        self.expect("fire_fraction", self.fire_fraction > 0, "a fraction above 0")
+        self.expect("refractory", self.refractory >= 0, "a number of steps, 0 or more")
+        self.expect("beta", 0 <= self.beta < 1, "a decay in [0, 1)")
         known = set(self.learnable)
-        self._check("learn", set(self.learn) <= known, f"names from {sorted(known)}")
-        self._check("learn", len(set(self.learn)) == len(self.learn), "each name once")
+        self.expect("learn", set(self.learn) <= known, f"names from {sorted(known)}")
+        self.expect("learn", len(set(self.learn)) == len(self.learn), "each name once")
         lowest = self.v_min is None or self.v_min <= min(0, self.v_reset)
-        self._check("v_min", lowest, "a bound at most 0 and v_reset, or None")
+        self.expect("v_min", lowest, "a bound at most 0 and v_reset, or None")
         above = self.v_min is None or self.v_init >= self.v_min
-        self._check("v_init", above, f"a potential of v_min = {self.v_min} or more")
+        self.expect("v_init", above, f"a potential of v_min = {self.v_min} or more")
         self._check_many()
 
     def _check_many(self) -> None:
@@ -152,18 +152,11 @@ class IF(Checked):
         if self.max_spikes == 1:
             return
         good = self.max_spikes is None or self.max_spikes > 1
-        self._check("max_spikes", good, "1 or more, or None")
+        self.expect("max_spikes", good, "1 or more, or None")
         where = f" where max_spikes is {self.max_spikes}"
-        self._check("reset", self.reset == "soft", f"soft{where}")
-        self._check("refractory", self.refractory == 0, f"no steps{where}")
-        self._check("learn", "v_th" not in self.learn, f"a fixed v_th{where}")
-
-    def _check(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise ConfigError(
-                f"{self.place()}.{name}: expected {expected}, got {getattr(self, name)!r}; "
-                "change it."
-            )
+        self.expect("reset", self.reset == "soft", f"soft{where}")
+        self.expect("refractory", self.refractory == 0, f"no steps{where}")
+        self.expect("learn", "v_th" not in self.learn, f"a fixed v_th{where}")
 
     def _todo(self, name: str, value: object) -> str | None:
         if isinstance(value, nn.Parameter) and name in self.learnable:

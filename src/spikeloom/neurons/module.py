@@ -1,11 +1,13 @@
 """The one module around every unit: it owns what is trained, nothing else."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.fields import checked
 from spikeloom.neurons.base import State, Theta, Unit
@@ -37,13 +39,13 @@ class Neuron(nn.Module):
     """
 
     @checked("neurons.Neuron")
-    def __init__(self, unit: Unit, channels: int | None = None, spatial: int = 0) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        channels: Annotated[int, at_least(1)] | None = None,
+        spatial: Annotated[int, at_least(0)] = 0,
+    ) -> None:
         super().__init__()
-        for name, count, least in (("channels", channels, 1), ("spatial", spatial, 0)):
-            if count is not None and count < least:
-                raise ConfigError(
-                    f"neurons.Neuron.{name}: expected {least} or more, got {count}; change it."
-                )
         self.unit = unit
         if unit.learn and unit.per_channel and channels is None:
             raise ConfigError(

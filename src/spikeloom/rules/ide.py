@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spikeloom.base.autograd import backpropagate
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import NumericalError, UnsupportedNet
+from spikeloom.base.errors import NumericalError, UnsupportedNet, addressed
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.readout import Objective
@@ -33,7 +33,7 @@ from spikeloom.rules.by_rate import (
     still,
 )
 from spikeloom.rules.leaks import leak_cautions, reduction_cautions
-from spikeloom.rules.linear_solve import Name, Solution, Solver
+from spikeloom.rules.linear_solve import Name, Products, Solution, Solver, Tolerance
 
 LATERAL = '{feedback = [{source = 1, target = 1, layers = "f8", restrict = 0.5}]} '
 BACK = '{feedback = [{source = 1, target = 0, layers = "t4s2{output_padding = 1}"}]} '
@@ -82,8 +82,8 @@ class Ide(LearningRule):
     """
 
     solver: Name = "broyden"
-    tolerance: float = 1e-13
-    limit: int = 30
+    tolerance: Tolerance = 1e-13
+    limit: Products = 30
     linearise: Literal["rates", "map"] = "rates"
 
     facts: ClassVar[RuleFacts] = RuleFacts(
@@ -116,7 +116,8 @@ class Ide(LearningRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Solver(self.solver, self.tolerance, self.limit)
+        with addressed("solver.name", f"{self.place()}.solver"):
+            Solver(self.solver, self.tolerance, self.limit)
 
     @property
     def loss_at(self) -> Literal["end", "step"]:

@@ -6,8 +6,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from spikeloom.base.checks import within
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.fields import conform
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
@@ -87,16 +88,16 @@ class Ottt(LearningRule):
             Trial("c4 c4 M f2", "expected a linear path into layer readout, got a max pool"),
             Trial(TRAINED_DECAY, "expected a fixed decay of the neurons before layer 1.0.0"),
             Trial(refusal="update: expected batch or online", options={"update": "once"}),
-            Trial(refusal="trace_decay: expected [0, 1], got 1.5", options={"trace_decay": 1.5}),
+            Trial(
+                refusal="trace_decay: expected a decay in [0, 1]",
+                options={"trace_decay": 1.5},
+            ),
         ),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trace_decay is not None and not 0 <= self.trace_decay <= 1:
-            raise ConfigError(
-                f"rules.ottt.trace_decay: expected [0, 1], got {self.trace_decay}; change it."
-            )
+        self.expect_in("trace_decay", within(0, 1, noun="a decay"))
 
     def commits(self, steps: int) -> int:
         """Return 1, or T where updates are online."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import derive_seed
@@ -87,12 +88,9 @@ class Sltt(LearningRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k_steps is not None and self.k_steps < 1:
-            raise ConfigError(
-                f"rules.sltt.k_steps: expected 1 or more, got {self.k_steps}; change it."
-            )
+        self.expect_in("k_steps", at_least(1))
         if self.k_steps is not None and self.given is not None:
-            raise ConfigError("rules.sltt: expected k_steps or given, got both; drop one of them.")
+            raise ConfigError.of(self.place(), "k_steps or given", "both", "drop one of them")
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse nets without features at every step, and steps that do not exist."""

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.autograd import backpropagate
+from spikeloom.base.checks import above, at_least
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import OnWeights, Ops, Visit
@@ -79,9 +80,9 @@ class Spide(LearningRule):
         and so, with it, is weight decay).
     """
 
-    back_steps: int = 100
-    scale: float | None = None
-    level: float = 0.5
+    back_steps: Annotated[int, at_least(1, "step")] = 100
+    scale: Annotated[float, above(0, "a factor")] | None = None
+    level: Annotated[float, above(0, "a level")] = 0.5
 
     facts: ClassVar[RuleFacts] = RuleFacts(
         title="spike-based implicit differentiation on the equilibrium state",
@@ -105,21 +106,12 @@ class Spide(LearningRule):
             Trial('c4{unit = {name = "if", max_spikes = "none"}} f2', ONE_SPIKE),
             Trial('c4{unit = {name = "lif", v_min = -1.0}} f2', NO_BOUND),
             Trial("P f2", "expected a net with a layer of neurons"),
-            Trial(refusal="back_steps: expected 1", options={"back_steps": 0}),
+            Trial(
+                refusal="back_steps: expected 1 step or more",
+                options={"back_steps": 0},
+            ),
         ),
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("back_steps", self.back_steps >= 1, "1 step or more")
-        self._check("scale", self.scale is None or self.scale > 0, "a factor above 0")
-        self._check("level", self.level > 0, "a level above 0")
-
-    def _check(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise ConfigError(
-                f"rules.spide.{name}: expected {expected}, got {getattr(self, name)!r}; change it."
-            )
 
     @property
     def loss_at(self) -> Literal["end", "step"]:

@@ -249,7 +249,9 @@ class TestMeasuring:
 
 @pytest.mark.parametrize("limit", [-0.1, 1.5])
 def test_a_limit_out_of_range(limit):
-    with pytest.raises(ConfigError, match=r"events.limit: expected \[0, 1\], got .*; change it"):
+    with pytest.raises(
+        ConfigError, match=r"events.limit: expected a density in \[0, 1\], got .*; change it"
+    ):
         EventEngine(limit=limit)
 
 

@@ -213,7 +213,9 @@ class TestGradient:
         weight = net.sites[-1].synapse.weight
         assert bool((weight == 0).all()) and bool((weight.grad != 0).any())
         for layers, more in (("f8", {"restrict": 0.5}), ('f8{norm = "weight"}', {}), ("U1", {})):
-            with pytest.raises(ConfigError, match="feedback.zero: expected last weights that are"):
+            with pytest.raises(
+                ConfigError, match=r"feedback\.0\.zero: expected last weights that are"
+            ):
                 SpikingNet(f"{edge(0, 0, layers, zero='true', **more)} f8 f3", (5,))
 
     def test_values_pass_through_carry(self):

@@ -206,5 +206,5 @@ class Fixed(nn.Module):
 def test_a_threshold_that_cannot_be_set_is_an_error():
     neuron = Neuron(LIF(learn=("v_th",), v_th_min=0.5))
     parametrize.register_parametrization(neuron, "raw_v_th", Fixed())
-    with pytest.raises(ConfigError, match=r"^neurons.Neuron: expected thresholds of at least 0.5"):
+    with pytest.raises(ConfigError, match=r"^neurons.Neuron: expected v_th in \[0.5, inf\]"):
         neuron.project()
