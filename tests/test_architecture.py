@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spikeloom.neurons.base import UNITS
 from spikeloom.rules.base import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +108,50 @@ def all_imports() -> Iterator[tuple[Path, Import]]:
     for path, tree in trees():
         for one in imports(tree):
             yield path, one
+
+
+UNIT_WORDS = {"spiking", "stateful", "learn", "per_channel", "init", "step", "rate"}
+UNIT_WORDS |= {"trace_decay"}  # OTTT asks `declares` for it first
+"""What every unit has; all else is read by `neurons.declared`."""
+
+
+def unit_reads(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield what a file reads of a unit by a name of its own, or asks of its class."""
+    kinds = {UNITS.find(name).__name__ for name in UNITS.names()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+            words = ast.unparse(node.args[0])
+            unit = words.split(".")[-1] in ("unit", "neurons")
+            if node.func.id in ("getattr", "hasattr") and unit:
+                yield node.lineno, ast.unparse(node)
+            known = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} & kinds
+            if node.func.id in ("isinstance", "issubclass") and known:
+                yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            owner = ast.unparse(node.value).split(".")[-1]
+            if owner == "unit" and node.attr not in UNIT_WORDS:
+                yield node.lineno, ast.unparse(node)
+
+
+def test_a_unit_is_read_by_what_it_declares():
+    """A user's unit may call its fields anything: no other name of them is right everywhere."""
+    rooms = {"rules", "meters", "nets", "heads", "train"}
+    found = [
+        f"{place(path, line)}: {words}"
+        for path, tree in trees()
+        if room_of(path) in rooms
+        for line, words in unit_reads(tree)
+        if words not in ("self.unit.name", "self.unit.options")  # a recipe's table
+    ]
+    assert not found, found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['getattr(site.unit, "alpha", 0.0)', "isinstance(unit, LIF)", "unit.v_th", "a.unit.alpha"],
+)
+def test_and_the_reading_of_it_sees_what_it_must(text):
+    assert len(list(unit_reads(ast.parse(text)))) >= 1
 
 
 def test_every_room_has_a_rank():

@@ -73,7 +73,7 @@ class Cutting(LearningRule):
     )
 
     def learn(self, net, batch, objective, commit):
-        ops = Ops(carry=lambda site, state: detach_state(state))
+        ops = Ops(carry=lambda visit, state: detach_state(state))
         losses = [objective(h) for h in net.run_by_time(batch.xs, ops, rng=batch.rng)]
         value = torch.stack([loss.value for loss in losses]).mean()
         value.backward()

@@ -8,10 +8,9 @@ from spikeloom.base.errors import UnsupportedNet
 from spikeloom.check.battery import all_cases
 from spikeloom.check.choices import _healthy
 from spikeloom.check.toy import Case, Toy
-from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.integrate_fire import IF, NO_BOUND, ONE_SPIKE
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import Exponential, Periodic, Sigmoid
-from spikeloom.rules.by_rate import NO_BOUND, ONE_SPIKE
 from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt
 
@@ -32,9 +31,9 @@ def test_a_rule_trains_it_or_refuses_it(case, name):
         toy = Toy(case, unit=unit)
     except UnsupportedNet as refusal:
         assert case.name in RATES
-        why = "expected a soft reset right after" if unit.order == "next_step" else ONE_SPIKE
+        why = "a soft reset right after" if unit.order == "next_step" else ONE_SPIKE
         why = NO_BOUND if unit.max_spikes == 1 else why
-        assert str(refusal).startswith(f"rules.{case.name}: {why}")
+        assert str(refusal).startswith(f"rules.{case.name}: expected {why}")
         assert "\n" not in str(refusal)
         return
     assert case.name not in RATES

@@ -100,7 +100,9 @@ class TestCautions:
 
     def test_a_unit_with_a_step_of_its_own_is_refused(self, rule):
         one = Problem(NETS[rule], Adaptive())
-        with pytest.raises(UnsupportedNet, match="expected IF or LIF in layer 0.0.0, got Adaptive"):
+        with pytest.raises(
+            UnsupportedNet, match="declare rate_clamp.* in layer 0.0.0, got Adaptive"
+        ):
             one.learn(rule())
 
 

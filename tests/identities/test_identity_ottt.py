@@ -120,14 +120,15 @@ def by_hand(one: Problem) -> dict[str, torch.Tensor]:
     for x in one.batch.xs:
         calls = []
 
-        def synapse(site, x, calls=calls):
+        def synapse(visit, x, calls=calls):
+            site = visit.site
             y = site.synapse(x)
             if site.spec.weighted:
                 y.retain_grad()
                 calls.append((site, x.detach(), y))
             return y
 
-        ops = Ops(synapse=synapse, carry=lambda site, state: detach_state(state))
+        ops = Ops(synapse=synapse, carry=lambda visit, state: detach_state(state))
         h, state = one.net.step(x, state, ops, rng=one.batch.rng)
         (objective(h, ops).value / T).backward()
         for site, value, y in calls:

@@ -33,7 +33,7 @@ def test_one_step_is_backpropagation(name):
 def test_is_bptt_with_every_edge_between_steps_cut(name, view):
     one = Problem(name, view=view)
     sltt = one.learn(Sltt())
-    ops = Ops(carry=lambda site, state: detach_state(state))
+    ops = Ops(carry=lambda visit, state: detach_state(state))
     one.clear()
     objective = one.objective()
     features = one.net.run_by_time(one.batch.xs, ops, rng=one.batch.rng)
@@ -47,7 +47,7 @@ def test_layer_order_with_the_same_cuts_agrees_too(name):
     sltt = one.learn(Sltt())
     one.clear()
     objective = one.objective()
-    ops = Ops(carry=lambda site, state: detach_state(state))
+    ops = Ops(carry=lambda visit, state: detach_state(state))
     features = one.net.run_by_layer(one.batch.xs, ops, rng=one.batch.rng)
     torch.stack([objective(h).value for h in features]).mean().backward()
     one.same(sltt, one.grads())
@@ -129,7 +129,7 @@ def test_trained_thresholds_and_decays_learn_within_a_step():
     one.exact = False  # the logistic of the decay rounds
     sltt = one.learn(Sltt())
     one.clear()
-    ops = Ops(carry=lambda site, state: detach_state(state))
+    ops = Ops(carry=lambda visit, state: detach_state(state))
     objective = one.objective()
     features = one.net.run_by_time(one.batch.xs, ops)
     torch.stack([objective(h).value for h in features]).mean().backward()

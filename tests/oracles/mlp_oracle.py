@@ -74,8 +74,8 @@ def check_forward(one: Case, data: dict[str, Tensor], prefix: str = "") -> None:
         def see(self, site, x_in, current, s_out):
             spikes.setdefault(site.name, []).append(s_out)
 
-    def keep(site, state):
-        potentials.setdefault(site.name, []).append(state.v)
+    def keep(visit, state):
+        potentials.setdefault(visit.name, []).append(state.v)
         return state
 
     for run in (one.net.run_by_time, one.net.run_by_layer):

@@ -1,11 +1,13 @@
 """Errors a user can cause, and how they are worded.
 
-Every message reads ``where: what was expected, what came; what to do``.
+Every message reads ``path: what was expected, what came; what to do``.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Self
 
 LONGEST = 2000
 """Characters of a message; what a user gave may be longer than anybody reads."""
@@ -18,25 +20,106 @@ class SpikeloomError(ValueError):
     r"""Root of all errors caused by input; the command line turns it into one line and exit 2.
 
     Messages quote what came. Line breaks and control characters in it are shown as escapes, and
-    the middle of very long words and messages is left out.
+    the middle of very long words and messages is left out. Errors built with `of` carry the parts
+    of their line for whoever reads them: a command, a sweep, a test.
+
+    Args:
+        message: the line, ``path: what was expected, what came; what to do.``
+        path: address of the wrong value, at the head of the line: its TOML path where it stands in
+            a recipe (stages.0.rule.k_steps), else the object and its field (rules.sltt.k_steps).
+        expected, came, todo: the other parts; empty where the line was given as plain text.
+        source: where the path stands, in front of it: a file, an entry, an option.
 
     Example:
         >>> print(SpikeloomError("net: got 'a\nb'; fix it."))
         net: got 'a\nb'; fix it.
+        >>> error = ConfigError.of("rules.sltt.k_steps", "1 or more", "0")
+        >>> print(error)
+        rules.sltt.k_steps: expected 1 or more, got 0; change it.
+        >>> error.path, error.expected, error.came, error.todo
+        ('rules.sltt.k_steps', '1 or more', '0', 'change it')
+        >>> print(error.moved("rules.sltt", "stages.0.rule").within("demo.toml"))
+        demo.toml: stages.0.rule.k_steps: expected 1 or more, got 0; change it.
     """
 
-    def __init__(self, message: object) -> None:
-        text = _shortened(str(message), 10 * LONGEST)  # what is never shown is not looked at
-        signs = (
-            sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
-        )
-        words = (_shortened(word, LONGEST_WORD) for word in "".join(signs).split(" "))
-        super().__init__(_shortened(" ".join(words), LONGEST))
+    def __init__(
+        self,
+        message: object,
+        *,
+        path: str = "",
+        expected: str = "",
+        came: str = "",
+        todo: str = "",
+        source: str = "",
+    ) -> None:
+        self.path, self.expected, self.came, self.todo = path, expected, came, todo
+        self.source = source
+        self._line = _shortened(str(message), 10 * LONGEST)  # what is never shown is not looked at
+        joint = ": " if source and not self._line.startswith(":") else ""  # no path: a whole file
+        super().__init__(_printable(f"{source}{joint}{self._line}"))
+
+    @classmethod
+    def of(cls, path: str, expected: str, came: str, todo: str = "change it") -> Self:
+        """Build the error from its parts."""
+        line = f"{path}: expected {expected}, got {came}; {todo}."
+        return cls(line, path=path, expected=expected, came=came, todo=todo)
+
+    def within(self, source: str) -> "SpikeloomError":
+        """Return the error with a place in front of its path."""
+        return self._like(self._line, self.path, f"{source}: {self.source}".removesuffix(": "))
+
+    def moved(self, old: str, new: str) -> "SpikeloomError":
+        """Return the error with `new` for the part `old` of its address; itself where it has none.
+
+        This is how what an object says of its own field becomes the path at which a recipe sets it.
+        With a dot at the end `old` stands for what lies below it only.
+        """
+        heads = (old,) if old.endswith(".") else (f"{old}.", f"{old}:")
+        if not self._line.startswith(heads):
+            return self
+        path = new + self.path.removeprefix(old) if self.path.startswith(old) else self.path
+        return self._like(new + self._line.removeprefix(old), path, self.source)
+
+    def under(self, table: str) -> "SpikeloomError":
+        """Return the error of a part of a table with the table's path before its own."""
+        path = f"{table}.{self.path}".strip(".")
+        return self._like(path + self._line.removeprefix(self.path), path, self.source)
+
+    def starts_with(self, path: str) -> bool:
+        """Whether the address is `path` or lies below it."""
+        return self._line.startswith((f"{path}.", f"{path}:"))
+
+    def _like(self, line: str, path: str, source: str) -> "SpikeloomError":
+        """Return an error of the same class with another head, also where it has its own making."""
+        error = type(self).__new__(type(self))
+        error.__dict__.update(self.__dict__)
+        parts = {"expected": self.expected, "came": self.came, "todo": self.todo}
+        SpikeloomError.__init__(error, line, path=path, source=source, **parts)
+        return error
+
+
+def _printable(text: str) -> str:
+    """Return one line: control characters as escapes, long words and lines shortened."""
+    signs = (
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode()
+        for sign in _shortened(text, 10 * LONGEST)
+    )
+    words = (_shortened(word, LONGEST_WORD) for word in "".join(signs).split(" "))
+    return _shortened(" ".join(words), LONGEST)
 
 
 def _shortened(text: str, most: int) -> str:
     """Leave out the middle of a text that is longer than `most`."""
     return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-most // 2 :]}"
+
+
+@contextmanager
+def addressed(old: str, new: str, kind: type[SpikeloomError] = SpikeloomError) -> Iterator[None]:
+    """Let errors of a kind raised inside speak of `new` where they speak of `old`: see `moved`."""
+    try:
+        yield
+    except kind as error:
+        raise error.moved(old, new) from None
 
 
 class ConfigError(SpikeloomError):
@@ -99,12 +182,32 @@ def wrong_choice(
     expected = " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
     close = get_close_matches(str(value), names, n=1) if isinstance(value, str) else []
     usual = f"write '{close[0]}'" if close else "change it"
-    return ConfigError(f"{where}: expected {expected}, got {value!r}; {todo or usual}.")
+    return ConfigError.of(where, expected, repr(value), todo or usual)
 
 
-def unknown_name(where: str, kind: str, name: object, known: Iterable[str]) -> ConfigError:
-    """Build the error for a name that is not in a list, with the nearest known name."""
+def unknown_name(
+    where: str, kind: str, name: object, known: Iterable[str], todo: str = ""
+) -> ConfigError:
+    """Build the error for a name that is not in a list, with the nearest known name.
+
+    Args:
+        where: it was given.
+        kind: what it should name.
+        name: that came.
+        known: the names there are.
+        todo: what to write in its place, where that is known.
+
+    Example:
+        >>> print(unknown_name("encoder", "encoder", "poison", ["constant", "poisson"]))
+        encoder: unknown encoder 'poison'; did you mean 'poisson'? known: constant, poisson.
+    """
     names = sorted(known)
     close = get_close_matches(str(name), names, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return ConfigError(f"{where}: unknown {kind} '{name}'; {hint}known: {', '.join(names)}.")
+    hint = f"{todo}. Known" if todo else f"did you mean '{close[0]}'? known" if close else "known"
+    return ConfigError(
+        f"{where}: unknown {kind} '{name}'; {hint}: {', '.join(names)}.",
+        path=where,
+        expected=f"one of {', '.join(names)}",
+        came=f"'{name}'",
+        todo=todo or (f"write '{close[0]}'" if close else "change it"),
+    )

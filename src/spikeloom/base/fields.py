@@ -3,19 +3,18 @@
 import dataclasses
 import functools
 import inspect
-import math
 import numbers
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar, Literal, TypeGuard
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
+from spikeloom.base.checks import Limit, Range, Reader, check_number, expect, shown
 from spikeloom.base.errors import ConfigError, unknown_name, wrong_choice
 from spikeloom.base.registry import Registry
-from spikeloom.base.toml import LARGEST_WHOLE
 
 Build = Callable[[Any, object, str], Any]
 """Makes a value of a type (first) from a table (second) found at a place (third)."""
@@ -37,8 +36,9 @@ class Checked:
     """Base of frozen dataclasses that a user constructs.
 
     Every field is checked against its annotation: numbers of numpy become Python's, lists become
-    tuples, and everything else of another type is refused. Ranges are checked by the class itself,
-    in a `__post_init__` that calls this one first.
+    tuples, and everything else of another type or outside an annotated range is refused. What
+    fields must have in common is checked by the class itself, in a `__post_init__` that calls this
+    one first.
 
     Raises:
         ConfigError: an unknown name, or a value of another type, or one that is not finite.
@@ -89,6 +89,14 @@ class Checked:
         room = f"{rest.split('.')[0]}." if package == "spikeloom" else ""
         return f"{room}{cls.__name__}"
 
+    def expect(self, name: str, good: bool, expected: str, todo: str = "change it") -> None:
+        """Refuse the value of a field unless `good`."""
+        expect(good, f"{self.place()}.{name}", expected, getattr(self, name), todo)
+
+    def expect_in(self, name: str, allowed: Range, todo: str = "change it") -> None:
+        """Refuse the number of a field outside a range; None is left alone."""
+        allowed.check(f"{self.place()}.{name}", getattr(self, name), todo)
+
     def _todo(self, name: str, value: object) -> str | None:
         """Return what to do about a field of the wrong type; None for the usual advice."""
         return None
@@ -100,10 +108,7 @@ def unknown_field(
     """Build the error for a name that `owner` does not have, with ours for a peer's."""
     renamed: Mapping[str, str] = getattr(owner, "renamed", {})
     known = [other for other in known if other != "self"]
-    if name not in renamed:
-        return unknown_name(where, kind, name, known)
-    names = ", ".join(sorted(known))
-    return ConfigError(f"{where}: unknown {kind} '{name}'; {renamed[str(name)]}. Known: {names}.")
+    return unknown_name(where, kind, name, known, renamed.get(str(name), ""))
 
 
 def checked(where: str) -> Callable[[Any], Any]:
@@ -125,7 +130,7 @@ def checked(where: str) -> Callable[[Any], Any]:
                     raise unknown_field(where, "option", name, owner, [*signature.parameters])
             bound = signature.bind(*args, **kwargs)
             if not hints:
-                hints.update(typing.get_type_hints(function))
+                hints.update(typing.get_type_hints(function, include_extras=True))
             for name, value in bound.arguments.items():
                 if name in hints:
                     bound.arguments[name] = conform(hints[name], value, f"{where}.{name}")
@@ -153,8 +158,14 @@ def conform(
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     deeper = functools.partial(conform, build=build, todo=todo)
+    if origin is Annotated:
+        for mark in args[1:]:
+            if isinstance(mark, Reader):
+                return mark.read(value, where)
+        return _limited(deeper(args[0], value, where), value, where, args[1:])
     if origin in (typing.Union, types.UnionType):
-        absent = value is None or (build is not None and value == "none")  # TOML has no None
+        said = build is not None and value == "none"  # TOML has no None
+        absent = value is None or (said and not any("none" in typing.get_args(arg) for arg in args))
         if absent and type(None) in args:
             return None
         return _any_of(args, value, where, deeper)
@@ -164,7 +175,9 @@ def conform(
         if any(type(value) is type(arg) and value == arg for arg in args):
             return value
         raise wrong_choice(where, value, args, todo)
-    if build is not None and (hint in FAMILIES or dataclasses.is_dataclass(hint)):
+    if origin is dict:
+        return _table(args, value, where, deeper)
+    if build is not None and _is_table(hint):
         return build(hint, value, where)
     if hint in FAMILIES:
         return _member(hint, value, where)
@@ -173,6 +186,28 @@ def conform(
     if _plain(hint) and not isinstance(value, hint):
         raise _refusal(where, hint.__name__, value, todo)
     return value
+
+
+def _is_table(hint: Any) -> bool:
+    """Whether values of that type are written as tables."""
+    told = getattr(hint, "reads_tables", False)
+    return hint in FAMILIES or dataclasses.is_dataclass(hint) or told
+
+
+def _limited(value: Any, came: object, where: str, limits: tuple[object, ...]) -> Any:
+    """Refuse a value beyond what its annotation allows, quoted as it came."""
+    for limit in limits:
+        if isinstance(limit, Limit) and (expected := limit.fault(value)):
+            raise ConfigError.of(where, expected, shown(came))
+    return value
+
+
+def _table(
+    args: tuple[Any, ...], value: object, where: str, deeper: Callable[..., Any]
+) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _refusal(where, "a table", value, "write {key = value}")
+    return {str(key): deeper(args[1], part, f"{where}.{key}") for key, part in value.items()}
 
 
 def _plain(hint: object) -> TypeGuard[type]:
@@ -230,47 +265,33 @@ def _scalar(hint: type, value: object, where: str, todo: str | None) -> object:
     if isinstance(value, np.bool_ | np.number):
         value = value.item()
     if hint is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            came = f"{value.bit_length()} bits" if isinstance(value, int) else repr(value)
-            raise ConfigError(f"{where}: expected a finite number, got {came}; change it.")
-        return number
-    if hint is int and isinstance(value, int) and abs(value) > LARGEST_WHOLE:
-        raise ConfigError(
-            f"{where}: expected a whole number of 64 bits at most, got "
-            f"{value.bit_length()} bits; change it."
-        )
+        if not isinstance(value, int):
+            value = float(value)
+        check_number(where, value)
+        return float(value)
+    if hint is int and isinstance(value, int):
+        check_number(where, value)
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise _refusal(where, hint.__name__, value, todo)
+    raise _refusal(where, _SCALARS[hint], value, todo)
 
 
-_SCALARS = (float, int, bool, str)
+_SCALARS = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a text",
+}
+"""Types of plain values, and how messages call them."""
 
 
 def _refusal(where: str, expected: str, value: object, todo: str | None) -> ConfigError:
-    usual = "change the value's type"
+    usual = "change it"
     if expected == "Tensor":
         usual = "make it a tensor, e.g. by torch.as_tensor"
     elif isinstance(value, Tensor):
         usual = "pass a plain value, e.g. a number by its item()"
-    return ConfigError(f"{where}: expected {expected}, got {_shown(value)}; {todo or usual}.")
-
-
-def _shown(value: object) -> str:
-    """Return how a message quotes a value: text as it is, tensors by their kind and shape."""
-    if isinstance(value, nn.Parameter):
-        return f"an nn.Parameter of shape {tuple(value.shape)}"
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}"
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return repr(value)
+    return ConfigError.of(where, expected, shown(value), todo or usual)
 
 
 @functools.cache
@@ -284,6 +305,6 @@ def _parameters(cls: type) -> frozenset[str]:
 def _hints(cls: type) -> dict[str, Any]:
     """Return the annotations of a class; none where they name what cannot be found."""
     try:
-        return typing.get_type_hints(cls)
+        return typing.get_type_hints(cls, include_extras=True)
     except (NameError, TypeError):
         return {}

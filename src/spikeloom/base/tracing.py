@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as _modules
 from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 _PLAIN = {Tensor, nn.Parameter, nn.Buffer}
 
@@ -53,6 +54,11 @@ def hooked(*parts: nn.Module | None) -> bool:
         if part is not None and (part._backward_hooks or part._backward_pre_hooks):
             return True
     return False
+
+
+def hooks_made() -> object:
+    """Return what changes with every hook that is registered; without torch's counter, always."""
+    return getattr(RemovableHandle, "next_id", None) or object()
 
 
 def kept_by_user() -> bool:

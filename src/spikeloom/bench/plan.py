@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, unknown_name
 from spikeloom.bench.contender import CONTENDERS, Contender, Precision
 from spikeloom.bench.workloads import QUICK, WORKLOADS, Workload
@@ -45,14 +46,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name in ("rounds", "steps", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"--{name}: expected 1 or more, got {getattr(self, name)}; change it."
-                )
-            if getattr(self, name) > MOST:
-                raise ConfigError(
-                    f"--{name}: expected {MOST} at most, got {getattr(self, name)}; lower it."
-                )
+            at_least(1, most=MOST).check(f"--{name}", getattr(self, name))
 
     def python_of(self, name: str) -> str | None:
         """Return the interpreter of a contender; None for ours."""

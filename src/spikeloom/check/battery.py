@@ -37,6 +37,11 @@ from spikeloom.check.form import (
 from spikeloom.check.learning import learns_what_frozen_layers_cannot
 from spikeloom.check.memory import remembers_as_much_of_the_past_as_it_says
 from spikeloom.check.outcome import CheckFailed, CheckSkipped
+from spikeloom.check.samples import (
+    does_not_depend_on_the_order_of_samples,
+    does_not_mind_being_watched,
+    gives_the_same_for_every_sample_copied,
+)
 from spikeloom.check.toy import Case, cases_of
 from spikeloom.rules.base import RULES
 
@@ -51,6 +56,9 @@ BATTERY: tuple[Check, ...] = (
     adds_gradients_and_never_zeroes,
     is_deterministic_and_leaves_the_world_alone,
     is_linear_in_the_batch_where_it_says_so,
+    gives_the_same_for_every_sample_copied,
+    does_not_depend_on_the_order_of_samples,
+    does_not_mind_being_watched,
     resumes_to_the_bit,
     remembers_as_much_of_the_past_as_it_says,
     computes_the_same_however_it_is_executed,
@@ -72,6 +80,8 @@ ALSO_COMPILED: tuple[Check, ...] = (
     adds_gradients_and_never_zeroes,
     is_deterministic_and_leaves_the_world_alone,
     is_linear_in_the_batch_where_it_says_so,
+    gives_the_same_for_every_sample_copied,
+    does_not_mind_being_watched,
     resumes_to_the_bit,
     remembers_as_much_of_the_past_as_it_says,
 )

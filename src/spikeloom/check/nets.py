@@ -8,7 +8,7 @@ import torch
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
-from spikeloom.check.toy import Case, T
+from spikeloom.check.toy import Case, T, fresh
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.execution import Execution
@@ -16,7 +16,7 @@ from spikeloom.nets.grammar import parse
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.leaky import LIF
-from spikeloom.rules.base import LearningRule, RuleReport
+from spikeloom.rules.base import RuleReport
 
 MAPS = (2, 4, 4)
 """Input of the nets."""
@@ -77,7 +77,7 @@ class Problem:
     def __init__(
         self, case: Case, spec: NetSpec, execution: Execution | None = None, *, copied: bool = False
     ) -> None:
-        self.rule: LearningRule = case.rule
+        self.rule = fresh(case.rule)
         kind: type[Head] = Softmax
         spiking = self.rule.facts.spiking
         if not spiking:

@@ -1,5 +1,6 @@
 """The small task every rule is tried on, and the rules as cases of the battery."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,6 +75,11 @@ def cases_of(name: str, kind: type[LearningRule]) -> list[Case]:
         ) from None
 
 
+def fresh(rule: LearningRule) -> LearningRule:
+    """Return a rule of the same options that has learned nothing yet."""
+    return dataclasses.replace(rule) if dataclasses.is_dataclass(rule) else copy.copy(rule)
+
+
 class Toy:
     """A net, a head and all 256 samples of a task: the parity of the first two of eight bits.
 
@@ -99,7 +105,7 @@ class Toy:
         head: type[Head] = Softmax,
         seed: int = 1,
     ) -> None:
-        self.rule = case.rule
+        self.rule = fresh(case.rule)
         last = "f2" if head.maps else "[f2]"
         spec = parse(f"{self.rule.trials.body} {last}", unit=unit or LIF(alpha=0.5))
         if not self.rule.facts.spiking:

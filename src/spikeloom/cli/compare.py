@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeloom.base.checks import above, at_least, check_number, expect
 from spikeloom.base.errors import ConfigError, Stopped
+from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.cli.console import Columns, Explain, plain_console
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.stopping import expect_training, stoppable
@@ -76,9 +78,9 @@ def compare(
     given = {"max_mb": max_mb, "max_ms": max_ms, "max_spikes": max_spikes}
     limits = {name: value for name, value in given.items() if value is not None}
     for name, value in limits.items():
-        if not 0 < value < float("inf"):
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{option}: expected a number above 0, got {value}; change it.")
+        option = f"--{name.replace('_', '-')}"
+        check_number(option, value)
+        above(0).check(option, value)
     options = {"net": net, "data": data, "rules": rules}
     plan = _plan(recipes, options, changes, seeds, controls=controls)
     folder = out or Path("runs") / plan.name
@@ -179,6 +181,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
         raise ConfigError(
             f"--seeds: expected whole numbers separated by commas, got '{text}'; write e.g. 0,1,2."
         ) from None
-    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise ConfigError(f"--seeds: expected different seeds of 0 or more, got '{text}'; fix it.")
+    for seed in seeds:
+        at_least(0, "a seed", most=LARGEST_WHOLE).check("--seeds", seed)
+    expect(len(set(seeds)) == len(seeds), "--seeds", "seeds that differ", text, "drop one")
     return seeds

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeloom.base.errors import ConfigError, wrong_choice
+from spikeloom.base.checks import at_least, expect
+from spikeloom.base.errors import ConfigError, addressed, wrong_choice
 from spikeloom.cli.console import bar, beside, plain_console, print_note, to_left
 from spikeloom.cli.early_exit import (
     engine_line,
@@ -74,8 +75,7 @@ def evaluate(
     wanted = _parse_steps(steps)
     if part not in PARTS:
         raise wrong_choice("--part", part, PARTS)
-    if samples is not None and samples < 1:
-        raise ConfigError(f"--samples: expected 1 or more, got {samples}; change it.")
+    at_least(1).check("--samples", samples)
     import torch
 
     from spikeloom.nets.events import EventEngine
@@ -143,13 +143,11 @@ def _parse_steps(text: str | None) -> tuple[int, ...] | None:
         steps = tuple(int(part) for part in text.split(","))
     except ValueError:
         steps = ()
-    if not steps or min(steps) < 1 or len(set(steps)) != len(steps):
-        raise ConfigError(
-            "--steps: expected different numbers of 1 or more, separated by commas, got "
-            f"'{text}'; write e.g. 1,2,4,8."
-        )
-    if max(steps) > MOST_STEPS:
-        raise ConfigError(f"--steps: expected {MOST_STEPS} at most, got {max(steps)}; lower it.")
+    good = bool(steps) and len(set(steps)) == len(steps)
+    todo = "write e.g. 1,2,4,8"
+    expect(good, "--steps", "different whole numbers, separated by commas", text, todo)
+    for number in steps:
+        at_least(1, "step", most=MOST_STEPS).check("--steps", number)
     return steps
 
 
@@ -176,7 +174,9 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
     choice = {"name": own.name} | own.options if name in (None, own.name) else {"name": name}
     choice = changed({"data": choice}, changes)["data"]
     chosen = str(choice.pop("name"))
-    return load_data(chosen, **stated(recipe, chosen, choice, open_inputs(folder, recipe)))
+    options = stated(recipe, chosen, choice, open_inputs(folder, recipe))
+    with addressed(f"data.{chosen}.", "data.", ConfigError):
+        return load_data(chosen, **options)
 
 
 def _record(scores: "OverTime", splits: "Splits") -> Record:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeloom.base.errors import ConfigError, DataError, SpikeloomError
+from spikeloom.base.checks import at_least
+from spikeloom.base.errors import DataError, SpikeloomError
 from spikeloom.cli.console import bar, beside, plain_console, to_left
 from spikeloom.cli.plain import say_error
 from spikeloom.cli.progress import watcher
@@ -57,8 +58,7 @@ def predict(
     Files that cannot be read are named; the others are predicted, and the exit code is 1.
     """
     check_device(device)
-    if top < 1:
-        raise ConfigError(f"--top: expected 1 or more, got {top}; change it.")
+    at_least(1).check("--top", top)
     from spikeloom.report.classes import class_names
     from spikeloom.train.opening import find_run, open_inputs, open_run
 

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.cli.console import Explain, plain_console, print_note, to_left
 from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from spikeloom.records.costs import CostRecord
     from spikeloom.report.layers import AnyCosts
     from spikeloom.train.progress import Progress
@@ -26,14 +29,17 @@ def profile(
         Path | None,
         typer.Option(help="Run of the ReLU net of the same layers: gives ANN / SNN energy."),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Show how each layer is computed, and why, and stop."),
+    ] = False,
     explain: Explain = False,
     device: Device = None,
     json: Json = None,
 ) -> None:
     """Count parameters, spikes, operations and energy of a net, per layer and pass."""
     check_device(device)
-    if samples < 1:
-        raise ConfigError(f"--samples: expected 1 or more, got {samples}; change it.")
+    at_least(1).check("--samples", samples)
     from spikeloom.report.layers import (
         LAYER_NOTE,
         layer_rows,
@@ -50,6 +56,9 @@ def profile(
     bench = _open(folder, trained=trained, device=device)
     remark = run_remark(folder) if trained else UNTRAINED
     console.print(headline(bench, folder, remark))
+    if plan:
+        _print_plan(bench, console)
+        return
     reference = None if ann is None else _reference(ann, bench)
     with watcher() as progress:
         costs, took = _measure(bench, samples, progress)
@@ -76,6 +85,23 @@ def profile(
         "ann_costs": None if reference is None else reference.table(),
     }
     write_result(json, record, console)
+
+
+def _print_plan(bench: "Workbench", console: "Console") -> None:
+    """Print how a call of the rule and an evaluation compute each layer."""
+    from spikeloom.report.planned import plan_reasons, plan_rows, plan_title
+    from spikeloom.report.table import to_text
+    from spikeloom.train.planned import settings_of
+    from spikeloom.train.setup import prepare
+
+    prepare(bench)
+    for word, settings in settings_of(bench).items():
+        for setting in settings:
+            console.print()
+            print_note(console, plan_title(word, setting))
+            console.print(to_text(plan_rows(bench.net.plan, setting)))
+            for line in plan_reasons(bench.net.plan, setting):
+                print_note(console, line)
 
 
 def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":

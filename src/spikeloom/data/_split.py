@@ -3,15 +3,22 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.checks import FILLED, at_least, expect
+from spikeloom.base.errors import DataError
+from spikeloom.base.fields import conform
 from spikeloom.base.seeding import derive_seed
 from spikeloom.data.base import Samples, Scaling, Splits, check_samples
+
+Count = Annotated[int, at_least(1, "sample")]
+"""How many samples a part is to have."""
+
+Text = Annotated[str, FILLED]
 
 
 def part_samples(
@@ -43,7 +50,7 @@ def part_samples(
         DataError: as listed at `Splits`, with rows counted as stored.
     """
     where = f"data.{name}"
-    check_flag(f"{where}.normalise", normalise)
+    conform(bool, normalise, f"{where}.normalise")
     check_samples(f"{where}.train", train, classes)
     order = stratified_order(train.y)
     if not isinstance(validation, Samples):
@@ -164,27 +171,6 @@ def check_size(where: str, size: object, most: int) -> None:
     Raises:
         ConfigError: size is no integer in 1..most.
     """
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= most:
-        raise ConfigError(
-            f"{where}: expected 1 to {most} samples, got {size!r}; the training data holds no more."
-        )
-
-
-def check_flag(where: str, value: object) -> None:
-    """Refuse what is no truth value: the text "false" of a hand-made table would pass for true.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if not isinstance(value, bool):
-        raise ConfigError(f"{where}: expected true or false, got {value!r}; set one.")
-
-
-def check_text(where: str, value: object) -> None:
-    """Refuse an option that is no text, or an empty one.
-
-    Raises:
-        ConfigError: value is neither text, path nor None.
-    """
-    if value is not None and (value == "" or not isinstance(value, str | Path)):
-        raise ConfigError(f"{where}: expected text, got {value!r}; set a name or path.")
+    count: int = conform(Count, size, where)
+    todo = "the training data holds no more"
+    expect(count <= most, where, f"{most} samples at most", count, todo)

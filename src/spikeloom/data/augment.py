@@ -1,16 +1,19 @@
 """Random changes of training pictures, a whole batch at once on the batch's device."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.checks import at_least, expect
+from spikeloom.base.errors import ShapeError
 from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import SampleRng
 from spikeloom.data.base import Scaling
+
+Pixels = Annotated[int, at_least(0, "pixels")]
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,11 @@ class Augment(Checked):
         torch.Size([2, 3, 4, 4])
     """
 
-    crop: int = 0
+    crop: Pixels = 0
     flip: bool = False
-    cutout: int = 0
+    cutout: Pixels = 0
 
     called: ClassVar[str] = "augment"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, pixels in (("crop", self.crop), ("cutout", self.cutout)):
-            if pixels < 0:
-                raise ConfigError(
-                    f"augment.{name}: expected pixels from 0, got {pixels!r}; e.g. 4."
-                )
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Refuse samples that cannot be changed so.
@@ -68,11 +63,15 @@ class Augment(Checked):
                 "out for such data."
             )
         for name, pixels in (("crop", self.crop), ("cutout", self.cutout)):
-            if pixels > min(shape[1:]):
-                raise ShapeError(
-                    f"augment.{name}: expected at most {min(shape[1:])} pixels for samples "
-                    f"{list(shape)}, got {pixels}; make it smaller."
-                )
+            most = min(shape[1:])
+            expect(
+                pixels <= most,
+                f"augment.{name}",
+                f"at most {most} pixels for samples {list(shape)}",
+                pixels,
+                "make it smaller",
+                kind=ShapeError,
+            )
 
     def apply(self, x: Tensor, rng: SampleRng, scaling: Scaling | None = None) -> Tensor:
         """Return changed copies of a batch.

@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, get_type_hints
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, unknown_name
+from spikeloom.base.fields import conform
 from spikeloom.base.registry import Registry
 from spikeloom.base.types import Values
 from spikeloom.data.decode import Reading
@@ -302,6 +303,13 @@ class DataInfo:
         parameters = tuple(inspect.signature(self.load).parameters)[1:]
         return tuple(name for name in parameters if name != "progress")
 
+    @property
+    def hints(self) -> dict[str, Any]:
+        """Types of the options, with their ranges; one loader may serve several sets by partial."""
+        load = getattr(self.load, "func", self.load)
+        hints = get_type_hints(load, include_extras=True)
+        return {name: hint for name, hint in hints.items() if name in self.options}
+
 
 def data_root() -> Path:
     """Return the folder of the data sets: $SPIKELOOM_DATA, else ~/.cache/spikeloom."""
@@ -325,9 +333,11 @@ def load_data(
         DataError: a file is missing, damaged or holds something else than promised.
     """
     info = DATA.find(name, "data")
-    for option in options:
+    hints = info.hints
+    for option, value in options.items():
         if option not in info.options:
             raise unknown_name(f"data.{name}", "option", option, info.options)
+        options[option] = conform(hints.get(option, Any), value, f"data.{name}.{option}")
     parameters = inspect.signature(info.load).parameters
     for option in info.options:
         if parameters[option].default is inspect.Parameter.empty and option not in options:

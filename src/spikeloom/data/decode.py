@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import numpy as np
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, DataError, wrong_choice
+from spikeloom.base.fields import conform
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -121,6 +123,9 @@ class Picture:
 LARGEST_SIDE = 4096
 """Most pixels of a side that pictures are brought to: a run folder opens samples of 2^26 values."""
 
+Side = Annotated[int, at_least(1, "pixel", most=LARGEST_SIDE)]
+"""Side of a picture, as a recipe states it."""
+
 
 @dataclass(frozen=True)
 class Decoder:
@@ -148,15 +153,7 @@ class Decoder:
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, tuple) else (self.size,)
         for side in sides if self.size is not None else ():
-            if isinstance(side, bool) or not isinstance(side, int) or side < 1:
-                raise ConfigError(
-                    f"data.size: expected pixels from 1, got {self.size!r}; e.g. size = 32."
-                )
-            if side > LARGEST_SIDE:
-                raise ConfigError(
-                    f"data.size: expected {LARGEST_SIDE} pixels at most, got {side}; "
-                    "e.g. size = 224."
-                )
+            conform(Side, side, "data.size")
         if not isinstance(self.grey, bool):
             raise ConfigError(f"data.grey: expected true or false, got {self.grey!r}; set one.")
 

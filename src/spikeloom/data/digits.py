@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloom.data._split import part_samples
+from spikeloom.data._split import Count, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits
 
 SHAPE = (1, 8, 8)
@@ -18,8 +18,8 @@ CLASSES = 10
 def load_digits(
     root: Path | None = None,
     *,
-    train_size: int | None = None,
-    validation: int | None = None,
+    train_size: Count | None = None,
+    validation: Count | None = None,
     normalise: bool = False,
 ) -> Splits:
     """Load the digits under their stored split: 1,197 train, 250 validation, 350 test.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import DataError
-from spikeloom.data._split import part_samples
+from spikeloom.data._split import Count, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples, data_root
 
 SHAPE = (1, 28, 28)
@@ -33,8 +33,8 @@ def load_idx(
     name: str,
     root: Path | None = None,
     *,
-    train_size: int | None = None,
-    validation: int = 5000,
+    train_size: Count | None = None,
+    validation: Count = 5000,
     normalise: bool = False,
 ) -> Splits:
     """Load a set of four IDX files, gzipped or plain, from their folder under the root.

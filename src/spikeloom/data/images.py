@@ -14,11 +14,11 @@ from spikeloom.data._columns import Columns
 from spikeloom.data._hub import HUB_NAME, Hub, hub_parts
 from spikeloom.data._layout import find_parts, has_pictures
 from spikeloom.data._sources import ParquetSource, Source
-from spikeloom.data._split import check_flag, check_text, hold_out, part_samples
+from spikeloom.data._split import Count, Text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, Watcher, data_root
 from spikeloom.data.broken import BrokenPictures
 from spikeloom.data.cache import Decoded, decode_part, find_decoded
-from spikeloom.data.decode import Decoder, Fit, Reading
+from spikeloom.data.decode import Decoder, Fit, Reading, Side
 from spikeloom.data.places import first_there, in_words, places_of
 
 
@@ -38,7 +38,7 @@ class Known:
     folders: tuple[str, ...]
     side: int
     classes: int
-    label: str | None = None
+    label: Text | None = None
 
     def folder(self, root: Path | None) -> Path:
         """Return the folder that is there, else the one to make."""
@@ -83,9 +83,9 @@ def load_known(
     known: Known,
     root: Path | None = None,
     *,
-    label: str | None = None,
-    train_size: int | None = None,
-    validation: int | None = None,
+    label: Text | None = None,
+    train_size: Count | None = None,
+    validation: Count | None = None,
     normalise: bool = False,
     skip_broken: bool = False,
     progress: Watcher | None = None,
@@ -113,7 +113,6 @@ def load_known(
         ConfigError: sizes that the training files cannot fill.
         DataError: a file is missing, or a picture or label damaged; the message names file and row.
     """
-    check_text(f"data.{known.name}.label", label)
     sources = known.sources(root, Columns(label=label or known.label))
     frame = (known.side, known.side)
     decoder = Decoder()
@@ -134,18 +133,18 @@ def load_known(
 def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     root: Path | None = None,
     *,
-    path: str | Path,
-    size: int | None = None,
+    path: Text | Path,
+    size: Side | None = None,
     fit: Fit = "crop",
     grey: bool = False,
     ground: str = "white",
     range: tuple[float, ...] | None = None,
-    image: str | None = None,
-    label: str | None = None,
-    revision: str = "main",
-    train_size: int | None = None,
-    validation: int | None = None,
-    test: int | None = None,
+    image: Text | None = None,
+    label: Text | None = None,
+    revision: Text = "main",
+    train_size: Count | None = None,
+    validation: Count | None = None,
+    test: Count | None = None,
     normalise: bool = False,
     skip_broken: bool = False,
     progress: Watcher | None = None,
@@ -188,9 +187,6 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
             without pictures; the message names file and row.
     """
     where = "data.images"
-    named = {"path": path, "image": image, "label": label, "revision": revision}
-    for option, value in named.items():
-        check_text(f"{where}.{option}", value)
     decoder = Decoder(size, grey, Reading(fit, ground, range))
     columns = Columns(image, label)
     places = places_of(path, root=root)
@@ -242,7 +238,6 @@ def _decode_all(
     Raises:
         BrokenPictures: naming those of all parts, unless they are to be skipped.
     """
-    check_flag("data.skip_broken", skip)
     parts = {part: find_decoded(source, decoder) for part, source in sources.items()}
     todo = {part: sources[part].labels() for part, one in parts.items() if one is None}
     total, done = sum(len(labels.y) for labels in todo.values()), 0

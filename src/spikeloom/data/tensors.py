@@ -4,13 +4,15 @@ import zipfile
 import zlib
 from pathlib import Path
 from tokenize import TokenError
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.data._split import check_text, hold_out, part_samples
+from spikeloom.data._split import Count, Text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples
 from spikeloom.data.npy import check_archive
 from spikeloom.data.places import first_there, in_words, places_of
@@ -105,11 +107,11 @@ def splits_from_tensors(
 def load_tensors(
     root: Path | None = None,
     *,
-    path: str | Path,
-    train_size: int | None = None,
-    validation: int | None = None,
+    path: Text | Path,
+    train_size: Count | None = None,
+    validation: Count | None = None,
     normalise: bool = False,
-    classes: int | None = None,
+    classes: Annotated[int, at_least(2)] | None = None,
     scale: Scale = None,
     time: bool | None = None,
 ) -> Splits:
@@ -134,7 +136,6 @@ def load_tensors(
             file has its own part.
         DataError: the file is missing or damaged, lacks or misspells a key, or as at `Splits`.
     """
-    check_text("data.tensors.path", path)
     places = places_of(path, root=root)
     file = first_there(places) or places[0]
     if file.suffix in _READERS and not file.is_file():

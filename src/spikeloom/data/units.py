@@ -1,23 +1,45 @@
 """What stored numbers mean: the types that are read, the axis of time, the value that becomes 1."""
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spikeloom.base.checks import expect
 from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.fields import conform
 from spikeloom.base.types import Values
 
 if TYPE_CHECKING:
     from spikeloom.data.base import Scaling
 
-Scale: TypeAlias = str | float | None
+LARGEST = float(np.finfo(float).max)
+
+PEAKS = {"pictures": 255.0, "counts": 1.0}
+"""Values that become 1, by what the samples are."""
+
+
+class _Scale:
+    """Reads `scale`."""
+
+    def read(self, value: Any, path: str) -> Any:
+        """Return it as the annotation says."""
+        if value is None or (isinstance(value, str) and value in PEAKS):
+            return value
+        good = False
+        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+            good = bool(0 < value <= LARGEST)
+        todo = 'e.g. scale = "counts"'
+        expect(good, path, '"pictures", "counts" or a number above 0', value, todo)
+        return float(value)
+
+
+Scale: TypeAlias = Annotated[str | float | None, _Scale()]
 """A recipe's `scale`: "pictures", "counts", the stored value that becomes 1, or None."""
 
-WHITE = 255.0
+WHITE = PEAKS["pictures"]
 
 WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -134,15 +156,9 @@ def peak_of(where: str, x: Tensor, scale: Scale, time: bool | None) -> float:
         ConfigError: another word, or a number that is not above 0.
         DataError: whole numbers whose meaning must be stated.
     """
-    if isinstance(scale, str):
-        named = {"pictures": WHITE, "counts": 1.0}
-        if scale not in named:
-            raise _bad_scale(where, scale)
-        return named[scale]
+    scale = conform(Scale, scale, f"{where}.scale")
     if scale is not None:
-        if isinstance(scale, bool) or not (math.isfinite(scale) and scale > 0):
-            raise _bad_scale(where, scale)
-        return float(scale)
+        return PEAKS[scale] if isinstance(scale, str) else scale
     if x.dtype in REAL or x.dtype == torch.bool or time:
         return 1.0
     if x.dtype == torch.uint8 and time is False:
@@ -181,13 +197,6 @@ def values_of(x: Tensor, scale: Scale, scaling: "Scaling") -> Values:
 
 def _named(shape: Sequence[int]) -> str:
     return f"[N, {', '.join(map(str, shape))}]" if len(shape) else "[N]"
-
-
-def _bad_scale(where: str, scale: object) -> ConfigError:
-    return ConfigError(
-        f'{where}.scale: expected "pictures", "counts" or a number above 0, got {scale!r}; e.g. '
-        'scale = "counts".'
-    )
 
 
 def _no_numbers(where: str, kind: str) -> DataError:

@@ -4,7 +4,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.checks import at_least
+from spikeloom.base.errors import ShapeError
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import FLOATS, InputKind, Values
@@ -85,10 +86,7 @@ def check_call(where: str, x: Tensor, steps: int) -> None:
         ConfigError: steps below 1.
         ShapeError: x has no batch dimension or is no float tensor.
     """
-    if steps < 1:
-        raise ConfigError(
-            f"{where}: steps must be at least 1, got {steps}; set the number of time steps."
-        )
+    at_least(1).check(f"{where}.steps", steps, "set the number of time steps")
     if x.ndim < 1:
         raise ShapeError(f"{where}: x must be [B, ...], got a scalar; add a batch dimension.")
     if x.dtype not in FLOATS:

@@ -1,12 +1,13 @@
 """Latency code: one spike per value, brighter is earlier."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.checks import above, within
+from spikeloom.base.errors import DataError
 from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import InputKind, Values
@@ -53,20 +54,11 @@ class Latency(Checked, Encoder):
     """
 
     curve: Curve = "linear"
-    cutoff: float = 0.01
-    tau: float = 1.0
-    silent_below: float | None = 0.0
+    cutoff: Annotated[float, within(0, 1, "()")] = 0.01
+    tau: Annotated[float, above(0)] = 1.0
+    silent_below: Annotated[float, within(0, 1, "[)")] | None = 0.0
     about: ClassVar[str] = "one spike per value, brighter is earlier; inputs in [0, 1]"
     called: ClassVar[str] = "encoders.latency"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0.0 < self.cutoff < 1.0:
-            raise _refusal("cutoff", "in (0, 1)", self.cutoff)
-        if not self.tau > 0.0:
-            raise _refusal("tau", "above 0", self.tau)
-        if self.silent_below is not None and not 0.0 <= self.silent_below < 1.0:
-            raise _refusal("silent_below", "in [0, 1) or None", self.silent_below)
 
     def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
         """Place the one spike of every value.
@@ -123,10 +115,3 @@ class Latency(Checked, Encoder):
             reached = -self.tau * torch.log1p(-self.cutoff / x)
             t = torch.where(x > self.cutoff, reached, last)
         return t.round().clamp(0, last).long()
-
-
-def _refusal(field: str, expected: str, came: object) -> ConfigError:
-    """Word the error for a field out of range."""
-    return ConfigError(
-        f"encoders.latency.{field}: expected a value {expected}, got {came!r}; change it."
-    )

@@ -1,12 +1,13 @@
 """Poisson rate code: brighter fires more often."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.checks import within
+from spikeloom.base.errors import DataError
 from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
 from spikeloom.base.types import InputKind, Values
@@ -47,17 +48,9 @@ class Poisson(Checked, Encoder):
         [[[0.0, 1.0, -1.0]], [[0.0, 1.0, -1.0]]]
     """
 
-    max_rate: float = 1.0
+    max_rate: Annotated[float, within(0, 1, "(]", "a probability per step")] = 1.0
     about: ClassVar[str] = "random spikes, firing probability max_rate * |x| per step, signed"
     called: ClassVar[str] = "encoders.poisson"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0.0 < self.max_rate <= 1.0:
-            raise ConfigError(
-                f"encoders.poisson.max_rate: expected a probability per step in (0, 1], got "
-                f"{self.max_rate}; change it."
-            )
 
     def caution(self, x: Tensor) -> str | None:
         """Say where most values fire at every step, whatever their size."""

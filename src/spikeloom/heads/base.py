@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spikeloom.base.checks import at_least, within
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.fields import checked
@@ -18,7 +19,7 @@ from spikeloom.base.types import check_labels
 from spikeloom.nets.from_torch.lent import LentSynapse
 from spikeloom.nets.init import initialise
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.ops import PLAIN, Ops, Visit
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
 from spikeloom.nets.spec import LayerSpec
@@ -27,6 +28,7 @@ from spikeloom.neurons.reduction import sum_over_time
 
 HEADS: Registry[type["Head"]] = Registry("head", "spikeloom.heads", ("about", "of", "loss"))
 
+Decay = Annotated[float, within(0, 1, "()", "a decay")]
 Reduction = Literal["mean", "count", "membrane", "weighted", "last"]
 
 
@@ -68,21 +70,15 @@ class Head(nn.Module):
     @checked("head")
     def __init__(
         self,
-        features: int,
-        classes: int,
+        features: Annotated[int, at_least(1, "feature")],
+        classes: Annotated[int, at_least(2, "classes")],
         *,
         bias: bool = True,
         reduce: Reduction = "mean",
-        decay: float = 0.5,
+        decay: Decay = 0.5,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if features < 1:
-            raise ConfigError(f"head: expected 1 feature or more, got {features}; change it.")
-        if classes < 2:
-            raise ConfigError(f"head: expected 2 classes or more, got {classes}; fix the readout.")
-        if not 0 < decay < 1:
-            raise ConfigError(f"head.decay: expected a decay in (0, 1), got {decay}; change it.")
         self.features = features
         self.classes = classes
         self.reduce: Reduction = reduce
@@ -208,7 +204,7 @@ class Head(nn.Module):
             ShapeError: features of another number, type or device than the head's weights.
         """
         self._check_features(h)
-        return ops.synapse(self.site, h)
+        return ops.synapse(Visit(self.site), h)
 
     def _check_features(self, h: Tensor) -> None:
         weight = self.site.synapse.weight

@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import expect, within
 from spikeloom.heads.base import batch_mean, cross_entropy
+
+SHARE = within(0, 1, noun="a share")
+"""What part of the loss the squared error may be."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,14 @@ class Mix:
     wrong: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"{self.where}.mse: expected [0, 1], got {self.share}; change it.")
-        if self.correct <= self.wrong:
-            raise ConfigError(
-                f"{self.where}.correct: expected a target above that of wrong classes, got "
-                f"{self.correct} and wrong = {self.wrong}; raise it, or lower wrong."
-            )
+        SHARE.check(f"{self.where}.mse", self.share)
+        expect(
+            self.correct > self.wrong,
+            f"{self.where}.correct",
+            f"a target above that of wrong classes, which is {self.wrong}",
+            self.correct,
+            "raise it, or lower wrong",
+        )
 
     def loss(
         self,

@@ -1,14 +1,14 @@
 """Rates head: the last population's rates are the scores; nothing is trained behind it."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
-from spikeloom.heads.base import HEADS, Head, Reduction, widened
-from spikeloom.heads.mix import Mix
+from spikeloom.heads.base import HEADS, Decay, Head, Reduction, widened
+from spikeloom.heads.mix import SHARE, Mix
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
@@ -60,17 +60,19 @@ class Rates(Head):
         features: int,
         classes: int,
         *,
-        mse: float = 0.0,
+        mse: Annotated[float, SHARE] = 0.0,
         correct: float = 1.0,
         wrong: float = 0.0,
         reduce: Reduction = "mean",
-        decay: float = 0.5,
+        decay: Decay = 0.5,
         seed: int = 0,
     ) -> None:
         if features != classes:
-            raise ConfigError(
-                f"head.rates: expected one feature per class, got {features} features and "
-                f"{classes} classes; end the net with [f{classes}]."
+            raise ConfigError.of(
+                "head.rates",
+                "one feature per class",
+                f"{features} features and {classes} classes",
+                f"end the net with [f{classes}]",
             )
         super().__init__(features, classes, reduce=reduce, decay=decay, seed=seed)
         self.mix = Mix("head.rates", mse, correct, wrong)

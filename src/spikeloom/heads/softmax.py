@@ -1,6 +1,6 @@
 """Softmax head: cross entropy, squared error, or a mix of both."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -8,8 +8,8 @@ from torch import Tensor
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
-from spikeloom.heads.base import HEADS, Head, Reduction, widened
-from spikeloom.heads.mix import Mix
+from spikeloom.heads.base import HEADS, Decay, Head, Reduction, widened
+from spikeloom.heads.mix import SHARE, Mix
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
 
@@ -52,22 +52,24 @@ class Softmax(Head):
         features: int,
         classes: int,
         *,
-        mse: float = 0.0,
+        mse: Annotated[float, SHARE] = 0.0,
         mse_target: Literal["onehot", "ones"] = "onehot",
         correct: float = 1.0,
         wrong: float = 0.0,
         bias: bool = True,
         reduce: Reduction = "mean",
-        decay: float = 0.5,
+        decay: Decay = 0.5,
         seed: int = 0,
     ) -> None:
         super().__init__(features, classes, bias=bias, reduce=reduce, decay=decay, seed=seed)
         self.mse = mse
         self.mix = Mix("head.softmax", mse, correct, wrong)
         if mse_target == "ones" and (correct, wrong) != (1, 0):
-            raise ConfigError(
-                f"head.softmax.mse_target: expected onehot with correct = {correct} and wrong = "
-                f"{wrong}, got ones, which sets both to 1; drop one of them."
+            raise ConfigError.of(
+                "head.softmax.mse_target",
+                f"onehot with correct = {correct} and wrong = {wrong}",
+                "ones, which sets both to 1",
+                "drop one of them",
             )
         self.mse_target = mse_target
 

@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeloom.base.checks import above, at_least, within
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
-from spikeloom.heads.base import HEADS, Head, Reduction, batch_mean, cross_entropy, widened
-from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.heads.base import HEADS, Decay, Head, Reduction, batch_mean, cross_entropy, widened
+from spikeloom.nets.ops import PLAIN, Ops, Visit
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.site import Site
 
@@ -123,26 +123,17 @@ class Stochmax(Head):
         classes: int,
         *,
         variant: Variant = "dropmax",
-        tau: float = 0.1,
-        entropy: float = 1.0,
-        keep: float = 0.5,
-        samples: int = 0,
+        tau: Annotated[float, above(0)] = 0.1,
+        entropy: Annotated[float, at_least(0)] = 1.0,
+        keep: Annotated[float, within(0, 1, "()", "a probability")] = 0.5,
+        samples: Annotated[int, at_least(0)] = 0,
         start: Start = "prior",
         bias: bool = True,
         reduce: Reduction = "mean",
-        decay: float = 0.5,
+        decay: Decay = 0.5,
         seed: int = 0,
     ) -> None:
         super().__init__(features, classes, bias=bias, reduce=reduce, decay=decay, seed=seed)
-        where = "head.stochmax"
-        if not tau > 0:
-            raise ConfigError(f"{where}.tau: expected a value above 0, got {tau}; change it.")
-        if not entropy >= 0:
-            raise ConfigError(f"{where}.entropy: expected 0 or more, got {entropy}; change it.")
-        if not 0 < keep < 1:
-            raise ConfigError(f"{where}.keep: expected (0, 1), got {keep}; change it.")
-        if samples < 0:
-            raise ConfigError(f"{where}.samples: expected 0 or more, got {samples}; change it.")
         self.variant: Variant = variant
         self.samples = samples
         self.tau = tau
@@ -172,7 +163,7 @@ class Stochmax(Head):
         o = widened(self.scores(h, ops))
         if self.variant in ("softmax", "random"):
             return o
-        rho = torch.sigmoid(widened(ops.synapse(self.sites[1], h)))
+        rho = torch.sigmoid(widened(ops.synapse(Visit(self.sites[1]), h)))
         if not self.samples:
             return o + torch.log(rho + EPS)
         # the same draws for every sample: a prediction does not depend on its batch
@@ -213,7 +204,7 @@ class Stochmax(Head):
             z = concrete(torch.full_like(o, keep), noise, self.tau)
             return Loss(o, masked_cross_entropy(o, z, target, weights))
         hit = F.one_hot(target, self.classes).to(torch.bool)
-        a = widened(ops.synapse(self.sites[1], h))
+        a = widened(ops.synapse(Visit(self.sites[1]), h))
         rho = torch.sigmoid(a)
         logits = o.detach() + torch.log(rho.detach() + EPS)
         value = self.entropy * negative_entropy(a, weights)
@@ -221,7 +212,7 @@ class Stochmax(Head):
             return Loss(logits, value + masked_cross_entropy(o, rho, target, weights))
         assert noise is not None
         if self.variant == "dropmax":
-            r = widened(ops.synapse(self.sites[2], h))
+            r = widened(ops.synapse(Visit(self.sites[2]), h))
             q_logit = a.detach() + r
             value = value + posterior_kl(q_logit, a, hit, weights) + auxiliary(r, hit, weights)
         else:
@@ -251,7 +242,7 @@ class Stochmax(Head):
         """
         if self.variant in ("softmax", "random"):
             return {}
-        a = widened(ops.synapse(self.sites[1], h))
+        a = widened(ops.synapse(Visit(self.sites[1]), h))
         rho = torch.sigmoid(a)
         hit = F.one_hot(target, self.classes).to(torch.bool)
         return {

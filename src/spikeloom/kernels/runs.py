@@ -48,15 +48,18 @@ class Passes(NamedTuple):
 class Pivot(NamedTuple):
     """A state as the one value it follows from, where no gradient passes from step to step.
 
-    The next step writes its own value in the same place.
+    The next step writes its own value in the same place, once the backward pass of this one is
+    over, or where there is to be none.
 
     Args:
         value: [B, ...].
         states: placeholders for the state's tensors.
+        waits: holds True as long as a backward pass may read the value.
     """
 
     value: Tensor
     states: tuple[None, ...]
+    waits: list[bool]
 
 
 @dataclass
@@ -221,10 +224,12 @@ class Run:
         else:
             out = current = _taken(current) if spent else current.clone()
         if isinstance(before, Pivot):
-            (value,) = self.fitted([before.value])
-            states, old = none(before.states), value
-            if not before.value.is_inference():  # a step that still needs it is told
-                increment_version(before.value)
+            (old,) = self.fitted([before.value])
+            states = none(before.states)
+            assert old is not None
+            value = old.clone() if before.waits[0] else old
+            if value is old and not before.value.is_inference():
+                increment_version(before.value)  # whoever needs it all the same is told
         else:
             (value,) = self.fresh([None], current)
             states, old = self.fitted(before), None
@@ -306,8 +311,8 @@ class TrainFunction(torch.autograd.Function):
         return None, None, None, None, None, *found
 
 
-_CUT = "net.step"
-_WHOLE = "use it without Ops(local=True), which keeps too little for that"
+_CUT = "net.stepper"
+_WHOLE = "it keeps too little for that where ops cut; use net.step"
 
 
 class StepFunction(torch.autograd.Function):
@@ -322,13 +327,14 @@ class StepFunction(torch.autograd.Function):
         run: Run,
         before: Any,
         spent: bool,
+        waits: list[bool],
         left: list[Tensor],
         current: Tensor,
         *thetas: Tensor,
     ) -> Tensor:
         out, pivot = run.step(current, thetas, before, spent)
         left.append(pivot)
-        ctx.run = run
+        ctx.run, ctx.waits = run, waits
         ctx.save_for_backward(pivot, *thetas)
         return out
 
@@ -341,9 +347,10 @@ class StepFunction(torch.autograd.Function):
                 f"(is_grads_batched, vmap); {_WHOLE}."
             )
         pivot, *thetas = ctx.saved_tensors
+        ctx.waits[0] = _graph_is_kept()
         spent = is_nobodys(grads)  # before the call below takes hold of it
         result, sums = ctx.run.step_back(pivot, thetas, grads[0], spent)
-        return None, None, None, None, result, *sums
+        return None, None, None, None, None, result, *sums
 
 
 def _share_of_statistics(

@@ -140,12 +140,13 @@ class Scan:
         run = self._once(key, lambda: self._step_run(variant, wanted, layout, period))
         if not wanted:
             out, value = run.step(current, thetas, before, spent)
-            return out, Pivot(value, (None,) * self.states)
+            return out, Pivot(value, (None,) * self.states, [False])
         left: list[Tensor] = []
+        waits = [True]
         out: Tensor = StepFunction.apply(  # pyright: ignore[reportAssignmentType]
-            run, before, spent, left, current, *thetas
+            run, before, spent, waits, left, current, *thetas
         )
-        return out, Pivot(left[0], (None,) * self.states)
+        return out, Pivot(left[0], (None,) * self.states, waits)
 
     def _once(self, key: Any, make: Callable[[], T]) -> T:
         """Make something once; what failed once fails again at once."""

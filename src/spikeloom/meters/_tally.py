@@ -9,6 +9,10 @@ from spikeloom.meters._pairs import count, formula, pairs
 from spikeloom.meters._signal import Operands
 from spikeloom.meters.record import SiteOperations
 from spikeloom.nets.site import Site
+from spikeloom.neurons.declared import STEP_OPERATIONS, StepOperations
+
+MOST = StepOperations(multiplies=3, adds=1, compares=2)
+"""Charged for a unit that declares no operations: those of LIF with everything it can have."""
 
 
 @dataclass
@@ -96,17 +100,13 @@ def closed(tally: Tally, operands: Operands, again: int, samples: int) -> SiteOp
 
 
 def _state_operations(site: Site) -> tuple[int, int, int]:
-    """Return multiplications, additions and comparisons per neuron and step.
+    """Return multiply-accumulates, additions and comparisons per neuron and step.
 
-    IF: one addition and one comparison; a leak, a synaptic current and a low-pass add one
-    multiply-accumulate each, as does the number of spikes in a step (a division) where there may be
-    several; a lower bound of the potential is one more comparison.
+    They are those that a unit declares (`step_operations`), and one multiply-accumulate of a
+    low-pass behind it. A stateful unit that declares none is charged `MOST`.
     """
     unit = site.unit
     if unit is None or not unit.stateful:
         return 0, 0, 0
-    leaks = "alpha" in unit.learn or getattr(unit, "alpha", 1.0) != 1.0
-    filters = bool(getattr(unit, "beta", 0.0)) + (site.spec.psp is not None)
-    divides = getattr(unit, "max_spikes", 1) != 1
-    bounds = getattr(unit, "v_min", None) is not None
-    return int(leaks) + filters + divides, 1, int(unit.spiking) + bounds
+    cost = STEP_OPERATIONS.of(unit) or MOST
+    return cost.multiplies + (site.spec.psp is not None), cost.adds, cost.compares

@@ -11,9 +11,10 @@ changes its efficiency by up to 6.3 from int32 to fp32, so give both, and the ra
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import above
+from spikeloom.base.errors import wrong_choice
 from spikeloom.base.fields import Checked
 from spikeloom.meters.record import OperationRecord, SiteOperations
 
@@ -37,19 +38,11 @@ class EnergyTable(Checked):
     """
 
     name: str
-    e_mac: float
-    e_ac: float
-    bits: int
+    e_mac: Annotated[float, above(0, "a price")]
+    e_ac: Annotated[float, above(0, "a price")]
+    bits: Annotated[int, above(0)]
     technology: str = "45 nm CMOS, 0.9 V"
     source: str = "Horowitz 2014"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (self.e_mac > 0 and self.e_ac > 0 and self.bits > 0):
-            raise ConfigError(
-                f"energy table '{self.name}': expected prices and bits above 0, got e_mac = "
-                f"{self.e_mac}, e_ac = {self.e_ac}, bits = {self.bits}; fix them."
-            )
 
     @property
     def break_even(self) -> float:
@@ -179,9 +172,7 @@ def paper_energy(
         Panda et al. 2020, sec. 7, eq. 8-11.
     """
     if activity not in ("input", "output"):
-        raise ConfigError(
-            f"meters.energy.activity: expected input or output, got {activity!r}; change it."
-        )
+        raise wrong_choice("meters.energy.activity", activity, ("input", "output"))
     layers = []
     for site in record.sites:
         if not site.formula:
@@ -232,9 +223,7 @@ def strict_energy(
         spikeloom's accounting; effective and dense pairs as in NeuroBench.
     """
     if operands not in ("effective", "dense"):
-        raise ConfigError(
-            f"meters.energy.operands: expected effective or dense, got {operands!r}; change it."
-        )
+        raise wrong_choice("meters.energy.operands", operands, ("effective", "dense"))
 
     def layer(site: SiteOperations) -> LayerEnergy:
         tail = "_folded" if fold_pool else ""

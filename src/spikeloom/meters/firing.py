@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spikeloom.meters.base import BatchMeter
 from spikeloom.nets.site import Site
+from spikeloom.neurons.declared import MOST_FIRINGS, OUTPUTS
 
 ALWAYS = 0.95
 """Share of the samples from which on a neuron counts as full on all of them."""
@@ -24,7 +25,8 @@ class SiteFiring:
         rate_per_step: steps with an answer, of all steps and neurons, in [0, 1].
         silent: neurons that fired on no sample.
         full: neurons that fired as often as they could, on `ALWAYS` of the samples: at every step
-            but refractory ones, and with `IF.max_spikes` spikes in each.
+            but refractory ones, and with `IF.max_spikes` spikes in each. A unit of your own says
+            by `most_firings` and `outputs` how often that is; where it does not, at every step.
     """
 
     name: str
@@ -111,7 +113,9 @@ class FiringMeter(BatchMeter):
 
     def _fold(self, steps: int, samples: int) -> None:
         for name, (site, fired, full, ran) in self._batch.items():
-            possible = -(-ran // (1 + getattr(site.unit, "refractory", 0)))
+            assert site.unit is not None
+            firings = MOST_FIRINGS.of(site.unit)
+            possible = ran if firings is None else firings(ran)
             self._sites[name] = site
             self._fired[name] = self._fired.get(name, 0) + fired.sum(0).cpu()
             self._full[name] = self._full.get(name, 0) + (full >= possible).sum(0).cpu()
@@ -124,9 +128,10 @@ class FiringMeter(BatchMeter):
 
 def _full(site: Site, s_out: Tensor, fired: Tensor) -> Tensor:
     """Return the number of steps, [B, N], in which nothing more could be fired."""
-    most = getattr(site.unit, "max_spikes", 1)
-    if most == 1:
+    assert site.unit is not None
+    outputs = OUTPUTS.of(site.unit)
+    if outputs is None or outputs.largest == 1:
         return fired
-    if most is None:
+    if outputs.largest is None:
         return torch.zeros_like(fired)
-    return (s_out.flatten(2) >= most).sum(0)
+    return (s_out.flatten(2).abs() >= outputs.largest).sum(0)

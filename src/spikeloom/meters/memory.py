@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import expect
 from spikeloom.base.fields import Checked
 from spikeloom.meters.energy import INT32, NOTE, EnergyTable, strict_energy
 from spikeloom.meters.record import OperationRecord, SiteOperations
@@ -41,10 +41,8 @@ class EnergyMemory(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         sizes = [size for size, _ in self.points]
-        if sizes != sorted(set(sizes)) or not sizes:
-            raise ConfigError(
-                f"meters.memory.points: expected rising buffer sizes, got {sizes}; sort them."
-            )
+        rising = sizes == sorted(set(sizes)) and bool(sizes)
+        expect(rising, "meters.memory.points", "rising buffer sizes", sizes, "sort them")
 
     @classmethod
     def half(cls) -> "EnergyMemory":

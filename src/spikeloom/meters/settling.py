@@ -8,6 +8,7 @@ from torch import Tensor
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.nets.edge_rates import EdgeRates
 from spikeloom.nets.net import SpikingNet
+from spikeloom.neurons.declared import RATE, TRACE_DECAY
 from spikeloom.neurons.reduction import RunningMean, decay_of
 
 
@@ -41,7 +42,8 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
 
     Raises:
         ConfigError: a unit has no steady rate.
-        UnsupportedNet: a unit trains its decay, by which rates would have to be discounted.
+        UnsupportedNet: a unit declares no `rate` or `trace_decay`, or trains its decay, by which
+            rates would have to be discounted.
 
     Source:
         Xiao et al. 2021, the equilibrium of average firing rates.
@@ -52,10 +54,16 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
         5
     """
     for site in net.sites:
-        if site.unit is not None and "alpha" in site.unit.learn:
+        if site.unit is None:
+            continue
+        RATE.needed(site.unit, "meters.settling", site.name)
+        if not site.unit.stateful:
+            continue
+        decay = TRACE_DECAY.needed(site.unit, "meters.settling", site.name)
+        if decay is None and site.unit.learn:
             raise UnsupportedNet(
-                f"meters.settling: expected fixed decays, got a trained one in layer {site.name}; "
-                "there is nothing to do."
+                f"meters.settling: expected fixed decays in layer {site.name}, got none beside "
+                f"learn = {site.unit.learn}; there is nothing to do."
             )
     modes = [(one, one.training) for one in net.modules()]
     net.eval()

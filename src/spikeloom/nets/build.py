@@ -105,6 +105,7 @@ class Plan(nn.Module):
         )
         self.out_shape = signal.shape
         self._find_pools(spec)
+        self.normed = tuple(site for site in self.sites if site.norm is not None)
 
     def _find_pools(self, spec: NetSpec) -> None:
         """Note which average pools can be computed together with the units before them."""

@@ -10,7 +10,8 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import expect
+from spikeloom.base.errors import ConfigError, SpikeloomError
 from spikeloom.base.fields import FAMILIES, conform, unknown_field
 from spikeloom.nets.layer import UNSET, LayerSpec
 
@@ -45,12 +46,12 @@ def from_table(kind: type[S], table: object, where: str) -> S:
         name = table.pop("name", None)
         kind = family.registry.find(str(name), where)
     table = _expect_table(table, where)
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     known = [field.name for field in dataclasses.fields(kind) if field.init]  # pyright: ignore
     values = {}
     for key, value in table.items():
         if key not in known:
-            raise unknown_field(where, "key", key, kind, known)
+            raise unknown_field(f"{where}.{key}", "key", key, kind, known)
         values[key] = conform(hints[key], value, f"{where}.{key}", build=from_table)
     missing = [f"'{name}'" for name in _required(kind) if name not in values]
     if missing:
@@ -60,8 +61,20 @@ def from_table(kind: type[S], table: object, where: str) -> S:
     try:
         return kind(**values)
     except ConfigError as error:
-        placed = str(error).startswith(where)
-        raise type(error)(str(error) if placed else f"{where}: {error}") from None
+        raise _placed(error, kind, where) from None
+
+
+def _placed(error: SpikeloomError, kind: Any, where: str) -> SpikeloomError:
+    """Return what an object said of itself with the path of the table that it was built from.
+
+    Args:
+        error: raised while `kind` was built.
+        kind: a class; its `place` is how it calls itself.
+        where: path of the table.
+    """
+    place = getattr(kind, "place", None)
+    error = error if place is None else error.moved(place(), where)
+    return error if error.starts_with(where) else error.within(where)
 
 
 def inline(value: Any) -> str:
@@ -106,8 +119,8 @@ def _plain(value: Any) -> Any:
 
 
 def _expect_table(table: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{where}: expected a table, got {table!r}; write {{key = value}}.")
+    expect(isinstance(table, Mapping), where, "a table", table, "write {key = value}")
+    assert isinstance(table, Mapping)
     return table
 
 
@@ -125,11 +138,29 @@ def from_options(
     Raises:
         ConfigError: an unknown key or a wrong type.
     """
-    hints = typing.get_type_hints(build.__init__ if isinstance(build, type) else build)
-    known = [name for name in hints if name not in {"return", *skip}]
+    call = build.__init__ if isinstance(build, type) else build
+    hints = typing.get_type_hints(call, include_extras=True)
+    own = {name: hint for name, hint in hints.items() if name not in {"return", *skip}}
+    return from_hints(build, own, options, where)
+
+
+def from_hints(
+    owner: object, hints: Mapping[str, Any], options: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """Check keyword options against types by name, and return them typed.
+
+    Args:
+        owner: whose options they are.
+        hints: their types.
+        options: what the user gave.
+        where: path of their table.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range.
+    """
     values = {}
     for key, value in options.items():
-        if key not in known:
-            raise unknown_field(where, "option", key, build, known)
+        if key not in hints:
+            raise unknown_field(f"{where}.{key}", "key", key, owner, hints)
         values[key] = conform(hints[key], value, f"{where}.{key}", build=from_table)
     return values

@@ -9,7 +9,6 @@ from spikeloom.base.autograd import add_gradient, backpropagate, refuse_second
 from spikeloom.neurons.base import LOW_PRECISION
 
 if TYPE_CHECKING:
-    from spikeloom.nets.site import Site
     from spikeloom.nets.synapse import Synapse
 
 
@@ -77,26 +76,20 @@ class WeightSum:
 
 
 class Credit:
-    """The weights of one batch as a rule credits them; use it as `Ops.synapse`.
-
-    It stands for weights that stay: `flush` before they change.
-    """
+    """The sums of one batch, a weight each; `flush` them before the weights change."""
 
     def __init__(self) -> None:
         self._sums: dict[Synapse, WeightSum] = {}
 
-    def synapse(self, site: "Site", x: Tensor, presynaptic: Tensor | None = None) -> Tensor:
-        r"""Apply a site's map; its weight will get delta (x) presynaptic, or (x) the input itself.
+    def apply(self, synapse: "Synapse", x: Tensor, presynaptic: Tensor) -> Tensor:
+        r"""Apply a map with weights; its weight will get delta (x) presynaptic.
 
         Shape:
             x, presynaptic: [N, \*in_shape]; result: [N, \*out_shape].
         """
-        synapse = site.synapse
-        if not site.spec.weighted:
-            return synapse(x)
         if synapse not in self._sums:
             self._sums[synapse] = WeightSum(synapse)
-        return synapse.credited(x, x if presynaptic is None else presynaptic, self._sums[synapse])
+        return synapse.credited(x, presynaptic, self._sums[synapse])
 
     def flush(self) -> None:
         """Send every sum back to what its weight was made from, and forget them.
@@ -122,7 +115,7 @@ def _hooked(weight: Tensor) -> bool:
     return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
 
 
-class Credited(torch.autograd.Function):
+class CreditFunction(torch.autograd.Function):
     """A synapse whose weight gradient is taken at a given presynaptic signal.
 
     Where it sums weight gradients itself, nothing can be differentiated a second time.

@@ -8,12 +8,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from spikeloom.base.errors import ConfigError, wrong_choice
+from spikeloom.base.checks import within
+from spikeloom.base.errors import wrong_choice
 from spikeloom.base.tracing import ordinary
 from spikeloom.kernels import events
 from spikeloom.kernels.layout import interleaved
-from spikeloom.nets.ops import Ops
-from spikeloom.nets.site import Site
+from spikeloom.nets.ops import OnWeights, Ops, Visit
 from spikeloom.nets.synapse import Synapse
 from spikeloom.nets.weight import Plain
 
@@ -127,8 +127,7 @@ class EventEngine:
     )
 
     def __post_init__(self) -> None:
-        if self.limit is not None and not 0 <= self.limit <= 1:
-            raise ConfigError(f"events.limit: expected [0, 1], got {self.limit}; change it.")
+        within(0, 1, noun="a density").check("events.limit", self.limit)
 
     @classmethod
     def of(cls, name: str) -> "EventEngine | None":
@@ -146,7 +145,7 @@ class EventEngine:
     @property
     def ops(self) -> Ops:
         """The seams to run a network or a head with."""
-        return Ops(synapse=self.synapse, sees_pools=False)
+        return Ops(synapse=OnWeights(self.synapse))
 
     @property
     def compiled(self) -> bool:
@@ -158,12 +157,13 @@ class EventEngine:
         """Share of the calls that were summed over events, by site."""
         return {name: use.by_events / use.calls for name, use in self.used.items()}
 
-    def synapse(self, site: Site, x: Tensor) -> Tensor:
+    def synapse(self, visit: Visit, x: Tensor) -> Tensor:
         r"""Apply a site's map, one way or the other.
 
         Shape:
             x: [N, \*in_shape]; result: [N, \*out_shape].
         """
+        site = visit.site
         synapse, use = site.synapse, self.used.get(site.name)
         if use is not None and use.unasked > 0:
             use.unasked -= 1

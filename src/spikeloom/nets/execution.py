@@ -1,14 +1,14 @@
 """How a net is computed, as a value: the results are the same up to rounding, the cost is not."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.fields import Checked
 from spikeloom.base.tracing import transformed
-from spikeloom.nets.layer import require
 from spikeloom.neurons.trains import WORTH, Kernels
 
 Layout = Literal["auto", "rows", "channels_last"]
@@ -37,19 +37,15 @@ class Execution(Checked):
     kernels: Kernels = "auto"
     layout: Layout = "auto"
     memory: Memory = "plain"
-    worth: int = WORTH
+    worth: Annotated[int, at_least(0)] = WORTH
 
     called: ClassVar[str] = "execution"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.worth >= 0, "execution.worth", "0 or more", self.worth, "change it")
-
-    def kernels_for(self, currents: Tensor) -> Kernels:
-        """Return which loop takes a unit through a train of currents."""
+    def loop_for(self, elements: int) -> Kernels:
+        """Return which loop takes a unit through a train of so many currents."""
         if self.kernels != "auto":
             return self.kernels
-        return "compiled" if currents.numel() >= self.worth else "reference"
+        return "compiled" if elements >= self.worth else "reference"
 
     def arranged(self, x: Tensor) -> Tensor:
         r"""Return images in the layout; what follows keeps it. An expanded train stays expanded.

@@ -26,9 +26,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
+from spikeloom.base.fields import conform
 from spikeloom.base.toml import TomlError, read
 from spikeloom.nets.codec import from_table, inline, to_table
-from spikeloom.nets.layer import Kind, LayerSpec
+from spikeloom.nets.layer import Filter, Kind, LayerSpec
 from spikeloom.nets.spec import MOST_LAYERS, BlockSpec, FeedbackSpec, NetSpec
 
 _LETTERS: dict[str, Kind] = {
@@ -91,7 +92,8 @@ def write(spec: NetSpec) -> str:
     default = LayerSpec("conv", 1, **common)
     table: dict[str, Any] = {}
     if common:
-        table["default"] = {key: to_table(default)[key] for key in common if _odd(default, key)}
+        odd = to_table(default)
+        table["default"] = {key: odd[key] for key in common if key in odd}
         table = {key: part for key, part in table.items() if part}
     if spec.input_psp:
         table["input_psp"] = to_table(spec.input_psp)
@@ -172,9 +174,9 @@ class _Reader:
             self.defaults = self.defaults | own
         extra: dict[str, Any] = {}
         if "input_psp" in table:
-            wrapped = {"kind": "identity", "psp": table["input_psp"]}
+            psp = table["input_psp"]
             extra["input_psp"] = self.checked(
-                lambda: from_table(LayerSpec, wrapped, "input_psp").psp, 0
+                lambda: conform(Filter | None, psp, "input_psp", build=from_table), 0
             )
         if "feedback" in table:
             if not isinstance(table["feedback"], list):
@@ -297,7 +299,7 @@ class _Reader:
         except SpikeloomError as error:
             if "at column" in str(error):
                 raise
-            raise type(error)(f"net: at column {at + 1} of '{self.text}': {error}") from None
+            raise error.within(f"net: at column {at + 1} of '{self.text}'") from None
 
 
 def _closing_brace(text: str, start: int) -> int | None:
@@ -316,7 +318,7 @@ def _closing_brace(text: str, start: int) -> int | None:
 def _check_keys(table: Mapping[str, Any], where: str, known: tuple[str, ...]) -> None:
     for key in table:
         if key not in known:
-            raise unknown_name(where, "key", key, known)
+            raise unknown_name(f"{where}.{key}", "key", key, known)
 
 
 def _default_fields(table: Any) -> dict[str, Any]:
@@ -330,10 +332,6 @@ def _default_fields(table: Any) -> dict[str, Any]:
 
 def _bias_of(common: Mapping[str, Any]) -> dict[str, Any]:
     return {"bias": common["bias"]} if "bias" in common else {}
-
-
-def _odd(layer: LayerSpec, key: str) -> bool:
-    return key in to_table(layer)
 
 
 def _common_fields(spec: NetSpec) -> dict[str, Any]:

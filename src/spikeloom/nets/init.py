@@ -4,9 +4,10 @@ Every weight is normal with mean 0 and standard deviation :math:`k / \sqrt{n}`, 
 every bias is 0. k depends on what the current drives:
 
 =========================  =========================================================
-spiking unit               :math:`(3 - \alpha)\,v_{th}`, over :math:`1 - \alpha` where
-                           the unit scales its input so
-ReLU                       :math:`\sqrt 2` (He et al. 2015)
+unit with `firing_drive`   what it declares: of IF and LIF :math:`(3 - \alpha)\,v_{th}`, over
+                           :math:`1 - \alpha` where the unit scales its input so
+other spiking unit         3, as for a threshold of 1 without memory
+ReLU, other analog unit    :math:`\sqrt 2` (He et al. 2015)
 linear layer, readout      1
 feedback edge              0.5, below the gain at which activity feeds itself; or 0
 =========================  =========================================================
@@ -27,9 +28,7 @@ from torch import nn
 
 from spikeloom.nets.site import Site
 from spikeloom.nets.weight import Standardised
-
-FIRING = 3.0
-"""k in thresholds for neurons that forget at once; those that keep all need 1 less."""
+from spikeloom.neurons.declared import DRIVE, FIRING_DRIVE
 
 CENTRED = 1.5
 """Standardised rows sum to 0 and do not see that spikes are all positive: this makes up for it."""
@@ -62,8 +61,7 @@ def weight_scale(site: Site) -> float:
     unit = site.unit
     if unit is None:
         return 1.0
-    if not unit.spiking:
-        return 2.0**0.5
-    alpha = getattr(unit, "alpha", 0.0)
-    scale = (FIRING - alpha) * getattr(unit, "v_th", 1.0)
-    return scale / max(1 - alpha, 1e-3) if getattr(unit, "scale_input", False) else scale
+    drive = FIRING_DRIVE.of(unit)
+    if drive is not None:
+        return drive
+    return DRIVE if unit.spiking else 2.0**0.5

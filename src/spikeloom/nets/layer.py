@@ -1,11 +1,13 @@
 """One layer as a value: synapse, norm, unit, and what an output looks like to the next layer."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from spikeloom.base.checks import at_least, within
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import Checked
 from spikeloom.neurons.base import Unit
+from spikeloom.neurons.declared import FIRING_THRESHOLD
 from spikeloom.neurons.leaky import LIF
 
 Kind = Literal[
@@ -29,17 +31,16 @@ LARGEST = 2**31 - 1
 multiplied with each other."""
 
 
+Size = Annotated[int, at_least(0, most=LARGEST)]
+Window = Annotated[int, at_least(1, most=LARGEST)]
+Share = Annotated[float, within(0, 1, "[)", "a share")]
+
+
 class Unset:
     """Marks a field whose default depends on the kind of layer; never survives construction."""
 
 
 UNSET = Unset()
-
-
-def require(good: bool, where: str, expected: str, came: object, todo: str) -> None:
-    """Raise the house's ConfigError unless `good`."""
-    if not good:
-        raise ConfigError(f"{where}: expected {expected}, got {came!r}; {todo}.")
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,10 @@ class Filter(Checked):
         Yang et al. 2021 (NA): decay 1 - 1/tau_s, scale 1/tau_s.
     """
 
-    decay: float
+    decay: Annotated[float, within(0, 1, "[)", "a decay")]
     scale: float = 1.0
 
     called: ClassVar[str] = "psp"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 <= self.decay < 1, "psp.decay", "a decay in [0, 1)", self.decay, "change it")
 
 
 @dataclass(frozen=True)
@@ -67,15 +64,11 @@ class MaskSpec(Checked):
     With ``self_connections=False`` a square matrix keeps no weight on its diagonal.
     """
 
-    density: float = 1.0
+    density: Annotated[float, within(0, 1, "(]", "a share")] = 1.0
     seed: int = 0
     self_connections: bool = True
 
     called: ClassVar[str] = "mask"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 < self.density <= 1, "mask.density", "a share in (0, 1]", self.density, "fix it")
 
 
 @dataclass(frozen=True)
@@ -107,15 +100,15 @@ class LayerSpec(Checked):
     """
 
     kind: Kind
-    out: int = 0
-    kernel: int | Unset = UNSET
-    stride: int | Unset = UNSET
-    padding: int | Unset = UNSET
-    output_padding: int = 0
+    out: Size = 0
+    kernel: Window | Unset = UNSET
+    stride: Window | Unset = UNSET
+    padding: Size | Unset = UNSET
+    output_padding: Size = 0
     bias: bool = True
     unit: Unit | None | Unset = UNSET
     norm: Norm = "none"
-    dropout: float = 0.0
+    dropout: Share = 0.0
     dropout_held: bool = True
     gain: float = 1.0
     amplitude: Literal["unit", "v_th"] = "unit"
@@ -126,59 +119,37 @@ class LayerSpec(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         kind = self.kind
-        where = f"layer '{kind}'"
         weighted, pool = kind in WEIGHTED, kind in POOLS
         point = kind in ("linear", "identity", "global_pool")
         self._default("kernel", 1 if point else 3 if kind in ("conv", "conv_transpose") else 2)
-        require(not point or self.kernel == 1, f"{where}.kernel", "none", self.kernel, "drop it")
+        self.expect("kernel", not point or self.kernel == 1, f"none for '{kind}'", "drop it")
         self._default("stride", self.kernel if pool else 1)
         self._default("padding", 0 if pool or not weighted else self.kernel_size // 2)
         self._default("unit", LIF() if weighted or kind == "identity" else None)
-        require(
-            (self.out >= 1) == weighted,
-            f"{where}.out",
-            "a width of 1 or more" if weighted else "no width",
-            self.out,
-            "set out" if weighted else "leave out at 0",
-        )
-        for name in ("out", "kernel", "stride", "padding", "output_padding"):
-            size = getattr(self, name)
-            require(size <= LARGEST, f"{where}.{name}", f"{LARGEST} at most", size, "lower it")
-        require(self.kernel_size >= 1, f"{where}.kernel", "1 or more", self.kernel, "change it")
-        require(self.step_size >= 1, f"{where}.stride", "1 or more", self.stride, "change it")
-        require(self.pad_size >= 0, f"{where}.padding", "0 or more", self.padding, "change it")
-        self._check_window(where)
-        require(0 <= self.dropout < 1, f"{where}.dropout", "[0, 1)", self.dropout, "change it")
-        require(
-            self.norm != "weight" or weighted, f"{where}.norm", "weights", self.norm, "use none"
-        )
-        require(
-            self.amplitude == "unit" or hasattr(self.unit, "v_th"),
-            f"{where}.amplitude",
-            "a unit with a threshold",
-            self.unit,
-            "use amplitude 'unit'",
-        )
+        width = "a width of 1 or more" if weighted else f"no width for '{kind}'"
+        todo = "set out" if weighted else "leave out at 0"
+        self.expect("out", (self.out >= 1) == weighted, width, todo)
+        self._check_window()
+        lacking = f"weights to standardise, which '{kind}' has not"
+        self.expect("norm", self.norm != "weight" or weighted, lacking, "use none")
+        if self.amplitude != "unit" and not FIRING_THRESHOLD.made(self.unit):
+            came = f"'{self.amplitude}' with {self.unit!r}"
+            path = f"{self.place()}.amplitude"
+            expected = "a unit with a threshold, declared as firing_threshold for its step"
+            todo = "use amplitude 'unit', or add it to the class"
+            raise ConfigError.of(path, expected, came, todo)
 
-    def _check_window(self, where: str) -> None:
+    def _check_window(self) -> None:
         kind, extra = self.kind, self.output_padding
         sized = kind in ("conv", "conv_transpose", *POOLS)
-        require(sized or self.step_size == 1, f"{where}.stride", "1", self.stride, "drop it")
-        require(sized or self.pad_size == 0, f"{where}.padding", "0", self.padding, "drop it")
-        require(
-            kind not in POOLS or self.pad_size <= self.kernel_size // 2,
-            f"{where}.padding",
-            f"half the window, {self.kernel_size // 2}, at most",
-            self.padding,
-            "lower it",
-        )
-        require(
-            0 <= extra < (self.step_size if kind == "conv_transpose" else 1),
-            f"{where}.output_padding",
-            "0 or more and below the stride of a conv_transpose",
-            extra,
-            "change it",
-        )
+        self.expect("stride", sized or self.step_size == 1, f"1 for '{kind}'", "drop it")
+        self.expect("padding", sized or self.pad_size == 0, f"0 for '{kind}'", "drop it")
+        half = self.kernel_size // 2
+        inside = kind not in POOLS or self.pad_size <= half
+        self.expect("padding", inside, f"half the window, {half}, at most", "lower it")
+        low_enough = extra < (self.step_size if kind == "conv_transpose" else 1)
+        expected = "0 or more and below the stride of a conv_transpose"
+        self.expect("output_padding", low_enough, expected)
 
     def _default(self, name: str, value: object) -> None:
         if isinstance(getattr(self, name), Unset):

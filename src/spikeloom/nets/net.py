@@ -1,7 +1,9 @@
 """The network module: one plan, three ways to run it, no state of its own."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -10,17 +12,20 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng
-from spikeloom.base.types import FLOATS
+from spikeloom.base.tracing import hooks_made, kept_by_user, traced
 from spikeloom.kernels.jit import compiler
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
+from spikeloom.nets.how import Decided, How, Order, Setting
 from spikeloom.nets.init import initialise
+from spikeloom.nets.input import check_input, check_sequence
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.site import Site
 from spikeloom.nets.size import measure
 from spikeloom.nets.spec import NetSpec
-from spikeloom.nets.synapse import Shape, multiply
+from spikeloom.nets.stepper import Stepper
+from spikeloom.nets.synapse import Shape
 from spikeloom.nets.train_walk import TrainWalk
 from spikeloom.nets.walk import (
     Held,
@@ -80,6 +85,7 @@ class SpikingNet(nn.Module):
         self.last_linear: nn.Linear | None = None
         self.link: Link | None = None
         self._observers: tuple[Observer, ...] = ()
+        self._settings: list[Setting] | None = None
         initialise(self.sites, torch.Generator().manual_seed(seed))
 
     @classmethod
@@ -137,10 +143,7 @@ class SpikingNet(nn.Module):
     @property
     def features(self) -> int:
         """Number of features D the head reads."""
-        count = 1
-        for size in self.plan.out_shape:
-            count *= size
-        return count
+        return math.prod(self.plan.out_shape)
 
     def forward(self, xs: Tensor, rng: Rng | None = None, ops: Ops = PLAIN) -> Tensor:
         """Run in layer order, or in time order where the net has feedback."""
@@ -177,9 +180,35 @@ class SpikingNet(nn.Module):
             ShapeError: x does not fit the net.
             UnsupportedNet: batch_all statistics in training, which need all steps at once.
         """
-        self._check(x.unsqueeze(0), in_time=True)
-        before = NetState() if state is None else state
-        walk = StepWalk(*self._walking(ops, rng), before=before, held=held)
+        return self._step(x, state, ops, rng, held)
+
+    def stepper(
+        self, ops: Ops = PLAIN, *, rng: Rng | None = None, held: Held | None = None
+    ) -> Stepper:
+        """Return what takes the net from step to step and keeps the state to itself.
+
+        A state that nobody else sees may be kept in less memory, where `ops` cut every gradient
+        between steps.
+
+        Args:
+            ops: seams of a rule.
+            rng: streams for dropout in training.
+            held: as in `step`.
+        """
+        return Stepper(partial(self._step, ops=ops, rng=rng, held=held, decided=Decided()))
+
+    def _step(
+        self,
+        x: Tensor,
+        state: NetState | None,
+        ops: Ops,
+        rng: Rng | None,
+        held: Held | None,
+        decided: Decided | None = None,
+    ) -> tuple[Tensor, NetState]:
+        check_input(self, x.unsqueeze(0), in_time=True)
+        walking = self._walking("time", ops, rng, len(x), decided)
+        walk = StepWalk(*walking, before=state or NetState(), held=held)
         x = self._arranged(x)
         if self.spec.input_psp is not None:
             x = walk.filter_input(x, self.spec.input_psp.decay, self.spec.input_psp.scale)
@@ -202,8 +231,10 @@ class SpikingNet(nn.Module):
         Shape:
             x: [B, \*in_shape].
         """
-        self._check(x.unsqueeze(0), in_time=True)
-        walk = StepWalk(*self._walking(ops, rng), before=NetState(), holding=steps)
+        check_input(self, x.unsqueeze(0), in_time=True)
+        walk = StepWalk(
+            *self._walking("time", ops, rng, len(x), Decided()), before=NetState(), holding=steps
+        )
         return Held() if self.spec.input_psp is not None else walk.hold_prefix(self._arranged(x))
 
     def run_by_time(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
@@ -216,18 +247,12 @@ class SpikingNet(nn.Module):
             ShapeError: xs does not fit the net.
             UnsupportedNet: batch_all statistics in training.
         """
-        self._check(xs, in_time=True)
-        held = (
-            self.hold(xs[0], ops, steps=len(xs), rng=rng)
-            if is_constant(xs) and len(xs) > 1
-            else None
-        )
-        state: NetState | None = None
-        features = []
-        for x in xs.unbind(0):
-            h, state = self.step(x, state, ops, rng=rng, held=held)
-            features.append(h)
-        return self.finish(torch.stack(features), ops, rng=rng)
+        check_input(self, xs, in_time=True)
+        held = None
+        if is_constant(xs) and len(xs) > 1:
+            held = self.hold(xs[0], ops, steps=len(xs), rng=rng)
+        stepper = self.stepper(ops, rng=rng, held=held)
+        return self.finish(torch.stack([stepper(x) for x in xs.unbind(0)]), ops, rng=rng)
 
     def run_by_layer(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
         r"""Run layer after layer, each on the whole train; equal to `run_by_time`.
@@ -239,13 +264,13 @@ class SpikingNet(nn.Module):
             ShapeError: xs does not fit the net.
             UnsupportedNet: the net has feedback.
         """
-        self._check(xs, in_time=False)
+        check_input(self, xs, in_time=False)
         if self.spec.feedback:
             raise UnsupportedNet(
                 "net.run_by_layer: expected a net without feedback, got "
                 f"{len(self.spec.feedback)} feedback edge(s); use run_by_time."
             )
-        walk = TrainWalk(*self._walking(ops, rng))
+        walk = TrainWalk(*self._walking("layer", ops, rng, len(xs) * xs.shape[1]))
         xs, psp = self._arranged(xs), self.spec.input_psp
         if psp is not None:
             xs = low_pass(xs, psp.decay, psp.scale)
@@ -260,7 +285,7 @@ class SpikingNet(nn.Module):
         """
         if self.spec.tail is None:
             return h.flatten(2)
-        walk = TrainWalk(*self._walking(ops, rng))
+        walk = TrainWalk(*self._walking("layer", ops, rng, h.shape[1]))
         out = walk.blocks(h.mean(0, keepdim=True), self.spec.tail, len(self.plan.blocks))
         return out.flatten(2).expand(h.shape[0], -1, -1)
 
@@ -305,9 +330,9 @@ class SpikingNet(nn.Module):
         Shape:
             x: [B, \*in_shape]; features: [B, D].
         """
-        self._check(x.unsqueeze(0), in_time=False)
+        check_input(self, x.unsqueeze(0), in_time=False)
         x = self._arranged(x)
-        walk = RateWalk(*self._walking(ops, rng))
+        walk = RateWalk(*self._walking("rates", ops, rng, len(x)))
         for number, rate in fed.items():
             edge = self.plan.edges[number]
             target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
@@ -329,6 +354,15 @@ class SpikingNet(nn.Module):
         finally:
             self._observers = before
 
+    @contextmanager
+    def settings(self) -> Iterator[list[Setting]]:
+        """Collect in which settings the net is run inside the block; each decides how it is."""
+        before, self._settings = self._settings, []
+        try:
+            yield self._settings
+        finally:
+            self._settings = before
+
     def project(self) -> None:
         """Bring trained thresholds back into their bounds, after an update."""
         for site in self.sites:
@@ -339,47 +373,28 @@ class SpikingNet(nn.Module):
         convolves = any(site.spec.kind.startswith("conv") for site in self.sites)
         return self.execution.arranged(xs) if convolves else xs
 
-    def _walking(self, ops: Ops, rng: Rng | None) -> tuple[Any, ...]:
-        return self.plan, ops, rng, self._observers, self.training, self.execution
+    def _walking(
+        self, order: Order, ops: Ops, rng: Rng | None, rows: int, decided: Decided | None = None
+    ) -> tuple[Plan, Setting, dict[str, How], Rng | None, tuple[Observer, ...]]:
+        check_sequence(order, ops)
+        setting = Setting(
+            order,
+            ops,
+            self.execution,
+            self.training,
+            watched=bool(self._observers),
+            rows=rows,
+            private=decided is not None,
+            grad=torch.is_grad_enabled(),
+            kept=kept_by_user(),
+            traced=traced() and not torch.compiler.is_compiling(),
+            hooks=hooks_made(),
+        )
+        if self._settings is not None and setting not in self._settings:
+            self._settings.append(setting)
+        hows = {} if decided is None else decided.of(setting)
+        return self.plan, setting, hows, rng, self._observers
 
     @property
     def _end(self) -> int:
         return len(self.plan.blocks) if self.spec.tail is None else self.spec.tail
-
-    def _check(self, xs: Tensor, *, in_time: bool) -> None:
-        if self.link is not None:
-            self.link.check(self.training)
-        if tuple(xs.shape[2:]) != self.in_shape or xs.dim() != 2 + len(self.in_shape):
-            raise ShapeError(
-                f"net: expected [T, B, {', '.join(map(str, self.in_shape))}] with time as the "
-                f"first axis, got {tuple(xs.shape)}; encode the input (an encoder adds the time "
-                "axis) or fix in_shape."
-            )
-        if xs.shape[0] < 1 or xs.shape[1] < 1:
-            raise ShapeError(
-                f"net: expected at least one step and one sample, got T = {xs.shape[0]}, "
-                f"B = {xs.shape[1]}; use T >= 1 and a batch that is not empty."
-            )
-        weight = next(self.parameters(), None)
-        if weight is not None and weight.device != xs.device:
-            raise ShapeError(
-                f"net: expected an input on {weight.device}, where the weights are, got "
-                f"{xs.device}; move one of them."
-            )
-        if xs.dtype not in FLOATS:
-            raise ShapeError(
-                f"net: expected a floating-point input, got {xs.dtype}; convert it (xs.float())."
-            )
-        if weight is not None and not multiply(xs, weight):
-            raise ShapeError(
-                f"net: expected an input of type {weight.dtype}, as the weights, got {xs.dtype}; "
-                "convert one of them, e.g. xs.float() or net.double()."
-            )
-        if in_time and self.training:
-            for site in self.sites:
-                if site.spec.norm == "batch_all":
-                    raise UnsupportedNet(
-                        f"net layer {site.name}: expected norm 'batch_step', 'weight' or 'none' "
-                        "for training in time order, got 'batch_all', whose statistics need all "
-                        "steps; change the norm or use a rule that runs layer by layer."
-                    )

@@ -1,64 +1,221 @@
-"""Ops: the seams through which a learning rule acts on a network."""
+"""Ops: the seams through which a learning rule acts on a network.
+
+A rule writes equations, as functions of a `Visit`. What the engine may do with them, it reads from
+their types: nothing here is a promise that a rule's author has to keep.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from spikeloom.nets.credit import Credit
+from spikeloom.nets.layer import LayerSpec
 from spikeloom.nets.site import Site
-from spikeloom.neurons.base import State
+from spikeloom.nets.synapse import Synapse
+from spikeloom.neurons.base import State, Theta, Unit, detach_state
 
 
-def plain_synapse(site: Site, x: Tensor) -> Tensor:
-    """Apply the site's map, with ordinary autograd."""
-    return site.synapse(x)
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Where and when a seam is called.
+
+    Args:
+        site: one layer in one pass.
+        step: t in time order; None where a whole train is computed at once, and in rates.
+        copies: equal steps that the input stands for. A constant input is computed once for T
+            steps, in both orders; its gradient is the sum over them.
+    """
+
+    site: Site
+    step: int | None = None
+    copies: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name of the site."""
+        return self.site.name
+
+    @property
+    def spec(self) -> LayerSpec:
+        """Its layer."""
+        return self.site.spec
+
+    @property
+    def synapse(self) -> Synapse:
+        """Its map: call it, or take its weights."""
+        return self.site.synapse
+
+    @property
+    def unit(self) -> Unit | None:
+        """The equation of its population; None for a layer without one."""
+        return self.site.unit
 
 
-def keep(site: Site, value: Any) -> Any:
-    """Return the value unchanged."""
-    return value
+Map: TypeAlias = Callable[[Visit, Tensor], Tensor]
+"""A function from a visit and a tensor to a tensor."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The site's own map, with ordinary autograd."""
+
+    def __call__(self, visit: Visit, x: Tensor) -> Tensor:
+        r"""Apply the map.
+
+        Shape:
+            x: [N, \*in_shape]; result: [N, \*out_shape].
+        """
+        return visit.synapse(x)
+
+
+@dataclass(frozen=True)
+class OnWeights:
+    r"""A function in the place of the maps that have weights; all others are plain.
+
+    Since it is never called at pools, these may be computed together with the units before them.
+
+    Args:
+        function: called at sites with weights.
+
+    Shape:
+        function: [N, \*in_shape] -> [N, \*out_shape].
+    """
+
+    function: Map
+
+    def __call__(self, visit: Visit, x: Tensor) -> Tensor:
+        """Apply the function, or the plain map where there are no weights."""
+        return self.function(visit, x) if visit.spec.weighted else visit.synapse(x)
+
+
+def itself(visit: Visit, x: Tensor) -> Tensor:
+    """Return the input unchanged."""
+    return x
+
+
+class Credited:
+    r"""Maps whose weight gradient is taken at a signal of the rule's.
+
+    .. math:: \nabla_W L = \sum_t \delta[t]\, \hat p[t]^T
+
+    with :math:`\delta` the gradient of the map's output and :math:`\hat p` what `presynaptic`
+    returns. Sites without weights are plain. The sums stay here until `flush`, which a rule calls
+    before weights change; each weight is shaped once for all of them.
+
+    Args:
+        presynaptic: from the input of a map with weights to :math:`\hat p`; the input itself by
+            default.
+
+    Shape:
+        presynaptic: [N, \*in_shape] -> [N, \*in_shape].
+    """
+
+    def __init__(self, presynaptic: Map = itself) -> None:
+        self.presynaptic = presynaptic
+        self._credit = Credit()
+
+    def __call__(self, visit: Visit, x: Tensor) -> Tensor:
+        """Apply the map; its output belongs to nobody else."""
+        if not visit.spec.weighted:
+            return visit.synapse(x)
+        return self._credit.apply(visit.synapse, x, self.presynaptic(visit, x))
+
+    def flush(self) -> None:
+        """Add every sum to the gradient of its weight, and forget it."""
+        self._credit.flush()
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What becomes of a state on its way to the next step; `then` puts one function after another.
+
+    Args:
+        functions: applied in this order.
+
+    Example:
+        >>> keep.then(cut) == cut, cut.then(keep) == cut
+        (True, True)
+    """
+
+    functions: tuple[Callable[[Visit, Any], Any], ...] = ()
+
+    def __call__(self, visit: Visit, state: Any) -> Any:
+        """Apply all functions."""
+        for function in self.functions:
+            state = function(visit, state)
+        return state
+
+    def then(self, after: "Carry | Callable[[Visit, Any], Any]") -> "Carry":
+        """Return this, followed by another."""
+        more = after.functions if isinstance(after, Carry) else (after,)
+        return Carry((*self.functions, *more))
+
+
+def _detached(visit: Visit, state: State) -> State:
+    return detach_state(state)
+
+
+keep = Carry()
+"""Leave a value as it is."""
+
+cut = Carry((_detached,))
+"""Let no gradient pass: what is alone on the way between steps may be kept in a shorter form."""
+
+
+@dataclass(frozen=True)
+class MeanCurrent:
+    r"""A unit's train that runs backward through a function of its mean current.
+
+    .. math::
+        z = \sum_t w[t]\, c[t], \qquad G = \sum_t w[t]\, \frac{\partial L}{\partial s[t]}, \qquad
+        \frac{\partial L}{\partial c[t]} = b(T, z, \theta, G)
+
+    Forward it is the unit. Of the currents only z is stored.
+
+    Args:
+        weights: w of a site for T steps, which sum to 1.
+        backward: from T, z, trained quantities and G to b, the same for every step, and to the
+            gradients of those quantities by name; they are summed to their shapes.
+
+    Shape:
+        weights: T numbers; z, G, b: [B, ...].
+    """
+
+    weights: Callable[[Visit, int], tuple[float, ...]]
+    backward: Callable[[Visit, int, Tensor, Theta, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
 class Ops:
     r"""What a rule may change; the defaults are the plain network.
 
+    Any function of a visit and a tensor will do. The types above say more about what a function
+    is, so that the engine can share, join or overwrite what nobody else sees.
+
     Args:
-        synapse: the map from a site's input to its current (before norm).
-        carry: what becomes of a state on its way to the next step; feedback values and low-pass
-            states pass through it too.
+        synapse: the map from a site's input to its current (before norm): `Plain`, `Credited`,
+            `OnWeights` or a function that is called at every site, pools included.
+        carry: what becomes of a state on its way to the next step: `keep`, `cut`, or a function;
+            feedback values and low-pass states pass through it too.
         emit: what becomes of a site's spikes before gain and low-pass.
-        sequence: a whole train of one site's currents to its outputs, with its own backward, and
-            with an average pool of the given side (1 for none) behind it; None runs the unit
-            step by step. Used in layer order only.
-        sees_pools: whether `synapse` has something to do at sites without weights; where it has
-            not, average pools may be computed together with the units before them.
-        trains_amplitude: whether a threshold that scales its unit's outputs gets the gradient of
-            that product; a rule with a gradient of its own for thresholds says no.
-        local: whether `carry` cuts every path, so that a state passes no gradient on. States may
-            then be kept in a shorter form, which `net.step` alone can read, and spikes may be
-            written over the currents that `synapse` returns.
+        sequence: a whole train of one stateful unit: a function from its currents to its outputs,
+            or a `MeanCurrent`; None runs the unit step by step. Time order and rates refuse it.
+        amplitude: what becomes of a trained threshold that scales its unit's outputs, before it
+            does; `cut` where a rule has a gradient of its own for thresholds.
 
     Shape:
-        synapse: [N, \*in_shape] -> [N, \*out_shape], N = B in time order, T * B in layer order;
-        emit: [B, ...] or [T, B, ...]; sequence: [T, B, ...] -> [T, B, ...], the last two
-        axes divided by the pool's side.
+        synapse: [N, \*in_shape] -> [N, \*out_shape]; N = B in time order, T B in layer order, and
+        B for a constant train (`Visit.copies`); emit: [B, ...], or [T, B, ...] in layer order;
+        sequence: [T, B, ...] -> [T, B, ...].
     """
 
-    synapse: Callable[[Site, Tensor], Tensor] = plain_synapse
-    carry: Callable[[Site, State], State] = keep
-    emit: Callable[[Site, Tensor], Tensor] = keep
-    sequence: Callable[[Site, Tensor, int], Tensor] | None = None
-    sees_pools: bool = True
-    trains_amplitude: bool = True
-    local: bool = False
-
-    @property
-    def joins_pools(self) -> bool:
-        """Whether an average pool may be computed together with the unit before it."""
-        plain = self.synapse is plain_synapse or not self.sees_pools
-        return plain and self.emit is keep
+    synapse: Map = Plain()
+    carry: Callable[[Visit, State], State] = keep
+    emit: Map = keep
+    sequence: Map | MeanCurrent | None = None
+    amplitude: Map = keep
 
 
 PLAIN = Ops()

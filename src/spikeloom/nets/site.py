@@ -13,6 +13,7 @@ from spikeloom.nets.layer import LayerSpec
 from spikeloom.nets.norms import over_copies, step_after_step
 from spikeloom.nets.synapse import Shape, Synapse
 from spikeloom.neurons.base import Unit
+from spikeloom.neurons.declared import FIRING_THRESHOLD
 from spikeloom.neurons.module import Neuron
 
 Role = Literal["body", "shortcut", "feedback", "readout"]
@@ -79,11 +80,15 @@ class Site:
         return whole and bare and all(side % size == 0 for side in self.synapse.in_shape[1:])
 
     def amplitude(self) -> Tensor | float:
-        """Size of an output as the next layer sees it: gain, times v_th where the spec says so."""
+        """Size of an output as the next layer sees it: gain, times v_th where the spec says so.
+
+        v_th is the unit's `firing_threshold`.
+        """
         if self.spec.amplitude == "v_th":
             assert self.neuron is not None
-            v_th = self.neuron.theta().get("v_th", getattr(self.neuron.unit, "v_th", 1.0))
-            return self.spec.gain * v_th
+            threshold = FIRING_THRESHOLD.of(self.neuron.unit)
+            assert threshold is not None  # the spec asked for it
+            return self.spec.gain * threshold(self.neuron.theta())
         return self.spec.gain
 
     def normalise(self, current: Tensor, *, steps: int = 1) -> Tensor:

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.checks import Length, above, at_least, expect
+from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.base.fields import Checked
-from spikeloom.nets.layer import LARGEST, Filter, LayerSpec, MaskSpec, require
+from spikeloom.nets.layer import LARGEST, Filter, LayerSpec, MaskSpec
 from spikeloom.neurons.base import Unit
+from spikeloom.neurons.declared import OUTPUTS
 from spikeloom.neurons.relu import Relu
 
 MOST_LAYERS = 4000
@@ -19,6 +21,9 @@ The deepest published nets have about 1,200.
 
 Fit = Literal["none", "drop", "topk", "average"]
 Join = Literal["none", "add", "and", "iand", "before_unit"]
+
+
+Path = Annotated[tuple[LayerSpec, ...], Length(1, "layer")]
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class BlockSpec(Checked):
         Panda et al. 2020, sec. 4 (BackRes); Fang et al. 2021 (joins).
     """
 
-    layers: tuple[LayerSpec, ...]
-    repeat: int = 1
+    layers: Path
+    repeat: Annotated[int, at_least(1, "pass")] = 1
     fit: Fit = "none"
     fit_seed: int = 0
     join: Join = "none"
@@ -61,28 +66,23 @@ class BlockSpec(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(len(self.layers) >= 1, "block.layers", "at least one layer", 0, "add one")
-        require(self.repeat >= 1, "block.repeat", "1 pass or more", self.repeat, "change it")
-        require(
-            self.join != "none" or not (self.shortcut or self.tap != "input"),
-            "block.shortcut",
-            "a join beside a shortcut or tap",
-            self.join,
-            "set join, e.g. 'add'",
-        )
+        lone = self.join == "none" and bool(self.shortcut or self.tap != "input")
+        self.expect("join", not lone, "a join beside a shortcut or tap", "set join, e.g. 'add'")
         before = self.layers[:-1] if self.join == "before_unit" else self.layers
-        require(
-            self.tap == "input" or any(layer.neurons for layer in before),
-            "block.tap",
-            "a layer with a unit before the join",
-            self.tap,
-            "use tap = 'input'",
-        )
-        if self.join == "before_unit":
-            last = self.layers[-1]
-            require(
-                last.neurons is not None, "block.join", "a last layer with a unit", last.kind, "fix"
-            )
+        fires = self.tap == "input" or any(layer.neurons for layer in before)
+        self.expect("tap", fires, "a layer with a unit before the join", "use tap = 'input'")
+        if self.join in ("and", "iand"):
+            self._check_gate()
+        last = self.layers[-1].neurons is not None or self.join != "before_unit"
+        self.expect("join", last, "a last layer with a unit", "give it one, or join by 'add'")
+
+    def _check_gate(self) -> None:
+        """Refuse a product of outputs that are not all 0 or 1."""
+        for layer in (self.layers[-1], *self.shortcut[-1:]):
+            outputs = None if layer.neurons is None else OUTPUTS.of(layer.neurons)
+            if outputs is not None and not outputs.binary:
+                expected = f"units whose outputs are 0 or 1 for '{self.join}'"
+                raise ConfigError.of(f"{self.place()}.join", expected, str(outputs), "use 'add'")
 
     @property
     def is_linear_layer(self) -> bool:
@@ -116,9 +116,9 @@ class FeedbackSpec(Checked):
 
     source: int
     target: int
-    layers: tuple[LayerSpec, ...]
-    delay: int = 1
-    restrict: float | None = None
+    layers: Path
+    delay: Annotated[int, at_least(1, "step", most=LARGEST)] = 1
+    restrict: Annotated[float, above(0, "a bound")] | None = None
     restrict_norm: Literal["spectral", "frobenius"] = "spectral"
     mask: MaskSpec | None = None
     detach: bool = False
@@ -128,39 +128,21 @@ class FeedbackSpec(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            1 <= self.delay <= LARGEST, "feedback.delay", "1 step or more", self.delay, "change it"
-        )
-        require(len(self.layers) >= 1, "feedback.layers", "at least one layer", 0, "add one")
-        require(
-            self.restrict is None or self.restrict > 0,
-            "feedback.restrict",
-            "a bound above 0",
-            self.restrict,
-            "change it",
-        )
-        require(
-            self.layers[-1].weighted or (self.mask is None and self.restrict is None),
-            "feedback.mask/restrict",
-            "a last layer with weights",
-            self.layers[-1].kind,
-            "drop mask and restrict",
-        )
         last = self.layers[-1]
+        for name in ("mask", "restrict"):
+            good = last.weighted or getattr(self, name) is None
+            self.expect(name, good, "none beside a last layer without weights", "drop it")
         plain = last.weighted and self.restrict is None and last.norm != "weight"
-        require(
-            not self.zero or plain,
-            "feedback.zero",
-            "last weights that are used as they are",
-            f"{last.kind} with restrict = {self.restrict} and norm = {last.norm}",
-            "drop zero or those",
-        )
-        require(
-            self.mask is None or self.layers[-1].norm != "weight",
-            "feedback.mask",
-            "a last layer without weight standardisation",
-            self.layers[-1].norm,
-            "drop the mask or the norm",
+        if self.zero and not plain:
+            raise ConfigError.of(
+                f"{self.place()}.zero",
+                "last weights that are used as they are",
+                f"'{last.kind}' with restrict = {self.restrict} and norm = '{last.norm}'",
+                "drop zero or those",
+            )
+        alone = self.mask is None or last.norm != "weight"
+        self.expect(
+            "mask", alone, "none beside weight standardisation", "drop the mask or the norm"
         )
 
 
@@ -193,29 +175,25 @@ class NetSpec(Checked):
         count = sum(
             block.repeat * (len(block.layers) + len(block.shortcut)) for block in self.blocks
         ) + sum(len(edge.layers) for edge in self.feedback)
-        require(
+        expect(
             count <= MOST_LAYERS,
-            "net",
+            self.place(),
             f"{MOST_LAYERS} layers at most, those of repeated blocks once per pass",
             count,
             "lower the passes (x..) or use fewer layers",
         )
         last = len(self.blocks) - 1
         for number, edge in enumerate(self.feedback):
-            require(
-                0 <= edge.source <= last and 0 <= edge.target <= last,
-                f"feedback.{number}",
-                f"blocks from 0 to {last}",
-                (edge.source, edge.target),
-                "change source or target",
-            )
+            for name in ("source", "target"):
+                block = getattr(edge, name)
+                place = f"{self.place()}.feedback.{number}.{name}"
+                expect(0 <= block <= last, place, f"a block from 0 to {last}", block)
         readout = self.readout
-        require(
+        self.expect(
+            "readout",
             readout is None
             or readout == LayerSpec("linear", readout.out, bias=readout.bias, unit=None),
-            "net.readout",
             "a linear layer with a width and a bias or none, nothing else",
-            readout,
             "end the net with f<classes>",
         )
         self._check_tail()

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.levels import pack
 from spikeloom.nets.build import Block
 from spikeloom.nets.fit import fit_channels
-from spikeloom.nets.norms import joinable, joins, norm_theta
-from spikeloom.nets.ops import keep, plain_synapse
-from spikeloom.nets.saving import cheap_sites, packing, recomputing
+from spikeloom.nets.mean_current import run_by_mean
+from spikeloom.nets.norms import joins, norm_theta
+from spikeloom.nets.ops import MeanCurrent, Visit, keep
+from spikeloom.nets.saving import packing, recomputing
 from spikeloom.nets.site import Site
 from spikeloom.nets.walk import Walk, is_constant, kept_channels, low_pass, only_step
 from spikeloom.neurons.base import Unit
@@ -24,56 +24,44 @@ from spikeloom.neurons.trains import run_train
 class TrainWalk(Walk):
     """Layer after layer on whole trains [T, B, ...]; a constant train stays one tensor."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        plain = self.ops.synapse is plain_synapse and self.ops.sequence is None
-        saving = self.execution.memory == "saving" and plain and torch.is_grad_enabled()
-        self._saving = saving and ordinary()
-        self._cheap = cheap_sites(self.plan.sites) if self._saving else set()
+    def __init__(self, *walking: Any) -> None:
+        super().__init__(*walking)
         self._again: dict[str, Callable[[], Tensor]] = {}
 
     def current(self, site: Site, x: Tensor) -> Tensor:
         """Run the synapse once on all steps, once in all on a constant train."""
-        if not self._saving:
+        how = self.how(site)
+        if not how.packed:
             return self._current(site, x)
-        if site.name in self._cheap and not is_constant(x):
+        if how.again and not is_constant(x):
             self._again[site.name] = _again(site, x)
         with packing():
             return self._current(site, x)
 
     def _current(self, site: Site, x: Tensor) -> Tensor:
         steps, once = x.shape[0], is_constant(x)
-        flat = only_step(x) if once else x.flatten(0, 1)
-        if self._norm_is_late(site):
-            current = self.ops.synapse(site, flat)
+        flat, copies = (only_step(x), steps) if once else (x.flatten(0, 1), 1)
+        if self.how(site).norm == "inside":
+            current = self.ops.synapse(self.visit(site, copies), flat)
         elif not once and site.spec.norm == "batch_step" and site.norm and site.norm.training:
-            parts = self.ops.synapse(site, flat).unflatten(0, (steps, -1)).unbind(0)
+            current = self.ops.synapse(self.visit(site, copies), flat)
+            parts = current.unflatten(0, (steps, -1)).unbind(0)
             return torch.stack([site.normalise(part) for part in parts])
         else:
-            current = self.normalised(site, flat, steps=steps if once else 1)
+            current = self.normalised(site, flat, copies=copies)
         if once:
             return current.unsqueeze(0).expand(steps, *current.shape)
         return current.unflatten(0, (steps, -1))
 
-    def _norm_is_late(self, site: Site) -> bool:
-        """Whether the norm of a site is left to `_train`, and its currents are without it."""
-        norm = site.norm
-        alone = site.unit is not None and site.unit.stateful and not site.meets
-        if norm is None or not alone or not joinable(norm) or self.folds(site):
-            return False
-        at_once = not norm.training or site.spec.norm == "batch_all"
-        plain = self.ops.sequence is None and self.ops.carry is keep and not self.observers
-        return at_once and plain and self.execution.kernels != "reference"
-
     def _normed(self, site: Site, currents: Tensor) -> Tensor:
         """Run a unit whose norm was left to it over a train of raw currents."""
         assert site.norm is not None and site.unit is not None
-        theta, kernels, rate = self.theta(site), self.execution.kernels_for(currents), None
+        how, theta, rate = self.how(site), self.theta(site), None
         copies = len(currents) if is_constant(currents) else 1
         once = currents.detach()[: len(currents) // copies]
         site.check_statistics(once[0], steps=len(currents))
         unit: Unit = Normed(site.unit)  # pyright: ignore[reportAssignmentType] - spikes as it does
-        if kernels != "reference" and joins(site.norm, unit, once):
+        if how.loop != "reference" and joins(site.norm, unit, once):
             of_norm, rate = norm_theta(site.norm, once, copies)
             theta = {**theta, **of_norm}
         else:
@@ -82,10 +70,10 @@ class TrainWalk(Walk):
             unit,
             currents,
             theta,
-            kernels=kernels,
-            pool=self.pool(site),
+            kernels=how.loop,
+            pool=how.pool,
             final=False,
-            spent=self.spent(site),
+            spent=how.spare,
             rate=rate,
         )[0]
 
@@ -98,13 +86,15 @@ class TrainWalk(Walk):
 
     def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
         """Run the unit over the whole train."""
-        out = self.ops.emit(site, self._train(site, current)) if site.neuron else current
+        out = current
+        if site.neuron:
+            out = self.ops.emit(self.visit(site), self._train(site, current))
         if self.observers:
             once = is_constant(current) and not (site.unit and site.unit.stateful)
             seen = (current[:1], out[:1]) if once else (current, out)
             self.report(site, x[:1] if is_constant(x) else x, *seen)
         steps = out.shape[0]
-        drops = self.training and site.spec.dropout > 0
+        drops = self.setting.training and site.spec.dropout > 0
         if drops and not site.spec.dropout_held:
             labels = [f"{site.name}/{t}" for t in range(steps)]
             out = out * torch.stack([self.mask(site, out[0], label) for label in labels])
@@ -126,28 +116,36 @@ class TrainWalk(Walk):
                 out = unit.step(None, only_step(currents), self.theta(site))[0]
                 return out.unsqueeze(0).expand(currents.shape[0], *out.shape)
             return unit.step(None, currents, self.theta(site))[0]
-        if self.ops.sequence is not None:
-            return self.ops.sequence(site, currents, self.pool(site))
-        if self._norm_is_late(site):
+        how, theta, sequence = self.how(site), self.theta(site), self.ops.sequence
+        if isinstance(sequence, MeanCurrent):
+            return run_by_mean(sequence, self.visit(site), currents, theta, how)
+        if sequence is not None:
+            return sequence(self.visit(site), currents)
+        if how.norm == "inside":
             return self._normed(site, currents)
-        theta, kernels = self.theta(site), self.execution.kernels_for(currents)
-        if self.ops.carry is keep:
-            pool = self.pool(site)
-            again = self._again.pop(site.name, None)
-            with recomputing(currents, again) if again else nullcontext():
-                return run_train(
-                    unit,
-                    currents,
-                    theta,
-                    kernels=kernels,
-                    pool=pool,
-                    final=False,
-                    spent=self.spent(site),
-                )[0]
+        if self.ops.carry != keep:
+            return self._by_step(site, currents)
+        again = self._again.pop(site.name, None)
+        with recomputing(currents, again) if again else nullcontext():
+            return run_train(
+                unit,
+                currents,
+                theta,
+                kernels=how.loop,
+                pool=how.pool,
+                final=False,
+                spent=how.spare,
+            )[0]
+
+    def _by_step(self, site: Site, currents: Tensor) -> Tensor:
+        """Run a unit whose state the rule changes from step to step."""
+        assert site.unit is not None
         state, outs = None, []
-        for current in currents.split(1):
-            out, state = run_train(unit, current, theta, state, kernels=kernels)
-            state = self.ops.carry(site, state)
+        for t, current in enumerate(currents.split(1)):
+            out, state = run_train(
+                site.unit, current, self.theta(site), state, kernels=self.how(site).loop
+            )
+            state = self.ops.carry(Visit(site, t), state)
             outs.append(out)
         return torch.cat(outs)
 

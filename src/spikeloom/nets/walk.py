@@ -12,11 +12,10 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import Rng, stream_for, uniform
-from spikeloom.base.tracing import hooked, kept_by_user, traced
 from spikeloom.nets.build import Block, Edge, Pass, Plan
-from spikeloom.nets.execution import Execution
 from spikeloom.nets.fit import fit_channels
-from spikeloom.nets.ops import Ops, plain_synapse
+from spikeloom.nets.how import How, Setting, cheap_names, decide
+from spikeloom.nets.ops import Visit
 from spikeloom.nets.site import Site
 from spikeloom.nets.state import Held, NetState, Observer
 from spikeloom.neurons.base import State, Theta
@@ -26,29 +25,48 @@ _NOTHING: Theta = {}
 
 
 class Walk:
-    """The meaning of blocks, passes and joins, whatever the order."""
+    """The meaning of blocks, passes and joins, whatever the order.
+
+    Args:
+        plan: the net.
+        setting: in which order, with which seams, on which kernels.
+        hows: what was decided in this setting before.
+        rng: streams for dropout in training.
+        observers: see every firing.
+    """
 
     def __init__(
         self,
         plan: Plan,
-        ops: Ops,
+        setting: Setting,
+        hows: dict[str, How],
         rng: Rng | None,
         observers: tuple[Observer, ...],
-        training: bool,
-        execution: Execution,
     ) -> None:
         self.plan = plan
-        self.ops = ops
+        self.setting = setting
+        self.ops = setting.ops
         self.rng = rng
         self.observers = observers
-        self.training = training
-        self.execution = execution
         self.added: dict[str, Tensor] = {}
         self.outputs: dict[int, Tensor] = {}
         self._thetas: dict[str, Theta] = {}
-        self._pooled: set[str] = set()
+        self._hows = hows
+        for site in plan.normed:  # a norm may have changed its mode, unlike all else
+            hows.pop(site.name, None)
+        self._cheap = cheap_names(plan, setting)
         self._sources = {edge.spec.source for edge in plan.edges}
-        self._kept_by_user = kept_by_user()
+
+    def how(self, site: Site) -> How:
+        """Return how a site is computed in this walk."""
+        name = site.name
+        if name not in self._hows:
+            self._hows[name] = decide(site, self.setting, self._cheap)
+        return self._hows[name]
+
+    def visit(self, site: Site, copies: int = 1) -> Visit:
+        """Return where a seam is called."""
+        return Visit(site, None, copies)
 
     def current(self, site: Site, x: Tensor) -> Tensor:
         """Return what arrives at the unit: synapse, then norm."""
@@ -85,7 +103,7 @@ class Walk:
         # as early as it can run: what of it is constant is then held before the body stops that
         shortcut = self.path(one.shortcut, x) if joins and spec.tap == "input" else None
         for site in one.sites:
-            if site.name in self._pooled:
+            if self.how(site).joined:
                 continue
             current = self.current(site, y)
             if spec.join == "before_unit" and site is one.sites[-1]:
@@ -101,34 +119,11 @@ class Walk:
         assert shortcut is not None
         return _meet(spec.join, y, shortcut)
 
-    def pool(self, site: Site) -> int:
-        """Return the side of the average pool to compute together with a unit; 1 for none."""
-        pool = site.pool
-        masked = self.training and site.spec.dropout
-        if pool is None or masked or site.spec.psp or self.observers or not self.ops.joins_pools:
-            return 1
-        self._pooled.add(pool.name)
-        return pool.spec.kernel_size
-
-    def normalised(self, site: Site, x: Tensor, *, steps: int = 1) -> Tensor:
+    def normalised(self, site: Site, x: Tensor, *, copies: int = 1) -> Tensor:
         """Run synapse and norm on inputs whose statistics belong together, at once if possible."""
-        if self.folds(site):
+        if self.how(site).norm == "folded":
             return site.folded(x)
-        return site.normalise(self.ops.synapse(site, x), steps=steps)
-
-    def folds(self, site: Site) -> bool:
-        """Whether a norm goes into the weights here."""
-        plain = self.ops.synapse is plain_synapse and not torch.is_grad_enabled()
-        if not plain or hooked(site.synapse, site.norm):
-            return False
-        # torch checks a recording without gradients: it must be the one with them
-        return site.folds and (torch.compiler.is_compiling() or not traced())
-
-    def spent(self, site: Site) -> bool:
-        """Whether a site's currents are made for its unit alone; a hook may have kept them."""
-        own = self.ops.synapse is plain_synapse or self.ops.local
-        watched = self.observers or self._kept_by_user or hooked(site.synapse)
-        return own and site.spec.weighted and not watched
+        return site.normalise(self.ops.synapse(self.visit(site, copies), x), steps=copies)
 
     def theta(self, site: Site) -> Theta:
         """Return the trained quantities of a site, read once per walk."""
@@ -157,8 +152,8 @@ class Walk:
         amplitude = site.amplitude()
         if isinstance(amplitude, float) and amplitude == 1:
             return out
-        if isinstance(amplitude, Tensor) and not self.ops.trains_amplitude:
-            amplitude = amplitude.detach()
+        if isinstance(amplitude, Tensor):
+            amplitude = self.ops.amplitude(self.visit(site), amplitude)
         return out * amplitude
 
     def report(self, site: Site, x: Tensor | None, current: Tensor, out: Tensor) -> None:
@@ -185,6 +180,10 @@ class StepWalk(Walk):
         self.psp: dict[str, Tensor] = {}
         self.masks = dict(before.masks)
         self.fits = dict(before.fits)
+
+    def visit(self, site: Site, copies: int = 1) -> Visit:
+        """Return where and when a seam is called."""
+        return Visit(site, self.before.t, copies)
 
     def filter_input(self, x: Tensor, decay: float, scale: float) -> Tensor:
         """Low-pass the network's input."""
@@ -217,7 +216,7 @@ class StepWalk(Walk):
         value = self.outputs[edge.spec.source]
         if edge.spec.detach:
             value = value.detach()
-        value = self.ops.carry(edge.sites[0], value)
+        value = self.ops.carry(self.visit(edge.sites[0]), value)
         return (*self.before.feedback.get(edge.number, ()), value)[-edge.spec.delay :]
 
     def current(self, site: Site, x: Tensor) -> Tensor:
@@ -227,7 +226,7 @@ class StepWalk(Walk):
                 return values[site.name]
         if self.holding and not site.static_input:
             raise _PrefixDone
-        current = self.normalised(site, x, steps=self.holding or 1)
+        current = self.normalised(site, x, copies=self.holding or 1)
         if self.holding and site.static_input and not site.static:
             self.held.currents[site.name] = current
         return current
@@ -243,22 +242,23 @@ class StepWalk(Walk):
         if site.neuron is not None:
             unit = site.neuron.unit
             if unit.stateful:
-                kernels, state = self.execution.kernels_for(current), self.before.units.get(name)
+                how = self.how(site)
                 outs, state = run_train(
                     unit,
                     current.unsqueeze(0),
                     self.theta(site),
-                    state,
-                    kernels=kernels,
-                    pool=self.pool(site),
-                    local=self.ops.local,
-                    spent=self.spent(site) and name not in self.held.currents,
+                    self.before.units.get(name),
+                    kernels=how.loop,
+                    pool=how.pool,
+                    local=how.short,
+                    # a current that was held serves further steps
+                    spent=how.spare and name not in self.held.currents,
                 )
                 out = outs.squeeze(0)
-                self.units[name] = self.ops.carry(site, state)
+                self.units[name] = self.ops.carry(self.visit(site), state)
             else:
                 out = unit.step(None, current, self.theta(site))[0]
-            out = self.ops.emit(site, out)
+            out = self.ops.emit(self.visit(site), out)
         if self.observers:
             reused = name in self.held.currents and self.before.t > 0
             x_in = None if reused else x.unsqueeze(0)
@@ -268,13 +268,13 @@ class StepWalk(Walk):
             last = self.before.psp.get(name)
             out = site.spec.psp.scale * out
             out = out if last is None else site.spec.psp.decay * last + out
-            self.psp[name] = self.ops.carry(site, out)
+            self.psp[name] = self.ops.carry(self.visit(site), out)
         if self.holding:
             self.held.outputs[name] = out
         return out
 
     def _dropped(self, site: Site, out: Tensor) -> Tensor:
-        if not (self.training and site.spec.dropout):
+        if not (self.setting.training and site.spec.dropout):
             return out
         if not site.spec.dropout_held:
             return out * self.mask(site, out, f"{site.name}/{self.before.t}")
@@ -308,10 +308,11 @@ class RateWalk(Walk):
         """Answer with the steady rate, held dropout and amplitude included."""
         out = current
         if site.neuron is not None:
-            out = self.ops.emit(site, site.neuron.unit.rate(current, self.theta(site)))
+            rate = site.neuron.unit.rate(current, self.theta(site))
+            out = self.ops.emit(self.visit(site), rate)
         if self.observers:
             self.report(site, x.unsqueeze(0), current.unsqueeze(0), out.unsqueeze(0))
-        if self.training and site.spec.dropout:
+        if self.setting.training and site.spec.dropout:
             out = out * self.mask(site, out, site.name)
         out = self.scaled(site, out)
         psp = site.spec.psp

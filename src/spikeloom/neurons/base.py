@@ -1,6 +1,7 @@
 """What a unit is: the equation of a neuron as a frozen value, without tensors inside."""
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -18,7 +19,8 @@ Theta: TypeAlias = Mapping[str, Tensor]
 """Learnable quantities of a population by name: v_th, alpha. Absent means the unit's constant."""
 
 State: TypeAlias = Any
-"""What a unit carries from step to step: a NamedTuple of tensors, or None for a stateless unit."""
+"""What a unit carries from step to step: tensors in tuples, lists, dicts or dataclasses; None for a
+stateless unit."""
 
 
 @runtime_checkable
@@ -28,12 +30,12 @@ class Unit(Protocol):
     `spiking` says whether outputs are spikes, `stateful` whether anything is carried over time,
     `learn` names the quantities that are trained, `per_channel` whether each channel has its own.
 
-    What some rules ask for besides is declared by an attribute of the class that defines `step`, or
-    of one derived from it; a rule that needs it refuses units without:
+    `learn` may hold any names of attributes, at whose values training starts; `step` finds what was
+    trained in its theta. A quantity named alpha is trained as the logistic of its parameter, so
+    that it stays in (0, 1).
 
-    - `trace_decay`: factor in [0, 1] by which all that a unit remembers of an input fades per step;
-      None where no fixed number says so. It is the decay of a presynaptic trace (OTTT), and the
-      discount of a rate.
+    What rules, meters and initial weights ask for besides is declared: `neurons.declared` lists the
+    names and their meanings. No other attribute of a unit is read, whatever its name.
     """
 
     spiking: ClassVar[bool]
@@ -84,6 +86,12 @@ def state_zeros(current: Tensor) -> Tensor:
     return torch.zeros_like(current, dtype=torch.float32 if low else None)
 
 
+def state_full(current: Tensor, value: float) -> Tensor:
+    """Return `value` everywhere, shaped like `current`, in float32 at least."""
+    low = current.dtype in LOW_PRECISION
+    return torch.full_like(current, value, dtype=torch.float32 if low else None)
+
+
 def map_state(state: State, change: Any) -> State:
     """Apply `change` to every tensor of a state; the structure stays."""
     if isinstance(state, Tensor):
@@ -91,6 +99,13 @@ def map_state(state: State, change: Any) -> State:
     if isinstance(state, tuple):
         parts = [map_state(part, change) for part in state]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    if isinstance(state, list):
+        return [map_state(part, change) for part in state]
+    if isinstance(state, dict):
+        return {key: map_state(part, change) for key, part in state.items()}
+    if is_dataclass(state) and not isinstance(state, type):
+        parts = {one.name: map_state(getattr(state, one.name), change) for one in fields(state)}
+        return replace(state, **parts)
     return state
 
 

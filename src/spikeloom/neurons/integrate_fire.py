@@ -1,5 +1,6 @@
 """Integrate-and-fire neurons without leak, and the step that every spiking unit here shares."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
@@ -9,12 +10,20 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.fields import Checked
-from spikeloom.neurons.base import UNITS, Theta, state_zeros
+from spikeloom.neurons.base import UNITS, Theta, state_full, state_zeros
+from spikeloom.neurons.declared import DRIVE, NoRateClamp, Outputs, RateClamp, StepOperations
 from spikeloom.neurons.peers import UNIT_NAMES
 from spikeloom.neurons.spike import spike
+from spikeloom.neurons.steady import steady_rate
 from spikeloom.neurons.surrogate import Surrogate, Triangle
 
 Reset = Literal["soft", "hard", "none"]
+
+ONE_SPIKE = "at most one spike per step"
+"""A rate is clamped at 1 in the mathematics of rates."""
+
+NO_BOUND = "no lower bound of the potential"
+"""What a bound takes away is missing in the mean current that decides the rate."""
 
 
 class SpikingState(NamedTuple):
@@ -51,7 +60,8 @@ class IF(Checked):
     .. math:: v[t] = \alpha v[t-1] - v_{th} s[t-1] + i[t], \quad s[t] = H(v[t] - f v_{th}).
 
     A hard reset replaces the fired potential by v_reset (where "next_step": the decayed fired
-    potential), reset "none" leaves it. The first step starts at v = i = 0.
+    potential), reset "none" leaves it. The first step starts at :math:`v[0] = v_{init}`, i = 0 and
+    s = 0.
 
     With `max_spikes` other than 1 a step holds several spikes, which are subtracted together,
 
@@ -78,13 +88,16 @@ class IF(Checked):
         max_spikes: spikes that one step can hold; None sets no bound. Other than 1 it needs a soft
             reset, no refractory steps and a fixed v_th. `Periodic` is a slope for it.
         v_min: lower bound of the potential that a step leaves, 0 or less; None sets none.
+        v_init: potential before the first step, in the unit of v_th, at least v_min. With half a
+            threshold the spike count of IF is rounded to the nearest number, with 0 it is cut.
 
     Raises:
         ConfigError: a field out of range, or fields that exclude each other.
 
     Source:
         Panda et al. 2020, sec. 3.1; Xiao et al. 2022 and Meng et al. 2023 (code) for "after_fire";
-        Weidel & Sheik 2021 and sinabs for `max_spikes`, sinabs for `v_min`.
+        Weidel & Sheik 2021 and sinabs for `max_spikes`, sinabs for `v_min`; Bu et al. 2022
+        ("Optimized potential initialization") for `v_init`.
 
     Example:
         >>> unit = IF()
@@ -109,6 +122,7 @@ class IF(Checked):
     v_th_min: float = 1e-3
     max_spikes: int | None = 1
     v_min: float | None = None
+    v_init: float = 0.0
 
     spiking: ClassVar[bool] = True
     stateful: ClassVar[bool] = True
@@ -119,16 +133,18 @@ class IF(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("v_th", self.v_th > 0, "a threshold above 0")
-        self._check("v_th_min", 0 < self.v_th_min <= self.v_th, "a bound in (0, v_th]")
-        self._check("fire_fraction", self.fire_fraction > 0, "a fraction above 0")
-        self._check("refractory", self.refractory >= 0, "a number of steps, 0 or more")
-        self._check("beta", 0 <= self.beta < 1, "a decay in [0, 1)")
+        self.expect("v_th", self.v_th > 0, "a threshold above 0")
+        self.expect("v_th_min", 0 < self.v_th_min <= self.v_th, "a bound in (0, v_th]")
+        self.expect("fire_fraction", self.fire_fraction > 0, "a fraction above 0")
+        self.expect("refractory", self.refractory >= 0, "a number of steps, 0 or more")
+        self.expect("beta", 0 <= self.beta < 1, "a decay in [0, 1)")
         known = set(self.learnable)
-        self._check("learn", set(self.learn) <= known, f"names from {sorted(known)}")
-        self._check("learn", len(set(self.learn)) == len(self.learn), "each name once")
+        self.expect("learn", set(self.learn) <= known, f"names from {sorted(known)}")
+        self.expect("learn", len(set(self.learn)) == len(self.learn), "each name once")
         lowest = self.v_min is None or self.v_min <= min(0, self.v_reset)
-        self._check("v_min", lowest, "a bound at most 0 and v_reset, or None")
+        self.expect("v_min", lowest, "a bound at most 0 and v_reset, or None")
+        above = self.v_min is None or self.v_init >= self.v_min
+        self.expect("v_init", above, f"a potential of v_min = {self.v_min} or more")
         self._check_many()
 
     def _check_many(self) -> None:
@@ -136,18 +152,11 @@ class IF(Checked):
         if self.max_spikes == 1:
             return
         good = self.max_spikes is None or self.max_spikes > 1
-        self._check("max_spikes", good, "1 or more, or None")
+        self.expect("max_spikes", good, "1 or more, or None")
         where = f" where max_spikes is {self.max_spikes}"
-        self._check("reset", self.reset == "soft", f"soft{where}")
-        self._check("refractory", self.refractory == 0, f"no steps{where}")
-        self._check("learn", "v_th" not in self.learn, f"a fixed v_th{where}")
-
-    def _check(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise ConfigError(
-                f"{self.place()}.{name}: expected {expected}, got {getattr(self, name)!r}; "
-                "change it."
-            )
+        self.expect("reset", self.reset == "soft", f"soft{where}")
+        self.expect("refractory", self.refractory == 0, f"no steps{where}")
+        self.expect("learn", "v_th" not in self.learn, f"a fixed v_th{where}")
 
     def _todo(self, name: str, value: object) -> str | None:
         if isinstance(value, nn.Parameter) and name in self.learnable:
@@ -161,11 +170,69 @@ class IF(Checked):
         """Decay of what is remembered: alpha; None if it is trained or a current fades too."""
         return None if self.beta or "alpha" in self.learn else self.alpha
 
+    @property
+    def rate_clamp(self) -> RateClamp | NoRateClamp:
+        """The clamp that a rate is; without one where a field makes it something else."""
+        if self.reset != "soft" or self.order != "after_fire":
+            return NoRateClamp("a soft reset right after the spike", f"{self.reset}, {self.order}")
+        if self.refractory or self.beta:
+            return NoRateClamp("no refractory steps and no synaptic current", "some")
+        if self.max_spikes != 1:
+            return NoRateClamp(ONE_SPIKE, f"max_spikes = {self.max_spikes}")
+        if self.v_min is not None:
+            return NoRateClamp(NO_BOUND, f"v_min = {self.v_min}")
+        if "alpha" in self.learn or self.alpha == 0:
+            return NoRateClamp("a fixed decay above 0", "a trained one" if self.alpha else "0")
+        scale = 1 - self.alpha if self.scale_input else 1.0
+        if scale == 0:
+            return NoRateClamp("a decay below 1 beside scale_input", f"alpha = {self.alpha}")
+        return RateClamp(scale, self.fire_fraction)
+
+    @property
+    def firing_drive(self) -> float:
+        r"""Drive :math:`(3 - \alpha) v_{th}`, over :math:`1 - \alpha` where the input is scaled."""
+        drive = (DRIVE - self.alpha) * self.v_th
+        return drive / max(1 - self.alpha, 1e-3) if self.scale_input else drive
+
+    @property
+    def outputs(self) -> Outputs:
+        """Numbers of spikes: 0 to max_spikes."""
+        return Outputs(0, self.max_spikes)
+
+    @property
+    def step_operations(self) -> StepOperations:
+        """One addition and one comparison per step at least.
+
+        A leak and a synaptic current add one multiply-accumulate each, as does the number of spikes
+        in a step (a division) where there may be several; a lower bound of the potential is one
+        more comparison.
+        """
+        leaks = "alpha" in self.learn or self.alpha != 1
+        multiplies = int(leaks) + bool(self.beta) + (self.max_spikes != 1)
+        return StepOperations(multiplies, adds=1, compares=1 + (self.v_min is not None))
+
+    @property
+    def trained_bounds(self) -> Mapping[str, tuple[float, float]]:
+        """A trained threshold stays at v_th_min or above."""
+        return {"v_th": (self.v_th_min, math.inf)}
+
+    def firing_threshold(self, theta: Theta) -> Tensor | float:
+        """Return v_th, which a soft reset subtracts."""
+        return theta.get("v_th", self.v_th)
+
+    def firing_level(self, theta: Theta) -> Tensor | float:
+        """Return the potential at which a neuron fires."""
+        return self.fire_fraction * self.firing_threshold(theta)
+
+    def most_firings(self, steps: int) -> int:
+        """Return in how many of so many steps a neuron can fire: all but refractory ones."""
+        return -(-steps // (1 + self.refractory))
+
     def init(self, current: Tensor) -> SpikingState:
-        """Return the state at rest: v = 0, no current, not refractory."""
+        """Return the state before the first step: v = v_init, no current, not refractory."""
         zeros = state_zeros(current)
         return SpikingState(
-            v=zeros,
+            v=state_full(current, self.v_init) if self.v_init else zeros,
             s=zeros if self.order == "next_step" else None,
             i=zeros if self.beta else None,
             wait=zeros if self.refractory else None,
@@ -259,28 +326,19 @@ class IF(Checked):
         r"""Return the steady firing rate under a constant current c.
 
         With :math:`x = c / v_{th}` (times :math:`1 - \alpha` and :math:`1 / (1 - \beta)` where the
-        unit scales so):
-
-        - soft reset: :math:`r = clamp(x, 0, max\_spikes)`. For IF this is the limit of the spike
-          count over T, within :math:`\max(1, f) / T`; for LIF with order "after_fire" it is the
-          rate discounted by :math:`\alpha^{T-t}`, off by
-          :math:`|v[T]| / (v_{th} \sum_t \alpha^{T-t})` at most ("next_step" takes the reset
-          after the decay and fires less).
-        - hard reset to 0: :math:`r = 1 / n` with :math:`n = \ln(1 - f (1-\alpha)/x) / \ln\alpha`
-          (IF: :math:`n = f / x`), the time to the level; a simulated neuron fires every
-          :math:`\lceil n \rceil` steps.
-        - no reset: 1 where the potential ends at or above the level, else 0.
-
-        Refractory steps turn r into :math:`r / (1 + n_{ref} r)`.
+        unit scales so) it is `neurons.steady.steady_rate`; v_init does not change it. With a soft
+        reset, :math:`r = clamp(x, 0, max\_spikes)`. For IF this is the limit of the spike count
+        over T, within :math:`(\max(1, f) + |v_{init}| / v_{th}) / T`; for LIF with order
+        "after_fire" it is the rate discounted by :math:`\alpha^{T-t}`, off by
+        :math:`|v[T] - \alpha^T v_{init}| / (v_{th} \sum_t \alpha^{T-t})` at most ("next_step"
+        takes the reset after the decay and fires less). After a hard reset a simulated neuron
+        fires every :math:`\lceil 1 / r \rceil` steps.
 
         Shape:
             current, result: [B, ...].
 
         Raises:
             ConfigError: a hard reset to another potential than 0 has no closed form here.
-
-        Source:
-            Xiao et al. 2021 (IDE), Meng et al. 2022 (DSR) for the soft reset.
         """
         v_th = theta.get("v_th", self.v_th)
         alpha = theta.get("alpha", self.alpha)
@@ -289,29 +347,19 @@ class IF(Checked):
             x = x / (1 - self.beta)
         if self.scale_input:
             x = x * (1 - alpha)
-        if self.reset == "soft":
-            r = x.clamp(0, self.max_spikes)
-        elif self.reset == "hard":
-            r = self._hard_rate(x, alpha)
-        else:
-            leak = torch.as_tensor(1 - alpha, dtype=x.dtype, device=x.device)
-            r = ((x >= self.fire_fraction * leak) & (x > 0)).to(x.dtype)
-        return r / (1 + self.refractory * r) if self.refractory else r
-
-    def _hard_rate(self, x: Tensor, alpha: Tensor | float) -> Tensor:
-        if self.v_reset:
+        if self.reset == "hard" and self.v_reset:
             raise ConfigError(
                 f"neurons.{type(self).__name__}.rate: expected v_reset = 0 for a hard reset, got "
                 f"{self.v_reset}; no closed form is implemented, simulate instead."
             )
-        if not isinstance(alpha, Tensor) and alpha == 1:
-            return (x / self.fire_fraction).clamp(0, 1)
-        leak = torch.as_tensor(1 - alpha, dtype=x.dtype, device=x.device)
-        level = self.fire_fraction * leak
-        reaches = x > level
-        ratio = level / torch.where(reaches, x, 2 * level)  # the dummy keeps both branches finite
-        steps = torch.log1p(-ratio) / torch.log1p(-leak)
-        return torch.where(reaches, 1 / steps.clamp(min=1), torch.zeros_like(x))
+        return steady_rate(
+            x,
+            alpha,
+            reset=self.reset,
+            level=self.fire_fraction,
+            most=self.max_spikes,
+            refractory=self.refractory,
+        )
 
 
 def _leak(v: Tensor, alpha: Tensor | float, drive: Tensor) -> Tensor:

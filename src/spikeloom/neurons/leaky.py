@@ -52,6 +52,6 @@ class LIF(IF):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("alpha", 0 <= self.alpha <= 1, "a decay in [0, 1]")
+        self.expect("alpha", 0 <= self.alpha <= 1, "a decay in [0, 1]")
         if "alpha" in self.learn:
-            self._check("alpha", 0 < self.alpha < 1, "a start in (0, 1) for a trained decay")
+            self.expect("alpha", 0 < self.alpha < 1, "a start in (0, 1) for a trained decay")

@@ -1,14 +1,17 @@
 """The one module around every unit: it owns what is trained, nothing else."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.fields import checked
 from spikeloom.neurons.base import State, Theta, Unit
+from spikeloom.neurons.declared import TRAINED_BOUNDS
 from spikeloom.neurons.recording import Recording, record_train
 from spikeloom.neurons.trains import run_train
 
@@ -36,13 +39,13 @@ class Neuron(nn.Module):
     """
 
     @checked("neurons.Neuron")
-    def __init__(self, unit: Unit, channels: int | None = None, spatial: int = 0) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        channels: Annotated[int, at_least(1)] | None = None,
+        spatial: Annotated[int, at_least(0)] = 0,
+    ) -> None:
         super().__init__()
-        for name, count, least in (("channels", channels, 1), ("spatial", spatial, 0)):
-            if count is not None and count < least:
-                raise ConfigError(
-                    f"neurons.Neuron.{name}: expected {least} or more, got {count}; change it."
-                )
         self.unit = unit
         if unit.learn and unit.per_channel and channels is None:
             raise ConfigError(
@@ -51,6 +54,11 @@ class Neuron(nn.Module):
             )
         shape = (channels, *[1] * spatial) if unit.per_channel and channels is not None else ()
         for name in unit.learn:
+            if not hasattr(unit, name):
+                raise ConfigError(
+                    f"neurons.Neuron: expected {type(unit).__name__}.{name}, named in learn, to be "
+                    "the number at which it starts, got no such attribute; add it."
+                )
             start = float(getattr(unit, name))
             if name == "alpha":
                 start = math.log(start / (1 - start))
@@ -66,28 +74,33 @@ class Neuron(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Bring trained thresholds back to v_th_min; call it after an optimizer's step.
+        """Bring trained quantities back into the bounds that the unit declares (`trained_bounds`).
 
-        A threshold under a parametrization is set through its `right_inverse`.
+        Call it after an optimizer's step. A quantity under a parametrization is set through its
+        `right_inverse`.
 
         Raises:
-            ConfigError: a parametrization gave a threshold out of bounds and cannot be set.
+            ConfigError: a parametrization gave a value out of bounds and cannot be set.
         """
-        if "v_th" not in self.unit.learn:
+        bounds = TRAINED_BOUNDS.of(self.unit) if self.unit.learn else None
+        for name, (least, most) in (bounds or {}).items():
+            if name in self.unit.learn:
+                self._bound(name, least, most)
+
+    def _bound(self, name: str, least: float, most: float) -> None:
+        raw = f"raw_{name}"
+        value: Tensor = getattr(self, raw)
+        if not is_parametrized(self, raw):
+            value.clamp_(least, most)
             return
-        least = getattr(self.unit, "v_th_min", 0.0)
-        if not is_parametrized(self, "raw_v_th"):
-            self.raw_v_th.clamp_(min=least)
-            return
-        v_th = self.raw_v_th
-        if bool((v_th < least).any()):
+        if bool(((value < least) | (value > most)).any()):
             try:
-                self.raw_v_th = v_th.clamp(min=least)
+                setattr(self, raw, value.clamp(least, most))
             except (RuntimeError, NotImplementedError) as error:
                 raise ConfigError(
-                    f"neurons.Neuron: expected thresholds of at least {least}, got "
-                    f"{float(v_th.min()):.3g} from a parametrization that cannot be set; give it "
-                    "a right_inverse, or bounds of its own."
+                    f"neurons.Neuron: expected {name} in [{least}, {most}], got "
+                    f"{float(value.min()):.3g} to {float(value.max()):.3g} from a parametrization "
+                    "that cannot be set; give it a right_inverse, or bounds of its own."
                 ) from error
 
     def run(self, currents: Tensor, state: State = None) -> tuple[Tensor, State]:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, declares, map_state
+from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
+from spikeloom.neurons.declared import CHARGED
 from spikeloom.neurons.trains import state_leaves
 
 
@@ -47,8 +48,7 @@ def record_train(unit: Unit, currents: Tensor, theta: Theta, state: State = None
     if not unit.stateful:
         return Recording(unit.step(None, currents, theta)[0], None, None)
     state = unit.init(currents[0]) if state is None else state
-    # a derived class may step otherwise than the class that declares `charged`
-    charged = getattr(unit, "charged", None) if declares(unit, "charged") else None
+    charged = CHARGED.of(unit)
     outs: list[Tensor] = []
     steps: list[list[Tensor]] = []
     potentials: list[Tensor] = []

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.tracing import ordinary, transformed
-from spikeloom.neurons.base import LOW_PRECISION, Unit, declares
+from spikeloom.neurons.base import LOW_PRECISION, Unit
+from spikeloom.neurons.declared import TRACE_DECAY
 
 
 def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
@@ -70,9 +71,7 @@ class RunningMean:
 
 def decay_of(unit: Unit | None) -> float:
     """Return the discount of a unit's rate per step: its `trace_decay`, 1 where it has none."""
-    if unit is None or not declares(unit, "trace_decay"):
-        return 1.0
-    decay: float | None = unit.trace_decay  # pyright: ignore[reportAttributeAccessIssue]
+    decay = None if unit is None else TRACE_DECAY.of(unit)
     return 1.0 if decay is None else decay
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import above
 from spikeloom.base.fields import FAMILIES, Checked, Family
 from spikeloom.base.registry import Registry
 from spikeloom.neurons.peers import SURROGATE_NAMES
@@ -40,11 +40,8 @@ class Slope(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value in vars(self).items():
-            if not isinstance(value, bool) and not value > 0:
-                raise ConfigError(
-                    f"{self.place()}.{name}: expected a finite number above 0, got {value}; "
-                    "choose one."
-                )
+            if not isinstance(value, bool):
+                self.expect_in(name, above(0))
 
 
 @SURROGATES.register("triangle")

@@ -13,21 +13,15 @@ from spikeloom.base.types import Batch
 from spikeloom.nets.edge_rates import EdgeRates
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.norms import statistics
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import OnWeights, Ops, Visit
 from spikeloom.nets.readout import Loss, Objective
 from spikeloom.nets.site import Site
 from spikeloom.nets.synapse import Synapse
 from spikeloom.nets.walk import is_constant
-from spikeloom.neurons.base import declares
-from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.declared import FIRING_THRESHOLD, RATE
 from spikeloom.neurons.reduction import RunningMean, decay_of
 from spikeloom.rules.base import refuse_tail
-
-ONE_SPIKE = "expected at most one spike per step"
-"""A rate is clamped at 1 in the mathematics of rates."""
-
-NO_BOUND = "expected no lower bound of the potential"
-"""What a bound takes away is missing in the mean current that decides the rate."""
+from spikeloom.rules.clamps import refuse_units
 
 FEW = 4
 """Steps below which a rate says little."""
@@ -45,17 +39,15 @@ class OnceWeights:
     @property
     def ops(self) -> Ops:
         """The seams to run a net with."""
-        return Ops(synapse=self.synapse, sees_pools=False)
+        return Ops(synapse=OnWeights(self.synapse))
 
-    def synapse(self, site: Site, x: Tensor) -> Tensor:
-        r"""Apply a site's map.
+    def synapse(self, visit: Visit, x: Tensor) -> Tensor:
+        r"""Apply the map of a site with weights.
 
         Shape:
             x: [N, \*in_shape]; result: [N, \*out_shape].
         """
-        synapse = site.synapse
-        if not site.spec.weighted:
-            return synapse(x)
+        synapse = visit.site.synapse
         if synapse not in self._made:
             with torch.enable_grad():
                 self._made[synapse] = synapse.effective_weight()
@@ -154,41 +146,6 @@ def loss_on_rates(
     return Loss(loss.logits.detach(), loss.value.detach()), g
 
 
-def refuse_units(net: SpikingNet, rule: str) -> None:
-    """Refuse populations whose rate is no clamp of their mean current.
-
-    Raises:
-        UnsupportedNet: the message names the layer and what to change.
-    """
-    for site in net.sites:
-        unit = site.unit
-        if unit is None or not unit.stateful:
-            continue
-        if not isinstance(unit, IF) or not declares(unit, "rate"):
-            expected, found = "expected IF or LIF", type(unit).__name__
-        elif unit.reset != "soft" or unit.order != "after_fire":
-            expected, found = (
-                "expected a soft reset right after the spike",
-                f"{unit.reset}, {unit.order}",
-            )
-        elif unit.refractory or unit.beta:
-            expected, found = "expected no refractory steps and no synaptic current", "some"
-        elif unit.max_spikes != 1:
-            expected, found = ONE_SPIKE, f"max_spikes = {unit.max_spikes}"
-        elif unit.v_min is not None:
-            expected, found = NO_BOUND, f"v_min = {unit.v_min}"
-        elif "alpha" in unit.learn or unit.alpha == 0:
-            expected, found = (
-                "expected a fixed decay above 0",
-                "a trained one" if unit.alpha else "0",
-            )
-        else:
-            continue
-        raise UnsupportedNet(
-            f"rules.{rule}: {expected} in layer {site.name}, got {found}; change the unit."
-        )
-
-
 def refuse_equilibrium(net: SpikingNet, rule: str) -> None:
     """Refuse nets that do not settle at an equilibrium of rates.
 
@@ -209,6 +166,9 @@ def refuse_equilibrium(net: SpikingNet, rule: str) -> None:
                 "a fresh one at each; set dropout_held = true."
             )
     refuse_units(net, rule)
+    for site in net.sites:
+        if site.unit is not None:
+            RATE.needed(site.unit, f"rules.{rule}", site.name)
 
 
 @torch.no_grad()
@@ -225,7 +185,8 @@ def cautions_of(net: SpikingNet, steps: int, rule: str) -> list[str]:
         target = net.plan.blocks[edge.spec.target].passes[0].sites[0]
         if edge.spec.restrict is not None or not edge.sites[-1].spec.weighted:
             continue
-        scale = getattr(target.unit, "v_th", 1.0)
+        threshold = FIRING_THRESHOLD.of(target.unit) if target.unit else None
+        scale = 1.0 if threshold is None else float(torch.as_tensor(threshold({})).min())
         norm = float(torch.linalg.matrix_norm(synapse.effective_weight().flatten(1), 2)) / scale
         if norm >= 1:
             lines.append(
@@ -274,7 +235,8 @@ def _simulating(net: SpikingNet, x: Tensor, weights: OnceWeights) -> Iterator[No
     try:
         for site, norm in norms:
             if norm.training and site.external and site.source is None:
-                norm.running_mean, norm.running_var = statistics(norm, weights.synapse(site, x))
+                current = weights.ops.synapse(Visit(site), x)
+                norm.running_mean, norm.running_var = statistics(norm, current)
             norm.eval()
         yield
     finally:

@@ -3,25 +3,22 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from spikeloom.base.autograd import backpropagate, refuse_second
+from spikeloom.base.autograd import backpropagate
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
-from spikeloom.nets.execution import Execution
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import MeanCurrent, Ops, Visit, cut
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
-from spikeloom.nets.walk import is_constant
-from spikeloom.neurons.integrate_fire import IF
-from spikeloom.neurons.reduction import sum_over_time
-from spikeloom.neurons.trains import run_train
+from spikeloom.neurons.base import Theta, Unit
+from spikeloom.neurons.declared import FIRING_THRESHOLD
+from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
 from spikeloom.rules.base import (
     RULES,
     Commit,
@@ -31,12 +28,8 @@ from spikeloom.rules.base import (
     Trial,
     Trials,
 )
-from spikeloom.rules.by_rate import (
-    NO_BOUND,
-    ONE_SPIKE,
-    cautions_of,
-    refuse_units,
-)
+from spikeloom.rules.by_rate import cautions_of
+from spikeloom.rules.clamps import Clamped, clamped, refuse_units
 from spikeloom.rules.leaks import discounted, leak_cautions, reduction_cautions
 
 
@@ -47,14 +40,13 @@ class Clamp(NamedTuple):
               z = \sum_t w[t] c[t], \quad w[t] \propto \lambda^{T-t}
 
     Args:
-        weights: w, which sum to 1.
-        slope: q; 1 but for units that scale their input.
+        slope: q, the unit's `RateClamp.scale` or, for one that scales its input by its leak, the
+            limit of it.
         closed: whether the ends of the linear part pass a gradient.
         scaled: whether A grows with the threshold.
         share: factor of the threshold's gradient.
     """
 
-    weights: tuple[float, ...]
     slope: float
     closed: bool
     scaled: bool
@@ -123,7 +115,10 @@ class Dsr(LearningRule):
                 '{feedback = [{source = 0, target = 0, layers = "c4"}]} c4 f2',
                 "expected a net without feedback",
             ),
-            Trial('c4{unit = {name = "if", max_spikes = 4}} f2', f"{ONE_SPIKE} in layer 0.0.0"),
+            Trial(
+                'c4{unit = {name = "if", max_spikes = 4}} f2',
+                f"{ONE_SPIKE} in layer 0.0.0",
+            ),
             Trial('c4{unit = {name = "if", v_min = -1.0}} f2', f"{NO_BOUND} in layer 0.0.0"),
             Trial(refusal="slope: expected limit or exact, got 'mean'", options={"slope": "mean"}),
         ),
@@ -151,19 +146,7 @@ class Dsr(LearningRule):
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
         """Run in spikes, go back through rates; one commit."""
-
-        def sequence(site: Site, currents: Tensor, pool: int) -> Tensor:
-            assert site.neuron is not None and isinstance(site.unit, IF)
-            v_th = site.neuron.theta().get("v_th")
-            if v_th is None:
-                v_th = torch.tensor(site.unit.v_th, dtype=currents.dtype, device=currents.device)
-            clamp = self._clamp(site, site.unit, len(currents))
-            out: Tensor = _Represented.apply(  # pyright: ignore[reportAssignmentType]
-                site, net.execution, clamp, pool, currents, v_th
-            )
-            return out
-
-        ops = Ops(sequence=sequence, trains_amplitude=False)
+        ops = Ops(sequence=MeanCurrent(self._weights, self._backward), amplitude=cut)
         logits, value = objective.over(net.run_by_layer(batch.xs, ops, rng=batch.rng))
         backpropagate([value])
         commit()
@@ -171,76 +154,73 @@ class Dsr(LearningRule):
         cautions = reduction_cautions(net, shares, "dsr", self._share)
         return RuleReport(value.detach(), logits.detach(), cautions=tuple(cautions))
 
+    def _weights(self, visit: Visit, steps: int) -> tuple[float, ...]:
+        """Return the weights of the mean current of a population."""
+        assert visit.site.unit is not None
+        return discounted(clamped(visit.site.unit).decay, steps)
+
+    def _backward(
+        self, visit: Visit, steps: int, z: Tensor, theta: Theta, g: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the gradient of each step's current, and that of a trained threshold.
+
+        Args:
+            visit: the population.
+            steps: T.
+            z: its mean current.
+            theta: its trained quantities, of which its threshold may be a function.
+            g: G / T.
+
+        Shape:
+            z, g, gradient: [B, ...].
+        """
+        unit, whole = visit.site.unit, steps * g
+        assert unit is not None
+        clamp = self._clamp(visit.site, clamped(unit))
+        trained = {name: value.detach().requires_grad_() for name, value in theta.items()}
+        with torch.enable_grad():
+            of_theta = _threshold(unit, trained, z)
+        v_th = of_theta.detach()
+        load = clamp.slope * z
+        inside = (load >= 0) & (load <= v_th) if clamp.closed else (load > 0) & (load < v_th)
+        each = whole * (clamp.slope / steps) / v_th * inside
+        if not of_theta.requires_grad:
+            return each, {}
+        if clamp.scaled:
+            grad = clamp.share * whole / v_th * (load > v_th)
+        else:
+            grad = -whole * load / v_th**2 * inside
+        grad = grad.sum_to_size(v_th.shape).to(v_th.dtype)
+        grads = torch.autograd.grad(of_theta, list(trained.values()), grad, allow_unused=True)
+        found = zip(trained, grads, strict=True)
+        return each, {name: value for name, value in found if value is not None}
+
     def _share(self, rate: Sequence[float]) -> str:
         """Say how large gradients are beside those with the rate as the head's mean."""
         factor = len(rate) * sum(weight**2 for weight in rate)
         return f"gradients are 1/{factor:.3g} of those with the unit's own mean"
 
-    def _slope(self, unit: IF) -> float:
-        """Return q of a unit's clamp."""
-        if not unit.scale_input or unit.alpha == 1:
-            return 1.0
-        return -math.log(unit.alpha) if self.slope == "limit" else 1 - unit.alpha
+    def _slope(self, clamp: Clamped) -> float:
+        """Return q of a unit's clamp, or its limit where it is 1 - decay."""
+        scaled = clamp.scale != 1 and math.isclose(clamp.scale, 1 - clamp.decay)
+        return -math.log(clamp.decay) if scaled and self.slope == "limit" else clamp.scale
 
-    def _clamp(self, site: Site, unit: IF, steps: int) -> Clamp:
-        leaks = unit.alpha != 1
+    def _clamp(self, site: Site, own: Clamped) -> Clamp:
+        leaks = own.decay != 1
         share = 1.0
         if leaks and self.threshold == "reference":
             share = 1 / site.spec.gain**2
         return Clamp(
-            discounted(unit.alpha, steps),
-            self._slope(unit),
+            self._slope(own),
             closed=not leaks,
             scaled=site.spec.amplitude == "v_th",
             share=share,
         )
 
 
-class _Represented(torch.autograd.Function):
-    """A population: forward its spikes, backward its clamp. It stores one mean current."""
-
-    @staticmethod
-    def forward(  # noqa: D102 - torch's interface
-        ctx: Any,
-        site: Site,
-        execution: Execution,
-        clamp: Clamp,
-        pool: int,
-        currents: Tensor,
-        v_th: Tensor,
-    ) -> Tensor:
-        assert site.neuron is not None
-        kernels = execution.kernels_for(currents)
-        theta = site.neuron.theta()
-        ctx.clamp, ctx.pool, ctx.dtype, ctx.steps = clamp, pool, currents.dtype, len(currents)
-        constant = is_constant(currents)
-        ctx.strides = None if constant else currents.stride()
-        z = currents[0] if constant else sum_over_time(currents, clamp.weights)
-        ctx.save_for_backward(z, v_th)
-        unit = site.neuron.unit
-        return run_train(unit, currents, theta, kernels=kernels, pool=pool, final=False)[0]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
-        refuse_second("rules.dsr", "the gradient of a clamp has no graph; use bptt")
-        (grad,) = grads
-        z, v_th = ctx.saved_tensors
-        clamp, steps = ctx.clamp, ctx.steps
-        load = clamp.slope * z
-        inside = (load >= 0) & (load <= v_th) if clamp.closed else (load > 0) & (load < v_th)
-        whole = steps * sum_over_time(grad, clamp.weights).to(z.dtype)
-        if ctx.pool > 1:  # every neuron of a window gets its share
-            whole = F.interpolate(whole / ctx.pool**2, scale_factor=ctx.pool)
-        each = whole * (clamp.slope / steps) / v_th * inside
-        threshold = None
-        if ctx.needs_input_grad[5]:
-            if clamp.scaled:
-                threshold = clamp.share * whole / v_th * (load > v_th)
-            else:
-                threshold = -whole * load / v_th**2 * inside
-            threshold = threshold.sum_to_size(v_th.shape)
-        each = each.to(ctx.dtype).expand(steps, *each.shape)
-        if ctx.strides is not None:  # a gradient in another layout makes batch norms slow
-            own = torch.empty_strided(each.shape, ctx.strides, dtype=each.dtype, device=each.device)
-            each = own.copy_(each)
-        return None, None, None, None, each, threshold
+def _threshold(unit: Unit, theta: Theta, like: Tensor) -> Tensor:
+    """Return the threshold of a unit that has passed `prepare`."""
+    threshold = FIRING_THRESHOLD.of(unit)
+    assert threshold is not None
+    v_th = threshold(theta)
+    return v_th if isinstance(v_th, Tensor) else like.new_tensor(v_th)

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from spikeloom.base.autograd import backpropagate
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import NumericalError, UnsupportedNet
+from spikeloom.base.errors import NumericalError, UnsupportedNet, addressed
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
+from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
 from spikeloom.rules.base import (
     RULES,
     Commit,
@@ -24,8 +25,6 @@ from spikeloom.rules.base import (
     Trials,
 )
 from spikeloom.rules.by_rate import (
-    NO_BOUND,
-    ONE_SPIKE,
     OnceWeights,
     cautions_of,
     loss_on_rates,
@@ -34,7 +33,7 @@ from spikeloom.rules.by_rate import (
     still,
 )
 from spikeloom.rules.leaks import leak_cautions, reduction_cautions
-from spikeloom.rules.linear_solve import Name, Solution, Solver
+from spikeloom.rules.linear_solve import Name, Products, Solution, Solver, Tolerance
 
 LATERAL = '{feedback = [{source = 1, target = 1, layers = "f8", restrict = 0.5}]} '
 BACK = '{feedback = [{source = 1, target = 0, layers = "t4s2{output_padding = 1}"}]} '
@@ -83,8 +82,8 @@ class Ide(LearningRule):
     """
 
     solver: Name = "broyden"
-    tolerance: float = 1e-13
-    limit: int = 30
+    tolerance: Tolerance = 1e-13
+    limit: Products = 30
     linearise: Literal["rates", "map"] = "rates"
 
     facts: ClassVar[RuleFacts] = RuleFacts(
@@ -106,7 +105,10 @@ class Ide(LearningRule):
         trained=(Trial(f"{BACK}c4 c4s2 f2"),),
         refused=(
             Trial("c4 f2", "expected a net with feedback, got none"),
-            Trial(f'{BACK}c4{{unit = {{name = "if", max_spikes = 4}}}} c4s2 f2', ONE_SPIKE),
+            Trial(
+                f'{BACK}c4{{unit = {{name = "if", max_spikes = 4}}}} c4s2 f2',
+                ONE_SPIKE,
+            ),
             Trial(f'{BACK}c4 c4s2{{unit = {{name = "if", v_min = -1.0}}}} f2', NO_BOUND),
             Trial(refusal="linearise: expected", options={"linearise": "there"}),
         ),
@@ -114,7 +116,8 @@ class Ide(LearningRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Solver(self.solver, self.tolerance, self.limit)
+        with addressed("solver.name", f"{self.place()}.solver"):
+            Solver(self.solver, self.tolerance, self.limit)
 
     @property
     def loss_at(self) -> Literal["end", "step"]:

@@ -3,63 +3,68 @@
 from collections.abc import Callable, Sequence
 
 from spikeloom.nets.net import SpikingNet
-from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.base import Unit
 from spikeloom.neurons.reduction import decay_of
+from spikeloom.rules.clamps import Clamped, clamped
 
 SAME = 1e-6
 """Two means over time whose weights differ by less are one: discounts given in a few digits."""
 
 
-def clamp_error(unit: IF, slope: float | None = None) -> float:
+def clamp_error(unit: Unit, slope: float | None = None) -> float:
     r"""Return how far a steady rate can lie from the clamp that a rule differentiates.
 
     .. math::
         E = \sup_c \left| \lim_{T \to \infty} \frac{1}{T} \sum_t s[t]
-            - clamp\left(\frac{q c}{v_{th}}, 0, 1\right) \right|
-          = \max\left( \min(1, q' f),\; 1 - q' \Big(\tfrac{1}{1-\alpha} - 1 + f\Big) \right)
+            - clamp\left(\frac{p c}{v_{th}}, 0, 1\right) \right|
+          = \max\left( \min(1, p' f),\; 1 - p' \Big(\tfrac{1}{1-\alpha} - 1 + f\Big) \right)
 
-    over all constant currents c, with :math:`q' = q (1 - \alpha)`, over :math:`1 - \alpha` where
-    the unit scales its input so. The first term is where a neuron begins to fire: a current c holds
-    the potential at :math:`c / (1 - \alpha)`, so that below :math:`f (1 - \alpha) v_{th}` it never
-    does. The second is where it begins to fire at every step. With q = 1 this is
+    over all constant currents c, with :math:`p' = p (1 - \alpha) / q` and q the unit's
+    `RateClamp.scale`. The first term is where a neuron begins to fire: a current c holds the
+    potential at :math:`q c / (1 - \alpha)`, so that below :math:`f (1 - \alpha) v_{th} / q` it
+    never does. The second is where it begins to fire at every step. With p = q this is
     :math:`(1 - \alpha) \max(f, 1 - f)`, at most 1. The same bound holds for the rate discounted by
     :math:`\alpha^{T-t}`: both lie below x by :math:`(1 - \alpha) v / v_{th}`, with v the mean
     potential for the one and the last potential for the other, and
     :math:`f - 1 \le v / v_{th} < f`.
 
     Args:
-        unit: with a soft reset right after the spike, no refractory steps, no synaptic current.
-        slope: q; None for the unit's own, 1 or, where it scales its input, :math:`1 - \alpha`.
+        unit: which declares a `rate_clamp` and its `trace_decay`, :math:`\alpha`.
+        slope: p; None for the unit's own, q.
     """
-    leak, f = 1 - unit.alpha, unit.fire_fraction
+    return _error(clamped(unit), slope)
+
+
+def _error(clamp: Clamped, slope: float | None) -> float:
+    leak, f = 1 - clamp.decay, clamp.level
     if leak == 0:
         return 0.0
-    q = leak if slope is None or not unit.scale_input else slope
-    return max(min(1.0, q * f), 1 - q * (1 / leak - 1 + f))
+    p = leak if slope is None else slope * (leak / clamp.scale)
+    return max(min(1.0, p * f), 1 - p * (1 / leak - 1 + f))
 
 
 def leak_cautions(
-    net: SpikingNet, rule: str, slope: Callable[[IF], float | None] = lambda unit: None
+    net: SpikingNet, rule: str, slope: Callable[[Clamped], float | None] = lambda clamp: None
 ) -> list[str]:
     """Say how far the clamps of leaky units are off, each kind of unit once.
 
     Args:
         net: whose units have passed `refuse_units`.
         rule: its name.
-        slope: q of a unit's clamp, as `clamp_error` takes it.
+        slope: of a unit's clamp, as `clamp_error` takes it.
     """
-    leaky: dict[IF, list[str]] = {}
+    leaky: dict[Clamped, list[str]] = {}
     for site in net.sites:
-        if isinstance(site.unit, IF) and site.unit.alpha != 1:
-            leaky.setdefault(site.unit, []).append(site.name)
+        if site.unit is not None and site.unit.stateful and (clamp := clamped(site.unit)).decay < 1:
+            leaky.setdefault(clamp, []).append(site.name)
     lines = []
-    for unit, names in leaky.items():
+    for clamp, names in leaky.items():
         where = f"layer {names[0]}" + (f" and {len(names) - 1} more" if names[1:] else "")
-        silent = unit.fire_fraction * (1 if unit.scale_input else 1 - unit.alpha)
-        halved = ", or fire_fraction = 0.5" if unit.fire_fraction == 1 else ""
+        silent = clamp.level * (1 - clamp.decay) / clamp.scale
+        halved = ", or fire_fraction = 0.5" if clamp.level == 1 else ""
         lines.append(
-            f"rules.{rule}: alpha = {unit.alpha:.4g} in {where}: the rule differentiates a clamp, "
-            f"which is off by up to {clamp_error(unit, slope(unit)):.2g} from the steady firing "
+            f"rules.{rule}: alpha = {clamp.decay:.4g} in {where}: the rule differentiates a clamp, "
+            f"which is off by up to {_error(clamp, slope(clamp)):.2g} from the steady firing "
             f"rate at any T; an input below {silent:.2g} v_th per step never causes a spike; use "
             f"unit 'if', for which the clamp is exact, or an alpha nearer to 1{halved}."
         )

@@ -7,17 +7,19 @@ series :math:`\sum_k (J^T)^k b`. Norms are those of the whole vector: a batch is
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import at_least, within
 from spikeloom.base.extras import need
 from spikeloom.base.fields import Checked
 
 Product = Callable[[Tensor], Tensor]
 Name = Literal["broyden", "anderson", "gmres", "fixed_point"]
+Tolerance = Annotated[float, within(0, 1, "()", "a tolerance")]
+Products = Annotated[int, at_least(1, "product")]
 
 ROUNDINGS = 8
 """Relative roundings below which no residual is asked for."""
@@ -73,27 +75,17 @@ class Solver(Checked):
     """
 
     name: Name = "broyden"
-    tolerance: float = 1e-6
-    limit: int = 30
-    damping: float = 0.5
-    memory: int = 5
+    tolerance: Tolerance = 1e-6
+    limit: Products = 30
+    damping: Annotated[float, within(0, 1, "(]", "a damping")] = 0.5
+    memory: Annotated[int, at_least(1, "iterate")] = 5
 
     called: ClassVar[str] = "solver"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("tolerance", 0 < self.tolerance < 1, "a tolerance in (0, 1)")
-        self._check("limit", self.limit >= 1, "1 product or more")
-        self._check("damping", 0 < self.damping <= 1, "a damping in (0, 1]")
-        self._check("memory", self.memory >= 1, "1 iterate or more")
         if self.name == "gmres":
             need("scipy", "solver.name", "'gmres'")
-
-    def _check(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise ConfigError(
-                f"solver.{name}: expected {expected}, got {getattr(self, name)!r}; change it."
-            )
 
     def solve(self, product: Product, b: Tensor, precision: torch.dtype | None = None) -> Solution:
         """Solve the equation.

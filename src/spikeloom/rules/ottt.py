@@ -6,13 +6,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from spikeloom.base.checks import within
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.fields import conform
 from spikeloom.base.types import Batch
-from spikeloom.nets.credit import Credit
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import Credited, Ops, Visit, cut
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 from spikeloom.neurons.base import LOW_PRECISION, declares
@@ -27,7 +27,7 @@ from spikeloom.rules.base import (
     Trials,
     refuse_tail,
 )
-from spikeloom.rules.steps import cut, learn_by_step
+from spikeloom.rules.steps import learn_by_step
 
 TRAINED_DECAY = 'c4{unit={name="lif",learn=["alpha"]}} c4 f2'
 
@@ -88,16 +88,16 @@ class Ottt(LearningRule):
             Trial("c4 c4 M f2", "expected a linear path into layer readout, got a max pool"),
             Trial(TRAINED_DECAY, "expected a fixed decay of the neurons before layer 1.0.0"),
             Trial(refusal="update: expected batch or online", options={"update": "once"}),
-            Trial(refusal="trace_decay: expected [0, 1], got 1.5", options={"trace_decay": 1.5}),
+            Trial(
+                refusal="trace_decay: expected a decay in [0, 1]",
+                options={"trace_decay": 1.5},
+            ),
         ),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trace_decay is not None and not 0 <= self.trace_decay <= 1:
-            raise ConfigError(
-                f"rules.ottt.trace_decay: expected [0, 1], got {self.trace_decay}; change it."
-            )
+        self.expect_in("trace_decay", within(0, 1, noun="a decay"))
 
     def commits(self, steps: int) -> int:
         """Return 1, or T where updates are online."""
@@ -122,18 +122,20 @@ class Ottt(LearningRule):
     ) -> RuleReport:
         """Go backward at every step with traces in the weight gradients."""
         online = self.update == "online"
-        credit, traces = Credit(), {}
+        traces: dict[str, Tensor] = {}
 
-        def synapse(site: Site, x: Tensor) -> Tensor:
+        def trace(visit: Visit, x: Tensor) -> Tensor:
+            site, value = visit.site, x.detach()
             if not self._traced(site):
-                return credit.synapse(site, x)
-            value = x.detach()
+                return x
             if site.name not in traces:
                 wide = torch.float32 if value.dtype in LOW_PRECISION else value.dtype
                 traces[site.name] = value.to(wide, copy=True)
             else:  # in place: the backward pass that read the last one is over
                 torch.add(value, traces[site.name], alpha=self._decay(site), out=traces[site.name])
-            return credit.synapse(site, x, traces[site.name])
+            return traces[site.name]
+
+        credit = Credited(trace)
 
         def update() -> None:
             credit.flush()
@@ -143,7 +145,7 @@ class Ottt(LearningRule):
             net,
             batch,
             objective,
-            Ops(synapse=synapse, carry=cut, sees_pools=False, local=True),
+            Ops(synapse=credit, carry=cut),
             active=range(batch.steps),
             after_step=update if online else lambda: None,
             may_hold=not online and not self._grows(net),

@@ -5,13 +5,13 @@ from typing import ClassVar
 
 import torch
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import derive_seed
 from spikeloom.base.types import Batch
-from spikeloom.nets.credit import Credit
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import Credited, Ops, cut
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 from spikeloom.rules.base import (
@@ -25,7 +25,7 @@ from spikeloom.rules.base import (
     Trials,
     refuse_tail,
 )
-from spikeloom.rules.steps import cut, learn_by_step
+from spikeloom.rules.steps import learn_by_step
 
 
 @RULES.register("sltt")
@@ -88,12 +88,9 @@ class Sltt(LearningRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k_steps is not None and self.k_steps < 1:
-            raise ConfigError(
-                f"rules.sltt.k_steps: expected 1 or more, got {self.k_steps}; change it."
-            )
+        self.expect_in("k_steps", at_least(1))
         if self.k_steps is not None and self.given is not None:
-            raise ConfigError("rules.sltt: expected k_steps or given, got both; drop one of them.")
+            raise ConfigError.of(self.place(), "k_steps or given", "both", "drop one of them")
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse nets without features at every step, and steps that do not exist."""
@@ -104,12 +101,12 @@ class Sltt(LearningRule):
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
         """Go backward at the chosen steps; one commit."""
-        credit = Credit()
+        credit = Credited()
         report = learn_by_step(
             net,
             batch,
             objective,
-            Ops(synapse=credit.synapse, carry=cut, sees_pools=False, local=True),
+            Ops(synapse=credit, carry=cut),
             active=self._chosen(batch),
             after_step=lambda: None,
             may_hold=True,

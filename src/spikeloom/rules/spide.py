@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.autograd import backpropagate
+from spikeloom.base.checks import above, at_least
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import OnWeights, Ops, Visit
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
-from spikeloom.neurons.integrate_fire import IF
+from spikeloom.neurons.declared import FIRING_THRESHOLD
+from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
 from spikeloom.rules.base import (
     RULES,
     Commit,
@@ -26,8 +28,6 @@ from spikeloom.rules.base import (
     Trials,
 )
 from spikeloom.rules.by_rate import (
-    NO_BOUND,
-    ONE_SPIKE,
     OnceWeights,
     Settled,
     cautions_of,
@@ -35,6 +35,7 @@ from spikeloom.rules.by_rate import (
     refuse_equilibrium,
     settle,
 )
+from spikeloom.rules.clamps import clamped
 from spikeloom.rules.leaks import leak_cautions, reduction_cautions
 
 REACH = 14**0.5 / 4
@@ -79,9 +80,9 @@ class Spide(LearningRule):
         and so, with it, is weight decay).
     """
 
-    back_steps: int = 100
-    scale: float | None = None
-    level: float = 0.5
+    back_steps: Annotated[int, at_least(1, "step")] = 100
+    scale: Annotated[float, above(0, "a factor")] | None = None
+    level: Annotated[float, above(0, "a level")] = 0.5
 
     facts: ClassVar[RuleFacts] = RuleFacts(
         title="spike-based implicit differentiation on the equilibrium state",
@@ -105,21 +106,12 @@ class Spide(LearningRule):
             Trial('c4{unit = {name = "if", max_spikes = "none"}} f2', ONE_SPIKE),
             Trial('c4{unit = {name = "lif", v_min = -1.0}} f2', NO_BOUND),
             Trial("P f2", "expected a net with a layer of neurons"),
-            Trial(refusal="back_steps: expected 1", options={"back_steps": 0}),
+            Trial(
+                refusal="back_steps: expected 1 step or more",
+                options={"back_steps": 0},
+            ),
         ),
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("back_steps", self.back_steps >= 1, "1 step or more")
-        self._check("scale", self.scale is None or self.scale > 0, "a factor above 0")
-        self._check("level", self.level > 0, "a level above 0")
-
-    def _check(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise ConfigError(
-                f"rules.spide.{name}: expected {expected}, got {getattr(self, name)!r}; change it."
-            )
 
     @property
     def loss_at(self) -> Literal["end", "step"]:
@@ -169,12 +161,12 @@ class _Partner:
     """The ternary neurons of one population."""
 
     def __init__(self, site: Site, rate: Tensor, current: Tensor, level: float) -> None:
-        unit = site.unit
-        assert isinstance(unit, IF)
+        assert site.neuron is not None
+        clamp, threshold = clamped(site.neuron.unit), FIRING_THRESHOLD.of(site.neuron.unit)
+        assert threshold is not None  # `prepare` has asked
         inside = (rate > FULL) & (rate < 1 - FULL)
-        slope = (1 - unit.alpha if unit.scale_input and unit.alpha != 1 else 1) / unit.v_th
-        self.slope = slope * inside.to(rate.dtype)
-        self.current, self.level, self.decay = current, level, unit.alpha
+        self.slope = clamp.scale / threshold({}) * inside.to(rate.dtype)
+        self.current, self.level, self.decay = current, level, clamp.decay
         self.w = torch.zeros_like(rate)
         self.p = torch.zeros_like(rate)
         self.total = torch.zeros_like(rate)
@@ -213,14 +205,15 @@ class _Pairs:
         self.currents: dict[str, Tensor] = {}
         rates = found.units
 
-        def emit(site: Site, rate: Tensor) -> Tensor:
+        def emit(visit: Visit, rate: Tensor) -> Tensor:
+            site = visit.site
             if site.unit is not None and not site.unit.stateful:
                 return rate  # it passes gradients as it is
             self.leaves[site.name] = rates[site.name].clone().requires_grad_()
             return self.leaves[site.name]
 
         self.fed = {number: one.detach().requires_grad_() for number, one in found.sources.items()}
-        ops = Ops(synapse=weights.synapse, sees_pools=False, emit=emit)
+        ops = Ops(synapse=OnWeights(weights.synapse), emit=emit)
         with net.observe(self):
             self.features, sources = net.rate_map(found.x, self.fed, ops, rng=batch.rng)
         self.edges = list(sources)

@@ -10,15 +10,8 @@ from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
-from spikeloom.nets.walk import Held, NetState, is_constant
-from spikeloom.neurons.base import State, detach_state
+from spikeloom.nets.walk import Held, is_constant
 from spikeloom.rules.base import RuleReport
-
-
-def cut(site: Site, state: State) -> State:
-    """Detach what is carried to the next step."""
-    return detach_state(state)
 
 
 def learn_by_step(
@@ -43,7 +36,7 @@ def learn_by_step(
         net: the network.
         batch: encoded input.
         objective: loss of one step's features.
-        ops: the rule's seams; `carry` must detach.
+        ops: the rule's seams; `carry` must cut.
         active: steps with a backward pass; the others only move the state on.
         after_step: called after each active step (online rules commit here).
         may_hold: whether a constant input may be used once.
@@ -53,12 +46,12 @@ def learn_by_step(
     if may_hold and steps > 1 and is_constant(batch.xs):
         held = net.hold(batch.xs[0], ops, steps=steps, rng=batch.rng)
         leaves = held.leaves()
-    state: NetState | None = None
+    stepper = net.stepper(ops, rng=batch.rng, held=leaves)
     loss = logits = None
     for t, x in enumerate(batch.xs.unbind(0)):
         learning = t in active
         with torch.set_grad_enabled(learning):
-            h, state = net.step(x, state, ops, rng=batch.rng, held=leaves)
+            h = stepper(x)
             step = objective(h, ops)
         del h  # the backward pass frees what it no longer needs, layer by layer
         if learning:

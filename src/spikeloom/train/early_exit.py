@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import Checked
 from spikeloom.base.types import Batch
@@ -47,17 +48,10 @@ class Exit(Checked):
         ConfigError: a level below 0 or not finite, or no such measure.
     """
 
-    level: float | None
+    level: Annotated[float, at_least(0)] | None
     by: ExitBy = "margin"
 
     called: ClassVar[str] = "exit"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.level is not None and not 0 <= self.level < float("inf"):
-            raise ConfigError(
-                f"exit.level: expected a number of 0 or more, got {self.level}; write e.g. 0.9."
-            )
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
 
-from spikeloom.base.errors import ConfigError, DataError
+from spikeloom.base.checks import Length, above, at_least
+from spikeloom.base.errors import ConfigError, DataError, addressed
 from spikeloom.data import DATA, Samples, Scaling, Splits, load_data
 from spikeloom.data.decode import Fit, Reading
 from spikeloom.data.units import WHITE, WHOLE, is_whole
@@ -27,9 +27,9 @@ _KINDS = {str(one).removeprefix("torch."): one for one in WHOLE}
 class StoredScaling(Strict):
     """`Scaling` on disk."""
 
-    peak: Annotated[float, Field(gt=0)] = 1.0
-    mean: Annotated[tuple[float, ...], Field(strict=False)] = ()
-    std: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    peak: Annotated[float, above(0)] = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     time: bool = False
 
 
@@ -38,7 +38,7 @@ class StoredReading(Strict):
 
     fit: Fit
     ground: str
-    range: Annotated[tuple[float, ...], Field(strict=False)] | None = None
+    range: tuple[float, ...] | None = None
 
 
 class Inputs(Strict):
@@ -58,11 +58,9 @@ class Inputs(Strict):
 
     format: int
     data: str
-    in_shape: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1, max_length=8)
-    ]
-    classes: Annotated[int, Field(ge=2, le=10**6)]
-    labels: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    in_shape: Annotated[tuple[Annotated[int, at_least(1)], ...], Length(1, "size", 8)]
+    classes: Annotated[int, at_least(2, most=10**6)]
+    labels: tuple[str, ...] = ()
     stored: Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float"] = "float"
     scaling: StoredScaling = StoredScaling()
     bounded: bool = True
@@ -201,7 +199,8 @@ def load_splits(
     takes_scale = "scale" in DATA.find(name, "data").options
     if takes_scale and inputs is not None and inputs.older and inputs.data == name:
         chosen = {"scale": inputs.scaling.peak} | chosen
-    return load_data(name, progress=progress, **chosen)
+    with addressed(f"data.{name}.", "data.", ConfigError):
+        return load_data(name, progress=progress, **chosen)
 
 
 def stated(

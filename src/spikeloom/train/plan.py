@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
-
+from spikeloom.base.checks import FILLED, Length
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.train.differences import Block, Difference, block_of, differences
@@ -33,8 +32,8 @@ class Entry(Strict):
         control: whether it stands below as a control.
     """
 
-    label: Annotated[str, Field(min_length=1)]
-    recipe: Annotated[str, Field(min_length=1)] | None = None
+    label: Annotated[str, FILLED]
+    recipe: Annotated[str, FILLED] | None = None
     set: dict[str, Any] = {}
     control: bool = False
 
@@ -51,13 +50,9 @@ class Comparison(Strict):
     """
 
     name: Name
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000, strict=False)] = (
-        0,
-        1,
-        2,
-    )
+    seeds: Annotated[tuple[Seed, ...], Length(1, "seed", 1000)] = (0, 1, 2)
     base: dict[str, Any] | None = None
-    entries: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=1000, strict=False)]
+    entries: Annotated[tuple[Entry, ...], Length(1, "entry", 1000)]
     tune: Tune | None = None
 
 

@@ -13,6 +13,7 @@ from spikeloom.nets.codec import to_table
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.site import Site
 from spikeloom.neurons.base import State
+from spikeloom.neurons.declared import CHARGED, FIRING_LEVEL
 from spikeloom.records import part
 from spikeloom.records.samples import ImageRecord, SampleRecord, SamplesRecord, TraceRecord
 from spikeloom.records.storage import FORMAT
@@ -57,7 +58,7 @@ def probe(bench: Workbench, count: int = 4, neurons: int = 48, traces: int = 6) 
     each is taken (the first where several are), the same for all samples. So they are spread
     evenly, but fire more than the layer's mean. `traces` of them are chosen likewise for their
     potentials, which come from running the unit's own equation on the currents once more. A unit
-    without `charged` shows no potentials.
+    that declares no `charged` shows no potentials, one without `firing_level` no level.
 
     Args:
         bench: what to watch.
@@ -208,7 +209,7 @@ class Trace:
     again: list[Tensor]
     u: list[Tensor]
     state: State
-    level: Tensor
+    level: Tensor | None
 
 
 class _Watcher:
@@ -228,7 +229,7 @@ class _Watcher:
             self.traces[site.name] = Trace([], [], [], state, self._level(site))
         trace = self.traces[site.name]
         shown, traced = self.shown[site.name], self.traced[site.name]
-        charged = getattr(unit, "charged", None)
+        charged = CHARGED.of(unit)
         for now, out in zip(current.unbind(0), s_out.unbind(0), strict=True):
             if charged is not None:
                 u = charged(trace.state, now, theta)
@@ -244,6 +245,7 @@ class _Watcher:
             trace = self.traces.get(site.name)
             if trace is None or site.neuron is None:
                 continue
+            level = trace.level
             s = torch.stack(trace.s)[:, place]  # [T, shown]
             v = torch.stack(trace.u)[:, place].T.tolist() if trace.u else []
             rows.append(
@@ -251,23 +253,24 @@ class _Watcher:
                     site=site.name,
                     unit=to_table(site.neuron.unit)["name"],
                     neurons=_count(site),
-                    v_th=_rounded(float(trace.level.mean())),
+                    v_th=None if level is None else _rounded(float(level.mean())),
                     shown=tuple(self.shown[site.name]),
                     spikes=tuple(tuple(one.nonzero().flatten().tolist()) for one in s.T),
                     traced=tuple(self.traced[site.name]) if v else (),
                     v=tuple(_short(one) for one in v),
-                    levels=_short(trace.level.tolist()) if v else (),
+                    levels=_short(level.tolist()) if v and level is not None else (),
                 )
             )
         return tuple(rows)
 
-    def _level(self, site: Site) -> Tensor:
-        """Return the potential at which each traced neuron fires."""
+    def _level(self, site: Site) -> Tensor | None:
+        """Return the potential at which each traced neuron fires; None where no unit says it."""
         assert site.neuron is not None
-        unit = site.neuron.unit
-        v_th = site.neuron.theta().get("v_th", torch.tensor(getattr(unit, "v_th", 1.0)))
-        level = getattr(unit, "fire_fraction", 1.0) * v_th.float().cpu()
-        return level.expand(site.out_shape).flatten()[self.traced[site.name]]
+        level = FIRING_LEVEL.of(site.neuron.unit)
+        if level is None:
+            return None
+        value = torch.as_tensor(level(site.neuron.theta())).float().cpu()
+        return value.expand(site.out_shape).flatten()[self.traced[site.name]]
 
 
 def _image(samples: Samples, row: int) -> ImageRecord | None:

@@ -5,19 +5,21 @@ import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.base.checks import Form, Length, at_least, expect
+from spikeloom.base.errors import ConfigError, addressed, unknown_name
 from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.data import DATA
 from spikeloom.data.augment import Augment
 from spikeloom.encoders import ENCODERS, Encoder
 from spikeloom.heads.base import HEADS
-from spikeloom.nets.codec import from_options, from_table, to_table
+from spikeloom.nets.codec import from_hints, from_options, from_table, to_table
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
+from spikeloom.nets.layer import Share
 from spikeloom.nets.presets import PRESETS, preset
 from spikeloom.nets.size import check_weights
 from spikeloom.nets.spec import NetSpec
@@ -28,10 +30,16 @@ from spikeloom.train.shipped import recipe_file
 from spikeloom.train.stage import Choice, Stage
 from spikeloom.train.tables import Strict, build_model, placed, read_toml
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[
+    str,
+    Form(
+        r"[A-Za-z0-9][A-Za-z0-9._-]*",
+        "letters, digits and . _ -, the first a letter or digit",
+    ),
+]
 """Name of a recipe or comparison, and so of its folder."""
 
-Seed = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
+Seed = Annotated[int, at_least(0, most=LARGEST_WHOLE)]
 
 HEAD_OWN = ("features", "classes", "bias", "seed")
 """Options of a head that the net and the seed decide."""
@@ -62,12 +70,12 @@ class Net(Strict):
     text: str | None = None
     preset: str | None = None
     table: dict[str, Any] | None = None
-    classes: Annotated[int, Field(ge=2)] | None = None
+    classes: Annotated[int, at_least(2)] | None = None
     unit: Choice | None = None
     norm: Literal["none", "batch_all", "batch_step", "weight"] | None = None
     bias: bool | None = None
     gain: float | None = None
-    dropout: float | None = None
+    dropout: Share | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -84,10 +92,10 @@ class Net(Strict):
         sources = [key for key in ("text", "preset", "table") if getattr(self, key) is not None]
         if len(sources) != 1:
             came = " and ".join(sources) or "none"
-            raise ValueError(f"expected one of text, preset and table, got {came}; give one.")
+            raise ConfigError.of("", "one of text, preset and table", came, "give one")
         for key in _BESIDE[sources[0]]:
-            if getattr(self, key) is not None:
-                raise ValueError(f"expected no {key} beside a {sources[0]}, got one; drop it.")
+            value = getattr(self, key)
+            expect(value is None, key, f"none beside a {sources[0]}", value, "drop it")
         return self
 
     def spec(self) -> NetSpec:
@@ -131,7 +139,7 @@ def _completed(table: Mapping[str, Any], base: Unit) -> dict[str, Any]:
         full = to_table(base) | full
     elif full["name"] in UNITS.names() and full["name"] != to_table(base)["name"]:
         base = UNITS.find(str(full["name"]))()
-    own, slope = getattr(base, "surrogate", None), full.get("surrogate")
+    own, slope = vars(base).get("surrogate"), full.get("surrogate")
     if own is not None and isinstance(slope, Mapping) and "name" not in slope:
         full["surrogate"] = to_table(own) | dict(slope)
     return full
@@ -178,11 +186,11 @@ class Recipe(Strict):
     encoder: Choice = Choice(name="constant")
     augment: dict[str, Any] = {}
     execution: dict[str, Any] = {}
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1, strict=False)]
+    stages: Annotated[tuple[Stage, ...], Length(1, "stage")]
     seed: Seed = 0
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    devices: Annotated[int, at_least(1, most=1024)] = 1
     paper: Paper | None = None
     published: Published | None = None
 
@@ -231,11 +239,10 @@ class Recipe(Strict):
         self.build_execution()
         check_weights(self.net.spec())
         head = HEADS.find(self.head.name, "head")
-        head(2, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
+        with addressed(f"head.{self.head.name}", "head"):
+            head(2, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
         info = DATA.find(self.data.name, "data")
-        load = getattr(info.load, "func", info.load)  # one may serve several sets, by partial
-        skip = set(get_type_hints(load)) - set(info.options)
-        from_options(load, self.data.options, "data", skip=skip)
+        from_hints(info.load, info.hints, self.data.options, "data")
         return self
 
     def with_seed(self, seed: int) -> "Recipe":

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.errors import ConfigError, ShapeError, addressed
 from spikeloom.base.seeding import SampleRng, derive_seed
 from spikeloom.base.types import ALONE, Across, Batch, InputKind
 from spikeloom.data import Samples, Splits
@@ -180,8 +180,9 @@ def set_up(
         named = HEADS.find(recipe.head.name)
         kind = named if spiking else named.baseline()
         options = from_options(kind, recipe.head.options, "head", skip=HEAD_OWN)
-        head = kind.of(net, seed=derive_seed(seed, "head"), **options)
-    with placed(f"stages.{number}"):
+        with addressed(f"head.{recipe.head.name}", "head"):
+            head = kind.of(net, seed=derive_seed(seed, "head"), **options)
+    with addressed("class_weights", f"stages.{number}.class_weights"):
         if class_weights(now, splits) is not None and not kind.takes_weights():
             raise ConfigError(
                 f"class_weights: expected a head whose loss takes weights of samples, got "
@@ -272,7 +273,8 @@ def prepare(bench: Workbench) -> None:
     train = bench.splits.train
     first = torch.arange(min(2, len(train)))
     sample = bench.batch(train, first, epoch=0, part="prepare")
-    bench.rule.prepare(bench.net, bench.head.sites, sample)
+    with addressed(f"{bench.rule.place()}.", f"stages.{bench.number}.rule."):  # its options alone
+        bench.rule.prepare(bench.net, bench.head.sites, sample)
 
 
 def _input_shape(

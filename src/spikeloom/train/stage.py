@@ -3,8 +3,9 @@
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import ConfigDict, field_serializer, model_validator
 
+from spikeloom.base.checks import above, at_least, expect, within
 from spikeloom.nets.codec import from_table
 from spikeloom.rules.base import RULES, LearningRule
 from spikeloom.train.tables import Strict
@@ -12,8 +13,8 @@ from spikeloom.train.tables import Strict
 MOST = 1e6
 """Largest rate or decay of an optimizer: beyond, its arithmetic overflows float32."""
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
+Decay = Annotated[float, within(0, 1, "[)", "a decay")]
+Count = Annotated[int, at_least(1, most=10**9)]
 
 MOST_STEPS = 10**6
 """Largest T: beyond, one batch takes minutes to hours whatever the net."""
@@ -47,17 +48,17 @@ class Optimizer(Strict):
     bare: ClassVar[str | None] = "name"
 
     name: Literal["sgd", "adam", "adamw", "radam"] = "adamw"
-    lr: Annotated[float, Field(gt=0, le=MOST)] = 3e-3
-    weight_decay: Annotated[float, Field(ge=0, le=MOST)] = 0.0
-    momentum: Share = 0.0
-    betas: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 0.999)
+    lr: Annotated[float, above(0, most=MOST)] = 3e-3
+    weight_decay: Annotated[float, at_least(0, most=MOST)] = 0.0
+    momentum: Decay = 0.0
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
 
     @model_validator(mode="after")
     def _options_fit(self) -> "Optimizer":
-        if self.momentum and self.name != "sgd":
-            raise ValueError(f"expected momentum with sgd only, got {self.name}; drop it.")
-        if self.betas != (0.9, 0.999) and self.name == "sgd":
-            raise ValueError("expected betas with the Adam family only, got sgd; use momentum.")
+        none = self.momentum == 0 or self.name == "sgd"
+        expect(none, "momentum", f"none with {self.name}", self.momentum, "drop it, or use sgd")
+        none = self.betas == (0.9, 0.999) or self.name != "sgd"
+        expect(none, "betas", "none with sgd", list(self.betas), "use momentum")
         return self
 
     @property
@@ -83,9 +84,9 @@ class Schedule(Strict):
 
     name: Literal["constant", "cosine", "step"] = "cosine"
     every: Count = 1
-    at: Annotated[tuple[Count, ...], Field(strict=False)] = ()
-    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    warmup: Annotated[float, Field(ge=0, le=MOST)] = 0.0
+    at: tuple[Count, ...] = ()
+    factor: Annotated[float, within(0, 1, "(]", "a factor")] = 0.1
+    warmup: Annotated[float, at_least(0, most=MOST)] = 0.0
 
     def factor_at(self, epoch: int, progress: float, epochs: int) -> float:
         """Return f.
@@ -104,6 +105,19 @@ class Schedule(Strict):
                 falls = sum(epoch >= one for one in self.at) if self.at else epoch // self.every
                 value = self.factor**falls
         return value * min(1.0, progress / self.warmup) if self.warmup else value
+
+
+class _Weights:
+    """Reads class weights: "balanced", or a list of numbers."""
+
+    def read(self, value: Any, path: str) -> Any:
+        """Return them as the annotation says."""
+        if value in (None, "balanced"):
+            return value
+        numbers = value if isinstance(value, (list, tuple)) else ()
+        good = bool(numbers) and all(_is_weight(one) for one in numbers)
+        expect(good, path, '"balanced" or a list of numbers above 0, one per class', value)
+        return tuple(map(float, numbers))
 
 
 def _is_weight(value: object) -> bool:
@@ -128,33 +142,20 @@ class Stage(Strict):
     """
 
     rule: Choice
-    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 6
+    steps: Annotated[int, at_least(1, most=MOST_STEPS)] = 6
     epochs: Count = 20
     batch: Count = 64
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
-    clip: Annotated[float, Field(gt=0, le=MOST)] | None = None
+    clip: Annotated[float, above(0, most=MOST)] | None = None
     patience: Count | None = None
     freeze_body: bool = False
     select: Literal["last", "best"] = "last"
-    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
+    class_weights: Annotated[tuple[float, ...] | Literal["balanced"] | None, _Weights()] = None
 
     @field_serializer("class_weights")
     def _plain(self, value: Any) -> Any:
         return list(value) if isinstance(value, tuple) else value
-
-    @field_validator("class_weights", mode="plain")
-    @classmethod
-    def _one_per_class(cls, value: Any) -> Any:
-        if value in (None, "balanced"):
-            return value
-        numbers = value if isinstance(value, (list, tuple)) else ()
-        if not numbers or not all(_is_weight(one) for one in numbers):
-            raise ValueError(
-                f'expected "balanced" or a list of numbers above 0, one per class, got {value!r}; '
-                "change it."
-            )
-        return tuple(map(float, numbers))
 
     def learning_rule(self, where: str = "rule") -> LearningRule:
         """Build the rule."""

@@ -1,60 +1,58 @@
 """Tables of a recipe: read from TOML, changed at a path, turned into typed values."""
 
-import math
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from spikeloom.base import toml
-from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name, wrong_choice
+from spikeloom.base.checks import check_number, shown
+from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
+from spikeloom.base.fields import conform
 from spikeloom.nets.presets import PRESETS
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_EXPECTED = {
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "{le} at most",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "a text",
-    "bool_type": "true or false",
-    "model_type": "a table",
-    "dict_type": "a table",
-    "tuple_type": "a list",
-    "too_short": "a list of {min_length} or more",
-    "too_long": "a list of {max_length} at most",
-    "string_too_short": "a text that is not empty",
-    "string_pattern_mismatch": "letters, digits and . _ -, the first a letter or digit",
-}
-"""What pydantic expected, in our words, by its type of error."""
-
 
 class Strict(BaseModel):
-    """Base of all parts of a recipe: frozen, no unknown keys, no silent conversion."""
+    """Base of all parts of a recipe: frozen, no unknown keys, no silent conversion.
+
+    Values are held to their annotations by `base.fields.conform`, as those of every other object
+    are; pydantic nests, copies and writes them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     bare: ClassVar[str | None] = None
     """What a bare text in the place of the table is: a "name", or a "net"."""
 
+    reads_tables: ClassVar[bool] = True
+
     @model_validator(mode="before")
     @classmethod
-    def _open(cls, value: Any) -> Any:
+    def _conformed(cls, value: Any) -> Any:
         if isinstance(value, str) and cls.bare:
-            return opened(cls.bare, value)
-        if isinstance(value, Mapping) and cls.model_config.get("extra") == "forbid":
-            for key in value:
-                if key not in cls.model_fields:
-                    context = {"key": str(key), "known": list(cls.model_fields)}
-                    raise PydanticCustomError("unknown_key", "unknown key", context)
-        return value
+            value = opened(cls.bare, value)
+        if isinstance(value, BaseModel):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError.of("", "a table", shown(value))
+        hints = get_type_hints(cls, include_extras=True)
+        table = {}
+        for key, part in value.items():
+            if key in cls.model_fields:
+                part = conform(hints[key], part, key, build=_left)
+            elif cls.model_config.get("extra") == "forbid":
+                raise unknown_name(str(key), "key", key, cls.model_fields)
+            table[key] = part
+        return table
+
+
+def _left(kind: Any, value: object, path: str) -> object:
+    """Leave a table within a table to its own class."""
+    return value
 
 
 def opened(key: str, text: str) -> dict[str, Any]:
@@ -152,16 +150,10 @@ def build_model(kind: type[Model], table: Mapping[str, Any], where: str) -> Mode
     """Validate a table; the first problem becomes one ConfigError with the key's path."""
     try:
         for path, number in _numbers(table):
-            if isinstance(number, int) and abs(number) > toml.LARGEST_WHOLE:
-                raise ConfigError(
-                    f"{where}: {path}: expected a whole number of 64 bits at most, got "
-                    f"{number.bit_length()} bits; fix it."
-                )
-            if not math.isfinite(number):
-                raise ConfigError(
-                    f"{where}: {path}: expected a finite number, got {number}; fix it."
-                )
+            check_number(path, number)
         return kind.model_validate(dict(table))
+    except ConfigError as error:
+        raise error.within(where) from None
     except ValidationError as error:
         raise _worded(error, where) from None
     except RecursionError:
@@ -174,7 +166,7 @@ def placed(where: str) -> Iterator[None]:
     try:
         yield
     except SpikeloomError as error:
-        raise type(error)(f"{where}: {error}") from None
+        raise error.within(where) from None
     except RecursionError:
         raise _too_deep(where) from None
 
@@ -185,23 +177,15 @@ def _too_deep(where: str) -> ConfigError:
     )
 
 
-def _worded(error: ValidationError, where: str) -> ConfigError:
+def _worded(error: ValidationError, where: str) -> SpikeloomError:
     first = error.errors()[0]
-    kind, came, context = first["type"], first["input"], first.get("ctx", {})
-    path = [*map(str, first["loc"]), *([context["key"]] if kind == "unknown_key" else [])]
-    place = f"{where}: {'.'.join(path)}" if path else where
-    match kind:
-        case "unknown_key":
-            return unknown_name(place, "key", context["key"], context["known"])
-        case "literal_error":
-            return wrong_choice(place, came, re.findall("'([^']*)'", context["expected"]))
-        case "value_error":  # one of our own, in full words
-            return ConfigError(f"{place}: {context['error']}")
-        case "missing":
-            return ConfigError(f"{place}: expected a value, got none; add the key.")
-    bounds = {key: f"{value:g}" for key, value in context.items() if isinstance(value, float | int)}
-    expected = _EXPECTED[kind].format(**bounds) if kind in _EXPECTED else first["msg"]
-    return ConfigError(f"{place}: expected {expected}, got {came!r}; change it.")
+    place = ".".join(map(str, first["loc"]))
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, SpikeloomError) and own.expected:  # of a table, which says where in it
+        return own.under(place).within(where)
+    if first["type"] == "missing":
+        return ConfigError.of(place, "a value", "none", "add the key").within(where)
+    return ConfigError.of(place, f"'{first['msg']}'", shown(first["input"])).within(where)
 
 
 def _copied(value: Any) -> Any:

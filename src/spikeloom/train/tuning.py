@@ -5,15 +5,17 @@ from itertools import product
 from math import prod
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
+from spikeloom.base.checks import Length, shown
 from spikeloom.base.errors import ConfigError
 from spikeloom.records.comparison import TrialRecord, TuningRecord
 from spikeloom.train.differences import setting
 from spikeloom.train.recipe import Recipe, Seed, build_recipe
+from spikeloom.train.stage import Count
 from spikeloom.train.tables import Strict, override
 
-Values = Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]
+Values = Annotated[tuple[Any, ...], Length(1, "value")]
 
 
 MOST_TRIALS = 1000
@@ -30,23 +32,22 @@ class Tune(Strict):
     """
 
     seed: Seed = 1000
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    values: Annotated[dict[str, Values], Field(min_length=1)]
+    epochs: Count | None = None
+    values: Annotated[dict[str, Values], Length(1, "path")]
 
     @model_validator(mode="after")
     def _values_fit(self) -> "Tune":
         for path, values in self.values.items():
             if path in ("name", "seed"):
-                raise ValueError(f"values.{path}: expected a setting, got a run's own; drop it.")
+                raise ConfigError.of(f"values.{path}", "a setting", "a run's own", "drop it")
             if len(values) <= MOST_TRIALS and any(
                 value in values[:row] for row, value in enumerate(values)
             ):
-                raise ValueError(f"values.{path}: expected values that differ, got {list(values)}.")
+                came = shown(list(values))
+                raise ConfigError.of(f"values.{path}", "values that differ", came, "drop one")
         count = prod(len(values) for values in self.values.values())
         if count > MOST_TRIALS:
-            raise ValueError(
-                f"values: expected {MOST_TRIALS} trials at most, got {count}; drop some."
-            )
+            raise ConfigError.of("values", f"{MOST_TRIALS} trials at most", str(count), "drop some")
         return self
 
     @property

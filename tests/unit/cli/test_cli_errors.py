@@ -41,7 +41,7 @@ CHANGES = [
         "data={name = 'tensors', path = 'x.npz'}",
         "data.path: expected a file or folder, found none at",
     ),
-    ("data.train_size=0", "data.digits.train_size: expected 1 to 1197 samples, got 0"),
+    ("data.train_size=0", "data.train_size: expected 1 sample or more, got 0"),
     ("stages.1.epochs=2", "--set: expected an index from 0 to 0 in 'stages.1.epochs'"),
     ("stages..epochs=2", "--set: expected a path of keys, got 'stages..epochs'"),
     ("epochs", "--set: expected path=value, got 'epochs'"),
@@ -51,7 +51,7 @@ CHANGES = [
     ("net=c99999999999 f10", "layer 'conv'.out: expected 2147483647 at most, got 99999999999"),
     ("net=f99999999999999999999 f10", "net: expected a number of 18 digits at most"),
     ("net=f2000000000 f10", "net: expected weights that fit into the "),
-    ("stages.0.steps=1000000000", "stages.0.steps: expected 1e+06 at most, got 1000000000"),
+    ("stages.0.steps=1000000000", "stages.0.steps: expected 1000000 at most, got 1000000000"),
     (f"seed={'9' * 5000}", "--set seed: expected a value as TOML has them, got a number of thou"),
     (f"net={'[' * 3000}", "got tables or lists in hundreds of levels in '[[["),
 ]
@@ -176,7 +176,7 @@ COMPARE = [
     (["r.toml", "--net", "f10"], "expected recipe files or --net/--data/--rules, got both"),
     (["r.toml", "--set", "seed=1"], "edit the files"),
     (["r.toml", "--max-mb", "0"], "--max-mb: expected a number above 0, got 0.0; change it."),
-    (["r.toml", "--max-spikes", "nan"], "--max-spikes: expected a number above 0, got nan"),
+    (["r.toml", "--max-spikes", "nan"], "--max-spikes: expected a finite number, got nan"),
     *(
         (["--net", "f10", "--data", "digits", "--rules", "ann", "--seeds", seeds], "--seeds: expec")
         for seeds in ("a,b", "", "0,0", "-1", "1,", "0.5")
@@ -191,7 +191,10 @@ COMPARE = [
             ),
             ("sltt:k=2", "unknown key 'k'; known: given, k_steps."),
             ("ann,ann", "expected labels that differ"),
-            ("bptt,sltt:k_steps=9", "'sltt:k_steps=9': rules.sltt.k_steps: expected at most T = 6"),
+            (
+                "bptt,sltt:k_steps=9",
+                "'sltt:k_steps=9': stages.0.rule.k_steps: expected at most T = 6",
+            ),
         )
     ),
 ]

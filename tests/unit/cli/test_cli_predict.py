@@ -85,7 +85,7 @@ def test_the_data_need_not_be_there(call, monkeypatch):
 
     monkeypatch.setitem(DATA._members, "digits", replace(DATA.find("digits"), load=absent))
     assert isinstance(DATA.find("digits"), DataInfo)
-    monkeypatch.setattr("spikeloom.train.recipe.from_options", lambda *_, **__: {})
+    monkeypatch.setattr("spikeloom.train.recipe.from_hints", lambda *_, **__: {})
     done = call("predict", "snn", "d0.png")
     assert done.code == 0, done.err
 

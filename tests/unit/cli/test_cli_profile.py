@@ -133,3 +133,26 @@ def test_mistakes(call, tmp_path, words, message):
             (tmp_path / name).mkdir()
             (tmp_path / name / "recipe.json").write_bytes((target / "recipe.json").read_bytes())
     call("profile", *words).refused(message)
+
+
+class TestPlan:
+    def plan(self, call, rule, net="c64 P c4 f10"):
+        text = RECIPE.replace("[[stages]]", f"[[stages]]\nrule = '{rule}'", 1)
+        lines = [line for line in text.splitlines() if not line.startswith(("net =", 'rule = "'))]
+        Path("p.toml").write_text("\n".join([f"net = '{net}'", *lines]))
+        done = call("profile", "p.toml", "--plan")
+        assert done.code == 0, done.err
+        return " ".join(done.out.split())
+
+    def test_every_layer_of_both_passes(self, call):
+        shown = self.plan(call, "bptt")
+        assert "training: layer by layer, each on the whole train" in shown
+        assert "0.0.0 compiled 2x2 inside - - overwritten 1.0.0 - with 0.0.0 - - -" in shown
+        assert "2.0.0 reference - - - overwritten" in shown  # too small to be worth a kernel
+        assert "inference: layer by layer" in shown and "without gradients" in shown
+
+    def test_the_reason_stands_beside_the_slower_way(self, call):
+        shown = self.plan(call, "sltt", 'c64{norm = "batch_step", dropout = 0.1} P c4 f10')
+        assert "training: step by step" in shown and "2.0.0 reference - - short" in shown
+        assert "pool apart: dropout comes before it (0.0.0)" in shown
+        assert "norm before the neurons: steps are computed one by one (0.0.0)" in shown

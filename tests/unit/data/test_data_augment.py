@@ -130,12 +130,12 @@ class TestRefusals:
     @pytest.mark.parametrize("bad", [-1, 1.5, "4", True, None])
     @pytest.mark.parametrize("name", ["crop", "cutout"])
     def test_of_numbers(self, name, bad):
-        expected = "pixels from 0" if bad == -1 else "int"
+        expected = "0 pixels or more" if bad == -1 else "a whole number"
         with pytest.raises(ConfigError, match=rf"^augment\.{name}: expected {expected}, got "):
             Augment(**{name: bad})
 
     def test_of_text_for_flip(self):
-        with pytest.raises(ConfigError, match=r"^augment.flip: expected bool, got 1; "):
+        with pytest.raises(ConfigError, match=r"^augment.flip: expected true or false, got 1; "):
             Augment(flip=1)
 
     @pytest.mark.parametrize("name", ["crop", "cutout"])

@@ -75,13 +75,13 @@ class TestSize:
 
     @pytest.mark.parametrize("size", [0, -1, 2.0, "32", True])
     def test_refuses_other_sizes(self, size):
-        with pytest.raises(ConfigError, match=r"^data.size: expected pixels from 1, got "):
+        with pytest.raises(
+            ConfigError, match=r"^data.size: expected (1 pixel or more|a whole number), got "
+        ):
             Decoder(size=size)
 
     def test_refuses_a_size_of_no_picture(self):
-        with pytest.raises(
-            ConfigError, match=r"^data.size: expected 4096 pixels at most, got 1000"
-        ):
+        with pytest.raises(ConfigError, match=r"^data.size: expected 4096 at most, got 1000"):
             Decoder(size=10**9)
 
     def test_refuses_text_for_grey(self):

@@ -91,5 +91,7 @@ def test_options(digits):
 
 
 def test_refuses_more_than_there_is():
-    with pytest.raises(ConfigError, match=r"^data.digits.train_size: expected 1 to 1197 samples"):
+    with pytest.raises(
+        ConfigError, match=r"^data.digits.train_size: expected 1197 samples at most"
+    ):
         load_data("digits", train_size=1198)

@@ -164,7 +164,9 @@ class TestSet:
             load_data("mnist", root, validation=10)
 
     def test_refuses_a_validation_part_as_large_as_the_file(self, root):
-        with pytest.raises(ConfigError, match=r"^data.mnist.validation: expected 1 to 39 samples"):
+        with pytest.raises(
+            ConfigError, match=r"^data.mnist.validation: expected 39 samples at most"
+        ):
             load_data("mnist", root)
 
 

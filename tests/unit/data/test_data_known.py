@@ -80,7 +80,7 @@ class TestFiles:
             ConfigError, match=r"expected a column 'fine', got image, kind; set the "
         ):
             load_data("cifar10", tmp_path, label="fine")
-        with pytest.raises(ConfigError, match=r"^data.cifar10.label: expected text, got 3; "):
+        with pytest.raises(ConfigError, match=r"^data.cifar10.label: expected a text, got 3; "):
             load_data("cifar10", tmp_path, label=3)
 
     def test_class_folders_serve_as_well(self, tmp_path):

@@ -135,12 +135,16 @@ class TestReading:
             load(file, image="a")
 
     def test_the_root_itself_is_no_path(self):
-        with pytest.raises(ConfigError, match=r"^data.images.path: expected text, got ''; "):
+        with pytest.raises(
+            ConfigError, match=r"^data.images.path: expected a text that is not empty, got ''; "
+        ):
             load_data("images", path="")
 
     @pytest.mark.parametrize("option", ["path", "image", "label", "revision"])
     def test_names_are_text(self, file, option):
-        with pytest.raises(ConfigError, match=rf"^data\.images\.{option}: expected text, got 3; "):
+        with pytest.raises(
+            ConfigError, match=rf"^data\.images\.{option}: expected a text, got 3; "
+        ):
             load_data("images", **({"path": str(file)} | {option: 3}))
 
 

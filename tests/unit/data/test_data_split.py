@@ -76,19 +76,19 @@ def test_own_validation_part_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("option", "size", "most"),
+    ("option", "size", "expected"),
     [
-        ("validation", 0, 59),
-        ("validation", 60, 59),
-        ("validation", True, 59),
-        ("validation", "5", 59),
-        ("train_size", 0, 48),
-        ("train_size", 49, 48),
-        ("train_size", 2.0, 48),
+        ("validation", 0, "1 sample or more"),
+        ("validation", 60, "59 samples at most"),
+        ("validation", True, "a whole number"),
+        ("validation", "5", "a whole number"),
+        ("train_size", 0, "1 sample or more"),
+        ("train_size", 49, "48 samples at most"),
+        ("train_size", 2.0, "a whole number"),
     ],
 )
-def test_refuses_sizes_that_cannot_be_filled(option, size, most):
-    message = rf"^data\.toy\.{option}: expected 1 to {most} samples, got {size!r}; "
+def test_refuses_sizes_that_cannot_be_filled(option, size, expected):
+    message = rf"^data\.toy\.{option}: expected {expected}, got {size!r}; "
     with pytest.raises(ConfigError, match=message):
         parted(**{option: size})
 

@@ -67,7 +67,7 @@ class TestEveryEncoder:
 
     @pytest.mark.parametrize("steps", [0, -3])
     def test_refuses_no_steps(self, name, steps):
-        message = rf"^encoders.{name}: steps must be at least 1, got {steps}; "
+        message = rf"^encoders.{name}.steps: expected 1 or more, got {steps}; "
         with pytest.raises(ConfigError, match=message):
             ENCODERS.find(name)().encode(sample_for(name), steps, rng_of([0, 1, 2]))
 

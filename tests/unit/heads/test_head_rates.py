@@ -82,7 +82,7 @@ def test_it_is_the_loss_of_snntorch_over_steps():
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"mse": 1.5}, r"^head.rates.mse: expected \[0, 1\], got 1.5"),
+        ({"mse": 1.5}, r"^head.rates.mse: expected a share in \[0, 1\], got 1.5"),
         ({"correct": 0.1, "wrong": 0.2}, r"^head.rates.correct: expected a target above that of"),
     ],
 )

@@ -119,7 +119,7 @@ def test_half_precision_logits_are_compared_in_float32():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mse": 1.5}, r"^head.softmax.mse: expected \[0, 1\], got 1.5"),
+        ({"mse": 1.5}, r"^head.softmax.mse: expected a share in \[0, 1\], got 1.5"),
         ({"mse": -0.1}, r"^head.softmax.mse: "),
         ({"correct": 0.5, "wrong": 0.5}, r"^head.softmax.correct: expected a target above that"),
         (
@@ -128,9 +128,9 @@ def test_half_precision_logits_are_compared_in_float32():
         ),
         ({"mse_target": "one"}, r"^head.softmax.mse_target: expected onehot or ones, got 'one'"),
         ({"reduce": "max"}, r"^head.softmax.reduce: expected one of .*, got 'max'"),
-        ({"decay": 1.0}, r"^head.decay: expected a decay in \(0, 1\), got 1.0"),
-        ({"decay": 0.0}, r"^head.decay: "),
-        ({"classes": 1}, r"^head: expected 2 classes or more, got 1"),
+        ({"decay": 1.0}, r"^head.softmax.decay: expected a decay in \(0, 1\), got 1.0"),
+        ({"decay": 0.0}, r"^head.softmax.decay: "),
+        ({"classes": 1}, r"^head.classes: expected 2 classes or more, got 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(options, message):

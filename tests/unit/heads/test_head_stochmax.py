@@ -344,9 +344,9 @@ def test_the_posterior_map_is_not_read_at_inference():
     [
         ({"variant": "dropmix"}, r"^head.stochmax.variant: expected one of .*, got 'dropmix'"),
         ({"start": "one"}, r"^head.stochmax.start: expected prior or zero, got 'one'"),
-        ({"tau": 0.0}, r"^head.stochmax.tau: expected a value above 0, got 0.0"),
+        ({"tau": 0.0}, r"^head.stochmax.tau: expected a number above 0, got 0.0"),
         ({"entropy": -1.0}, r"^head.stochmax.entropy: expected 0 or more, got -1.0"),
-        ({"keep": 1.0}, r"^head.stochmax.keep: expected \(0, 1\), got 1.0"),
+        ({"keep": 1.0}, r"^head.stochmax.keep: expected a probability in \(0, 1\), got 1.0"),
         ({"keep": 0.0}, r"^head.stochmax.keep: "),
     ],
 )

@@ -267,7 +267,7 @@ def test_refuses_other_modules():
         SpikingNet.from_torch(nn.Linear(4, 4), 4)
     with pytest.raises(ConfigError, match="expected a torch module, got 'c8'"):
         SpikingNet.from_torch("c8", SHAPE)
-    with pytest.raises(ConfigError, match="expected norm as one of"):
+    with pytest.raises(ConfigError, match="from_torch.norm: expected batch_step or batch_all"):
         SpikingNet.from_torch(nn.Sequential(nn.Linear(4, 4)), (4,), norm="layer")
     with pytest.raises(ShapeError, match=r"a reshape to \(256,\) for .*, got \(99,\)"):
         SpikingNet.from_torch(Ends(lambda x: x.view(-1, 99), 99), SHAPE)

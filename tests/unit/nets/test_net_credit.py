@@ -7,10 +7,10 @@ import torch
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.products import count_operations
-from spikeloom.nets.credit import Credit
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
 from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import Credited, Visit
 from spikeloom.neurons.leaky import LIF
 from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt
@@ -35,10 +35,10 @@ class TestSums:
     @pytest.mark.parametrize("text", NETS)
     def test_equal_autograds_own(self, text):
         net, head, batch = problem(text)
-        site, credit = net.sites[0], Credit()
+        site, credit = net.sites[0], Credited()
         total = 0.0
         for x in batch.xs:
-            y = credit.synapse(site, x)
+            y = credit(Visit(site), x)
             y.square().sum().backward()
             total = total + site.synapse(x).square().sum()
         credit.flush()

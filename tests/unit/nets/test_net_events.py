@@ -11,6 +11,7 @@ from spikeloom.kernels import events
 from spikeloom.nets import events as engines
 from spikeloom.nets.events import EventEngine
 from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.ops import Visit
 
 EXAMPLES = settings(max_examples=40)
 compiled = pytest.mark.skipif(events.kernels() is None, reason="needs numba")
@@ -85,7 +86,7 @@ def test_float32_currents_are_right_to_rounding():
     x = spikes(4, 200, rate=0.1).float()
     site = net.sites[0]
     with torch.no_grad():
-        out = EventEngine(limit=1.0).synapse(site, x)
+        out = EventEngine(limit=1.0).synapse(Visit(site), x)
         assert (out - site.synapse(x)).abs().max() < 1e-6
 
 
@@ -224,7 +225,7 @@ class TestMeasuring:
         engine = EventEngine()
         with torch.no_grad():
             for rate in (0.0, 0.05, 0.3, 1.0):
-                engine.synapse(net.sites[0], spikes(100, 20, rate=rate))
+                engine.synapse(Visit(net.sites[0]), spikes(100, 20, rate=rate))
         assert engine.used["0.0.0"].by_events == sum(rate < limit for rate in (0.0, 0.05, 0.3, 1.0))
 
     def test_inputs_that_are_too_dense_spare_the_question(self):
@@ -232,7 +233,7 @@ class TestMeasuring:
         engine = EventEngine(limit=0.2)
         with torch.no_grad():
             for rate in [1.0] * 20 + [0.05] * 20:
-                engine.synapse(net.sites[0], spikes(9, 20, rate=rate))
+                engine.synapse(Visit(net.sites[0]), spikes(9, 20, rate=rate))
         use = engine.used["0.0.0"]
         assert use.calls == 40 and use.looked < 20 and use.by_events >= 5
 
@@ -248,7 +249,9 @@ class TestMeasuring:
 
 @pytest.mark.parametrize("limit", [-0.1, 1.5])
 def test_a_limit_out_of_range(limit):
-    with pytest.raises(ConfigError, match=r"events.limit: expected \[0, 1\], got .*; change it"):
+    with pytest.raises(
+        ConfigError, match=r"events.limit: expected a density in \[0, 1\], got .*; change it"
+    ):
         EventEngine(limit=limit)
 
 

@@ -166,9 +166,9 @@ class TestByHand:
         net = kit.exact_net(f"{edge(1, 0, 'c4')} c4 c4 f3", (4, 8, 8))
         calls: dict[str, int] = {}
 
-        def synapse(site, x):
-            calls[site.name] = calls.get(site.name, 0) + 1
-            return site.synapse(x)
+        def synapse(visit, x):
+            calls[visit.name] = calls.get(visit.name, 0) + 1
+            return visit.synapse(x)
 
         xs = XS[0].expand(5, *XS[0].shape)
         out = net.run_by_time(xs, Ops(synapse=synapse))
@@ -213,7 +213,9 @@ class TestGradient:
         weight = net.sites[-1].synapse.weight
         assert bool((weight == 0).all()) and bool((weight.grad != 0).any())
         for layers, more in (("f8", {"restrict": 0.5}), ('f8{norm = "weight"}', {}), ("U1", {})):
-            with pytest.raises(ConfigError, match="feedback.zero: expected last weights that are"):
+            with pytest.raises(
+                ConfigError, match=r"feedback\.0\.zero: expected last weights that are"
+            ):
                 SpikingNet(f"{edge(0, 0, layers, zero='true', **more)} f8 f3", (5,))
 
     def test_values_pass_through_carry(self):
@@ -222,8 +224,8 @@ class TestGradient:
         )
         names = []
 
-        def carry(site, value):
-            names.append(site.name)
+        def carry(visit, value):
+            names.append(visit.name)
             return value
 
         net.run_by_time(XS[:2], Ops(carry=carry))

@@ -36,7 +36,7 @@ def test_currents_and_spikes_are_the_same(text, constant):
     xs = xs[:1].expand(5, 3, 2, 8, 8) if constant else xs
     with torch.no_grad():
         assert any(site.folds for site in net.sites)
-        apart = net(xs, ops=Ops(synapse=lambda site, x: site.synapse(x)))
+        apart = net(xs, ops=Ops(synapse=lambda visit, x: visit.synapse(x)))
         for run in (net.run_by_layer, net.run_by_time):
             assert torch.equal(run(xs), apart)
         for site in net.sites:

@@ -32,6 +32,14 @@ def test_table_round_trip(spec):
     assert from_table(NetSpec, to_table(spec), "net") == spec
 
 
+def test_an_initial_potential_round_trip():
+    text = 'f4{unit = {name = "if", v_init = 0.5}} f2'
+    spec = parse(text)
+    assert spec.blocks[0].layers[0].unit == IF(v_init=0.5)
+    assert "v_init = 0.5" in write(spec) and parse(write(spec)) == spec
+    assert from_table(NetSpec, to_table(spec), "net") == spec
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_round_trip(name):
     spec = PRESETS[name].spec()
@@ -130,7 +138,7 @@ BROKEN = [
     ("c64 Q f10", 5, r"a layer \(c64"),
     ("c f10", 1, r"a layer \(c64"),
     ("c64 [c64", 5, r"'\]' to close"),
-    ("c64 [] f10", 5, "at least one layer"),
+    ("c64 [] f10", 5, "1 layer or more"),
     ("c64]x2", 4, r"a layer"),
     ("[c64]x f10", 6, "a number of passes"),
     ("[c64]x0 f10", 1, "1 pass or more"),
@@ -149,9 +157,9 @@ BROKEN = [
     ("c8{kind = 'linear'} f10", 1, "kind in the layer's word"),
     ("c8{out = 4} f10", 1, "out in the layer's word"),
     ("c8 [c8]x2{repeat = 3} f10", 4, "without layers or repeat"),
-    ("c8 c8{dropout = 1.0} f10", 4, r"dropout: expected \[0, 1\)"),
-    ("c8 c8{gain = 'big'} f10", 4, "gain: expected float"),
-    ("c8 c8{bias = 1} f10", 4, "bias: expected bool"),
+    ("c8 c8{dropout = 1.0} f10", 4, r"dropout: expected a share in \[0, 1\)"),
+    ("c8 c8{gain = 'big'} f10", 4, "gain: expected a number"),
+    ("c8 c8{bias = 1} f10", 4, "bias: expected true or false"),
     ("c8 c8{psp = 3} f10", 4, "psp: expected a table"),
     ("c8 G{norm = 'weight'} f10", 4, "norm: expected weights"),
     ("c8 [c8]{shortcut = 3} f10", 4, r"shortcut: expected a list"),
@@ -167,8 +175,12 @@ BROKEN = [
     ("{feedback = 3} c8 f10", 1, "a list of feedback edges"),
     ("{feedback = [3]} c8 f10", 1, r"feedback\.0: expected a table"),
     ("{feedback = [{source = 0, layers = 'c8'}]} c8 f10", 1, "all required keys.*'target'"),
-    ("{feedback = [{source = 0, target = 7, layers = 'c8'}]} c8 f10", 55, "blocks from 0 to 0"),
-    ("{feedback = [{source = 0, target = 0, layers = ''}]} c8 f10", 1, "at least one layer"),
+    (
+        "{feedback = [{source = 0, target = 7, layers = 'c8'}]} c8 f10",
+        55,
+        "target: expected a block from 0 to 0",
+    ),
+    ("{feedback = [{source = 0, target = 0, layers = ''}]} c8 f10", 1, "1 layer or more"),
     ("{input_psp = {decay = 1.0}} c8 f10", 1, r"a decay in \[0, 1\)"),
 ]
 
@@ -219,11 +231,14 @@ class TestTables:
         ("table", "message"),
         [
             (3, "x: expected a table, got 3"),
-            ({"kind": "conv", "out": True}, "x.out: expected int, got True"),
+            ({"kind": "conv", "out": True}, "x.out: expected a whole number, got True"),
             ({"kind": "conv", "out": 2, "unit": 3}, "x.unit: expected a table"),
             ({"out": 2}, "x: expected all required keys"),
             ({"kind": "conv", "out": 2, "unit": {"name": "if", "learn": "v_th"}}, "expected a lis"),
-            ({"kind": "conv", "out": 2, "unit": {"name": "if", "v_th": 0.0}}, "x.unit: neurons.IF"),
+            (
+                {"kind": "conv", "out": 2, "unit": {"name": "if", "v_th": 0.0}},
+                "x.unit.v_th: expected a threshold",
+            ),
         ],
     )
     def test_errors_carry_their_path(self, table, message):

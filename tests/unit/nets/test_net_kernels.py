@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spikeloom.base.errors import ConfigError
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.ops import PLAIN, Ops, plain_synapse
+from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.neurons import trains
 
 pytestmark = pytest.mark.skipif(
@@ -134,7 +134,7 @@ def test_a_pool_computed_with_the_unit_is_the_pool_behind_it(kernels, name, orde
     with noted() as (calls, _):
         together = ran(net, xs, kernels, order)
     assert max(calls) > 1
-    apart_ops = Ops(synapse=lambda site, x: plain_synapse(site, x))
+    apart_ops = Ops(synapse=lambda visit, x: visit.synapse(x))
     with noted() as (calls, _):
         apart = ran(net, xs, kernels, order, apart_ops)
     assert max(calls) == 1
@@ -200,7 +200,7 @@ def test_in_evaluation(order):
 
 def test_states_cut_between_steps_are_cut():
     """The rule's `carry` acts between compiled steps as between others."""
-    cut = Ops(carry=lambda site, state: trains.map_state(state, torch.Tensor.detach))
+    cut = Ops(carry=lambda visit, state: trains.map_state(state, torch.Tensor.detach))
     net, xs = weights_of(SpikingNet(NETS["pools"], IMAGE)), inputs()
     for order in ("layer", "time"):
         expected, theirs = ran(net, xs, "reference", order, cut)

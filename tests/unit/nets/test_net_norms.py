@@ -187,9 +187,9 @@ def test_single_precision_and_bfloat16_are_near(asked):
 @pytest.mark.parametrize(
     "ops",
     [
-        Ops(carry=lambda site, state: trains.map_state(state, torch.Tensor.detach)),
-        Ops(emit=lambda site, out: 2 * out),
-        Ops(synapse=lambda site, x: 0.5 * site.synapse(x)),
+        Ops(carry=lambda visit, state: trains.map_state(state, torch.Tensor.detach)),
+        Ops(emit=lambda visit, out: 2 * out),
+        Ops(synapse=lambda visit, x: 0.5 * visit.synapse(x)),
     ],
     ids=["carry", "emit", "synapse"],
 )

@@ -153,9 +153,9 @@ class TestDropout:
 
 
 def counting(calls):
-    def synapse(site, x):
-        calls[site.name] = calls.get(site.name, 0) + 1
-        return site.synapse(x)
+    def synapse(visit, x):
+        calls[visit.name] = calls.get(visit.name, 0) + 1
+        return visit.synapse(x)
 
     return Ops(synapse=synapse)
 

@@ -39,14 +39,17 @@ class TestLayer:
         ("fields", "message"),
         [
             ({"kind": "dense", "out": 3}, "layer.kind: expected one of"),
-            ({"kind": "conv"}, r"'conv'\.out: expected a width"),
-            ({"kind": "avg_pool", "out": 3}, "expected no width, got 3"),
+            ({"kind": "conv"}, r"layer\.out: expected a width"),
+            ({"kind": "avg_pool", "out": 3}, "expected no width for 'avg_pool', got 3"),
             ({"kind": "conv", "out": 3, "kernel": 0}, "kernel: expected 1 or more"),
-            ({"kind": "linear", "out": 3, "kernel": 3}, "kernel: expected none, got 3"),
+            (
+                {"kind": "linear", "out": 3, "kernel": 3},
+                "kernel: expected none for 'linear', got 3",
+            ),
             ({"kind": "conv", "out": 3, "stride": 0}, "stride: expected 1 or more"),
-            ({"kind": "linear", "out": 3, "stride": 2}, "stride: expected 1, got 2"),
+            ({"kind": "linear", "out": 3, "stride": 2}, "stride: expected 1 for 'linear', got 2"),
             ({"kind": "conv", "out": 3, "padding": -1}, "padding: expected 0 or more"),
-            ({"kind": "global_pool", "padding": 1}, "padding: expected 0, got 1"),
+            ({"kind": "global_pool", "padding": 1}, "padding: expected 0 for 'global_pool', got 1"),
             ({"kind": "avg_pool", "kernel": 3, "padding": 2}, "half the window, 1"),
             ({"kind": "conv", "out": 3, "output_padding": 1}, "output_padding"),
             ({"kind": "conv_transpose", "out": 3, "output_padding": 1}, "below the stride"),
@@ -69,7 +72,7 @@ class TestBlock:
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"layers": ()}, "at least one layer"),
+            ({"layers": ()}, "1 layer or more"),
             ({"layers": (CONV,), "repeat": 0}, "1 pass or more"),
             ({"layers": (CONV,), "fit": "crop"}, "block.fit"),
             ({"layers": (CONV,), "join": "or"}, "block.join"),
@@ -98,11 +101,20 @@ class TestFeedback:
         ("fields", "message"),
         [
             ({"delay": 0}, "1 step or more"),
-            ({"layers": ()}, "at least one layer"),
+            ({"layers": ()}, "1 layer or more"),
             ({"restrict": 0.0}, "a bound above 0"),
-            ({"layers": (LayerSpec("upsample"),), "restrict": 1.0}, "last layer with weights"),
-            ({"layers": (LayerSpec("upsample"),), "mask": MaskSpec(0.5)}, "with weights"),
-            ({"layers": (LayerSpec("conv", 4, norm="weight"),), "mask": MaskSpec(0.5)}, "standard"),
+            (
+                {"layers": (LayerSpec("upsample"),), "restrict": 1.0},
+                "restrict: expected none beside a last layer without",
+            ),
+            (
+                {"layers": (LayerSpec("upsample"),), "mask": MaskSpec(0.5)},
+                "mask: expected none beside a last layer without",
+            ),
+            (
+                {"layers": (LayerSpec("conv", 4, norm="weight"),), "mask": MaskSpec(0.5)},
+                "mask: expected none beside weight standard",
+            ),
         ],
     )
     def test_refuses(self, fields, message):
@@ -137,7 +149,9 @@ class TestNet:
     @pytest.mark.parametrize(("source", "target"), [(0, 1), (1, 0), (-1, 0)])
     def test_feedback_needs_its_blocks(self, source, target):
         edge = FeedbackSpec(source, target, (CONV,))
-        with pytest.raises(ConfigError, match=r"feedback\.0: expected blocks from 0 to 0"):
+        with pytest.raises(
+            ConfigError, match=r"net\.feedback\.0\.(source|target): expected a block from 0 to 0"
+        ):
             NetSpec((BlockSpec((CONV,)),), feedback=(edge,))
 
     def test_no_spikes_behind_a_reader_of_the_mean(self):

@@ -13,15 +13,13 @@ from torchtools import Scaled, leaf
 
 from spikeloom import SpikingNet
 from spikeloom.base.errors import ConfigError, UnsupportedNet
-from spikeloom.nets.credit import Credit
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import Credited, Ops, cut
 from spikeloom.neurons import trains
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
 from spikeloom.neurons.surrogate import Periodic, Sigmoid
-from spikeloom.rules.steps import cut
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("numba") is None, reason="no compiler is installed"
@@ -145,12 +143,11 @@ class TestRulesRefuseSecondDerivatives:
 
     def step(self, ops, kernels):
         net = from_text(kernels).eval()
-        out, _ = net.step(drawn(*IMAGES)[0], None, ops)
-        return net, out.sum()
+        return net, net.stepper(ops)(drawn(*IMAGES)[0]).sum()
 
     @pytest.mark.parametrize("kernels", ["reference", "compiled"])
     def test_a_sum_of_weight_gradients(self, kernels):
-        net, value = self.step(Ops(synapse=Credit().synapse), kernels)
+        net, value = self.step(Ops(synapse=Credited()), kernels)
         with pytest.raises(
             UnsupportedNet, match=r"^nets.credit: expected first derivatives, got a"
         ):
@@ -158,17 +155,18 @@ class TestRulesRefuseSecondDerivatives:
 
     @pytest.mark.parametrize("how", [{"create_graph": True}, {"is_grads_batched": True}])
     def test_a_step_that_keeps_one_value(self, how):
-        net, value = self.step(Ops(carry=cut, local=True), "compiled")
+        net, value = self.step(Ops(carry=cut), "compiled")
         up = torch.ones(2, dtype=value.dtype) if "is_grads_batched" in how else None
-        with pytest.raises(UnsupportedNet, match=r"^net.step: expected .*Ops\(local=True\)"):
+        with pytest.raises(UnsupportedNet, match=r"^net.stepper: expected .*use net.step"):
             torch.autograd.grad(value, net.sites[0].synapse.bias, up, **how)
 
     def test_a_step_that_goes_on_elsewhere(self):
         net = from_text("compiled").eval()
-        _, state = net.step(drawn(*IMAGES)[0], None, Ops(carry=cut, local=True))
+        stepper = net.stepper(Ops(carry=cut))
+        stepper(drawn(*IMAGES)[0])
         net.execution = Execution(kernels="reference")
         with pytest.raises(UnsupportedNet, match=r"^neurons.LIF: expected the next step on"):
-            net.step(drawn(*IMAGES)[1], state)
+            stepper(drawn(*IMAGES)[1])
 
     def test_a_bare_scan(self):
         scan = trains.compiled(SMOOTH, torch.ones(1)).scan
@@ -208,5 +206,5 @@ class Fixed(nn.Module):
 def test_a_threshold_that_cannot_be_set_is_an_error():
     neuron = Neuron(LIF(learn=("v_th",), v_th_min=0.5))
     parametrize.register_parametrization(neuron, "raw_v_th", Fixed())
-    with pytest.raises(ConfigError, match=r"^neurons.Neuron: expected thresholds of at least 0.5"):
+    with pytest.raises(ConfigError, match=r"^neurons.Neuron: expected v_th in \[0.5, inf\]"):
         neuron.project()

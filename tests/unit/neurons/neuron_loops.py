@@ -28,7 +28,7 @@ def forward(unit, currents, v_th=None, alpha=None) -> Tape:
     a = Fraction(unit.alpha if alpha is None else alpha)
     beta, v_reset = Fraction(unit.beta), Fraction(unit.v_reset)
     level = Fraction(unit.fire_fraction) * th
-    v, i, fired, wait = Fraction(0), Fraction(0), 0, 0
+    v, i, fired, wait = Fraction(unit.v_init), Fraction(0), 0, 0
     tape = Tape()
     for c in map(Fraction, currents):
         i = beta * i + (1 - beta if unit.scale_current and unit.beta else 1) * c

@@ -28,6 +28,7 @@ BAD = [
     (IF, "learn", ("alpha",), r"names from \['v_th'\]"),
     (IF, "max_spikes", 0, "1 or more, or None"),
     (IF, "v_min", 0.25, "a bound at most 0 and v_reset"),
+    (IF, "v_init", float("inf"), "a finite number"),
     (LIF, "learn", ("tau",), r"names from \['alpha', 'v_th'\]"),
     (LIF, "alpha", 1.5, r"a decay in \[0, 1\]"),
     (LIF, "alpha", -0.5, r"a decay in \[0, 1\]"),
@@ -57,6 +58,8 @@ def test_what_says_nothing_of_several_spikes_is_refused(fields, line):
 def test_a_bound_above_where_a_reset_leads_is_refused():
     with pytest.raises(ConfigError, match=r"^neurons.IF.v_min: .*, got -0.25; change it"):
         IF(reset="hard", v_reset=-0.5, v_min=-0.25)
+    with pytest.raises(ConfigError, match=r"v_init: expected a potential of v_min = -0.25 or more"):
+        IF(v_min=-0.25, v_init=-0.5)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])

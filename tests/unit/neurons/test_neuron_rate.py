@@ -58,6 +58,29 @@ def test_a_lower_bound_leaves_the_rate(currents, reset, alpha):
 
 
 @settings(max_examples=60)
+@given(CURRENTS, st.sampled_from([-0.5, 0.5, 2.5]), st.sampled_from([0.5, 1.0]))
+def test_a_start_off_rest_moves_counts_by_what_it_holds_and_not_the_rate(currents, start, alpha):
+    unit = LIF(alpha=alpha, v_init=start)
+    s, v, c = simulate(unit, currents)
+    weights = alpha ** torch.arange(T - 1, -1, -1, dtype=F64)
+    total = weights.sum()
+    assert torch.equal(unit.rate(c, {}), LIF(alpha=alpha).rate(c, {}))
+    assert torch.allclose(weights @ s, total * c + alpha**T * start - v, rtol=0, atol=1e-9)
+    if alpha == 1:
+        assert bool(((s.mean(0) - unit.rate(c, {})).abs() <= (1 + abs(start)) / T).all())
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_half_a_threshold_rounds_the_count_where_rest_cuts_it(steps):
+    """Rates of k / 16 over T steps: no count lies just between two."""
+    currents = [k / 16 + 1 / 1024 for k in range(16)]
+    from_rest, _, _ = simulate(IF(), currents, steps)
+    from_half, _, _ = simulate(IF(v_init=0.5), currents, steps)
+    assert from_rest.sum(0).tolist() == [math.floor(steps * c) for c in currents]
+    assert from_half.sum(0).tolist() == [math.floor(steps * c + 0.5) for c in currents]
+
+
+@settings(max_examples=60)
 @given(CURRENTS, st.sampled_from([2.0, 3.0, 5.5]))
 def test_a_level_of_several_thresholds_costs_as_many_spikes(currents, fraction):
     s, _, c = simulate(IF(fire_fraction=fraction), currents)

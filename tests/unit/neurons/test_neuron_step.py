@@ -33,6 +33,7 @@ def units(draw, **fixed):
             st.sampled_from([Triangle(), Triangle(1.0, 2.0, relative=False), Rectangle(1.5, 0.75)])
         ),
         "v_min": draw(st.sampled_from([None, -0.25, -0.5])),
+        "v_init": draw(st.sampled_from([0.0, -0.25, 0.5, 1.5])),
     }
     if draw(st.integers(0, 2)) == 0:
         fields |= {"max_spikes": draw(st.sampled_from([None, 2, 3])), "reset": "soft"}
@@ -235,10 +236,11 @@ def test_without_leak_charge_is_conserved(unit, currents):
             fires=unit.fires,
             fire_fraction=unit.fire_fraction,
             max_spikes=unit.max_spikes,
+            v_init=unit.v_init,
         )
     outs, states = run(unit, currents)
     count = sum(s.item() for s in outs)
-    assert states[-1].v.item() == sum(currents) - unit.v_th * count
+    assert states[-1].v.item() == unit.v_init + sum(currents) - unit.v_th * count
 
 
 @settings(max_examples=150)

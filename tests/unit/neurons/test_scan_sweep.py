@@ -38,6 +38,7 @@ def units(draw):
         "surrogate": SURROGATES.find(draw(st.sampled_from(SURROGATES.names())))(),
         "learn": tuple(name for name in kind.learnable if draw(st.booleans())),
         "v_min": draw(st.sampled_from([None, -0.3, -1.0])),
+        "v_init": draw(st.sampled_from([0.0, -0.3, 0.4])),
     }
     if draw(st.booleans()):
         fields |= {"max_spikes": draw(st.sampled_from([None, 2, 5])), "reset": "soft"}

@@ -69,9 +69,21 @@ UNITS = [
         learn=("alpha",),
     ),
     LIF(reset="hard", v_min=0.0, learn=("v_th",)),
+    LIF(alpha=0.5, order="next_step", v_init=0.75, refractory=1, beta=0.25, learn=("v_th",)),
 ]
 """Each value of each option, each surrogate, in as few kernels as it takes."""
-NAMES = ["plain", "full", "learned", "detached", "waiting", "boxed", "many", "few", "held"]
+NAMES = [
+    "plain",
+    "full",
+    "learned",
+    "detached",
+    "waiting",
+    "boxed",
+    "many",
+    "few",
+    "held",
+    "raised",
+]
 
 ROUNDING = {torch.float32: 2e-6, torch.float64: 2e-15, torch.bfloat16: 2**-7}
 """Of a gradient, per step, in parts of the largest one of its tensor, or of the upstream gradient

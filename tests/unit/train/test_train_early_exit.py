@@ -153,7 +153,7 @@ class TestEvents:
 @pytest.mark.parametrize(
     ("level", "by", "message"),
     [
-        (-0.1, "margin", "exit.level: expected a number of 0 or more, got -0.1"),
+        (-0.1, "margin", "exit.level: expected 0 or more, got -0.1"),
         (float("nan"), "margin", "exit.level: expected a finite number, got nan"),
         (float("inf"), "margin", "exit.level: expected a finite number, got inf"),
         (0.5, "entropy", "exit.by: expected one of margin, confidence, logit, got 'entropy'"),

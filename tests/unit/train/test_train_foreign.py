@@ -86,7 +86,11 @@ class TestForeignMembers:
         assert len(entry_rows(results.entries)) == 4
 
     def test_their_options_are_checked(self):
-        with pytest.raises(ConfigError, match="stages.0.rule: unknown key 'scal'; did you mean 's"):
+        with pytest.raises(
+            ConfigError, match="0.rule.scal: unknown key 'scal'; did you mean 'scale'"
+        ):
             recipe({"stages.0.rule": {"name": "perceptron", "scal": 2}})
-        with pytest.raises(ConfigError, match="head: unknown option 'margn'; did you mean 'marg"):
+        with pytest.raises(
+            ConfigError, match="head.margn: unknown key 'margn'; did you mean 'marg"
+        ):
             recipe({"head": {"name": "hinge", "margn": 2}})

@@ -337,7 +337,7 @@ class TestRecords:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"stages": []}, "stages: expected a list of 1 or more"),
+            ({"stages": []}, "stages: expected 1 stage or more"),
             ({"name": "../../etc"}, "name: expected letters, digits"),
             ({"stages": [{"rule": "os.system"}]}, "unknown learning rule 'os.system'"),
             ({"encoder": "nope"}, "encoder: unknown encoder 'nope'"),

@@ -73,12 +73,12 @@ class TestReading:
                 "expected devices = 1 in every row, since a comparison is one process, got 2 in "
                 "'ANN'; leave it out",
             ),
-            ((HEAD + ENTRIES).replace("[3, 1]", "[]"), "seeds: expected a list of 1 or more"),
+            ((HEAD + ENTRIES).replace("[3, 1]", "[]"), "seeds: expected 1 seed or more"),
             ((HEAD + ENTRIES).replace("[3, 1]", "[-1]"), "seeds.0: expected 0 or more, got -1"),
             ((HEAD + ENTRIES).replace("[3, 1]", "['a']"), "seeds.0: expected a whole number"),
             ((HEAD + ENTRIES).replace("[3, 1]", "3"), "seeds: expected a list, got 3"),
             ("x = 1\n" + HEAD + ENTRIES, "c.toml: x: unknown key 'x'; known: base, entries"),
-            ("entries = 3", "name: expected a value"),
+            ("entries = [{ label = 'a' }]", "name: expected a value"),
         ],
     )
     def test_refused_with_the_place(self, tmp_path, text, message):
@@ -115,7 +115,7 @@ class TestPlanning:
             ("sltt:k=1", "unknown key 'k'; known: given, k_steps."),
             ("sltt:k_steps", "expected options as name:key=value, got 'k_steps'"),
             ("sltt:=1", "expected options as name:key=value, got '=1'"),
-            ("sltt:k_steps=x", "k_steps: expected int, got 'x'"),
+            ("sltt:k_steps=x", "k_steps: expected a whole number, got 'x'"),
             ("ann,ann", "expected labels that differ in letters or digits, got 'ann' and 'ann'"),
         ],
     )

@@ -53,7 +53,7 @@ REFUSED = [  # by a rule, whose row stands in the table
 UNFIT = [  # whatever the rule: nothing is run at all
     ({"net": "c4 P f10"}, "expected a last layer of 3 neurons"),
     ({"net": "c4 P [f3]"}, "head: expected a net that ends with its classes"),
-    ({"head": "rates"}, "head.rates: expected a net that ends with a population"),
+    ({"head": "rates"}, "head: expected a net that ends with a population"),
     ({"net": "c4 P P P f3"}, "net layer 3.0.0"),
     ({"encoder": "frames"}, "encoder 'frames' with rule 'bptt', T = 2"),
     ({"stages.0.rule": {"name": "sltt", "k_steps": 3}}, "at most T = 2, got 3"),

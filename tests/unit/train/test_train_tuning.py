@@ -99,7 +99,7 @@ class TestReading:
         [
             ("seed = 5", "tune.values: expected a value, got none"),
             ("values = {}", "tune.values: expected"),
-            ("values = { 'seed' = [] }", "tune.values.seed: expected a list of 1 or more"),
+            ("values = { 'seed' = [] }", "tune.values.seed: expected 1 value or more"),
             ("values = { 'a' = 3 }", "tune.values.a: expected a list, got 3"),
             ("values = { 'a' = [1, 1] }", "values.a: expected values that differ, got [1, 1]"),
             ("epochs = 0\nvalues = { 'a' = [1] }", "tune.epochs: expected 1 or more, got 0"),

@@ -151,7 +151,7 @@ class TestBalanced:
         ([1, 0, 2], "got [1, 0, 2]; change it"),
         ([1, True, 2], "expected"),
         ({"a": 1}, "expected"),
-        ([1, 2], "stages.0: class_weights: expected 3 numbers, one per class of data"),
+        ([1, 2], "stages.0.class_weights: expected 3 numbers, one per class of data"),
     ],
 )
 def test_what_is_refused(value, message):

@@ -88,7 +88,7 @@ class _Both(nn.Module):
         Shape:
             xs: [T, B, ...]; results: [T B, D].
         """
-        ops = Ops(sequence=lambda site, currents, pool: currents.asinh(), emit=lambda site, x: x)
+        ops = Ops(sequence=lambda visit, currents: currents.asinh())
         values = self.net.run_by_layer(xs, ops).flatten(0, 1)
         if self.net.last_linear is not None:
             values = self.net.last_linear(values)

@@ -34,7 +34,7 @@ def place(path: str, module: nn.Module) -> str:
 
 def refusal(where: str, expected: str, came: object, todo: str = NO_LAYER) -> UnsupportedNet:
     """Build the error about one module or operation of a user's module."""
-    return UnsupportedNet(f"from_torch: module {where}: expected {expected}, got {came}; {todo}.")
+    return UnsupportedNet.of(f"from_torch: module {where}", expected, str(came), todo)
 
 
 def check(where: str, good: bool, expected: str, came: object, todo: str = NO_LAYER) -> None:

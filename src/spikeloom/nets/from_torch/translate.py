@@ -7,7 +7,7 @@ from typing import get_args
 import torch
 from torch import nn
 
-from spikeloom.base.errors import ConfigError, ShapeError, SpikeloomError
+from spikeloom.base.errors import ConfigError, ShapeError, SpikeloomError, wrong_choice
 from spikeloom.nets.from_torch.blocks import (
     AFTER_NORM,
     ONE_SKIP,
@@ -54,9 +54,7 @@ def translate(module: nn.Module, in_shape: Shape, norm: Statistics = "batch_step
         UnsupportedNet: what has no counterpart here, by its name and position.
     """
     if norm not in get_args(Statistics):
-        raise ConfigError(
-            f"from_torch: expected norm as one of {get_args(Statistics)}, got {norm!r}; change it."
-        )
+        raise wrong_choice("from_torch.norm", norm, get_args(Statistics))
     if not isinstance(module, nn.Module):
         raise ConfigError(
             f"from_torch: expected a torch module, got {module!r}; pass a Sequential."

@@ -1,0 +1,225 @@
+"""How each site is computed: the one place where speed is decided.
+
+A walk says what a net computes. For every site it asks here how, and gets a frozen `How`. Each
+decision below is a function that returns why not, or nothing: `spikeloom profile --plan` prints
+these reasons.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+from spikeloom.base.tracing import hooked, ordinary
+from spikeloom.nets.build import Plan
+from spikeloom.nets.execution import Execution
+from spikeloom.nets.norms import joinable
+from spikeloom.nets.ops import Credited, MeanCurrent, OnWeights, Ops, Plain, cut, keep
+from spikeloom.nets.saving import cheap_sites
+from spikeloom.nets.site import Site
+from spikeloom.neurons.trains import Kernels
+
+Order = Literal["time", "layer", "rates"]
+
+_OURS = (Plain, Credited)
+"""Synapses whose results belong to nobody else."""
+
+_JOIN = (*_OURS, OnWeights)
+"""Synapses that are plain at pools."""
+
+
+class Setting(NamedTuple):
+    """What decides about all sites of one call; with a site's norm it decides alone.
+
+    Args:
+        order: of computation.
+        ops: a rule's seams.
+        execution: what the net's owner wishes.
+        training: whether dropout and statistics are those of training.
+        watched: whether observers look at every firing.
+        rows: samples times steps that a site computes at once.
+        private: whether nobody but the walk sees the states between steps.
+        grad: whether a gradient may be wanted.
+        kept: whether hooks of a user may keep what autograd saves.
+        traced: whether `torch.jit.trace` is recording.
+        hooks: changes with every hook that is registered anywhere.
+    """
+
+    order: Order
+    ops: Ops
+    execution: Execution
+    training: bool
+    watched: bool
+    rows: int
+    private: bool = False
+    grad: bool = True
+    kept: bool = False
+    traced: bool = False
+    hooks: object = None
+
+
+class How(NamedTuple):
+    """How one site is computed.
+
+    Args:
+        loop: takes the unit through time.
+        pool: side of the average pool that is computed together with the unit; 1 for none.
+        joined: whether this site is such a pool, computed with the unit before it.
+        norm: "before" the unit, "folded" into the weights, "inside" the unit's kernel.
+        short: whether the state may be kept as one value that a step's backward pass needs anyway.
+        spare: whether the currents are nobody else's, so that outputs or gradients may take their
+            place.
+        packed: whether what autograd stores takes as few bits as it can.
+        again: whether currents are computed again for the backward pass.
+    """
+
+    loop: Kernels = "reference"
+    pool: int = 1
+    joined: bool = False
+    norm: Literal["none", "before", "folded", "inside"] = "none"
+    short: bool = False
+    spare: bool = False
+    packed: bool = False
+    again: bool = False
+
+
+class Decided:
+    """What was decided in the last setting, for a loop that comes back in the same one."""
+
+    def __init__(self) -> None:
+        self._setting: Setting | None = None
+        self._hows: dict[str, How] = {}
+
+    def of(self, setting: Setting) -> dict[str, How]:
+        """Return what is known in a setting; whoever decides more writes it there."""
+        if setting != self._setting:
+            self._setting, self._hows = setting, {}
+        return self._hows
+
+
+def decide(site: Site, s: Setting, cheap: frozenset[str] = frozenset()) -> How:
+    """Return how a site is computed.
+
+    Args:
+        site: which.
+        s: in which call.
+        cheap: `cheap_sites` of the net, where memory is saved.
+    """
+    before = site.source
+    packed = s.execution.memory == "saving" and not why_not_saving(s)
+    unit = site.unit
+    runs = unit is not None and unit.stateful
+    return How(
+        loop=s.execution.loop_for(s.rows * math.prod(site.out_shape)) if runs else "reference",
+        pool=1 if site.pool is None or why_not_pool(site, s) else site.pool.spec.kernel_size,
+        joined=before is not None and before.pool is site and not why_not_pool(before, s),
+        norm=_norm(site, s),
+        short=runs and not why_not_short(s),
+        spare=runs and not why_not_spare(site, s),
+        packed=packed,
+        again=packed and site.name in cheap,
+    )
+
+
+def cheap_names(plan: Plan, s: Setting) -> frozenset[str]:
+    """Return the sites whose currents are computed twice, where memory is saved."""
+    if s.order != "layer" or s.execution.memory != "saving" or why_not_saving(s):
+        return frozenset()
+    return frozenset(cheap_sites(plan.sites))
+
+
+def why_not_pool(site: Site, s: Setting) -> str:
+    """Say why the average pool behind a unit is computed by itself; "" where it is not."""
+    ops, spec = s.ops, site.spec
+    if site.unit is None or not site.unit.stateful:
+        return "no unit with a state before it"
+    if s.order == "rates":
+        return "rates have no trains"
+    if s.training and spec.dropout:
+        return "dropout comes before it"
+    if spec.psp:
+        return "a low-pass comes before it"
+    if s.watched:
+        return "an observer looks at the spikes"
+    if not isinstance(ops.synapse, _JOIN):
+        return "the rule's synapse is called at pools too"
+    if ops.emit != keep:
+        return "the rule changes spikes before it"
+    if s.order == "layer" and ops.sequence is None and ops.carry != keep:
+        return "the rule changes states between steps of a train"
+    if ops.sequence is not None and not isinstance(ops.sequence, MeanCurrent):
+        return "the rule takes whole trains"
+    return ""
+
+
+def why_not_folded(site: Site, s: Setting) -> str:
+    """Say why a norm does not go into the weights; "" where it does."""
+    if not isinstance(s.ops.synapse, Plain):
+        return "the rule has a synapse of its own"
+    if s.grad:
+        return "a gradient may be wanted"
+    if hooked(site.synapse, site.norm):
+        return "hooks wait for calls of its module"
+    # torch checks a recording without gradients: it must be the one with them
+    if s.traced:
+        return "torch.jit.trace is recording"
+    return "" if site.folds else "the norm takes statistics, or is not behind a convolution"
+
+
+def why_not_inside(site: Site, s: Setting) -> str:
+    """Say why a norm is applied before the unit's kernel and not by it; "" where by it."""
+    unit, norm, ops = site.unit, site.norm, s.ops
+    if s.order != "layer":
+        return "steps are computed one by one" if s.order == "time" else "rates have no kernel"
+    if unit is None or not unit.stateful:
+        return "no unit with a state behind it"
+    if site.meets:
+        return "a shortcut or feedback joins behind it"
+    if norm is None or not joinable(norm):
+        return "the norm is another one than torch's, or has hooks"
+    if norm.training and site.spec.norm != "batch_all":
+        return "every step has statistics of its own"
+    if ops.sequence is not None or ops.carry != keep:
+        return "the rule changes trains or states"
+    if s.watched:
+        return "an observer looks at the currents"
+    return "no kernels are wanted" if s.execution.kernels == "reference" else ""
+
+
+def why_not_short(s: Setting) -> str:
+    """Say why a step keeps its whole state; "" where it may keep less."""
+    if s.order != "time":
+        return "whole trains keep no states"
+    if not s.private:
+        return "the state is given to the caller"
+    return "" if s.ops.carry == cut else "the state passes a gradient on, or the rule changes it"
+
+
+def why_not_spare(site: Site, s: Setting) -> str:
+    """Say why currents stay as they are; "" where they may be overwritten."""
+    if not site.spec.weighted:
+        return "without weights the current may be somebody's output"
+    if not isinstance(s.ops.synapse, _OURS):
+        return "the rule's synapse may have kept them"
+    if s.watched:
+        return "an observer looks at them"
+    if s.kept:
+        return "hooks on what autograd saves may have kept them"
+    return "hooks of the layer may have kept them" if hooked(site.synapse) else ""
+
+
+def why_not_saving(s: Setting) -> str:
+    """Say why nothing is packed or computed again where memory is to be saved."""
+    if s.order != "layer":
+        return "only whole trains store much"
+    if not isinstance(s.ops.synapse, Plain) or s.ops.sequence is not None:
+        return "the rule has a synapse or a train of its own"
+    if not s.grad:
+        return "no gradient is wanted"
+    return "" if ordinary() else "torch follows the computation"
+
+
+def _norm(site: Site, s: Setting) -> Literal["none", "before", "folded", "inside"]:
+    if site.norm is None:
+        return "none"
+    if not why_not_folded(site, s):
+        return "folded"
+    return "before" if why_not_inside(site, s) else "inside"

@@ -1,0 +1,72 @@
+"""Random problems, computed every way; and the tries that once differed."""
+
+import pytest
+from differential import Difference, Try, check, check_memory
+from drawing import tries
+from hypothesis import HealthCheck, given, settings
+from search import check_or_assume
+
+from spikeloom.nets import how
+from spikeloom.nets.ops import Credited
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*beta = ")
+
+FOUND: list[Try] = []
+"""What `python tests/fuzz/search.py` has found, mended since."""
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(tries())
+def test_every_way_gives_the_same(one):
+    check_or_assume(one)
+
+
+@pytest.mark.parametrize("one", FOUND, ids=str)
+def test_what_differed_once(one):
+    check(one)
+
+
+class TestItFinds:
+    """Faults that the library had, put back."""
+
+    WIDE = Try(net="f4 f4 f3", rule="sltt", unit={"name": "lif", "refractory": 1})
+
+    def test_nothing_without_a_fault(self):
+        check(self.WIDE)
+        check_memory(self.WIDE)
+
+    def test_states_in_a_kernels_own_form(self, monkeypatch):
+        monkeypatch.setattr(how, "why_not_short", lambda setting: "")
+        with pytest.raises((Difference, ValueError)):
+            check(Try(net="f4 f4 f3", rule="sltt"))
+
+    def test_memory_that_grows_with_time(self, monkeypatch):
+        kept, original = [], Credited.__call__
+
+        def keeping(self, visit, x):
+            kept.append(out := original(self, visit, x))
+            return out.clone()
+
+        monkeypatch.setattr(Credited, "__call__", keeping)
+        with pytest.raises(Difference, match="memory"):
+            check_memory(self.WIDE)
+
+    def test_currents_that_were_overwritten(self, monkeypatch):
+        """A rule of its own synapse keeps them for its gradient."""
+        monkeypatch.setattr(how, "why_not_spare", lambda site, setting: "")
+        monkeypatch.setattr(Credited, "flush", flush_from_currents)
+        monkeypatch.setattr(Credited, "__call__", keep_currents)
+        with pytest.raises((Difference, RuntimeError)):
+            check(Try(net="f4 f3", rule="sltt", options={}))
+
+
+def keep_currents(self, visit, x):
+    current = visit.synapse(x)
+    self.__dict__.setdefault("currents", []).append((visit, current))
+    return current
+
+
+def flush_from_currents(self):
+    for visit, current in self.__dict__.pop("currents", []):
+        if visit.spec.weighted and visit.synapse.bias is not None:
+            visit.synapse.bias.grad = visit.synapse.bias.grad + current.detach().sum()
