@@ -23,7 +23,7 @@ def test_a_registered_rule_passes_line_by_line(call):
     assert lines[0] == "bptt: Bptt(loss='end')"
     assert lines[1] == "  ok      is a frozen value"
     assert "  cosine of its gradient with BPTT's, by layer: 0.0.0 +1.000" in done.out
-    assert "bptt: Bptt(loss='step')" in lines and lines[-1] == "38 ok, 0 failed, 0 skipped"
+    assert "bptt: Bptt(loss='step')" in lines and lines[-1] == "44 ok, 0 failed, 0 skipped"
 
 
 def test_what_does_not_apply_is_said(call):
@@ -38,7 +38,7 @@ def test_a_new_rule_says_how_to_go_on(call):
     assert "spikeloom check rule ./nova.py" in done.out and "pytest test_nova.py" in done.out
     assert '[project.entry-points."spikeloom.rules"]\n  nova = "nova"' in done.out
     checked = call("check", "rule", "./nova.py")
-    assert checked.code == 1 and checked.out.splitlines()[-1] == "17 ok, 1 failed, 1 skipped"
+    assert checked.code == 1 and checked.out.splitlines()[-1] == "20 ok, 1 failed, 1 skipped"
 
 
 def test_mistakes_are_one_line(call):
