@@ -337,6 +337,10 @@ def test_every_check_says_what_must_hold_and_most_are_seen_to_fail():
         "works_with_every_surrogate",
         "works_with_every_encoder",
         "trains_the_nets_it_names",
+        # seen to fail in test_rules_seeded.py:
+        "gives_the_same_for_every_sample_copied",
+        "does_not_depend_on_the_order_of_samples",
+        "does_not_mind_being_watched",
     }
 
 

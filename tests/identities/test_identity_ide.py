@@ -121,7 +121,9 @@ def test_solvers_reach_their_tolerance_and_say_so(solver):
 
 def test_gmres_names_the_extra_that_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(ConfigError, match=r"^solver.name: .* scipy for 'gmres', got none; pip in"):
+    with pytest.raises(
+        ConfigError, match=r"^rules.ide.solver: .* scipy for 'gmres', got none; pip in"
+    ):
         Ide(solver="gmres")
     assert Ide().solver == "broyden"
 
