@@ -58,7 +58,8 @@ def hooked(*parts: nn.Module | None) -> bool:
 
 def hooks_made() -> object:
     """Return what changes with every hook that is registered; without torch's counter, always."""
-    return getattr(RemovableHandle, "next_id", None) or object()
+    made = getattr(RemovableHandle, "next_id", None)
+    return object() if made is None else made
 
 
 def kept_by_user() -> bool:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.tracing import hooks_made
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.how import Setting, decide, why_not_short, why_not_spare
 from spikeloom.nets.net import SpikingNet
@@ -266,3 +267,19 @@ class TestConstantInput:
         (x, current), *rest = seen
         assert not rest
         torch.testing.assert_close(current.grad.t() @ x.flatten(1), expected)
+
+
+def test_what_was_decided_serves_until_a_hook_comes():
+    """Setting by setting: a hook that is registered between two steps is seen by the next one."""
+    before = hooks_made()
+    assert hooks_made() == before
+    net, xs = net_of("compiled"), frames(3)
+    run = net.stepper(Ops(carry=cut))
+    with net.settings() as settings:
+        run(xs[0])
+        run(xs[1])
+        assert len(settings) == 1
+        handle = net.sites[0].synapse.register_forward_hook(lambda *_: None)
+        run(xs[2])
+    handle.remove()
+    assert hooks_made() != before and len(settings) == 2
