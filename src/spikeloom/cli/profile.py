@@ -57,6 +57,11 @@ def profile(
     remark = run_remark(folder) if trained else UNTRAINED
     console.print(headline(bench, folder, remark))
     if plan:
+        if json is not None or ann is not None:
+            raise ConfigError(
+                "--plan: expected no --json or --ann beside it, got one; it measures nothing, "
+                "leave them out."
+            )
         _print_plan(bench, console)
         return
     reference = None if ann is None else _reference(ann, bench)

@@ -10,13 +10,14 @@ from torch import Tensor
 from spikeloom.kernels.levels import pack
 from spikeloom.nets.build import Block
 from spikeloom.nets.fit import fit_channels
+from spikeloom.nets.how import How
 from spikeloom.nets.mean_current import run_by_mean
 from spikeloom.nets.norms import joins, norm_theta
 from spikeloom.nets.ops import MeanCurrent, Visit, keep
 from spikeloom.nets.saving import packing, recomputing
 from spikeloom.nets.site import Site
 from spikeloom.nets.walk import Walk, is_constant, kept_channels, low_pass, only_step
-from spikeloom.neurons.base import Unit
+from spikeloom.neurons.base import Theta, Unit
 from spikeloom.neurons.normed import Normed
 from spikeloom.neurons.trains import run_train
 
@@ -66,16 +67,7 @@ class TrainWalk(Walk):
             theta = {**theta, **of_norm}
         else:
             unit, currents = site.unit, self._normalised_first(site, currents)
-        return run_train(
-            unit,
-            currents,
-            theta,
-            kernels=how.loop,
-            pool=how.pool,
-            final=False,
-            spent=how.spare,
-            rate=rate,
-        )[0]
+        return _ran(unit, currents, theta, how, rate)
 
     def _normalised_first(self, site: Site, currents: Tensor) -> Tensor:
         steps = currents.shape[0]
@@ -127,15 +119,7 @@ class TrainWalk(Walk):
             return self._by_step(site, currents)
         again = self._again.pop(site.name, None)
         with recomputing(currents, again) if again else nullcontext():
-            return run_train(
-                unit,
-                currents,
-                theta,
-                kernels=how.loop,
-                pool=how.pool,
-                final=False,
-                spent=how.spare,
-            )[0]
+            return _ran(unit, currents, theta, how)
 
     def _by_step(self, site: Site, currents: Tensor) -> Tensor:
         """Run a unit whose state the rule changes from step to step."""
@@ -161,6 +145,14 @@ class TrainWalk(Walk):
             parts.append(part)
         fitted = torch.stack(parts)
         return fitted.expand(y.shape[0], *fitted.shape[1:])
+
+
+def _ran(
+    unit: Unit, currents: Tensor, theta: Theta, how: How, rate: Tensor | None = None
+) -> Tensor:
+    """Run a unit over a train as it was decided; `rate` is a norm's (`run_train`)."""
+    options = {"pool": how.pool, "final": False, "spent": how.spare, "rate": rate}
+    return run_train(unit, currents, theta, kernels=how.loop, **options)[0]
 
 
 def _again(site: Site, x: Tensor) -> Callable[[], Tensor]:

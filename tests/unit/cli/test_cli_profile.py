@@ -151,6 +151,11 @@ class TestPlan:
         assert "2.0.0 reference - - - overwritten" in shown  # too small to be worth a kernel
         assert "inference: layer by layer" in shown and "without gradients" in shown
 
+    def test_what_it_does_not_do_is_refused(self, call):
+        for words in (("--json", "p.json"), ("--ann", "ann")):
+            done = call("profile", "snn", "--plan", *words)
+            assert done.code == 2 and "--plan: expected no --json or --ann" in done.err
+
     def test_the_reason_stands_beside_the_slower_way(self, call):
         shown = self.plan(call, "sltt", 'c64{norm = "batch_step", dropout = 0.1} P c4 f10')
         assert "training: step by step" in shown and "2.0.0 reference - - short" in shown
