@@ -30,6 +30,20 @@ class Part(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
+    def __getitem__(self, key: str) -> Any:
+        """Return a value by the key that it has in JSON: a record can be read as its file is.
+
+        Raises:
+            KeyError: there is none.
+        """
+        if key in type(self).model_fields or key in (self.model_extra or {}):
+            return getattr(self, key)
+        raise KeyError(key)
+
+    def __contains__(self, key: str) -> bool:
+        """Whether there is a value of that key."""
+        return key in type(self).model_fields or key in (self.model_extra or {})
+
     def table(self) -> dict[str, Any]:
         """Return the content for JSON: what was given or read, without defaults."""
         return self.model_dump(mode="json", exclude_unset=True)

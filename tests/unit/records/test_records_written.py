@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from spikeloom.records.run import EpochRecord
 from spikeloom.train.loop import train
 from spikeloom.train.recipe import read_recipe
 
@@ -36,3 +37,10 @@ def test_keys_and_kinds_are_those_of_before(name, tmp_path):
         for folder in (tmp_path, stored)
     )
     assert list(map(shape, ours)) == list(map(shape, theirs))
+
+
+def test_a_record_is_read_by_key_as_its_file_is():
+    epoch = EpochRecord.model_construct(loss=0.5)
+    assert epoch["loss"] == 0.5 and "loss" in epoch and "nothing" not in epoch
+    with pytest.raises(KeyError, match="nothing"):
+        epoch["nothing"]
