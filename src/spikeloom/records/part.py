@@ -31,18 +31,22 @@ class Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
     def __getitem__(self, key: str) -> Any:
-        """Return a value by the key that it has in JSON: a record can be read as its file is.
+        """Return a value by its key in JSON: a record can be read as its file is.
 
         Raises:
-            KeyError: there is none.
+            KeyError: the file would not have it. Its default, if it has one, is an attribute.
         """
-        if key in type(self).model_fields or key in (self.model_extra or {}):
+        if key in self:
             return getattr(self, key)
         raise KeyError(key)
 
     def __contains__(self, key: str) -> bool:
-        """Whether there is a value of that key."""
-        return key in type(self).model_fields or key in (self.model_extra or {})
+        """Whether the file would have that key."""
+        return key in self._given
+
+    @property
+    def _given(self) -> set[str]:
+        return self.model_fields_set | set(self.model_extra or ())
 
     def table(self) -> dict[str, Any]:
         """Return the content for JSON: what was given or read, without defaults."""
@@ -50,6 +54,5 @@ class Part(BaseModel):
 
     def with_only(self, *, without: tuple[str, ...] = (), **changes: Any) -> Self:
         """Return a copy that lacks some keys and has others changed."""
-        given = self.model_fields_set | set(self.model_extra or ())
-        kept = {key: part for key, part in self if key in given and key not in without}
+        kept = {key: part for key, part in self if key in self and key not in without}
         return type(self).model_validate(kept | changes)

@@ -42,5 +42,7 @@ def test_keys_and_kinds_are_those_of_before(name, tmp_path):
 def test_a_record_is_read_by_key_as_its_file_is():
     epoch = EpochRecord.model_construct(loss=0.5)
     assert epoch["loss"] == 0.5 and "loss" in epoch and "nothing" not in epoch
-    with pytest.raises(KeyError, match="nothing"):
-        epoch["nothing"]
+    assert epoch.notes == {} and "notes" not in epoch and "notes" not in epoch.table()
+    for key in ("nothing", "notes"):
+        with pytest.raises(KeyError, match=key):
+            epoch[key]
