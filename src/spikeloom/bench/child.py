@@ -12,13 +12,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, TextIO
 
 import torch
 
 from spikeloom.base.errors import SpikeloomError
+from spikeloom.base.extras import version_of
 from spikeloom.bench.contender import CONTENDERS, Contender, Layout, Step, Task
 from spikeloom.bench.neuron import measure_neuron
 from spikeloom.bench.workloads import Workload
@@ -82,7 +82,7 @@ class Host:
             "backend": step.backend(),
             "peak": peak,
             "process": process,
-            "version": _version(contender.package),
+            "version": version_of(contender.package) or "?" if contender.package else "",
         }
 
     def turn(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,13 +176,6 @@ def _missing(contender: Contender) -> str:
     if contender.package and find_spec(contender.package) is None:
         return f"{contender.package} is not installed"
     return ""
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package) if package else ""
-    except PackageNotFoundError:
-        return "?"
 
 
 def _one_line(error: BaseException) -> str:

@@ -138,9 +138,11 @@ def time_interleaved(
         3
     """
     if rounds < 1 or not calls:
-        raise ConfigError(
-            f"meters.clock: expected a callable and 1 round or more, got {len(calls)} and "
-            f"{rounds}; change them."
+        raise ConfigError.of(
+            "meters.clock",
+            "a callable and 1 round or more",
+            f"{len(calls)} and {rounds}",
+            "change them",
         )
     names = list(calls)
     for name in names:

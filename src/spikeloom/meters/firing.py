@@ -122,9 +122,6 @@ class FiringMeter(BatchMeter):
             self._steps[name] = self._steps.get(name, 0) + ran * samples
         self._clear()
 
-    def _clear(self) -> None:
-        self._batch = {}
-
 
 def _full(site: Site, s_out: Tensor, fired: Tensor) -> Tensor:
     """Return the number of steps, [B, N], in which nothing more could be fired."""

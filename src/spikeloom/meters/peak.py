@@ -72,9 +72,7 @@ def peak_allocated(call: Callable[[], object], device: torch.device | str = "cpu
         torch.cuda.synchronize(where)
         return torch.cuda.max_memory_allocated(where) - before
     if where.type != "cpu":
-        raise ConfigError(
-            f"meters.peak: expected a cpu or cuda device, got '{where}'; measure there."
-        )
+        raise ConfigError.of("meters.peak", "a cpu or cuda device", f"'{where}'", "measure there")
     return highest(allocations(call))
 
 

@@ -43,8 +43,8 @@ class TrainingOperations:
             ConfigError: no samples.
         """
         if samples < 1:
-            raise ConfigError(
-                f"meters.products: expected 1 sample or more, got {samples}; pass the batch size."
+            raise ConfigError.of(
+                "meters.products", "1 sample or more", samples, "pass the batch size"
             )
         return self.forward / samples, self.backward / samples
 

@@ -159,9 +159,6 @@ class SpikeMeter(BatchMeter):
         self._samples.append(total)
         self._clear()
 
-    def _clear(self) -> None:
-        self._batch = {}
-
 
 def _added(one: SiteSpikes, other: SiteSpikes) -> SiteSpikes:
     return SiteSpikes(

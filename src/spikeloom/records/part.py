@@ -30,6 +30,12 @@ class Part(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
+    @classmethod
+    def of(cls, source: object, **others: Any) -> Self:
+        """Return a record of what `source` has under the names of its fields, and of `others`."""
+        taken = {name: getattr(source, name) for name in cls.model_fields if hasattr(source, name)}
+        return cls(**(taken | others))
+
     def __getitem__(self, key: str) -> Any:
         """Return a value by its key in JSON: a record can be read as its file is.
 

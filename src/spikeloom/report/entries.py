@@ -114,15 +114,7 @@ class Entry:
 
     def record(self) -> EntryRecord:
         """Return the entry as `report.table` reads it."""
-        return EntryRecord(
-            label=self.label,
-            control=self.control,
-            block=self.block,
-            differences=self.differences,
-            refusal=self.refusal,
-            error=self.error,
-            runs=self.runs,
-        )
+        return EntryRecord.of(self)
 
 
 def merge(found: Iterable[Entry]) -> list[Entry]:

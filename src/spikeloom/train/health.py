@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from spikeloom.base.memory import free_bytes, in_words
-from spikeloom.meters.base import watch
+from spikeloom.meters.base import modes_kept, watch
 from spikeloom.meters.firing import FiringMeter
 from spikeloom.meters.peak import allocations, highest, peak_allocated
 from spikeloom.records import units
@@ -128,29 +128,19 @@ def layer_health(bench: Workbench, samples: int = 256) -> tuple[HealthRecord, ..
     count = min(samples, len(part))
     chosen = torch.linspace(0, len(part) - 1, count).long()
     meter = FiringMeter()
-    modes = [(one, one.training) for one in bench.net.modules()]
-    bench.net.eval()
-    try:
-        with torch.no_grad(), bench.fabric.autocast():
-            for rows in batches(count, bench.stage.batch, None):
-                batch = bench.batch(part, chosen[rows], epoch=0, part="validation")
-                with watch(bench.net, batch.xs, meter):
-                    bench.net(batch.xs, rng=batch.rng)
-    finally:
-        for one, mode in modes:
-            one.training = mode
+    with modes_kept(bench.net), torch.no_grad(), bench.fabric.autocast():
+        bench.net.eval()
+        for rows in batches(count, bench.stage.batch, None):
+            batch = bench.batch(part, chosen[rows], epoch=0, part="validation")
+            with watch(bench.net, batch.xs, meter):
+                bench.net(batch.xs, rng=batch.rng)
     return tuple(
-        HealthRecord(
-            site=one.name,
-            spiking=one.spiking,
-            neurons=one.neurons,
-            samples=one.samples,
-            rate_per_step=one.rate_per_step,
-            silent_share=one.silent_share,
-            full_share=one.full_share,
-            verdict=_verdict(one.silent_share, one.full_share if one.spiking else 0.0),
+        HealthRecord.of(
+            site,
+            site=site.name,
+            verdict=_verdict(site.silent_share, site.full_share if site.spiking else 0.0),
         )
-        for one in meter.read()
+        for site in meter.read()
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from spikeloom.meters.base import modes_kept
 from spikeloom.train.joint_norm import JointNorm
 from spikeloom.train.learn import learn
 from spikeloom.train.setup import Workbench, fewest_samples, snapshot
@@ -20,7 +21,6 @@ def unchanged(bench: Workbench) -> Iterator[None]:
     modules, rule = bench.modules(), bench.rule
     weights = snapshot(modules)
     memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
-    modes = [(one, one.training) for one in modules.modules()]
     grads = [(one, one.grad) for one in (*modules.parameters(), *rule.parameters())]
     joint = [one for one in modules.modules() if isinstance(one, JointNorm)]
     for one, _ in grads:
@@ -28,12 +28,11 @@ def unchanged(bench: Workbench) -> Iterator[None]:
     for one in joint:
         one.joint = False
     try:
-        yield
+        with modes_kept(modules):
+            yield
     finally:
         modules.load_state_dict(weights)
         rule.load_state_dict(memory)
-        for one, mode in modes:
-            one.training = mode
         for one in joint:
             one.joint = True
         for one, grad in grads:
