@@ -45,7 +45,7 @@ class Spread:
             ConfigError: there are none.
         """
         if not values:
-            raise ConfigError("bench.spread: expected 1 value or more, got none; run a round.")
+            raise ConfigError.of("bench.spread", "1 value or more", "none", "run a round")
         if len(values) == 1:
             return cls(values[0], values[0], values[0], 1)
         low, _, high = quantiles(values, n=4, method="inclusive")

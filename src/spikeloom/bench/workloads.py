@@ -140,8 +140,8 @@ def _module(layer: LayerSpec, channels: int) -> nn.Module:
         case "linear":
             return nn.Linear(channels, layer.out)
         case _:
-            raise ConfigError(
-                f"bench.workloads: expected layers c, f, P and G, got '{layer.kind}'; leave it out."
+            raise ConfigError.of(
+                "bench.workloads", "layers c, f, P and G", f"'{layer.kind}'", "leave it out"
             )
 
 

@@ -35,9 +35,11 @@ def parse_exits(text: str | None, by: str) -> "tuple[Exit, ...]":
     except ValueError:
         levels = []
     if not levels or not all(0 <= level < float("inf") for level in levels):
-        raise ConfigError(
-            f"--exit-margin: expected numbers of 0 or more, separated by commas, got '{text}'; "
-            "write e.g. 0.5,0.9."
+        raise ConfigError.of(
+            "--exit-margin",
+            "numbers of 0 or more, separated by commas",
+            f"'{text}'",
+            "write e.g. 0.5,0.9",
         )
     from spikeloom.train.early_exit import Exit
 

@@ -93,8 +93,8 @@ def _explain(error: BaseException) -> None:
             f"{place}: expected a place that can be read and written, got "
             f"'{error.strerror or error}'; check the path and the space left."
         )
-    if (message := too_big(error)) is not None:
-        _stop(message)
+    if (refused := too_big(error)) is not None:
+        _stop(str(refused))
 
 
 def _refuse_usage(error: Any) -> NoReturn:
@@ -121,12 +121,12 @@ def _check_words(words: Sequence[str]) -> None:
         if not name.startswith("-"):
             name = f"argument {number + 1}"
         if not value.strip():
-            raise ConfigError(
-                f"{name}: expected a text, got an empty one; is a variable of your script unset?"
+            raise ConfigError.of(
+                name, "a text", "an empty one", "is a variable of your script unset?"
             )
         if value.strip("+-_").isdecimal() and len(value) > 100:
-            raise ConfigError(
-                f"{name}: expected a number of a few digits, got {len(value)} digits; shorten it."
+            raise ConfigError.of(
+                name, "a number of a few digits", f"{len(value)} digits", "shorten it"
             )
 
 

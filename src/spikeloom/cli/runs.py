@@ -56,11 +56,11 @@ def write_result(path: Path | None, record: dict[str, Any], console: Console) ->
 
     if path is None:
         return
-    todo = f"--json {path}: expected a file that can be written, got %s; choose another place."
-    if path.is_dir():
-        raise ConfigError(todo % "a folder")
     try:
         storage.write_json(path, record)
     except ConfigError:
-        raise ConfigError(todo % "one that cannot") from None
+        came = "a folder" if path.is_dir() else "one that cannot"
+        raise ConfigError.of(
+            f"--json {path}", "a file that can be written", came, "choose another place"
+        ) from None
     console.print(f"written: {path}")

@@ -52,9 +52,11 @@ def hub_parts(name: str, hub: Hub, columns: Columns) -> dict[str, Source]:
     if known is None:
         known = {part: word for part, words in PARTS.items() for word in words if word in fetch()}
         if "train" not in known:
-            raise DataError(
-                f"data.{name}: expected a part train in '{hub.name}', got "
-                f"{', '.join(map(str, fetch()))}; choose another set."
+            raise DataError.of(
+                f"data.{name}",
+                f"a part train in '{hub.name}'",
+                ", ".join(map(str, fetch())),
+                "choose another set",
             )
         try:
             note.parent.mkdir(parents=True, exist_ok=True)
@@ -88,10 +90,11 @@ def _fetch(name: str, hub: Hub) -> "datasets.DatasetDict":
             api.dataset_info(hub.name, revision=hub.revision, timeout=PATIENCE)
         found = datasets.load_dataset(hub.name, revision=hub.revision)
     except Exception as error:  # whatever network, disk and the set's own files can raise
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise DataError(
-            f"data.{name}: expected the data set '{hub.name}' of the hub, got '{reason}'; check "
-            "name and network, or give the path of a local copy."
+        raise DataError.caused(
+            f"data.{name}",
+            f"the data set '{hub.name}' of the hub",
+            error,
+            "check name and network, or give the path of a local copy",
         ) from error
     assert isinstance(found, datasets.DatasetDict), "no part was asked for by name"
     return found

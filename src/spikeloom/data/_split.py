@@ -112,16 +112,20 @@ def measure(where: str, samples: Samples) -> Scaling:
     """
     x, peak = samples.store, samples.scaling.peak
     if x.ndim < 2:
-        raise DataError(
-            f"{where}: normalise needs channels in dimension 1, got x {list(x.shape)}; "
-            "give x [N, C, ...]."
+        raise DataError.of(
+            where,
+            "channels in dimension 1 to normalise",
+            f"x {list(x.shape)}",
+            "give x [N, C, ...]",
         )
     mean, square = (_of_bytes if x.dtype == torch.uint8 else _of_floats)(samples)
     std = square.sqrt()
     if not bool((std > 0).all()):
-        raise DataError(
-            f"{where}: normalise needs varying channels, got channel {int(std.argmin())} constant; "
-            "drop the channel or set normalise = false."
+        raise DataError.of(
+            where,
+            "channels that vary, to normalise them",
+            f"channel {int(std.argmin())} constant",
+            "drop the channel or set normalise = false",
         )
     means, deviations = ((value / peak).tolist() for value in (mean, std))
     return replace(samples.scaling, mean=tuple(means), std=tuple(deviations))

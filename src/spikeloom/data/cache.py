@@ -111,9 +111,11 @@ def decode_part(
         if faults and not skip:
             raise BrokenPictures(faults)
         if faults and len(faults) == len(labels.y):
-            raise DataError(
-                f"{source.name}: expected pictures that can be read, got none among {len(faults)}; "
-                f"the first: {faults[0].reason}"
+            raise DataError.of(
+                source.name,
+                "pictures that can be read",
+                f"none among {len(faults)}",
+                f"the first: {faults[0].reason}",
             )
 
     folder = entry_folder(source, decoder)
@@ -164,7 +166,7 @@ def _frames(
             pixels = _decode(decoder, *picture[1])
             frame, dtype = frame or pixels.shape[1:], dtype or pixels.dtype
     if not head:
-        raise DataError(f"{source.name}: expected pictures, got none; add some.")
+        raise DataError.of(source.name, "pictures", "none", "add some")
     height, width = frame or (0, 0)
 
     def decode(numbered: tuple[int, tuple[str, Encoded | None]]) -> np.ndarray | Fault:
@@ -204,15 +206,19 @@ def _check_alike(
     """
     (height, width), (_, h, w) = frame, pixels.shape
     if (h, w) != (height, width):
-        raise DataError(
-            f"{where}: expected a picture of {width} x {height} pixels as the others, got "
-            f"{w} x {h}; remove it, or scale all: data = {{ name = 'images', size = ... }}."
+        raise DataError.of(
+            where,
+            f"a picture of {width} x {height} pixels as the others",
+            f"{w} x {h}",
+            "remove it, or scale all: data = { name = 'images', size = ... }",
         )
     if pixels.dtype != dtype:
         named = {True: "of 8 bits a channel", False: "of 16 bits or floats"}
-        raise DataError(
-            f"{where}: expected a picture {named[dtype == np.uint8]} as the others, got one "
-            f"{named[pixels.dtype == np.uint8]}; save all with one number of bits."
+        raise DataError.of(
+            where,
+            f"a picture {named[dtype == np.uint8]} as the others",
+            f"one {named[pixels.dtype == np.uint8]}",
+            "save all with one number of bits",
         )
 
 
@@ -323,7 +329,6 @@ def _probe(x: np.ndarray) -> int:
 
 def _check_count(name: str, count: int, expected: int) -> None:
     if count != expected:
-        raise DataError(
-            f"{name}: expected {expected} pictures as there are labels, got {count}; "
-            "fetch the file again."
+        raise DataError.of(
+            name, f"{expected} pictures as there are labels", count, "fetch the file again"
         )

@@ -1,12 +1,29 @@
 """Arrays of numpy, held against what they claim before memory is taken for them."""
 
 import zipfile
+import zlib
 from math import prod
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
 
 from spikeloom.base.memory import in_words, total_bytes
+
+ARRAY_FAULTS = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    SyntaxError,
+    TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy, zipfile and torch raise on damage, objects and types they do not know."""
 
 MOST_PACKED = 1100
 """Largest ratio of bytes unpacked to bytes packed: deflate reaches 1032."""

@@ -88,9 +88,7 @@ def check_call(where: str, x: Tensor, steps: int) -> None:
     """
     at_least(1).check(f"{where}.steps", steps, "set the number of time steps")
     if x.ndim < 1:
-        raise ShapeError(f"{where}: x must be [B, ...], got a scalar; add a batch dimension.")
+        raise ShapeError.of(where, "x [B, ...]", "a scalar", "add a batch dimension")
     if x.dtype not in FLOATS:
-        raise ShapeError(
-            f"{where}: x must be a float tensor, got {x.dtype}; "
-            "scale it first, e.g. with Samples.take."
-        )
+        todo = "scale it first, e.g. with Samples.take"
+        raise ShapeError.of(where, "x as a float tensor", x.dtype, todo)

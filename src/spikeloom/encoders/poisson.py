@@ -77,7 +77,7 @@ class Poisson(Checked, Encoder):
         """
         check_call("encoders.poisson", x, steps)
         if bool(x.isnan().any()):
-            raise DataError("encoders.poisson: x must be numbers, got NaN; correct the data set.")
+            raise DataError.of("encoders.poisson", "x without NaN", "NaN", "correct the data set")
         # Drawn and compared in float32 at every precision: the same sample gives the same train.
         u = uniform(  # [B, T, ...]: the whole train of a sample comes from one stream
             stream_for(rng, "poisson"),

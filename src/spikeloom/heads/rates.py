@@ -86,9 +86,11 @@ class Rates(Head):
         """
         if net.spec.readout is not None:
             classes = net.spec.readout.out
-            raise ConfigError(
-                f"head.rates: expected a net that ends with a population, got a readout "
-                f"f{classes}; put it in brackets, [f{classes}]."
+            raise ConfigError.of(
+                "head.rates",
+                "a net that ends with a population",
+                f"a readout f{classes}",
+                f"put it in brackets, [f{classes}]",
             )
         return cls(net.features, net.features, **options)  # pyright: ignore[reportArgumentType]
 

@@ -17,7 +17,7 @@ from spikeloom.records.comparison import ComparisonRecord
 from spikeloom.records.part import Part
 from spikeloom.records.run import EnvironmentRecord, EpochRecord, RunRecord, TrainedRecord
 from spikeloom.records.samples import SamplesRecord
-from spikeloom.records.storage import damaged, read_json, read_lines, write_lines, write_record
+from spikeloom.records.storage import read_json, read_lines, write_lines, write_record
 
 P = TypeVar("P", bound=Part)
 
@@ -65,7 +65,7 @@ def open_record(path: Path, kind: type[P]) -> P:
 
     Raises:
         NewerFormat: a newer library wrote it.
-        DataError: the file is missing, damaged, or holds something else.
+        DataError: the file is missing, or holds something else.
     """
     return as_record(kind, open_table(path), path)
 
@@ -112,24 +112,27 @@ def as_record(kind: type[P], table: Mapping[str, Any], path: Path) -> P:
         DataError: a key is missing or of another kind; `ForeignRecord` where it says its format.
     """
     if kind is RunRecord and table.get("final") is False:
-        raise DataError(
-            f"{path}: expected a run that was tested, got a trial of a tuning; name the folder of "
-            "its comparison."
+        raise DataError.of(
+            path,
+            "a run that was tested",
+            "a trial of a tuning",
+            "name the folder of its comparison",
         )
     try:
         return kind.model_validate(table)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the top"
-        expected = f"{_TITLES.get(kind, 'a record')} of spikeloom"
         refusal = ForeignRecord if "format" in table else DataError
-        raise refusal(
-            f"{path}: expected {expected}, got something else at {place} ({first['msg']}); name "
-            "a folder that `spikeloom train` or `compare` wrote."
+        raise refusal.of(
+            path,
+            f"{_TITLES.get(kind, 'a record')} of spikeloom",
+            f"something else at {place} ({first['msg']})",
+            "name a folder that `spikeloom train` or `compare` wrote",
         ) from None
     except RecursionError:
-        raise DataError(
-            f"{path}: expected a record of spikeloom, got one nested without end; train again."
+        raise DataError.of(
+            path, "a record of spikeloom", "one nested without end", "train again"
         ) from None
 
 
@@ -152,4 +155,4 @@ def cleaned(value: Any, path: Path) -> Any:
     try:
         return clean(value)
     except RecursionError as error:
-        raise damaged(path, "a JSON record", error) from None
+        raise DataError.caused(path, "a JSON record", error, "train again") from None

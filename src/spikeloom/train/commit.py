@@ -55,10 +55,11 @@ class Commit:
             bad = [name for name, grad in grads.items() if not torch.isfinite(grad).all()]
             if bad:
                 fault = self.batch and first_fault(self.bench, self.batch)
-                raise NumericalError(
-                    f"training: expected finite gradients, got NaN or infinity for '{bad[0]}', "
-                    f"{fault or 'first in the backward pass'}; lower the learning rate or check "
-                    "the input."
+                raise NumericalError.of(
+                    "training",
+                    "finite gradients",
+                    f"NaN or infinity for '{bad[0]}', {fault or 'first in the backward pass'}",
+                    "lower the learning rate or check the input",
                 )
         if self.bench.stage.clip is not None:
             trained = [one for _, one in self.named]
@@ -73,9 +74,10 @@ class Commit:
         """Return the error of a gradient that a fused optimizer would give to other weights."""
         for name, one in self.named:
             if one.grad is not None and not lies_like(one.grad, one):
-                return ShapeError(
-                    f"rules.{self.bench.stage.rule.name}: expected the gradient of '{name}' with "
-                    f"the strides of its weight, {one.stride()}, got {one.grad.stride()}; set "
-                    "gradients with spikeloom.base.autograd.add_gradient."
+                return ShapeError.of(
+                    f"rules.{self.bench.stage.rule.name}",
+                    f"the gradient of '{name}' with the strides of its weight, {one.stride()}",
+                    one.grad.stride(),
+                    "set gradients with spikeloom.base.autograd.add_gradient",
                 )
         return None

@@ -250,9 +250,11 @@ class _Data:
             splits = load(recipe, self.progress)
             for other in self.loaded.values():
                 if not torch.equal(splits.test.y.cpu(), other.test.y.cpu()):
-                    raise DataError(
-                        f"data: expected the test part of the rows before ({len(other.test)} "
-                        f"samples), got another of {len(splits.test)}; compare on one data set."
+                    raise DataError.of(
+                        "data",
+                        f"the test part of the rows before ({len(other.test)} samples)",
+                        f"another of {len(splits.test)}",
+                        "compare on one data set",
                     )
             self.loaded[key] = splits
         return self.loaded[key]

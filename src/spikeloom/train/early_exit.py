@@ -224,9 +224,11 @@ def check_exits(bench: Workbench) -> None:
         ConfigError: it is one.
     """
     if not bench.rule.facts.spiking:
-        raise ConfigError(
-            f"exit: expected a net with time, got rule '{bench.stage.rule.name}' without; leave "
-            "early exit out."
+        raise ConfigError.of(
+            "exit",
+            "a net with time",
+            f"rule '{bench.stage.rule.name}' without",
+            "leave early exit out",
         )
 
 

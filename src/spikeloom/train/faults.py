@@ -18,10 +18,11 @@ def check_loss(bench: Workbench, batch: Batch, where: str, loss: float) -> None:
         NumericalError: it is not; the message names layer and time step.
     """
     if not math.isfinite(loss):
-        raise NumericalError(
-            f"{where}: expected a finite loss, got {loss}, "
-            f"{first_fault(bench, batch) or 'first in the head'}; lower the learning rate or check "
-            "the input."
+        raise NumericalError.of(
+            where,
+            "a finite loss",
+            f"{loss}, {first_fault(bench, batch) or 'first in the head'}",
+            "lower the learning rate or check the input",
         )
 
 

@@ -108,7 +108,7 @@ class StageLoop:
             )
             entry = _epoch(trained, score, layer_health(bench) if number == 0 else None)
         except NumericalError as error:
-            raise NumericalError(f"epoch {number + 1}: {error}{self._left()}") from None
+            raise error.adding(self._left()).within(f"epoch {number + 1}") from None
         state.curve.append(entry)
         state.epoch, state.batch, state.sums = number + 1, 0, []
         self._sums = [0.0, 0, 0, 0.0, {}]
@@ -290,7 +290,7 @@ class StageLoop:
         kept = self.state.kept
         if kept is None or self.folder.path is None:
             return ""
-        return f" The run folder keeps epoch {kept.epoch + 1}."
+        return f"The run folder keeps epoch {kept.epoch + 1}."
 
 
 def _epoch(
@@ -311,9 +311,8 @@ def _epoch(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place, came = ".".join(map(str, first["loc"])), first["input"]
-        raise NumericalError(
-            f"{place}: expected a figure of at most {LARGEST:g}, got {came}; lower the learning "
-            "rate."
+        raise NumericalError.of(
+            place, f"a figure of at most {LARGEST:g}", came, "lower the learning rate"
         ) from None
 
 
@@ -325,7 +324,9 @@ def check_weights(bench: Workbench) -> None:
     """
     for name, tensor in bench.modules().state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise NumericalError(
-                f"training: expected finite weights, got NaN or infinity in '{name}'; lower the "
-                "learning rate."
+            raise NumericalError.of(
+                "training",
+                "finite weights",
+                f"NaN or infinity in '{name}'",
+                "lower the learning rate",
             )

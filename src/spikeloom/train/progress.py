@@ -109,9 +109,12 @@ def expect_progress(given: object) -> None:
         ConfigError: another type; `cli.progress.watcher` gives one inside a with block.
     """
     if not isinstance(given, Progress):
-        raise ConfigError(
-            f"progress: expected a Progress, got {type(given).__name__}; write `with watcher() as "
-            "shown:` and pass progress=shown, or a class of your own that extends Progress."
+        raise ConfigError.of(
+            "progress",
+            "a Progress",
+            type(given).__name__,
+            "write `with watcher() as shown:` and pass progress=shown, or a class of your own "
+            "that extends Progress",
         )
 
 

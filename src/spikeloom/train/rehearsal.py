@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spikeloom.base.errors import (
-    ConfigError,
     NumericalError,
     SpikeloomError,
     UnsupportedNet,
@@ -116,10 +115,10 @@ def _fitting() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, TypeError) as error:
-        message = too_big(error)
-        if message is None:
+        refused = too_big(error)
+        if refused is None:
             raise
-        raise ConfigError(message) from None
+        raise refused from None
 
 
 def essence(recipe: Recipe) -> dict[str, Any]:

@@ -130,9 +130,11 @@ class Stored:
         self.path = path
         self.tensors, extra = checkpoint.read_tensors(path)
         if extra.get("recipe") not in (fingerprint(recipe), fingerprint_as_written(recipe)):
-            raise ConfigError(
-                f"{path}: expected the state of the recipe beside it, got one of another recipe; "
-                "train again with --force."
+            raise ConfigError.of(
+                path,
+                "the state of the recipe beside it",
+                "one of another recipe",
+                "train again with --force",
             )
         if checksum.KEY not in extra:  # states have had one in every format
             raise self._damaged("no checksum")
@@ -190,10 +192,8 @@ class Stored:
         }
 
     def _damaged(self, error: object) -> DataError:
-        came = (str(error) or type(error).__name__).splitlines()[0]
-        return DataError(
-            f"{self.path}: expected the state of a run, got '{came}'; train again with --force."
-        )
+        expected, todo = "the state of a run", "train again with --force"
+        return DataError.caused(self.path, expected, error, todo)
 
 
 def _plain(value: Any) -> Any:

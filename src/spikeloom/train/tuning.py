@@ -65,9 +65,8 @@ class Tune(Strict):
         if self.epochs is not None:
             last = f"stages.{len(recipe.stages) - 1}.epochs"
             if last in changes:
-                raise ConfigError(
-                    f"{where}: expected either tune.epochs or candidates for {last}, got both; "
-                    "drop one."
+                raise ConfigError.of(
+                    where, f"either tune.epochs or candidates for {last}", "both", "drop one"
                 )
             changes[last] = self.epochs
         return changed(recipe, changes, where).with_seed(self.seed)
