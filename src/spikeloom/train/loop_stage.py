@@ -139,9 +139,9 @@ class StageLoop:
         if warning is not None:
             self._warn(warning)
         elif self.progress.takes_notes:  # measured for this line alone
-            seconds = predict_seconds(self.bench)
-            if seconds is not None:
-                self.progress.note(time_line(seconds, self.bench))
+            predicted = predict_seconds(self.bench)
+            if predicted is not None:
+                self.progress.note(time_line(predicted, self.bench))
 
     def _show_inputs(self) -> None:
         splits, facts = self.bench.splits, input_facts(self.bench)

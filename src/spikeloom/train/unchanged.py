@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from spikeloom.base.types import Batch
 from spikeloom.meters.base import modes_kept
 from spikeloom.train.joint_norm import JointNorm
 from spikeloom.train.learn import learn
@@ -50,8 +51,10 @@ def training_size(bench: Workbench) -> int:
 
 def one_call(
     bench: Workbench, size: int, *, steps: int | None = None
-) -> tuple[Callable[[], None], int]:
+) -> tuple[Callable[..., None], int]:
     """Return one call of the rule on the first `size` training samples, and their bytes encoded.
+
+    It takes another batch, where it is given one.
 
     The call updates nothing and leaves no gradients; wrap it in `unchanged`, since norms move
     their statistics and rules their memory. It has run once, so that what is made once is there.
@@ -70,8 +73,8 @@ def one_call(
         for one in trained:
             one.grad = None
 
-    def once() -> None:
-        learn(bench, batch, clear)
+    def once(other: Batch = batch) -> None:
+        learn(bench, other, clear)
         clear()
 
     once()
