@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import at_least
 from spikeloom.base.tracing import Spectator
 from spikeloom.meters._nonzero import Pair, pairs_of
 
@@ -42,10 +42,7 @@ class TrainingOperations:
         Raises:
             ConfigError: no samples.
         """
-        if samples < 1:
-            raise ConfigError.of(
-                "meters.products", "1 sample or more", samples, "pass the batch size"
-            )
+        at_least(1, "sample").check("meters.products", samples, "pass the batch size")
         return self.forward / samples, self.backward / samples
 
 
