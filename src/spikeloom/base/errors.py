@@ -13,7 +13,7 @@ LONGEST = 2000
 """Characters of a message; what a user gave may be longer than anybody reads."""
 
 LONGEST_WORD = 300
-"""Characters without a blank, likewise."""
+"""Characters of a word in it."""
 
 LONGEST_CAUSE = 160
 """Characters of another library's error that are quoted."""
@@ -91,7 +91,7 @@ class SpikeloomError(ValueError):
         return {"message": self._line} | {name: getattr(self, name) for name in names}
 
     def within(self, source: str) -> "SpikeloomError":
-        """Return the error with a place in front of its path."""
+        """Return the error with `source`, a file or an entry, in front of its path."""
         return self._like(self._line, self.path, f"{source}: {self.source}".removesuffix(": "))
 
     def moved(self, old: str, new: str) -> "SpikeloomError":
@@ -121,7 +121,7 @@ class SpikeloomError(ValueError):
         return self._line.startswith((f"{path}.", f"{path}:"))
 
     def _like(self, line: str, path: str, source: str) -> "SpikeloomError":
-        """Return an error of the same class with another head, also where it has its own making."""
+        """Return an error of the same class with another head, whatever its constructor takes."""
         error = type(self).__new__(type(self))
         error.__dict__.update(self.__dict__)
         changed = {"message": line, "path": path, "source": source}
@@ -204,7 +204,7 @@ def wrong_choice(
     Args:
         where: it was given.
         value: that came.
-        known: the values that serve, in the order they are named.
+        known: the valid values, in the order they are named.
         todo: what to do; None for the usual advice.
 
     Example:

@@ -1,4 +1,4 @@
-"""What the figures were measured on: hardware, versions, and who else was at work."""
+"""What the figures were measured on: hardware, versions, and the load by others."""
 
 import os
 import platform

@@ -34,7 +34,7 @@ class Spread:
 
     @property
     def doubt(self) -> str | None:
-        """Why the median is no figure of time to give; None where it is one."""
+        """Why the median is too uncertain to report; None where it is not."""
         return doubt_of(self.median, self.low, self.high, self.count)
 
     @classmethod
@@ -63,7 +63,7 @@ def seconds(rounds: Rounds) -> Spread:
 
 
 def fastest(each: Mapping[str, Rounds]) -> str | None:
-    """Return who is fastest within rounds; None of nobody.
+    """Return the name that is fastest within rounds; None without names.
 
     That is whose median comes nearest, in the median round, to the best median of the round. A
     round that was slow for one alone does not decide.

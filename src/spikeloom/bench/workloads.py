@@ -27,7 +27,7 @@ UNIT = LIF(alpha=0.5, v_th=1.0, detach_reset=True, surrogate=Arctan(2.0))
 
 
 class Fire(nn.Module):
-    """Stands where a layer has neurons; each contender puts its own there."""
+    """Placeholder for the neurons of a layer; each contender replaces it by its own."""
 
 
 @dataclass(frozen=True)

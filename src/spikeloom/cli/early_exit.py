@@ -21,7 +21,7 @@ MEANING = {
 
 
 def parse_exits(text: str | None, by: str) -> "tuple[Exit, ...]":
-    """Read --exit-margin and --exit-by; the first way to leave is not to.
+    """Read --exit-margin and --exit-by; the first one keeps all samples to the end.
 
     Raises:
         ConfigError: no numbers, or no such measure.
@@ -66,7 +66,7 @@ def exit_record(scores: "tuple[ExitScore, ...]", latency: "Timing") -> Record:
 
 
 def _time_record(timing: "Timing") -> Record:
-    """Return seconds with their spread; None for a time that is no figure, with the reason."""
+    """Return seconds with their spread; None for a time that is too uncertain, with the reason."""
     return {
         "seconds": None if timing.doubt else timing.median,
         "quartiles": list(timing.quartiles),

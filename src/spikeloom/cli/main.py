@@ -98,7 +98,7 @@ def _explain(error: BaseException) -> None:
 
 
 def _refuse_usage(error: Any) -> NoReturn:
-    """End with one line on a wrong word of the command line; no words at all ask for help."""
+    """End with one line on a wrong word of the command line; without words show the help."""
     text = error.format_message()
     if "\n" in text:  # the help of a command that was given nothing
         say(text, err=True)
@@ -108,7 +108,7 @@ def _refuse_usage(error: Any) -> NoReturn:
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """Refuse words of the command line that a script made of nothing, or of a broken number.
+    """Refuse empty words, as from an unset variable of a script, and numbers of many digits.
 
     Raises:
         ConfigError: an empty word, for a path would name the present folder; or a number of a
@@ -135,7 +135,7 @@ _hints: set[str] = set()
 
 
 def _show_hint(message: Warning | str, category: type[Warning], *place: Any) -> None:
-    """Show a hint as one line, once; where in our code it arose helps nobody at a terminal."""
+    """Show a hint as one line, once, without the place in the code."""
     if not issubclass(category, Hint):
         _show_warning(message, category, *place)
     elif speaks() and str(message) not in _hints:

@@ -1,4 +1,4 @@
-"""``spikeloom predict``: a user's own files through a trained net, the answer forming over t."""
+"""``spikeloom predict``: a user's own files through a trained net, step by step."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -126,7 +126,7 @@ def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":
 
 
 def _reference(path: Path, bench: "Workbench") -> "CostRecord":
-    """Return the costs of the measured ANN that a net is held against.
+    """Return the costs of the measured ANN that a net is compared with.
 
     Raises:
         ConfigError: the run is of another net or other data, or no ANN.

@@ -56,11 +56,11 @@ def write_result(path: Path | None, record: dict[str, Any], console: Console) ->
 
     if path is None:
         return
+    expected, todo = "a file that can be written", "choose another place"
+    if path.is_dir():
+        raise ConfigError.of(f"--json {path}", expected, "a folder", todo)
     try:
         storage.write_json(path, record)
     except ConfigError:
-        came = "a folder" if path.is_dir() else "one that cannot"
-        raise ConfigError.of(
-            f"--json {path}", "a file that can be written", came, "choose another place"
-        ) from None
+        raise ConfigError.of(f"--json {path}", expected, "one that cannot", todo) from None
     console.print(f"written: {path}")

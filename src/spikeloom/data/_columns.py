@@ -17,7 +17,7 @@ LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of two columns; None where it is to be found."""
+    """Names of two columns; None for one that the file's types tell."""
 
     image: str | None = None
     label: str | None = None
@@ -26,14 +26,14 @@ class Columns:
 def find_columns(
     where: str, schema: "pyarrow.Schema", asked: Columns
 ) -> tuple[Columns, tuple[str, ...]]:
-    """Find the columns of pictures and labels: as the library datasets marked them, else by type.
+    """Find the columns of pictures and labels: by the metadata of `datasets`, else by type.
 
     Returns:
         Both names, and the classes' names where the schema has them.
 
     Raises:
         ConfigError: a name that is no column.
-        DataError: no column fits, or several do, or the marks cannot be read.
+        DataError: no column fits, or several do, or the metadata cannot be read.
     """
     from pyarrow import types
 
@@ -85,7 +85,7 @@ def _marks(where: str, schema: "pyarrow.Schema") -> dict[str, dict[str, Any]]:
 
 
 def _unreadable(where: str, came: str) -> DataError:
-    """Build the error for marks of columns that make no sense."""
+    """Build the error for metadata of columns that cannot be read."""
     return DataError.of(
         where,
         "columns as the library datasets describes them",

@@ -28,18 +28,18 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a set lies: `owner/name`, at a revision."""
+    """A data set of the hub: its name `owner/name`, and the revision."""
 
     name: str
     revision: str
 
 
 def hub_parts(name: str, hub: Hub, columns: Columns) -> dict[str, Source]:
-    """Return the parts of a hub's set, fetching nothing that the cache knows.
+    """Return the parts of a hub's set, downloading only what the cache lacks.
 
     Args:
         name: of the set, for messages.
-        hub: where it lies.
+        hub: its name and revision.
         columns: named by the user.
 
     Raises:
@@ -79,7 +79,7 @@ def hub_parts(name: str, hub: Hub, columns: Columns) -> dict[str, Source]:
 
 
 def _fetch(name: str, hub: Hub) -> "datasets.DatasetDict":
-    """Fetch all parts; the first question tells at once whether the hub can be reached."""
+    """Fetch all parts; the first request shows at once whether the hub can be reached."""
     need("datasets", f"data.{name}", f"the set '{hub.name}' of the hub")
     import datasets
     import huggingface_hub

@@ -172,7 +172,7 @@ def _picture_files(folder: Path) -> list[str]:
 
 
 def _words(top: Path) -> Callable[[str], str]:
-    """Return what calls a class by its first word in words.txt, else by its folder's name."""
+    """Return a function that names a class: by words.txt, else by its folder."""
     words = {}
     if (top / WORDS).is_file():
         for line in _lines(top / WORDS):

@@ -20,7 +20,7 @@ from spikeloom.data.units import REAL, WHOLE
 DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data", ("about", "load", "state"))
 
 Watcher: TypeAlias = Callable[[int, int], None]
-"""Told how many pictures are decoded, and how many there are."""
+"""Called with the number of pictures decoded so far, and in all."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Samples:
     that a memory-mapped store stays on disk.
 
     Args:
-        store: what holds the samples: truth values, whole numbers or floats.
+        store: what holds the samples: booleans, whole numbers or floats.
         y: class numbers of the samples, in their order.
         scaling: how `take` makes network input of stored values.
         rows: where in the store each sample stands; None where sample n is row n.
@@ -169,7 +169,7 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """A data set: what is learned from, what choices are made on, what is reported.
+    """A data set: parts for training, for choices (validation) and for the reported result (test).
 
     Args:
         name: of the set, used in messages.
@@ -179,7 +179,7 @@ class Splits:
         test: to report.
         labels: names of the classes 0..K-1; empty where unknown.
         reading: how pictures became samples; None where samples are no pictures read from files.
-        skipped: where pictures stand that cannot be read and were left out.
+        skipped: places of pictures that could not be read and were left out.
 
     Raises:
         DataError: an empty part, labels outside 0..K-1, values that are not finite, parts that

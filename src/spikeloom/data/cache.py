@@ -1,7 +1,7 @@
 """Pictures decoded once, into one memory-mapped file of bytes, or of floats for more than 8 bits.
 
 An entry is a folder: `pixels.npy` [N, C, H, W], `labels.npy` [N], `about.json`. It is written under
-another name and renamed when whole, so that no kill leaves half an entry behind; of two processes
+another name and renamed when whole, so that a killed process leaves no half entry; of two processes
 that want the same one, the second waits.
 """
 
@@ -97,7 +97,7 @@ def decode_part(
         frame: height and width that all must have; None for those of the first picture.
         dtype: of the pixels of every picture; None for that of the first.
         skip: leave out pictures that cannot be used, in the place of refusing them.
-        advance: told how many more are decoded.
+        advance: called with the number of pictures decoded since the last call.
 
     Raises:
         BrokenPictures: pictures are damaged or have another size or depth; all are named.

@@ -27,7 +27,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Kinds of pictures that are read; others (EPS) would start further programs."""
 
 LARGEST_PICTURE = 2**26
-"""Pixels of a picture that is still read."""
+"""Most pixels of a picture that is read."""
 
 LARGEST_16_BITS = 65535
 
@@ -135,7 +135,7 @@ Side = Annotated[int, at_least(1, "pixel", most=LARGEST_SIDE)]
 class Decoder:
     """How encoded pictures become [C, H, W].
 
-    The turn that a camera noted is applied, transparent parts are laid on the ground colour,
+    The orientation in the EXIF data is applied, transparent parts are laid on the ground colour,
     the channels are made grey or colour, and the frame is filled, in this order. Every mode that
     Pillow knows is converted, so grey pictures among colour ones get three equal channels; of an
     animation the first frame is read. Pictures of 8 bits stay bytes. Those of 16 bits or floats,
@@ -173,7 +173,7 @@ class Decoder:
             where: file and row, for messages.
 
         Raises:
-            DataError: no picture, a damaged or truncated one, one of absurd size, or values
+            DataError: no picture, a damaged or truncated one, one of too many pixels, or values
                 outside the stated range.
         """
         from PIL import Image, ImageOps
@@ -331,7 +331,7 @@ class Decoder:
 
 @contextmanager
 def bombs_refused() -> Iterator[None]:
-    """Make errors of Pillow's warnings of absurd sizes; for all threads, so enter it once."""
+    """Turn Pillow's warnings of huge pictures into errors, in all threads: enter it once."""
     from PIL import Image
 
     with warnings.catch_warnings():

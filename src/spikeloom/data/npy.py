@@ -1,4 +1,4 @@
-"""Arrays of numpy, held against what they claim before memory is taken for them."""
+"""Arrays of numpy, checked against their headers before memory is allocated for them."""
 
 import zipfile
 import zlib
@@ -30,7 +30,7 @@ MOST_PACKED = 1100
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
-    """Read the .npy header at which a file stands; return the array's shape and type.
+    """Read the .npy header at the position of a file; return the array's shape and type.
 
     Raises:
         ValueError: no header, one of a newer version, an array of objects or of a negative size.
@@ -51,7 +51,7 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def check_archive(archive: zipfile.ZipFile) -> None:
-    """Hold the arrays of a .npz against what the archive says of their size.
+    """Check the arrays of a .npz against the sizes in the archive.
 
     Raises:
         ValueError: one is larger than it can be, or all together than the machine's memory.

@@ -45,7 +45,7 @@ def splits_from_tensors(
     """Make a data set of tensors.
 
     Args:
-        x: training data: truth values, whole numbers or floats.
+        x: training data: booleans, whole numbers or floats.
         y: labels, any integer type.
         test: pair (x, y) of the test part, or how many samples to take from x as such.
         validation: likewise, taken from what is left; None takes a tenth.
@@ -53,7 +53,7 @@ def splits_from_tensors(
         normalise: use mean and deviation of the training part, per channel.
         classes: K; None for the largest label plus 1.
         scale: the stored value that becomes 1 at the net, or "pictures" for 255, "counts" for 1.
-            None takes floats and truth values as they are, whole numbers with a time axis as
+            None takes floats and booleans as they are, whole numbers with a time axis as
             counts, and bytes without one as grey levels 0..255.
         time: whether dimension 1 is time. None leaves it to the rank, which says so for all but
             [N, A, B].

@@ -55,7 +55,7 @@ def stored_array(where: str, array: np.ndarray) -> Tensor:
     """Return an array of a file as the tensor that is stored; values are kept.
 
     Raises:
-        DataError: anything but truth values, whole numbers and floats of at most 64 bits.
+        DataError: anything but booleans, whole numbers and floats of at most 64 bits.
     """
     if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:
         raise _no_numbers(where, array.dtype.name)
@@ -78,7 +78,7 @@ def stored_tensor(where: str, x: Tensor) -> Tensor:
 
 
 def is_whole(x: Tensor) -> bool:
-    """Whether a tensor holds whole numbers or truth values."""
+    """Whether a tensor holds whole numbers or booleans."""
     return x.dtype in WHOLE
 
 
@@ -155,7 +155,7 @@ def peak_of(where: str, x: Tensor, scale: Scale, time: bool | None) -> float:
         time: whether dimension 1 is time, as `time_axis` returns it.
 
     Raises:
-        ConfigError: another word, or a number that is not above 0.
+        ConfigError: an unknown word, or a number that is not above 0.
         DataError: whole numbers whose meaning must be stated.
     """
     scale = conform(Scale, scale, f"{where}.scale")
@@ -181,9 +181,9 @@ def peak_of(where: str, x: Tensor, scale: Scale, time: bool | None) -> float:
 
 
 def values_of(x: Tensor, scale: Scale, scaling: "Scaling") -> Values:
-    """Say what samples are to those who count operations.
+    """Return what kind of values samples are, for the count of operations.
 
-    With a time axis, truth values are events and whole numbers are numbers of events, unless they
+    With a time axis, booleans are events and whole numbers are numbers of events, unless they
     are divided; floats are where `scale` says so. All else is real.
 
     Args:

@@ -84,7 +84,7 @@ class Latency(Checked, Encoder):
             x: [B, ...].
 
         Raises:
-            DataError: there is one.
+            DataError: a value is outside.
         """
         inside = (x >= 0) & (x <= 1)  # False for NaN as well
         if not bool(inside.all()):

@@ -100,8 +100,8 @@ class Head(nn.Module):
     def of(cls, net: SpikingNet, **options: object) -> "Head":
         """Build the head a network asks for: its features, its readout's width and bias.
 
-        A network made by `from_torch` lends its last linear layer. The head has the net's type and
-        lies on its device (`follow`); move it along where the net moves later.
+        A network made by `from_torch` hands over its last linear layer. The head has the net's type
+        and lies on its device (`follow`); move it along where the net moves later.
 
         Raises:
             ConfigError: the net has no readout.
@@ -347,7 +347,7 @@ def batch_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
     .. math:: \frac{1}{B} \sum_b w_b \ell_b
 
     Divided by B and not by the sum of weights, so that what a sample gives does not depend on its
-    batch mates: shares of a batch on several processes add up to the batch.
+    other samples of the batch: shares of a batch on several processes add up to the batch.
 
     Shape:
         values, weights: [B]; result: [].

@@ -37,7 +37,7 @@ class Rates(Head):
         wrong: target rate of every other class.
         reduce: how a train becomes rates.
         decay: lambda of "weighted".
-        seed: of nothing; all heads have one.
+        seed: not used, since there are no weights; every head has it.
 
     Raises:
         ConfigError: features and classes differ, m outside [0, 1], or a right class whose target

@@ -1,4 +1,4 @@
-"""Streaming: one frame in, the answer so far out, all state in the caller's hands."""
+"""Streaming: one frame in, the answer so far out; the caller holds all state."""
 
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ class StreamState:
         net: what the network carries; None before the first frame.
         total: weighted sum of the features so far.
         weight: sum of their weights.
-        held: what a constant input makes constant, where `Stream.start` was given one.
+        held: results of a constant input, computed once by `Stream.start`.
 
     Shape:
         total: [B, D], or [B, ...] where blocks read the time mean: then a plain sum.

@@ -29,7 +29,7 @@ class Input:
 
 
 def read_input(xs: Tensor, kind: InputKind | None, where: str) -> Input:
-    r"""Hold an input against what is said of it.
+    r"""Check an input against the stated kind.
 
     Args:
         xs: the train.

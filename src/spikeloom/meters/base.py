@@ -22,7 +22,7 @@ class Meter(Protocol):
         ...
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Take note of one firing; see `nets.state.Observer`."""
+        """Record one call of a site; see `nets.state.Observer`."""
         ...
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ def watch(
     Args:
         net: the network that will run.
         xs: its input for this batch.
-        meters: who watches.
+        meters: that observe the run.
         kind: what the input is, as an encoder's `gives` says: "constant" (real values, the same at
             every step, whether as a view or as a copy), "real", "events" or "counts". Say it
             wherever it is known. None reads a bare train: a view of one step, or equal frames that

@@ -127,10 +127,10 @@ class OperationMeter(BatchMeter):
 
     @torch.no_grad()
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Count one firing.
+        """Count one call of a site.
 
         Args:
-            site: where.
+            site: that was called.
             x_in: what the synapse received; None where it did not run.
             current: what the unit received.
             s_out: what it gave; ignored where there is no spiking unit.

@@ -16,7 +16,7 @@ from spikeloom.base.errors import ConfigError
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector out, so that what it frees, and when, is no part of a figure.
+    """Switch the garbage collector off, so that what it frees, and when, does not matter.
 
     A collection before the call would do as well, and walks through every object of torch: several
     of them are a tenth of a small training.

@@ -16,7 +16,7 @@ from spikeloom.meters._nonzero import Pair, pairs_of
 FORWARD, BACKWARD = 0, 1
 
 PARTS = 16
-"""Slices in which an operand is looked through, so that little memory is taken."""
+"""Slices in which an operand is examined, so that little memory is taken."""
 
 
 @dataclass(frozen=True)

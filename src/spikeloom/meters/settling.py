@@ -29,7 +29,7 @@ class Settling:
 
 @torch.no_grad()
 def settling(net: SpikingNet, xs: Tensor) -> Settling:
-    r"""Run a net with feedback, and compare its rates with those they lead to at every step.
+    r"""Run a net with feedback, and compare its rates with those they imply at each step.
 
     f is one pass of the net in which every unit answers with its steady rate. Rates are discounted
     where a unit leaks, and x is the mean of the input so far. The net runs in evaluation.

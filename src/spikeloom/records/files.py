@@ -1,7 +1,7 @@
 """The one writer and the one reader of typed records.
 
-A record is read in three steps: the file is held against its checksum and its version, characters
-that are no text are replaced, and every value is held against its type. Older versions open: what
+A record is read in three steps: its checksum and version are checked, characters that are no text
+are replaced, and every value is checked against its type. Older versions open: what
 they called otherwise is an alias of a field, what they did not write has a default.
 """
 
@@ -35,7 +35,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206
 
 
 class ForeignRecord(DataError):
-    """A file is whole and says its format, but is no such record: perhaps of worth, and kept."""
+    """A file is whole and says its format, but is no such record; it is never replaced."""
 
 
 def save_record(path: Path, record: Part) -> None:
@@ -101,7 +101,7 @@ def open_table(path: Path) -> dict[str, Any]:
 
 
 def as_record(kind: type[P], table: Mapping[str, Any], path: Path) -> P:
-    """Hold a table against its type.
+    """Check a table against its type.
 
     Args:
         kind: what it should be.

@@ -1,7 +1,7 @@
-"""What all records share: frozen, strict about kinds of values, open to keys of other versions.
+"""What all records share: frozen, strict about types of values, open to keys of other versions.
 
-Files come from anywhere, so ranges are part of the types: what is read can be shown, and nothing
-behind the reader can fail. Keys that older versions did not write have defaults; keys that are not
+Files come from anywhere, so ranges are part of the types: what was read can be shown, and used
+without further checks. Keys that older versions did not write have defaults; keys that are not
 known here are kept, and written again.
 """
 

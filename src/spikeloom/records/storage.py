@@ -53,7 +53,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Word what goes wrong when a place is written.
+    """Turn errors of the system while a file is written into one line.
 
     Raises:
         ConfigError: the system refuses.
@@ -107,7 +107,7 @@ def check_format(path: Path, version: object, writer: object = None) -> int:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a record and hold it against its checksum, which is left out of the result.
+    """Read a record and check its checksum, which is left out of the result.
 
     Raises:
         DataError: the file is missing, damaged or of a newer format.
@@ -158,7 +158,7 @@ def _opened(path: Path, record: object) -> dict[str, Any]:
 
 
 def altered(path: Path) -> DataError:
-    """Word that a file holds other values than were written."""
+    """Build the error for a file that holds other values than were written."""
     return DataError.of(
         path,
         "the values that were written",

@@ -1,4 +1,4 @@
-"""EE: how many times a net's energy its ANN takes, that ANN measured beside it."""
+"""EE: energy of the measured ANN over that of the net."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What an entry of a results file amounts to: means over the runs that ended well."""
+"""Means of an entry over the runs that finished."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from spikeloom.records.units import megabytes, microjoules, percent
 from spikeloom.report.entries import Entry
 
 FEWEST_RUNS_TIMED = 2
-"""Trainings that make a figure of training time; one alone has no spread."""
+"""Fewest trainings of which a time is reported; one alone has no spread."""
 
 
 @dataclass(frozen=True)

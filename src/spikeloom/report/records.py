@@ -144,7 +144,7 @@ def read_comparison(folder: Path) -> ComparisonRecord:
 
 
 def compact(results: ComparisonRecord) -> ComparisonRecord:
-    """Return what a comparison's table is made of: no curves, traces and settings.
+    """Return what a comparison's table needs: no curves, traces and settings.
 
     Saved into a folder of its own, it can be reported again.
     """

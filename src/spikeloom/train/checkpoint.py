@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
-    """Hold tensors and header texts against their checksum; formats 1 and 2 may have none.
+    """Check tensors and header texts against their checksum; formats 1 and 2 may have none.
 
     Raises:
         DataError: other values than were written, or a newer format.

@@ -14,7 +14,7 @@ class Commit:
     """Check the gradients, average them over processes, clip, step, project and zero.
 
     Args:
-        bench: whose parameters are trained.
+        bench: net, head and rule whose parameters are trained.
         optimizer: over the same parameters.
     """
 
@@ -31,7 +31,7 @@ class Commit:
         self.batch, self.weight = batch, batch.size / whole
 
     def faulty(self, error: NumericalError) -> None:
-        """Take note of a loss that is not finite.
+        """Record a loss that is not finite.
 
         Alone, the process stops at once; in a team all stop together at the next update.
         """

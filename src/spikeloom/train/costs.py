@@ -46,10 +46,10 @@ GROWTH_ROUNDS = 11
 """Timed calls of a rule on all steps and on half of them, where they are short."""
 
 TIMING_SECONDS = 2.0
-"""What a figure of time may take, beyond the fewest rounds that make one."""
+"""Seconds for measuring a time, beyond its fewest rounds."""
 
 NONZERO_SAMPLES = 32
-"""Training samples at most whose products are looked at."""
+"""Most training samples whose products are examined."""
 
 PER_SAMPLE = ("ac", "mac", "mac_dense", "ac_folded", "mac_folded")
 """Counts of a layer that are recorded per sample."""
@@ -88,7 +88,7 @@ def _measured(bench: Workbench, samples: int, progress: Progress) -> dict[str, A
     operations, spikes = metered(bench, samples, progress)
     return {
         "note": f"energies: {NOTE}, in pJ per inference",
-        "parameters": sum(one.numel() for one in bench.inference_parameters()),
+        "parameters": sum(parameter.numel() for parameter in bench.inference_parameters()),
         "metered_samples": operations.samples,
         "spikes": MeanRecord.of(spikes.total),
         "rate_per_step": spikes.rate_per_step,
@@ -161,19 +161,19 @@ def _bounds(strict: float, accesses: Interval) -> EnergyBounds:
 
 
 def _settling(bench: Workbench) -> SettlingRecord | None:
-    """Follow the rates of a net with feedback on some samples; None where they obey no law."""
+    """Follow the rates of a net with feedback on some samples; None where none are defined."""
     if not bench.net.spec.feedback or not bench.net.spec.spiking:
         return None
     count = min(EVALUATION_BATCH, len(bench.splits.test))
     batch = bench.batch(bench.splits.test, torch.arange(count), epoch=0, part="test")
     try:
         with bench.fabric.autocast():
-            found = settling(bench.net, batch.xs)
+            result = settling(bench.net, batch.xs)
     except SpikeloomError:
         return None
-    if not all(map(isfinite, (*found.residuals, *found.rates))):
+    if not all(map(isfinite, (*result.residuals, *result.rates))):
         return None
-    return SettlingRecord(samples=count, residuals=found.residuals, rates=found.rates)
+    return SettlingRecord(samples=count, residuals=result.residuals, rates=result.rates)
 
 
 @torch.no_grad()
@@ -217,13 +217,13 @@ def _training(bench: Workbench) -> TrainingCosts:
 
 
 def _nonzero(bench: Workbench, size: int) -> NonzeroProducts | None:
-    """Count products without zeros on a quarter of the batch: to look at operands takes memory."""
+    """Count products without zeros on a quarter of the batch: examining operands takes memory."""
     some = max(min(-(-size // 4), NONZERO_SAMPLES), fewest_samples(bench))
     try:
-        found = count_nonzero_operations(one_call(bench, some)[0])
+        result = count_nonzero_operations(one_call(bench, some)[0])
     except torch.OutOfMemoryError:
         return None
-    per_sample = {name: getattr(found, name) / some for name in NonzeroProducts.model_fields}
+    per_sample = {name: getattr(result, name) / some for name in NonzeroProducts.model_fields}
     return NonzeroProducts(**per_sample)
 
 

@@ -22,7 +22,7 @@ DTYPES = {"32-true": torch.float32, "64-true": torch.float64}
 
 
 class Place(Protocol):
-    """What training asks of Lightning Fabric."""
+    """The part of Lightning Fabric that training uses."""
 
     @property
     def device(self) -> torch.device:

@@ -18,7 +18,7 @@ from spikeloom.data.units import is_whole, stored_array
 from spikeloom.train.inputs import Inputs
 
 LARGEST_FILE = 2**30
-"""Bytes of a file, and of an array unpacked, that are still read."""
+"""Most bytes of a file, and of an unpacked array, that are read."""
 
 ARRAYS = (".npy", ".npz")
 
@@ -161,7 +161,7 @@ def _read_array(path: Path, inputs: Inputs) -> np.ndarray:
 
 
 def _check_header(path: Path, file: Any, size: int, inputs: Inputs) -> None:
-    """Refuse an array by its header, before memory is taken for it."""
+    """Refuse an array by its header, before memory is allocated for it."""
     shape, dtype = read_header(file)
     wanted = inputs.in_shape
     if shape != wanted and (len(shape) != 1 + len(wanted) or shape[1:] != wanted or not shape[0]):
@@ -178,7 +178,7 @@ def _read_picture(path: Path, inputs: Inputs, notes: list[str]) -> Tensor:
     """Read a picture as the training data would store it, [C, H, W].
 
     Raises:
-        DataError: the file is no picture, or the data are none.
+        DataError: the file is no picture, or the training data are no pictures.
     """
     shape = inputs.in_shape
     if len(shape) != 3 or shape[0] not in (1, 3) or (inputs.whole and inputs.scaling.peak == 1):

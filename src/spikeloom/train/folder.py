@@ -1,4 +1,4 @@
-"""The folder of a comparison: whose it is, and what in it may be used again."""
+"""The folder of a comparison: which plan made it, and what of it may be used again."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from spikeloom.train.state import Stored
 def finished(folder: Path, recipe: Recipe) -> TrainedRecord | None:
     """Return the record of a finished run of this recipe, None where there is none.
 
-    One that was damaged from outside counts for nothing, so that the run is trained again.
+    A damaged record is ignored, so that the run is trained again.
 
     Raises:
         NewerFormat: a newer library wrote it.

@@ -1,4 +1,4 @@
-"""What a net is shown: the data a recipe names, described so that a run opens without them."""
+"""The input of a net: the data of a recipe, described so that a run opens without them."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -68,7 +68,7 @@ class Inputs(Strict):
 
     @property
     def whole(self) -> bool:
-        """Whether the samples are stored as whole numbers or truth values."""
+        """Whether the samples are stored as whole numbers or booleans."""
         return self.stored != "float"
 
     @property
@@ -77,7 +77,7 @@ class Inputs(Strict):
         return self.format < READ_ONCE
 
     def build_scaling(self) -> Scaling:
-        """Return the scaling as the data room knows it."""
+        """Return the scaling as a `data.Scaling`."""
         return Scaling(**self.scaling.model_dump())
 
     def build_reading(self) -> Reading | None:
@@ -216,7 +216,7 @@ def stated(
     Args:
         recipe: whose encoder states whether dimension 1 is time.
         name: of the data set.
-        options: of the user; what they state holds.
+        options: of the user; they take precedence.
         inputs: of a run: an older one read pictures in its own way.
 
     Raises:

@@ -30,17 +30,17 @@ from spikeloom.train.start import data_line, net_line, predict_seconds, room_lin
 from spikeloom.train.state import State, save_state
 
 SAVE_SECONDS = 60.0
-"""A long epoch is saved as often."""
+"""Seconds after which a long epoch is saved again."""
 
 
 class StageLoop:
-    """Trains one stage from where the state stands.
+    """Trains one stage from the position in the state.
 
     Args:
         bench: what is trained.
         folder: where the run writes.
-        state: moved on in place.
-        progress: told what happens.
+        state: updated in place.
+        progress: receives phases, epochs and notes.
         stop: asked between batches; true saves and stops.
     """
 
@@ -126,7 +126,7 @@ class StageLoop:
         self.progress.epoch(entry)
 
     def _predict(self) -> None:
-        """Say what is trained on what, and what it will take, before the first batch."""
+        """Report data, net, memory and time before the first batch."""
         if self.bench.number == 0:
             self.progress.inputs(data_line(self.bench.splits))
             self._show_inputs()
@@ -286,7 +286,7 @@ class StageLoop:
         return f"{where}; go on with: spikeloom train --resume {self.folder.path}"
 
     def _left(self) -> str:
-        """Say what a run that failed leaves."""
+        """Say which epoch the folder of a failed run keeps."""
         kept = self.state.kept
         if kept is None or self.folder.path is None:
             return ""
@@ -299,7 +299,7 @@ def _epoch(
     """Put together the metrics of an epoch.
 
     Raises:
-        NumericalError: a figure is too large for a training that works.
+        NumericalError: a figure is too large.
     """
     table: dict[str, Any] = trained | {"val_loss": score.loss, "val_accuracy": score.accuracy}
     if notes := trained.get("notes", {}) | score.figures:
@@ -320,7 +320,7 @@ def check_weights(bench: Workbench) -> None:
     """Stop at weights that are not finite; spikes could hide them from the loss.
 
     Raises:
-        NumericalError: one is not.
+        NumericalError: a weight is not finite.
     """
     for name, tensor in bench.modules().state_dict().items():
         if not torch.isfinite(tensor).all():

@@ -23,7 +23,7 @@ from spikeloom.train.setup import Workbench, set_up
 from spikeloom.train.tables import build_model
 
 LARGEST_RECORD = 64 * 2**20
-"""Bytes of a JSON file that is still read; a record of thousands of epochs has a few million."""
+"""Most bytes of a JSON file that is read; a record of thousands of epochs has a few million."""
 
 LARGEST_SAMPLE = 2**26
 """Values of one sample that a run folder may ask for."""
@@ -215,7 +215,7 @@ def _read_record(path: Path, *, versioned: bool = True) -> dict[str, Any]:
 
 
 def _check_size(recipe: Recipe, path: Path) -> None:
-    """Refuse a net that the file cannot fill, before memory is taken for it."""
+    """Refuse a net that the file cannot fill, before memory is allocated for it."""
     least = least_parameters(recipe.net.spec())
     size = path.stat().st_size
     if 4 * least > size:

@@ -1,4 +1,4 @@
-"""A few test samples watched closely: spikes, potentials and answers, for the page."""
+"""Spikes, potentials and answers of a few test samples, for the page."""
 
 import json
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from spikeloom.train.over_time import answers, score_over_time
 from spikeloom.train.setup import Workbench
 
 LARGEST = 300_000
-"""Bytes of samples.json; where it has more, neurons go first, then samples, then late steps."""
+"""Bytes of samples.json at most: neurons are dropped first, then samples, then late steps."""
 
 THINNINGS = 2
-"""How often neurons are halved before samples go."""
+"""How often neurons are halved before samples are dropped."""
 
 IMAGE_SIDE = 48
 """Larger images are averaged down to this side."""
@@ -61,7 +61,7 @@ def probe(bench: Workbench, count: int = 4, neurons: int = 48, traces: int = 6) 
     that declares no `charged` shows no potentials, one without `firing_level` no level.
 
     Args:
-        bench: what to watch.
+        bench: what to run.
         count: samples.
         neurons: shown per layer and pass, at most.
         traces: potentials per layer and pass, at most.
@@ -199,7 +199,7 @@ class _Activity:
 
 @dataclass(eq=False)
 class Trace:
-    """What one site did, and what its unit says it should have.
+    """Spikes of one site, beside those of its unit run once more.
 
     Shape:
         s, again: [T, B, shown]; u, level: [T, B, traced] and [traced].

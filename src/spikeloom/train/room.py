@@ -1,4 +1,4 @@
-"""Whether a stage can fit into the machine at all, said before anything of it is built."""
+"""Whether a stage can fit into memory at all, checked before it is built."""
 
 import torch
 
@@ -60,7 +60,7 @@ def check_train(where: str, steps: int, sample: torch.Tensor) -> None:
     """Refuse a train of one sample that would not fit, before it is encoded.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not fit.
     """
     room, needed = total_bytes(), steps * sample.nbytes
     if room is not None and needed > room:

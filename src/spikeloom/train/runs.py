@@ -1,4 +1,4 @@
-"""The folder of a run: who may write it, what lies in it, what is left of an earlier one."""
+"""The folder of a run: which process may write it, its files, the rest of an earlier run."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -26,7 +26,7 @@ from spikeloom.train import checkpoint
 from spikeloom.train.recipe import Recipe, build_recipe, fingerprint
 
 WORTH = (METRICS, STATE, WEIGHTS, RESULT, SAMPLES)
-"""What nobody would want to lose, also where the recipe beside it is gone."""
+"""Files that must not be lost, also where the recipe beside them is gone."""
 
 MARKS = {INPUTS: "in_shape", ENVIRONMENT: "packages"}
 """A key of the files that a run killed at its beginning leaves without a recipe."""

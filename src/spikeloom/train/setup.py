@@ -35,7 +35,7 @@ from spikeloom.train.weights import class_weights
 
 @dataclass(frozen=True)
 class Workbench:
-    """All that one stage of a run works with."""
+    """The objects of one stage of a run: data, net, head, rule, optimizer settings, device."""
 
     recipe: Recipe
     number: int
@@ -61,12 +61,12 @@ class Workbench:
 
     @property
     def input_kind(self) -> InputKind:
-        """What the net is given: said by encoder and data; a net without time sees real values."""
+        """Kind of the net's input, from encoder and data; a net without time sees real values."""
         spiking = self.rule.facts.spiking
         return self.encoder.gives(self.splits.values) if spiking else "constant"
 
     def modules(self) -> nn.ModuleDict:
-        """Return net and head under one roof, for weights on disk."""
+        """Return net and head as one module, for weights on disk."""
         return nn.ModuleDict({"net": self.net, "head": self.head})
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:

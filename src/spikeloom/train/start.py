@@ -1,4 +1,4 @@
-"""What a run says at its start: the data, the net, and the time that was measured on them."""
+"""What a run reports at its start: the data, the net, and the predicted time."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -65,7 +65,7 @@ class Prediction:
 
 
 def data_line(splits: Splits) -> str:
-    """Say what is learned from: images per part, classes, shape.
+    """Describe the data: images per part, classes, shape.
 
     Example:
         >>> from spikeloom.data import load_data
@@ -82,11 +82,11 @@ def data_line(splits: Splits) -> str:
 
 
 def net_line(bench: Workbench) -> str:
-    """Say what is trained: the net by name or text, T, and the parameters of a prediction."""
+    """Describe the net: name or text, parameters of a prediction, T."""
     net = bench.recipe.net
     text = net.preset or net.text or write(bench.net.spec)
     text = text if len(text) <= LONGEST_NET else text[: LONGEST_NET - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    count = sum(one.numel() for one in bench.inference_parameters())
+    count = sum(parameter.numel() for parameter in bench.inference_parameters())
     return f"net: {text}, {count:,} parameters, T = {bench.steps}"
 
 

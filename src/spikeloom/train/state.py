@@ -1,4 +1,4 @@
-"""Where a run stands: all that a resumed run needs, in one file that is whole or not there.
+"""The position of a run: all that a resumed run needs, in one file that is whole or absent.
 
 Every draw is a function of (seed, epoch, sample) and every learning rate one of the position, so
 there is no state of a sampler, augmentation or schedule. Torch's own generator is kept for rules
@@ -27,7 +27,7 @@ Sums = list[float]
 
 @dataclass
 class State:
-    """The position in a run and what was seen on the way.
+    """The position in a run, and its metrics so far.
 
     Args:
         stage: stages done.
@@ -36,7 +36,7 @@ class State:
         sums: of the present epoch, one per process.
         curve: metrics of all epochs done.
         kept: metrics of the epoch whose weights are kept in the present stage.
-        stages: what became of the stages done.
+        stages: records of the stages done.
         warnings: lines worth reading, kept for the record.
         predicted: bytes that learning from one batch of the present stage was said to take; None
             before that was asked.

@@ -19,8 +19,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Strict(BaseModel):
     """Base of all parts of a recipe: frozen, no unknown keys, no silent conversion.
 
-    Values are held to their annotations by `base.fields.conform`, as those of every other object
-    are; pydantic nests, copies and writes them.
+    `base.fields.conform` checks values against their annotations, as it does for every other
+    object; pydantic nests, copies and writes them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -20,7 +20,7 @@ _SAID = {
     "encoder": "how a sample becomes time steps: spikeloom list encoders",
     "precision": '"32-true", "64-true" or "bf16-mixed"',
 }
-"""What a table of several fields does not say of each."""
+"""Comments on fields that their docstring describes together."""
 
 _WIDE = 24
 """Characters of a setting; comments begin behind them, one below the other."""

@@ -23,7 +23,7 @@ MOST_TRIALS = 1000
 
 
 class Tune(Strict):
-    """What every row may try before it is run with the reported seeds.
+    """The trials of every row before it runs with the reported seeds.
 
     Args:
         seed: of all trials; never one of the reported seeds.
@@ -59,7 +59,7 @@ class Tune(Strict):
         """Return the recipe of a trial.
 
         Raises:
-            ConfigError: the recipe has no place for a value, or trials have epochs of their own.
+            ConfigError: the recipe has no setting at a path, or trials have epochs of their own.
         """
         changes = dict(self.settings[number])
         if self.epochs is not None:

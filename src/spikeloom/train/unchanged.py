@@ -1,4 +1,4 @@
-"""Measuring a workbench without leaving a trace in it."""
+"""Measuring a workbench without changing it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,22 +22,22 @@ def unchanged(bench: Workbench) -> Iterator[None]:
     modules, rule = bench.modules(), bench.rule
     weights = snapshot(modules)
     memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
-    grads = [(one, one.grad) for one in (*modules.parameters(), *rule.parameters())]
-    joint = [one for one in modules.modules() if isinstance(one, JointNorm)]
-    for one, _ in grads:
-        one.grad = None
-    for one in joint:
-        one.joint = False
+    grads = [(weight, weight.grad) for weight in (*modules.parameters(), *rule.parameters())]
+    norms = [norm for norm in modules.modules() if isinstance(norm, JointNorm)]
+    for weight, _ in grads:
+        weight.grad = None
+    for norm in norms:
+        norm.joint = False
     try:
         with modes_kept(modules):
             yield
     finally:
         modules.load_state_dict(weights)
         rule.load_state_dict(memory)
-        for one in joint:
-            one.joint = True
-        for one, grad in grads:
-            one.grad = grad
+        for norm in norms:
+            norm.joint = True
+        for weight, grad in grads:
+            weight.grad = grad
 
 
 def training_size(bench: Workbench) -> int:
@@ -67,11 +67,11 @@ def one_call(
     bench.set_training()
     batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
     batch = replace(batch, xs=batch.xs[:steps])
-    trained = [one for _, one in bench.parameters()]
+    trained = [parameter for _, parameter in bench.parameters()]
 
     def clear() -> None:
-        for one in trained:
-            one.grad = None
+        for parameter in trained:
+            parameter.grad = None
 
     def once(other: Batch = batch) -> None:
         learn(bench, other, clear)

@@ -37,7 +37,7 @@ _CURVES: dict[str, Callable[[EpochRecord], float | None]] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """One cost that accuracy is held against.
+    """One cost that accuracy is plotted against.
 
     Args:
         key: its name in the page.
@@ -125,7 +125,7 @@ def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
 
 
 def unsettled(entries: Sequence[Entry], cost: Cost, line: Sequence[int]) -> set[int]:
-    """Return the entries of a front whose place is no rank; see `report.pick.unsettled`."""
+    """Return the entries of a front that are level with another; see `report.pick.unsettled`."""
     data = entries[line[0]].data
     field = [number for number, one in enumerate(entries) if one.competes and one.data == data]
     prices = {number: cost_of(entries[number], cost) for number in field}
