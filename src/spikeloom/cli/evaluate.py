@@ -16,14 +16,7 @@ from spikeloom.cli.early_exit import (
     parse_exits,
 )
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.runs import (
-    Device,
-    Json,
-    check_device,
-    headline,
-    run_remark,
-    write_result,
-)
+from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 from spikeloom.cli.train import Set, changed
 from spikeloom.records import units
 

@@ -12,14 +12,7 @@ from spikeloom.base.errors import SpikeloomError
 from spikeloom.cli.console import bar, beside, plain_console, to_left
 from spikeloom.cli.plain import say_error
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.runs import (
-    Device,
-    Json,
-    check_device,
-    headline,
-    run_remark,
-    write_result,
-)
+from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 from spikeloom.records import units
 
 if TYPE_CHECKING:

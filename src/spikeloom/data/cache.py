@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from spikeloom.data._columns import no_bytes
 from spikeloom.data._sources import Labels, Source
 from spikeloom.data.broken import BrokenPictures, Fault
 from spikeloom.data.decode import Decoder, Encoded, bombs_refused
+from spikeloom.data.npy import ARRAY_FAULTS
 
 FORMAT = 2
 ABOUT, PIXELS, LABELS = "about.json", "pixels.npy", "labels.npy"
@@ -39,11 +39,6 @@ LARGE = 160 * 160
 """Pixels of a picture from which decoding in threads pays; smaller ones wait for each other."""
 
 LOG = logging.getLogger(__name__)
-
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, TokenError)
-"""What json and numpy raise on files that are not what was written."""
-
-Sink = Callable[[np.ndarray], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,15 +302,7 @@ def _open(folder: Path) -> Decoded | None:
             tensors = torch.from_numpy(x), torch.from_numpy(y)
             return Decoded(*tensors, tuple(about["names"]), skipped)
         reason = "other content than was written"
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        TokenError,
-    ) as error:
+    except (*ARRAY_FAULTS, KeyError) as error:
         reason = str(error)
     LOG.warning("%s: expected decoded pictures, got '%s'; decoding again.", folder, reason)
     return None

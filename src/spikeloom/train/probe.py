@@ -17,7 +17,7 @@ from spikeloom.neurons.declared import CHARGED, FIRING_LEVEL
 from spikeloom.records import part
 from spikeloom.records.samples import ImageRecord, SampleRecord, SamplesRecord, TraceRecord
 from spikeloom.records.storage import FORMAT
-from spikeloom.train.over_time import answers, score_over_time
+from spikeloom.train.over_time import answers
 from spikeloom.train.setup import Workbench
 
 LARGEST = 300_000
@@ -28,25 +28,6 @@ THINNINGS = 2
 
 IMAGE_SIDE = 48
 """Larger images are averaged down to this side."""
-
-
-def accuracy_by_step(
-    bench: Workbench, samples: Samples, part: str, steps: Sequence[int] | None = None
-) -> list[float] | None:
-    """Return the accuracy after each number of steps, from one pass over the samples.
-
-    Args:
-        bench: what to run.
-        samples: on what.
-        part: name of the part, as in `evaluate`.
-        steps: after how many; None for 1, 2, ... T.
-
-    Returns:
-        One accuracy per number of steps; None for a net without time.
-    """
-    if not bench.rule.facts.spiking:
-        return None
-    return list(score_over_time(bench, samples, part, steps=steps).accuracy)
 
 
 @torch.no_grad()
