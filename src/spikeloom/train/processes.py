@@ -28,7 +28,7 @@ def add_up(x: Tensor) -> Tensor:
         dist.all_reduce(x)
     except RuntimeError as error:
         raise ProcessLost.of(
-            "processes", "all of them to answer", "no answer of one", "go on with --resume"
+            "processes", "all of them to answer", "no answer from one", "go on with --resume"
         ) from error
     return x
 

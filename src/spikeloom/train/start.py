@@ -28,7 +28,7 @@ MOST_BATCHES = 7
 SHARE = 0.02
 """Part of an epoch's batches that may be measured before it."""
 
-FREE_SECONDS = 0.1
+FREE_SECONDS = 0.3
 """Seconds that measuring may take however short an epoch is."""
 
 LONGEST_NET = 100

@@ -77,13 +77,13 @@ class TestTime:
         assert time_line(predicted, one) == "time: about 62 s for 2 epochs (measured on 2 batches)"
 
     def test_several_batches_by_hand(self, monkeypatch):
-        """0.1 s hold 5 batches of 20 ms: their quartiles are the second and the fourth."""
-        clock(monkeypatch, 0.02, 0.05, 0.03, 0.04, 0.01, 0.2)  # the last one is of validation
+        """0.3 s hold 5 batches of 60 ms: their quartiles are the second and the fourth."""
+        clock(monkeypatch, 0.06, 0.15, 0.09, 0.12, 0.03, 0.2)  # the last one is of validation
         predicted = predict_seconds(bench({"stages.0.epochs": 2}))
         assert predicted.batches == 6
-        assert predicted.seconds == pytest.approx(2 * (3 * 0.03 + 0.2))
-        assert predicted.low == pytest.approx(2 * (3 * 0.02 + 0.2))
-        assert predicted.high == pytest.approx(2 * (3 * 0.04 + 0.2))
+        assert predicted.seconds == pytest.approx(2 * (3 * 0.09 + 0.2))
+        assert predicted.low == pytest.approx(2 * (3 * 0.06 + 0.2))
+        assert predicted.high == pytest.approx(2 * (3 * 0.12 + 0.2))
 
     def test_batches_of_a_long_epoch_are_a_small_part_of_it(self, monkeypatch):
         """200 updates of 5 s: 2 % are 4 batches, of different samples."""
