@@ -5,7 +5,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from spikeloom.nets.synapse import Synapse
+from spikeloom.nets.module.synapse import Synapse
 
 
 def formula(synapse: Synapse) -> int:

@@ -1,9 +1,9 @@
-"""The drawing's reader of a net's text against `nets.grammar`, which builds the layers."""
+"""The drawing's reader of a net's text against `nets.spec.grammar`, which builds the layers."""
 
 import pytest
 
-from spikeloom.nets.grammar import parse, write
-from spikeloom.nets.presets import PRESETS
+from spikeloom.nets.spec.grammar import parse, write
+from spikeloom.nets.spec.presets import PRESETS
 from spikeloom.report.html.diagram import _KINDS, draw_net, read_net
 
 KINDS = {

@@ -1,6 +1,6 @@
 """A network's text, drawn as a row of boxes.
 
-The text is read here as far as it is drawn: `nets.grammar` builds layers and with them imports
+The text is read here as far as it is drawn: `nets.spec.grammar` builds layers and with them imports
 torch, which takes longer than the whole report. A test compares the two.
 """
 

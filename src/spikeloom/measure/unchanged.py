@@ -1,0 +1,81 @@
+"""Measuring a workbench without changing it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from spikeloom.base.types import Batch
+from spikeloom.meters.base import modes_kept
+from spikeloom.program.joint_norm import JointNorm
+from spikeloom.program.learn import learn
+from spikeloom.program.setup import Workbench, fewest_samples, snapshot
+
+
+@contextmanager
+def unchanged(bench: Workbench) -> Iterator[None]:
+    """Put weights, buffers, modes, gradients and the rule's memory back afterwards.
+
+    What is measured concerns this process alone: norms do not wait for the others.
+    """
+    modules, rule = bench.modules(), bench.rule
+    weights = snapshot(modules)
+    memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
+    grads = [(weight, weight.grad) for weight in (*modules.parameters(), *rule.parameters())]
+    norms = [norm for norm in modules.modules() if isinstance(norm, JointNorm)]
+    for weight, _ in grads:
+        weight.grad = None
+    for norm in norms:
+        norm.joint = False
+    try:
+        with modes_kept(modules):
+            yield
+    finally:
+        modules.load_state_dict(weights)
+        rule.load_state_dict(memory)
+        for norm in norms:
+            norm.joint = True
+        for weight, grad in grads:
+            weight.grad = grad
+
+
+def training_size(bench: Workbench) -> int:
+    """Return the samples of a process's share of a batch, as far as the training part has them.
+
+    A share of one sample has no statistics by itself where it is measured alone; it counts as two.
+    """
+    whole = min(bench.stage.batch, len(bench.splits.train))
+    return max(-(-whole // bench.team.size), fewest_samples(bench))
+
+
+def one_call(
+    bench: Workbench, size: int, *, steps: int | None = None
+) -> tuple[Callable[..., None], int]:
+    """Return one call of the rule on the first `size` training samples, and their bytes encoded.
+
+    It takes another batch, where it is given one.
+
+    The call updates nothing and leaves no gradients; wrap it in `unchanged`, since norms move
+    their statistics and rules their memory. It has run once, so that what is made once is there.
+
+    Args:
+        bench: what learns.
+        size: number of samples.
+        steps: only so many of the first time steps.
+    """
+    bench.set_training()
+    batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
+    batch = replace(batch, xs=batch.xs[:steps])
+    trained = [parameter for _, parameter in bench.parameters()]
+
+    def clear() -> None:
+        for parameter in trained:
+            parameter.grad = None
+
+    def once(other: Batch = batch) -> None:
+        learn(bench, other, clear)
+        clear()
+
+    once()
+    return once, batch.xs.untyped_storage().nbytes()
