@@ -61,10 +61,10 @@ def refusal(call: Callable[[], object]) -> str | None:
         assert FORM.match(line), f"not `where: expected .., got ..; ..`: {line!r}"
         return line
     except (MemoryError, RuntimeError, TypeError) as error:
-        line = too_big(error)
-        if line is None:
+        refused = too_big(error)
+        if refused is None:
             raise
-        return line
+        return str(refused)
     return None
 
 

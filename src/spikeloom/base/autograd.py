@@ -154,9 +154,8 @@ def refuse_second(where: str, instead: str) -> None:
         UnsupportedNet: a graph of the backward pass is being built.
     """
     if torch.is_grad_enabled():
-        raise UnsupportedNet(
-            f"{where}: expected first derivatives, got a backward pass with create_graph=True; "
-            f"{instead}."
+        raise UnsupportedNet.of(
+            where, "first derivatives", "a backward pass with create_graph=True", instead
         )
 
 

@@ -29,9 +29,9 @@ def expect(
     """Refuse a value unless `good`.
 
     Args:
-        good: what was found of it.
+        good: whether the value is right.
         path: its address.
-        expected: in the place of it.
+        expected: what should stand there.
         value: that came, quoted as Python writes it.
         todo: what to do.
         kind: of the error.
@@ -63,7 +63,7 @@ def shown(value: Any) -> str:
 
 @runtime_checkable
 class Limit(Protocol):
-    """What an annotation says of values beyond their type."""
+    """A limit in an annotation, beyond the type."""
 
     def fault(self, value: Any) -> str:
         """Return what was expected in the place of a value; empty where it is right."""
@@ -72,7 +72,7 @@ class Limit(Protocol):
 
 @runtime_checkable
 class Reader(Protocol):
-    """What stands in an annotation where a value is read in a way of its own."""
+    """Stands in an annotation whose values are read in a way of their own."""
 
     def read(self, value: Any, path: str) -> Any:
         """Return the value as it is kept, or refuse it.
@@ -172,7 +172,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Form:
-    """A text of a form, said in words."""
+    """A text of a form, which `words` describe in messages."""
 
     pattern: str
     words: str
@@ -189,7 +189,7 @@ def check_number(path: str, value: float) -> None:
     """Refuse a number that is not finite, or a whole one of more than 64 bits.
 
     Raises:
-        ConfigError: it is none of both.
+        ConfigError: it is not finite, or too large.
     """
     if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
         raise ConfigError.of(path, "a whole number of 64 bits at most", shown(value))

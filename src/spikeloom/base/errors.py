@@ -13,7 +13,10 @@ LONGEST = 2000
 """Characters of a message; what a user gave may be longer than anybody reads."""
 
 LONGEST_WORD = 300
-"""Characters without a blank, likewise."""
+"""Characters of a word in it."""
+
+LONGEST_CAUSE = 160
+"""Characters of another library's error that are quoted."""
 
 
 class SpikeloomError(ValueError):
@@ -59,13 +62,36 @@ class SpikeloomError(ValueError):
         super().__init__(_printable(f"{source}{joint}{self._line}"))
 
     @classmethod
-    def of(cls, path: str, expected: str, came: str, todo: str = "change it") -> Self:
-        """Build the error from its parts."""
-        line = f"{path}: expected {expected}, got {came}; {todo}."
-        return cls(line, path=path, expected=expected, came=came, todo=todo)
+    def of(cls, path: object, expected: str, came: object, todo: str = "change it") -> Self:
+        """Build the error from the parts of its line.
+
+        Args:
+            path: address of the wrong value, or the file.
+            expected: what should stand there.
+            came: what stands there, as the message shows it; "found ..." after a search.
+            todo: what to do.
+        """
+        todo = todo.removesuffix(".")
+        end = "" if todo.endswith("?") else "."
+        verb, came = (
+            ("found", str(came)[6:]) if str(came).startswith("found ") else ("got", str(came))
+        )
+        line = f"{path}: expected {expected}, {verb} {came}; {todo}{end}"
+        return cls(line, path=str(path), expected=expected, came=came, todo=todo)
+
+    @classmethod
+    def caused(cls, path: object, expected: str, cause: object, todo: str) -> Self:
+        """Build the error for what the system, or a reader of files, refused with `cause`."""
+        words = " ".join(str(cause).split())[:LONGEST_CAUSE] or type(cause).__name__
+        return cls.of(path, expected, f"'{getattr(cause, 'strerror', None) or words}'", todo)
+
+    def parts(self) -> dict[str, str]:
+        """Return the arguments that make an equal error, also of another class."""
+        names = ("path", "expected", "came", "todo", "source")
+        return {"message": self._line} | {name: getattr(self, name) for name in names}
 
     def within(self, source: str) -> "SpikeloomError":
-        """Return the error with a place in front of its path."""
+        """Return the error with `source`, a file or an entry, in front of its path."""
         return self._like(self._line, self.path, f"{source}: {self.source}".removesuffix(": "))
 
     def moved(self, old: str, new: str) -> "SpikeloomError":
@@ -85,16 +111,21 @@ class SpikeloomError(ValueError):
         path = f"{table}.{self.path}".strip(".")
         return self._like(path + self._line.removeprefix(self.path), path, self.source)
 
+    def adding(self, sentence: str) -> "SpikeloomError":
+        """Return the error with a sentence more at the end; itself for an empty one."""
+        line = f"{self._line} {sentence}" if sentence else self._line
+        return self._like(line, self.path, self.source)
+
     def starts_with(self, path: str) -> bool:
         """Whether the address is `path` or lies below it."""
         return self._line.startswith((f"{path}.", f"{path}:"))
 
     def _like(self, line: str, path: str, source: str) -> "SpikeloomError":
-        """Return an error of the same class with another head, also where it has its own making."""
+        """Return an error of the same class with another head, whatever its constructor takes."""
         error = type(self).__new__(type(self))
         error.__dict__.update(self.__dict__)
-        parts = {"expected": self.expected, "came": self.came, "todo": self.todo}
-        SpikeloomError.__init__(error, line, path=path, source=source, **parts)
+        changed = {"message": line, "path": path, "source": source}
+        SpikeloomError.__init__(error, **(self.parts() | changed))
         return error
 
 
@@ -154,13 +185,15 @@ _TOO_BIG = re.compile("memory|bad_alloc|Storage size|Overflow when unpacking")
 """How torch says that a tensor does not fit."""
 
 
-def too_big(error: BaseException) -> str | None:
-    """Return one line about an error for want of memory, None for any other error."""
+def too_big(error: BaseException) -> ConfigError | None:
+    """Return the error to report for one for want of memory, None for any other error."""
     torchs = isinstance(error, (RuntimeError, TypeError)) and _TOO_BIG.search(str(error))
     if not (isinstance(error, MemoryError) or torchs):
         return None
     came = (str(error) or "no memory").splitlines()[0]
-    return f"memory: expected a run that fits, got '{came}'; make net, batch or steps smaller."
+    return ConfigError.of(
+        "memory", "a run that fits", f"'{came}'", "make net, batch or steps smaller"
+    )
 
 
 def wrong_choice(
@@ -171,7 +204,7 @@ def wrong_choice(
     Args:
         where: it was given.
         value: that came.
-        known: the values that serve, in the order they are named.
+        known: the valid values, in the order they are named.
         todo: what to do; None for the usual advice.
 
     Example:

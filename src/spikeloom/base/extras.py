@@ -1,5 +1,6 @@
 """Libraries that a plain installation lacks, and the extra that brings each."""
 
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from spikeloom.base.errors import ConfigError
@@ -19,6 +20,14 @@ EXTRAS = {
 def installed(library: str) -> bool:
     """Return whether a library can be imported, without importing it."""
     return find_spec(library) is not None
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package; None for one that is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def install_line(library: str) -> str:
@@ -41,7 +50,5 @@ def need(library: str, where: str, purpose: str) -> None:
         >>> need("numpy", "data", "everything")
     """
     if not installed(library):
-        raise ConfigError(
-            f"{where}: expected the library {library} for {purpose}, got none; "
-            f"{install_line(library)}."
-        )
+        expected = f"the library {library} for {purpose}"
+        raise ConfigError.of(where, expected, "none", install_line(library))

@@ -60,9 +60,11 @@ class Registry(Generic[T]):
                 raise ValueError(f"{self.kind} '{name}' is registered twice; choose another name.")
             lacking = [need for need in self.needs if not hasattr(member, need)]
             if lacking:
-                raise ConfigError(
-                    f"{self.kind} '{name}': expected {', '.join(self.needs)}, got {member!r} "
-                    f"without {', '.join(lacking)}; give it what is missing."
+                raise ConfigError.of(
+                    f"{self.kind} '{name}'",
+                    ", ".join(self.needs),
+                    f"{member!r} without {', '.join(lacking)}",
+                    "give it what is missing",
                 )
             self._members[name] = cast(T, member)
             self._homes[name] = home
@@ -115,8 +117,10 @@ class Registry(Generic[T]):
                     if family._homes[name].partition(".")[0] == root:
                         del family._members[name], family._homes[name]
             came = f"{type(error).__name__}: {error}".rstrip(": ")
-            line = SpikeloomError(
-                f"plug-in '{value}' of {self.package}: expected an import without errors, got "
-                f"'{' '.join(came.split())}'; it is left out; repair or remove it."
+            line = SpikeloomError.of(
+                f"plug-in '{value}' of {self.package}",
+                "an import without errors",
+                f"'{' '.join(came.split())}'",
+                "it is left out; repair or remove it",
             )
             _LOG.warning("%s", line)

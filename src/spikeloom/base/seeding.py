@@ -128,9 +128,11 @@ def stream_for(rng: Rng, name: str) -> Rng:
     if isinstance(rng, torch.Generator):
         return rng
     if not isinstance(rng, SampleRng):
-        raise ConfigError(
-            f"rng: expected a random stream for '{name}', got {rng!r}; pass a SampleRng (a Batch "
-            "has one) or a torch.Generator."
+        raise ConfigError.of(
+            "rng",
+            f"a random stream for '{name}'",
+            f"{rng!r}",
+            "pass a SampleRng (a Batch has one) or a torch.Generator",
         )
     return rng.stream_for(name)
 

@@ -56,13 +56,10 @@ def check_labels(where: str, target: object) -> None:
     """
     if not isinstance(target, Tensor) or target.dim() != 1 or not len(target):
         came = tuple(target.shape) if isinstance(target, Tensor) else repr(target)
-        raise ShapeError(
-            f"{where}: expected class numbers [B] in a tensor, got {came}; pass one per sample."
-        )
+        raise ShapeError.of(where, "class numbers [B] in a tensor", came, "pass one per sample")
     if target.dtype != torch.int64:
-        raise ShapeError(
-            f"{where}: expected class numbers as int64, got {target.dtype}; convert them "
-            "(target.long())."
+        raise ShapeError.of(
+            where, "class numbers as int64", target.dtype, "convert them (target.long())"
         )
 
 
@@ -98,18 +95,22 @@ class Batch(Checked):
         super().__post_init__()
         good = self.xs.dim() >= 3 and self.target.dim() == 1
         if not good or self.xs.shape[1] != len(self.target) or min(self.xs.shape[:2]) < 1:
-            raise ShapeError(
-                "batch: expected xs [T, B, ...] with time as the first axis and target [B], got "
-                f"{tuple(self.xs.shape)} and {tuple(self.target.shape)}; encode the input first."
+            raise ShapeError.of(
+                "batch",
+                "xs [T, B, ...] with time as the first axis and target [B]",
+                f"{tuple(self.xs.shape)} and {tuple(self.target.shape)}",
+                "encode the input first",
             )
         check_labels("batch", self.target)
         seen = self.xs[:1] if self.xs.stride(0) == 0 else self.xs
         finite = torch.isfinite(seen)
         if not finite.all():
             step, sample, *_ = place = (~finite).nonzero()[0].tolist()
-            raise NumericalError(
-                f"batch: expected a finite input, got {seen[tuple(place)].item()} in sample "
-                f"{int(self.rng.index[sample])}, step {step}; correct the data."
+            raise NumericalError.of(
+                "batch",
+                "a finite input",
+                f"{seen[tuple(place)].item()} in sample {int(self.rng.index[sample])}, step {step}",
+                "correct the data",
             )
 
     @classmethod

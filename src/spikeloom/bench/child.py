@@ -12,13 +12,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, TextIO
 
 import torch
 
 from spikeloom.base.errors import SpikeloomError
+from spikeloom.base.extras import version_of
 from spikeloom.bench.contender import CONTENDERS, Contender, Layout, Step, Task
 from spikeloom.bench.neuron import measure_neuron
 from spikeloom.bench.workloads import Workload
@@ -29,7 +29,7 @@ WARM_LEAST, WARM_MOST = 2, 12
 """Steps that are not timed after the build."""
 
 STEADY = 0.9
-"""Warm is who no longer gets faster than this share of the fastest step so far."""
+"""A step is warm once no further one is faster than this share of the fastest so far."""
 
 TRIALS = 3
 """Steps per layout, where the fastest of several is looked for; slow steps get one."""
@@ -42,7 +42,7 @@ TURN = 3.0
 
 
 class Host:
-    """What is built in this process, by key."""
+    """The steps that were built in this process, by key."""
 
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
@@ -51,8 +51,8 @@ class Host:
     def open(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Build a contender's step, warm it up, and measure its memory.
 
-        Where the layout is still to be chosen, say which is fastest instead: whoever asks starts
-        a fresh process then, for the trial has left its traces in this one's memory.
+        Where the layout is still to be chosen, return the fastest one instead: the step is then
+        built in a new process, since the trial has changed the memory of this one.
         """
         contender = CONTENDERS.find(request["contender"])
         reason = _missing(contender)
@@ -82,7 +82,7 @@ class Host:
             "backend": step.backend(),
             "peak": peak,
             "process": process,
-            "version": _version(contender.package),
+            "version": version_of(contender.package) or "?" if contender.package else "",
         }
 
     def turn(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,13 +176,6 @@ def _missing(contender: Contender) -> str:
     if contender.package and find_spec(contender.package) is None:
         return f"{contender.package} is not installed"
     return ""
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package) if package else ""
-    except PackageNotFoundError:
-        return "?"
 
 
 def _one_line(error: BaseException) -> str:

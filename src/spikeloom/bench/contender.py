@@ -56,7 +56,7 @@ class Task:
         """Return the workload's net in torch's modules, in the task's layout.
 
         Args:
-            neuron: makes what stands in the place of each population.
+            neuron: makes the module for each population.
         """
         layers = self.workload.layers()
         net = nn.Sequential(*[neuron() if isinstance(one, Fire) else one for one in layers])
@@ -82,7 +82,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Contender:
-    """Who takes part.
+    """One participant of the benchmark.
 
     Args:
         kind: "floor" is the net without neurons, "ours" this library, "peer" another one.

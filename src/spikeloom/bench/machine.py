@@ -1,12 +1,12 @@
-"""What the figures were measured on: hardware, versions, and who else was at work."""
+"""What the figures were measured on: hardware, versions, and the load by others."""
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from spikeloom.base.allocator import memory_kept
+from spikeloom.base.extras import version_of
 from spikeloom.base.memory import free_bytes, total_bytes
 from spikeloom.base.provenance import commit, cpuinfo, processor
 
@@ -45,7 +45,7 @@ def machine() -> dict[str, str]:
         "instructions": ", ".join(flag for flag in _FLAGS if flag in flags) or "?",
         "memory": _memory(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "packages": ", ".join(f"{name} {_version(name)}" for name in _PACKAGES),
+        "packages": ", ".join(f"{name} {version_of(name) or 'absent'}" for name in _PACKAGES),
         "CPU capability of torch": torch.backends.cpu.get_cpu_capability(),
         "allocator": "keeps freed memory" if memory_kept() else "the system's",
         "load before": load,
@@ -55,10 +55,3 @@ def machine() -> dict[str, str]:
 def _memory() -> str:
     size = total_bytes()
     return "?" if size is None else f"{size / 2**30:.0f} GiB"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "absent"

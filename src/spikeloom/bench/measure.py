@@ -56,7 +56,7 @@ class Row:
 
 @dataclass
 class Measured:
-    """Rows, and who is missing from them for what reason."""
+    """Rows, and the contenders that are missing, with the reason."""
 
     rows: list[Row] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -74,7 +74,7 @@ def measure(plan: Plan, progress: Progress = SILENT, found: Measured | None = No
 
     Args:
         plan: what to run.
-        progress: told how far it is, and of who is left out.
+        progress: receives the steps done, and the contenders left out.
         found: gets the rows as they come, for who may be interrupted; a new one by default.
     """
     found = Measured() if found is None else found

@@ -100,10 +100,8 @@ def write_page(out: Path, plan: Plan, result: Result) -> Path:
             _replace(plot, draw_growth(result.curves))
         _replace(path, page_text(plan, result, plot.name if plot else None))
     except OSError as error:
-        raise ConfigError(
-            f"--out {path}: expected a place that can be written, got '{error.strerror}'; choose "
-            "another."
-        ) from None
+        expected = "a place that can be written"
+        raise ConfigError.caused(f"--out {path}", expected, error, "choose another") from None
     return path
 
 

@@ -128,14 +128,13 @@ def chosen_pythons(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, found, path = text.partition("=")
         if not found or not path:
-            raise ConfigError(
-                f"--python: expected NAME=PATH, e.g. peers=/path/to/bin/python, got '{text}'; "
-                "change it."
+            raise ConfigError.of(
+                "--python", "NAME=PATH, e.g. peers=/path/to/bin/python", f"'{text}'", "change it"
             )
         if name not in {*members, *packages, PEERS}:
             raise unknown_name("--python", "contender", name, {*members, *packages, PEERS})
         if not Path(path).is_file():
-            raise ConfigError(f"--python {name}: expected an interpreter, got '{path}'; fix it.")
+            raise ConfigError.of(f"--python {name}", "an interpreter", f"'{path}'", "fix it")
         pythons[name] = path
     return pythons
 
@@ -149,5 +148,5 @@ def _names(option: str, kind: str, text: str | None, known: Iterable[str]) -> li
         if name not in known:
             raise unknown_name(option, kind, name, known)
     if not names:
-        raise ConfigError(f"{option}: expected a name, got none; known: {', '.join(known)}.")
+        raise ConfigError.of(option, "a name", "none", f"known: {', '.join(known)}")
     return list(dict.fromkeys(names))

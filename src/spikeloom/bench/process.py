@@ -1,4 +1,4 @@
-"""A contender's process, seen from the one that asks."""
+"""A contender's process, as the main process sees it."""
 
 import json
 import os
@@ -28,7 +28,7 @@ spec.loader.exec_module(module)
 from spikeloom.bench.child import main
 main()
 """
-"""Finds this library by its place: another interpreter must not see what lies beside it."""
+"""Finds this library by its folder: another interpreter must not import what lies beside it."""
 
 
 class Refused(Exception):  # noqa: N818 - a row left out, not an error

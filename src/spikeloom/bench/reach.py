@@ -1,4 +1,4 @@
-"""The figures to reach, as far as they were measured: target, figure, and whether it is met."""
+"""The targets: limit, measured figure, and whether it is met."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Figure:
 
     @property
     def doubt(self) -> str | None:
-        """Why the value is not given; None where it is, or where there is none."""
+        """Why the value is not reported; None where it is, or where there is none."""
         return self.value.doubt if self.timed and self.value is not None else None
 
     @property
@@ -66,7 +66,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class _Limits:
-    """What a workload is held to; the others are shown without a limit."""
+    """Limits of a workload; figures of others are shown without one."""
 
     time: dict[str, float]
     memory: float
@@ -88,7 +88,7 @@ _LIMITS = {
 }
 SAVING_TIME = 1.25
 STEPWISE = ("sltt", "sltt-k2", "ottt-a", "ottt-o")
-"""Rules whose memory is held to that of a single step; that of others is shown."""
+"""Rules whose memory has the limit of a single step; that of others is shown only."""
 
 
 def best_floor(found: Measured, workload: str, precision: str) -> Row | None:

@@ -1,4 +1,4 @@
-"""Everything one benchmark found."""
+"""The results of one benchmark."""
 
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
@@ -19,7 +19,7 @@ QUICK_SHAPE = (4, 2, 16, 8, 8)
 
 @dataclass
 class Result:
-    """What one benchmark found.
+    """The results of one benchmark.
 
     Args:
         found: rows, and who is missing.

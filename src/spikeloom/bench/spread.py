@@ -34,7 +34,7 @@ class Spread:
 
     @property
     def doubt(self) -> str | None:
-        """Why the median is no figure of time to give; None where it is one."""
+        """Why the median is too uncertain to report; None where it is not."""
         return doubt_of(self.median, self.low, self.high, self.count)
 
     @classmethod
@@ -45,7 +45,7 @@ class Spread:
             ConfigError: there are none.
         """
         if not values:
-            raise ConfigError("bench.spread: expected 1 value or more, got none; run a round.")
+            raise ConfigError.of("bench.spread", "1 value or more", "none", "run a round")
         if len(values) == 1:
             return cls(values[0], values[0], values[0], 1)
         low, _, high = quantiles(values, n=4, method="inclusive")
@@ -63,7 +63,7 @@ def seconds(rounds: Rounds) -> Spread:
 
 
 def fastest(each: Mapping[str, Rounds]) -> str | None:
-    """Return who is fastest within rounds; None of nobody.
+    """Return the name that is fastest within rounds; None without names.
 
     That is whose median comes nearest, in the median round, to the best median of the round. A
     round that was slow for one alone does not decide.

@@ -141,7 +141,7 @@ def between(spread: Spread) -> str:
 
 
 def _median(spread: Spread) -> str:
-    """Write the milliseconds of a figure of time; those in doubt are none."""
+    """Write a median in milliseconds; "-" where it is in doubt."""
     return "-" if spread.doubt else milliseconds(spread.median)
 
 

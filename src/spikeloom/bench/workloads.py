@@ -27,7 +27,7 @@ UNIT = LIF(alpha=0.5, v_th=1.0, detach_reset=True, surrogate=Arctan(2.0))
 
 
 class Fire(nn.Module):
-    """Stands where a layer has neurons; each contender puts its own there."""
+    """Placeholder for the neurons of a layer; each contender replaces it by its own."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def _module(layer: LayerSpec, channels: int) -> nn.Module:
         case "linear":
             return nn.Linear(channels, layer.out)
         case _:
-            raise ConfigError(
-                f"bench.workloads: expected layers c, f, P and G, got '{layer.kind}'; leave it out."
+            raise ConfigError.of(
+                "bench.workloads", "layers c, f, P and G", f"'{layer.kind}'", "leave it out"
             )
 
 

@@ -48,7 +48,7 @@ def bench(
     measured so far (exit code 130).
     """
     if out is not None and out.suffix not in ("", ".md"):
-        raise ConfigError(f"--out {out}: expected a folder or a file .md, got neither; change it.")
+        raise ConfigError.of(f"--out {out}", "a folder or a file .md", "neither", "change it")
     from spikeloom.bench.machine import usable_cores
     from spikeloom.bench.page import write_page
     from spikeloom.bench.plan import (

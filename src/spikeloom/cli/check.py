@@ -1,4 +1,4 @@
-"""``spikeloom check``: hold something of your own to what the library asks of it."""
+"""``spikeloom check``: check a part of your own against what the library requires."""
 
 from collections import Counter
 from typing import Annotated

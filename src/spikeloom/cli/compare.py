@@ -152,20 +152,24 @@ def _plan(
     wanted = None if seeds is None else _parse_seeds(seeds)
     if recipes:
         if any(given.values()):
-            raise ConfigError(
-                "compare: expected recipe files or --net/--data/--rules, got both; drop one."
+            raise ConfigError.of(
+                "compare", "recipe files or --net/--data/--rules", "both", "drop one"
             )
         if changes:
-            raise ConfigError(
-                "compare: expected --set with --net/--data/--rules only, got it beside recipe "
-                "files; edit the files."
+            raise ConfigError.of(
+                "compare",
+                "--set with --net/--data/--rules only",
+                "it beside recipe files",
+                "edit the files",
             )
         return merge([read_comparison(path) for path in recipes], wanted)
     missing = ", ".join(f"--{name}" for name, value in given.items() if not value)
     if missing:
-        raise ConfigError(
-            "compare: expected recipe files or all of --net, --data and --rules, got no "
-            f"{missing}; see `spikeloom compare --help`."
+        raise ConfigError.of(
+            "compare",
+            "recipe files or all of --net, --data and --rules",
+            f"no {missing}",
+            "see `spikeloom compare --help`",
         )
     net, data, rules = (given[name] or "" for name in ("net", "data", "rules"))
     base: dict[str, Any] = {"net": net, "data": data, "stages": [{"rule": "bptt"}]}
@@ -178,8 +182,8 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     try:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(
-            f"--seeds: expected whole numbers separated by commas, got '{text}'; write e.g. 0,1,2."
+        raise ConfigError.of(
+            "--seeds", "whole numbers separated by commas", f"'{text}'", "write e.g. 0,1,2"
         ) from None
     for seed in seeds:
         at_least(0, "a seed", most=LARGEST_WHOLE).check("--seeds", seed)

@@ -1,4 +1,4 @@
-"""What there is to know of one name: ``spikeloom list rules sltt``."""
+"""Everything about one name: ``spikeloom list rules sltt``."""
 
 import dataclasses
 import inspect
@@ -21,7 +21,7 @@ class Details:
 
     Args:
         title: one line on what it is.
-        facts: pairs of a word and what it says.
+        facts: pairs of a heading and a text.
         options: that a recipe can set.
         refused: what it cannot do, one line each.
     """
@@ -33,7 +33,7 @@ class Details:
 
 
 def details(family: str, name: str) -> Details:
-    """Return what is known of one name.
+    """Return everything about one name.
 
     Raises:
         ConfigError: no such name, or a family whose entries have no details.

@@ -31,8 +31,8 @@ def end(number: int, frame: Any) -> None:
 def begin() -> None:
     """Let either signal end this process at once, until somebody handles it otherwise.
 
-    Garbage is not collected before `collect`: the collector would walk again and again through what
-    the libraries define, none of which is ever garbage. That is a sixth of a small training.
+    Garbage is not collected before `collect`: what libraries define is never garbage, and looking
+    through it again and again takes a sixth of a small training.
     """
     gc.disable()
     for number in NUMBERS:

@@ -21,7 +21,7 @@ MEANING = {
 
 
 def parse_exits(text: str | None, by: str) -> "tuple[Exit, ...]":
-    """Read --exit-margin and --exit-by; the first way to leave is not to.
+    """Read --exit-margin and --exit-by; the first one keeps all samples to the end.
 
     Raises:
         ConfigError: no numbers, or no such measure.
@@ -35,9 +35,11 @@ def parse_exits(text: str | None, by: str) -> "tuple[Exit, ...]":
     except ValueError:
         levels = []
     if not levels or not all(0 <= level < float("inf") for level in levels):
-        raise ConfigError(
-            f"--exit-margin: expected numbers of 0 or more, separated by commas, got '{text}'; "
-            "write e.g. 0.5,0.9."
+        raise ConfigError.of(
+            "--exit-margin",
+            "numbers of 0 or more, separated by commas",
+            f"'{text}'",
+            "write e.g. 0.5,0.9",
         )
     from spikeloom.inference.early_exit import Exit
 
@@ -64,7 +66,7 @@ def exit_record(scores: "tuple[ExitScore, ...]", latency: "Timing") -> Record:
 
 
 def _time_record(timing: "Timing") -> Record:
-    """Return seconds with their spread; None for a time that is no figure, with the reason."""
+    """Return seconds with their spread; None for a time that is too uncertain, with the reason."""
     return {
         "seconds": None if timing.doubt else timing.median,
         "quartiles": list(timing.quartiles),

@@ -16,14 +16,7 @@ from spikeloom.cli.early_exit import (
     parse_exits,
 )
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.runs import (
-    Device,
-    Json,
-    check_device,
-    headline,
-    run_remark,
-    write_result,
-)
+from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 from spikeloom.cli.train import Set, changed
 from spikeloom.records import units
 
@@ -163,9 +156,11 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
 
     for change in changes or []:
         if not change.startswith("data."):
-            raise ConfigError(
-                f"--set: expected a change of the data, e.g. data.path=x.npz, got '{change}'; a "
-                "trained net keeps the rest of its recipe."
+            raise ConfigError.of(
+                "--set",
+                "a change of the data, e.g. data.path=x.npz",
+                f"'{change}'",
+                "a trained net keeps the rest of its recipe",
             )
     if name is None and not changes:
         return None

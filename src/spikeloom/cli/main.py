@@ -93,12 +93,12 @@ def _explain(error: BaseException) -> None:
             f"{place}: expected a place that can be read and written, got "
             f"'{error.strerror or error}'; check the path and the space left."
         )
-    if (message := too_big(error)) is not None:
-        _stop(message)
+    if (refused := too_big(error)) is not None:
+        _stop(str(refused))
 
 
 def _refuse_usage(error: Any) -> NoReturn:
-    """End with one line on a wrong word of the command line; no words at all ask for help."""
+    """End with one line on a wrong word of the command line; without words show the help."""
     text = error.format_message()
     if "\n" in text:  # the help of a command that was given nothing
         say(text, err=True)
@@ -108,7 +108,7 @@ def _refuse_usage(error: Any) -> NoReturn:
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """Refuse words of the command line that a script made of nothing, or of a broken number.
+    """Refuse empty words, as from an unset variable of a script, and numbers of many digits.
 
     Raises:
         ConfigError: an empty word, for a path would name the present folder; or a number of a
@@ -121,12 +121,12 @@ def _check_words(words: Sequence[str]) -> None:
         if not name.startswith("-"):
             name = f"argument {number + 1}"
         if not value.strip():
-            raise ConfigError(
-                f"{name}: expected a text, got an empty one; is a variable of your script unset?"
+            raise ConfigError.of(
+                name, "a text", "an empty one", "is a variable of your script unset?"
             )
         if value.strip("+-_").isdecimal() and len(value) > 100:
-            raise ConfigError(
-                f"{name}: expected a number of a few digits, got {len(value)} digits; shorten it."
+            raise ConfigError.of(
+                name, "a number of a few digits", f"{len(value)} digits", "shorten it"
             )
 
 
@@ -135,7 +135,7 @@ _hints: set[str] = set()
 
 
 def _show_hint(message: Warning | str, category: type[Warning], *place: Any) -> None:
-    """Show a hint as one line, once; where in our code it arose helps nobody at a terminal."""
+    """Show a hint as one line, once, without the place in the code."""
     if not issubclass(category, Hint):
         _show_warning(message, category, *place)
     elif speaks() and str(message) not in _hints:

@@ -1,4 +1,4 @@
-"""Output where the terminal, pipe or file has no Unicode: near enough, as wide, never an error."""
+"""Output where terminal, pipe or file have no Unicode: similar signs of the same width."""
 
 import codecs
 import sys

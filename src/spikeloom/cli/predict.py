@@ -1,4 +1,4 @@
-"""``spikeloom predict``: a user's own files through a trained net, the answer forming over t."""
+"""``spikeloom predict``: a user's own files through a trained net, step by step."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeloom.base.checks import at_least
-from spikeloom.base.errors import DataError, SpikeloomError
+from spikeloom.base.errors import SpikeloomError
 from spikeloom.cli.console import bar, beside, plain_console, to_left
 from spikeloom.cli.plain import say_error
 from spikeloom.cli.progress import watcher
-from spikeloom.cli.runs import (
-    Device,
-    Json,
-    check_device,
-    headline,
-    run_remark,
-    write_result,
-)
+from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 from spikeloom.records import units
 
 if TYPE_CHECKING:
@@ -67,14 +60,14 @@ def predict(
     bench = open_run(folder, data=False, device=device)
     inputs = open_inputs(folder, bench.recipe)
     rows: list[Record] = []
-    faults: list[str] = []
+    faults: list[SpikeloomError] = []
     with watcher() as progress:
         progress.phase("predict", len(files), "files")
         for path in files:
             try:
                 rows += _predicted(bench, inputs, path, invert=invert)
             except SpikeloomError as error:
-                faults.append(str(error))
+                faults.append(error)
             progress.advance(1)
         progress.close()
     show = _Show(class_names(inputs.labels or [""] * inputs.classes), top)
@@ -84,12 +77,12 @@ def predict(
         if over_time:
             console.print("\n" + show.course(rows))
     for fault in faults[:-1] if not rows else faults:
-        say_error(fault)
+        say_error(str(fault))
     if rows:
         labels = list(inputs.labels) or None
         write_result(json, {"run": str(folder), "classes": labels, "predictions": rows}, console)
     if faults and not rows:
-        raise DataError(faults[-1])
+        raise faults[-1]
     if faults:
         raise typer.Exit(1)
 

@@ -58,9 +58,11 @@ def profile(
     console.print(headline(bench, folder, remark))
     if plan:
         if json is not None or ann is not None:
-            raise ConfigError(
-                "--plan: expected no --json or --ann beside it, got one; it measures nothing, "
-                "leave them out."
+            raise ConfigError.of(
+                "--plan",
+                "no --json or --ann beside it",
+                "one",
+                "it measures nothing, leave them out",
             )
         _print_plan(bench, console)
         return
@@ -124,7 +126,7 @@ def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":
 
 
 def _reference(path: Path, bench: "Workbench") -> "CostRecord":
-    """Return the costs of the measured ANN that a net is held against.
+    """Return the costs of the measured ANN that a net is compared with.
 
     Raises:
         ConfigError: the run is of another net or other data, or no ANN.
@@ -137,14 +139,18 @@ def _reference(path: Path, bench: "Workbench") -> "CostRecord":
     fitting = [run for run in runs if (run.net, run.data) == wanted]
     if len(runs) != 1 or not fitting or runs[0].facts.spiking:
         came = ", ".join(f"rule '{run.rule}', net {run.net}, {run.data}" for run in runs)
-        raise ConfigError(
-            f"--ann {path}: expected one finished run of the ReLU net {wanted[0]} on "
-            f"{wanted[1]}, got {came or 'none'}; train it with rule 'ann'."
+        raise ConfigError.of(
+            f"--ann {path}",
+            f"one finished run of the ReLU net {wanted[0]} on {wanted[1]}",
+            came or "none",
+            "train it with rule 'ann'",
         )
     if not bench.rule.facts.spiking:
-        raise ConfigError(
-            f"--ann {path}: expected a spiking net to compare with it, got rule "
-            f"'{bench.stage.rule.name}'; leave --ann out."
+        raise ConfigError.of(
+            f"--ann {path}",
+            "a spiking net to compare with it",
+            f"rule '{bench.stage.rule.name}'",
+            "leave --ann out",
         )
     return runs[0].costs
 

@@ -113,7 +113,7 @@ class _Lines(Progress):
         self._inputs: set[str] = set()
 
     def plan(self, epochs: int, done: int = 0) -> None:
-        """Take note of the epochs to come."""
+        """Record how many epochs are planned."""
         self._left_epochs = epochs - done
         self._epoch_start = self._pace = None
 

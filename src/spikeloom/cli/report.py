@@ -50,18 +50,22 @@ def report(
             "--records": records is not None,
         }
         if came := ", ".join(name for name, given in beside.items() if given):
-            raise ConfigError(
-                "--csv: expected no other option, since it prints every figure and writes nothing, "
-                f"got {came}; drop that, or --csv."
+            raise ConfigError.of(
+                "--csv",
+                "no other option, since it prints every figure and writes nothing",
+                came,
+                "drop that, or --csv",
             )
         from spikeloom.report.results import results
 
         plain_console().print(results(*runs).csv(), end="")
         return
     if explain and (text or markdown):
-        raise ConfigError(
-            "--explain: expected it without --text and --markdown, which print the table alone; "
-            "drop one."
+        raise ConfigError.of(
+            "--explain",
+            "neither --text nor --markdown beside it, which print the table alone",
+            "--text" if text else "--markdown",
+            "drop one",
         )
     if text or markdown or records is not None:
         _print_alone(runs, chosen, text=text, markdown=markdown, records=records)
@@ -95,9 +99,11 @@ def _print_alone(
     from spikeloom.report.records import compact, read_comparison
 
     if len(runs) != 1:
-        raise ConfigError(
-            f"report: expected one comparison with --text, --markdown and --records, got "
-            f"{len(runs)} folders; name one."
+        raise ConfigError.of(
+            "report",
+            "one comparison with --text, --markdown and --records",
+            f"{len(runs)} folders",
+            "name one",
         )
     results = read_comparison(runs[0])
     if text or markdown:

@@ -56,11 +56,11 @@ def write_result(path: Path | None, record: dict[str, Any], console: Console) ->
 
     if path is None:
         return
-    todo = f"--json {path}: expected a file that can be written, got %s; choose another place."
+    expected, todo = "a file that can be written", "choose another place"
     if path.is_dir():
-        raise ConfigError(todo % "a folder")
+        raise ConfigError.of(f"--json {path}", expected, "a folder", todo)
     try:
         storage.write_json(path, record)
     except ConfigError:
-        raise ConfigError(todo % "one that cannot") from None
+        raise ConfigError.of(f"--json {path}", expected, "one that cannot", todo) from None
     console.print(f"written: {path}")

@@ -27,7 +27,7 @@ def interruptible() -> Iterator[None]:
 
 
 def expect_training() -> None:
-    """Take note that the command is to train, and has not begun."""
+    """Record that the command will train, and has not begun."""
     early.last_word = BEFORE
 
 
@@ -37,7 +37,7 @@ def last_word() -> str:
 
 
 def imported() -> None:
-    """Take note that the imports are over: signals interrupt in the usual way, garbage goes."""
+    """Record that the imports are over: signals and garbage are handled as usual."""
     early.collect()
     for number in early.NUMBERS:
         if signal.getsignal(number) is early.end:
@@ -66,12 +66,12 @@ class Stopper(Progress):
         return self.asked
 
     def plan(self, epochs: int, done: int = 0) -> None:
-        """Take note of a run that begins; its folder is there."""
+        """Record that a run begins; its folder exists."""
         self._polls = 0
         early.last_word = AT_ONCE
 
     def close(self) -> None:
-        """Take note of a run that ended."""
+        """Record that a run ended."""
         self._polls = 0
 
     def ask(self, number: int, frame: Any) -> None:
@@ -85,7 +85,7 @@ class Stopper(Progress):
 
 @contextmanager
 def stoppable() -> Iterator[Stopper]:
-    """Give what says whether the user asked to stop; it is also to be told how the run goes on."""
+    """Yield a `Stopper` that handles the signals; it also needs the phases of the run."""
     imported()
     stopper = Stopper()
     with _handled(stopper.ask):

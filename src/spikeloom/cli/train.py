@@ -57,9 +57,11 @@ def train(
 
     chosen = choose(columns)
     if resume is not None and (out is not None or force):
-        raise ConfigError(
-            "train: expected --resume without --out and --force, got both; --resume writes to "
-            "the folder of the run."
+        raise ConfigError.of(
+            "train",
+            "--resume without --out and --force",
+            "both",
+            "--resume writes to the folder of the run",
         )
     if devices is None and "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["WORLD_SIZE"])
@@ -68,18 +70,22 @@ def train(
     if recipe is not None:
         checked = read_changed(recipe, changes, given)
     elif resume is None:
-        raise ConfigError("train: expected a recipe file or --resume RUN, got none; name one.")
+        raise ConfigError.of("train", "a recipe file or --resume RUN", "none", "name one")
     elif changes or given.keys() - {"devices"}:
-        raise ConfigError(
-            "train: expected --resume alone or with the same recipe, got changes; a resumed "
-            "run keeps its recipe."
+        raise ConfigError.of(
+            "train",
+            "--resume alone or with the same recipe",
+            "changes",
+            "a resumed run keeps its recipe",
         )
     else:
         checked = stored_recipe(resume)
         if devices not in (None, checked.devices):
-            raise ConfigError(
-                f"train: expected {checked.devices} as --devices, with which the run began, got "
-                f"{devices}; leave it out, or start as many processes."
+            raise ConfigError.of(
+                "train",
+                f"{checked.devices} as --devices, with which the run began",
+                devices,
+                "leave it out, or start as many processes",
             )
     folder = resume or out or Path("runs") / checked.name / f"seed{checked.seed}"
     console = plain_console()
@@ -137,8 +143,8 @@ def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
     for change in changes or []:
         path, equals, value = change.partition("=")
         if not equals:
-            raise ConfigError(
-                f"--set: expected path=value, got '{change}'; write e.g. stages.0.epochs=3."
+            raise ConfigError.of(
+                "--set", "path=value", f"'{change}'", "write e.g. stages.0.epochs=3"
             )
         table = override(table, path, parse_value(value, f"--set {path}"), "--set")
     return table

@@ -22,7 +22,7 @@ class Job:
     """One run: a tuning trial, or a row with one of the reported seeds.
 
     Args:
-        row: whose.
+        row: of the comparison.
         number: of the trial, or the seed.
         final: whether it is reported; a trial never sees the test part.
         folder: of the run.
@@ -100,7 +100,7 @@ class EntryState:
         return job.number in self.runs or job.number in self.errors
 
     def keep(self, job: Job, record: TrainedRecord) -> None:
-        """Take note of a run that ended well."""
+        """Store the record of a finished run."""
         if job.final:
             assert isinstance(record, RunRecord)
             self.runs[job.number] = record
@@ -108,7 +108,7 @@ class EntryState:
             self._note(job, accuracy=record.val_accuracy, loss=record.val_loss)
 
     def fail(self, job: Job, error: str) -> None:
-        """Take note of a run that failed."""
+        """Store why a run failed."""
         if job.final:
             self.errors[job.number] = error
         else:
@@ -178,7 +178,7 @@ class Pace:
         self._seconds: dict[str, list[float]] = {}
 
     def add(self, job: Job, seconds: float) -> None:
-        """Take note of a run."""
+        """Add the time of a run."""
         self._seconds.setdefault(job.row.slug, []).append(seconds / job.epochs)
 
     def left(self, jobs: Sequence[Job]) -> float | None:

@@ -1,4 +1,4 @@
-"""The folder of a comparison: whose it is, and what in it may be used again."""
+"""The folder of a comparison: which plan made it, and what of it may be used again."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from spikeloom.train.state import Stored
 def finished(folder: Path, recipe: Recipe) -> TrainedRecord | None:
     """Return the record of a finished run of this recipe, None where there is none.
 
-    One that was damaged from outside counts for nothing, so that the run is trained again.
+    A damaged record is ignored, so that the run is trained again.
 
     Raises:
         NewerFormat: a newer library wrote it.
@@ -75,10 +75,12 @@ def check_unchanged(plan: Plan, job: Job) -> None:
     came = "one that cannot be read"
     if stored is not None:
         came = job.changes(stored) or "one with another name or source"
-    raise ConfigError(
-        f"'{job.row.label}': expected the recipe that {job.folder} was trained with, got "
-        f"{came}; change it back, choose another folder with --out or pass --force to train every "
-        "entry anew."
+    raise ConfigError.of(
+        f"'{job.row.label}'",
+        f"the recipe that {job.folder} was trained with",
+        came,
+        "change it back, choose another folder with --out or pass --force to train every entry "
+        "anew",
     )
 
 
@@ -94,15 +96,20 @@ def check_tuning(plan: Plan, out: Path) -> None:
     try:
         results = open_record(path, ComparisonRecord)
     except DataError:
-        raise ConfigError(
-            f"{path}: expected results of a comparison, found something else; choose another "
-            "folder with --out or pass --force to replace it."
+        raise ConfigError.of(
+            path,
+            "results of a comparison",
+            "found something else",
+            "choose another folder with --out or pass --force to replace it",
         ) from None
     tune = plan.tune.model_dump(mode="json") if plan.tune is not None else None
     if results.tune != tune:
-        raise ConfigError(
-            f"{plan.name}: expected the [tune] table that {out} was made with, got another; change "
-            "it back, choose another folder with --out or pass --force to train every entry anew."
+        raise ConfigError.of(
+            plan.name,
+            f"the [tune] table that {out} was made with",
+            "another",
+            "change it back, choose another folder with --out or pass --force to train every "
+            "entry anew",
         )
 
 
@@ -151,7 +158,6 @@ def check_unused(folders: Iterable[Path]) -> None:
         above = next(one for one in folder.parents if one.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
             came = "one without the right to write" if above.is_dir() else "a file"
-            raise ConfigError(
-                f"{above}: expected a folder that can be written, got {came}; choose another place "
-                "with --out."
+            raise ConfigError.of(
+                above, "a folder that can be written", came, "choose another place with --out"
             )

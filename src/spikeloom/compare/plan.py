@@ -96,35 +96,39 @@ class Plan:
         seen: dict[str, str] = {}
         for row in self.rows:
             if row.slug in seen:
-                raise ConfigError(
-                    f"{self.name}: expected labels that differ in letters or digits, got "
-                    f"'{seen[row.slug]}' and '{row.label}'; rename one."
+                raise ConfigError.of(
+                    self.name,
+                    "labels that differ in letters or digits",
+                    f"'{seen[row.slug]}' and '{row.label}'",
+                    "rename one",
                 )
             seen[row.slug] = row.label
             if row.recipe.data.name != self.rows[0].recipe.data.name:
-                raise ConfigError(
-                    f"{self.name}: expected data '{self.rows[0].recipe.data.name}' in every row, "
-                    f"got '{row.recipe.data.name}' in '{row.label}'; compare on one data set."
+                raise ConfigError.of(
+                    self.name,
+                    f"data '{self.rows[0].recipe.data.name}' in every row",
+                    f"'{row.recipe.data.name}' in '{row.label}'",
+                    "compare on one data set",
                 )
             if row.recipe.devices > 1:
-                raise ConfigError(
-                    f"{self.name}: expected devices = 1 in every row, since a comparison is one "
-                    f"process, got {row.recipe.devices} in '{row.label}'; leave it out, or train "
-                    "that recipe by itself."
+                raise ConfigError.of(
+                    self.name,
+                    "devices = 1 in every row, since a comparison is one process",
+                    f"{row.recipe.devices} in '{row.label}'",
+                    "leave it out, or train that recipe by itself",
                 )
         if len(set(self.seeds)) != len(self.seeds):
-            raise ConfigError(
-                f"{self.name}: expected seeds that differ, got {list(self.seeds)}; drop one."
-            )
+            raise ConfigError.of(self.name, "seeds that differ", list(self.seeds), "drop one")
         if self.seeds and not 0 <= min(self.seeds) <= max(self.seeds) <= LARGEST_WHOLE:
-            raise ConfigError(
-                f"{self.name}: expected seeds from 0 to {LARGEST_WHOLE}, got {list(self.seeds)}; "
-                "change them."
+            raise ConfigError.of(
+                self.name, f"seeds from 0 to {LARGEST_WHOLE}", list(self.seeds), "change them"
             )
         if self.tune is not None and self.tune.seed in self.seeds:
-            raise ConfigError(
-                f"{self.name}: tune.seed: expected a seed that is not reported, got "
-                f"{self.tune.seed} with seeds {list(self.seeds)}; change it."
+            raise ConfigError.of(
+                f"{self.name}: tune.seed",
+                "a seed that is not reported",
+                f"{self.tune.seed} with seeds {list(self.seeds)}",
+                "change it",
             )
         for row, number in ((row, number) for row in self.rows for number in range(self.trials)):
             assert self.tune is not None
@@ -179,14 +183,14 @@ def _read_row(comparison: Comparison, entry: Entry, path: Path, place: str) -> R
     elif comparison.base is not None:
         base = comparison.base
     else:
-        raise ConfigError(
-            f"{place}: expected a recipe file or a base, got neither; add recipe = '...' or [base]."
+        raise ConfigError.of(
+            place, "a recipe file or a base", "neither", "add recipe = '...' or [base]"
         )
     changed: dict[str, Any] = base | {"name": comparison.name}
     for key, value in entry.set.items():
         if key == "seed":
-            raise ConfigError(
-                f"{place}: expected settings of the row, got a seed; set seeds for all of them."
+            raise ConfigError.of(
+                place, "settings of the row", "a seed", "set seeds for all of them"
             )
         changed = override(changed, key, value, place)
     with placed(place):
@@ -210,11 +214,13 @@ def merge(plans: Sequence[Plan], seeds: tuple[int, ...] | None = None) -> Plan:
     leading = [plan for plan in plans if not plan.alone] or list(plans)
     if seeds is None and len({plan.seeds for plan in leading}) > 1:
         came = ", ".join(str(list(plan.seeds)) for plan in leading)
-        raise ConfigError(f"compare: expected files with the same seeds, got {came}; pass --seeds.")
+        raise ConfigError.of("compare", "files with the same seeds", came, "pass --seeds")
     if any(plan.tune != leading[0].tune for plan in leading):
-        raise ConfigError(
-            "compare: expected files with the same [tune], since every row has the same budget, "
-            "got different ones; make them equal."
+        raise ConfigError.of(
+            "compare",
+            "files with the same [tune], since every row has the same budget",
+            "different ones",
+            "make them equal",
         )
     rows: list[Row] = []
     for row in (row for plan in plans for row in plan.rows):
@@ -240,9 +246,8 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
     """
     texts = [text.strip() for text in _outside_brackets(rules)]
     if not all(texts):
-        raise ConfigError(
-            f"--rules: expected names separated by commas, got '{rules}' with an empty name; drop "
-            "a comma."
+        raise ConfigError.of(
+            "--rules", "names separated by commas", f"'{rules}' with an empty name", "drop a comma"
         )
     rows = []
     for text in texts:
@@ -338,8 +343,8 @@ def _rule_choice(text: str) -> dict[str, Any]:
     for option in filter(None, options.split(":")):
         key, _, value = option.partition("=")
         if not key or not value:
-            raise ConfigError(
-                f"--rules {text}: expected options as name:key=value, got '{option}'; fix it."
+            raise ConfigError.of(
+                f"--rules {text}", "options as name:key=value", f"'{option}'", "fix it"
             )
         choice[key] = parse_value(value, f"--rules {text}")
     return choice

@@ -46,7 +46,7 @@ def run_comparison(
 ) -> ComparisonRecord:
     """Run every row with every seed, seed by seed; results.json is rewritten after each run.
 
-    All rows are built before the first one runs, so that a row that does not fit costs nothing. A
+    All rows are built before the first one runs, so that an error in a row appears at once. A
     rule that cannot train its net is no error: its entry holds the refusal and no runs. A run that
     fails is noted in its entry, and the others go on. The same call on the same folder goes on
     where the last one ended: finished runs are read, unfinished ones continued, failed ones tried
@@ -215,7 +215,7 @@ class _Runner:
 
 
 class _Titled(Progress):
-    """Passes news on with the run's title in front of each phase; notes of single runs stay out."""
+    """Passes progress on with the run's title before each phase; drops notes of single runs."""
 
     def __init__(self, inner: Progress, title: str) -> None:
         self.title = title
@@ -251,9 +251,11 @@ class _Data:
             splits = load(recipe, self.progress)
             for other in self.loaded.values():
                 if not torch.equal(splits.test.y.cpu(), other.test.y.cpu()):
-                    raise DataError(
-                        f"data: expected the test part of the rows before ({len(other.test)} "
-                        f"samples), got another of {len(splits.test)}; compare on one data set."
+                    raise DataError.of(
+                        "data",
+                        f"the test part of the rows before ({len(other.test)} samples)",
+                        f"another of {len(splits.test)}",
+                        "compare on one data set",
                     )
             self.loaded[key] = splits
         return self.loaded[key]

@@ -23,7 +23,7 @@ MOST_TRIALS = 1000
 
 
 class Tune(Strict):
-    """What every row may try before it is run with the reported seeds.
+    """The trials of every row before it runs with the reported seeds.
 
     Args:
         seed: of all trials; never one of the reported seeds.
@@ -59,15 +59,14 @@ class Tune(Strict):
         """Return the recipe of a trial.
 
         Raises:
-            ConfigError: the recipe has no place for a value, or trials have epochs of their own.
+            ConfigError: the recipe has no setting at a path, or trials have epochs of their own.
         """
         changes = dict(self.settings[number])
         if self.epochs is not None:
             last = f"stages.{len(recipe.stages) - 1}.epochs"
             if last in changes:
-                raise ConfigError(
-                    f"{where}: expected either tune.epochs or candidates for {last}, got both; "
-                    "drop one."
+                raise ConfigError.of(
+                    where, f"either tune.epochs or candidates for {last}", "both", "drop one"
                 )
             changes[last] = self.epochs
         return changed(recipe, changes, where).with_seed(self.seed)

@@ -17,7 +17,7 @@ LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of two columns; None where it is to be found."""
+    """Names of two columns; None for one that the file's types tell."""
 
     image: str | None = None
     label: str | None = None
@@ -26,22 +26,24 @@ class Columns:
 def find_columns(
     where: str, schema: "pyarrow.Schema", asked: Columns
 ) -> tuple[Columns, tuple[str, ...]]:
-    """Find the columns of pictures and labels: as the library datasets marked them, else by type.
+    """Find the columns of pictures and labels: by the metadata of `datasets`, else by type.
 
     Returns:
         Both names, and the classes' names where the schema has them.
 
     Raises:
         ConfigError: a name that is no column.
-        DataError: no column fits, or several do, or the marks cannot be read.
+        DataError: no column fits, or several do, or the metadata cannot be read.
     """
     from pyarrow import types
 
     for option, name in (("image", asked.image), ("label", asked.label)):
         if name is not None and name not in schema.names:
-            raise ConfigError(
-                f"{where}: expected a column '{name}', got {', '.join(schema.names)}; "
-                f"set the option {option} to one of them."
+            raise ConfigError.of(
+                where,
+                f"a column '{name}'",
+                ", ".join(schema.names),
+                f"set the option {option} to one of them",
             )
     marks = _marks(where, schema)
     encoded = [field.name for field in schema if _holds_bytes(field.type)]
@@ -83,10 +85,12 @@ def _marks(where: str, schema: "pyarrow.Schema") -> dict[str, dict[str, Any]]:
 
 
 def _unreadable(where: str, came: str) -> DataError:
-    """Build the error for marks of columns that make no sense."""
-    return DataError(
-        f"{where}: expected columns as the library datasets describes them, got "
-        f"'{' '.join(came.split())[:120]}'; write the file again."
+    """Build the error for metadata of columns that cannot be read."""
+    return DataError.of(
+        where,
+        "columns as the library datasets describes them",
+        f"'{' '.join(came.split())[:120]}'",
+        "write the file again",
     )
 
 
@@ -114,17 +118,19 @@ def class_numbers(
     import pyarrow
 
     if names and classes is not None and len(names) != classes:
-        raise DataError(
-            f"{parts[0][0]}: expected {classes} classes, the schema names {len(names)}; "
-            "fetch it again, or read it as data = { name = 'images', path = ... }."
+        raise DataError.of(
+            parts[0][0],
+            f"{classes} classes",
+            f"a schema that names {len(names)}",
+            "fetch it again, or read it as data = { name = 'images', path = ... }",
         )
     if not any(len(column) for _, column in parts):
-        raise DataError(f"{parts[0][0]}: expected rows, got none; fetch it again.")
+        raise DataError.of(parts[0][0], "rows", "none", "fetch it again")
     known = classes if classes is not None else len(names) or None
     for where, column in parts:
         if column.null_count:
             row = column.is_null().to_numpy().argmax()
-            raise DataError(f"{where}: row {row}: expected a label, got none; correct the row.")
+            raise DataError.of(f"{where}: row {row}", "a label", "none", "correct the row")
     kinds = {column.type for _, column in parts}
     if all(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) for kind in kinds):
         texts = [column.to_numpy(zero_copy_only=False).astype(str) for _, column in parts]
@@ -135,9 +141,11 @@ def class_numbers(
             values = column.to_numpy(zero_copy_only=False)
             nan = column.type in (pyarrow.float32(), pyarrow.float64()) and np.isnan(values).any()
             row = int(np.isnan(values).argmax()) if nan else 0
-            raise DataError(
-                f"{where}: row {row}: expected whole numbers or text as labels, got "
-                f"{values[row] if len(values) else 'none'} ({column.type}); convert the column."
+            raise DataError.of(
+                f"{where}: row {row}",
+                "whole numbers or text as labels",
+                f"{values[row] if len(values) else 'none'} ({column.type})",
+                "convert the column",
             )
     numbers = [column.to_numpy().astype(np.int64) for _, column in parts]
     for (where, _), y in zip(parts, numbers, strict=True):
@@ -146,16 +154,15 @@ def class_numbers(
         )
         if len(wrong):
             most = "" if known is None else f"..{known - 1}"
-            raise DataError(
-                f"{where}: row {wrong[0]}: expected a label in 0{most}, got {y[wrong[0]]}; "
-                "correct the row."
+            raise DataError.of(
+                f"{where}: row {wrong[0]}", f"a label in 0{most}", y[wrong[0]], "correct the row"
             )
     return np.concatenate(numbers), names
 
 
 def no_bytes(where: str) -> DataError:
     """Build the error for a row without a picture."""
-    return DataError(f"{where}: expected a picture, got none; remove the row or fetch it again.")
+    return DataError.of(where, "a picture", "none", "remove the row or fetch it again")
 
 
 def _holds_bytes(kind: "pyarrow.DataType") -> bool:
@@ -173,4 +180,4 @@ def _only(where: str, option: str, found: list[str], there: Sequence[str]) -> st
     if len(found) == 1:
         return found[0]
     came = f"several ({', '.join(found)})" if found else f"none among {', '.join(there)}"
-    raise DataError(f"{where}: expected one column of {option}s, got {came}; set {option} = '...'.")
+    raise DataError.of(where, f"one column of {option}s", came, f"set {option} = '...'")

@@ -28,18 +28,18 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a set lies: `owner/name`, at a revision."""
+    """A data set of the hub: its name `owner/name`, and the revision."""
 
     name: str
     revision: str
 
 
 def hub_parts(name: str, hub: Hub, columns: Columns) -> dict[str, Source]:
-    """Return the parts of a hub's set, fetching nothing that the cache knows.
+    """Return the parts of a hub's set, downloading only what the cache lacks.
 
     Args:
         name: of the set, for messages.
-        hub: where it lies.
+        hub: its name and revision.
         columns: named by the user.
 
     Raises:
@@ -52,9 +52,11 @@ def hub_parts(name: str, hub: Hub, columns: Columns) -> dict[str, Source]:
     if known is None:
         known = {part: word for part, words in PARTS.items() for word in words if word in fetch()}
         if "train" not in known:
-            raise DataError(
-                f"data.{name}: expected a part train in '{hub.name}', got "
-                f"{', '.join(map(str, fetch()))}; choose another set."
+            raise DataError.of(
+                f"data.{name}",
+                f"a part train in '{hub.name}'",
+                ", ".join(map(str, fetch())),
+                "choose another set",
             )
         try:
             note.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,7 @@ def hub_parts(name: str, hub: Hub, columns: Columns) -> dict[str, Source]:
 
 
 def _fetch(name: str, hub: Hub) -> "datasets.DatasetDict":
-    """Fetch all parts; the first question tells at once whether the hub can be reached."""
+    """Fetch all parts; the first request shows at once whether the hub can be reached."""
     need("datasets", f"data.{name}", f"the set '{hub.name}' of the hub")
     import datasets
     import huggingface_hub
@@ -88,10 +90,11 @@ def _fetch(name: str, hub: Hub) -> "datasets.DatasetDict":
             api.dataset_info(hub.name, revision=hub.revision, timeout=PATIENCE)
         found = datasets.load_dataset(hub.name, revision=hub.revision)
     except Exception as error:  # whatever network, disk and the set's own files can raise
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise DataError(
-            f"data.{name}: expected the data set '{hub.name}' of the hub, got '{reason}'; check "
-            "name and network, or give the path of a local copy."
+        raise DataError.caused(
+            f"data.{name}",
+            f"the data set '{hub.name}' of the hub",
+            error,
+            "check name and network, or give the path of a local copy",
         ) from error
     assert isinstance(found, datasets.DatasetDict), "no part was asked for by name"
     return found

@@ -59,9 +59,11 @@ def find_parts(
     folders = {part: _subfolder(path, part) for part in PARTS}
     if folders["train"] is None:
         if not _class_folders(path):
-            raise DataError(
-                f"{path}: expected train.parquet, a folder train or a folder per class, got "
-                f"{_shown(path)}; see docs/howto/data.md for the layouts."
+            raise DataError.of(
+                path,
+                "train.parquet, a folder train or a folder per class",
+                _shown(path),
+                "see docs/howto/data.md for the layouts",
             )
         return {"train": _folder_source(f"{name}-train", path, path)}
     sources: dict[str, Source] = {}
@@ -106,9 +108,7 @@ def _class_folders(folder: Path) -> list[Path]:
     try:
         inside = sorted(folder.iterdir())
     except OSError as error:
-        raise DataError(
-            f"{folder}: expected a folder of pictures, got '{error.strerror}'; check its rights."
-        ) from error
+        raise DataError.caused(folder, "a folder of pictures", error, "check its rights") from error
     found = [one for one in inside if not one.name.startswith((".", "__")) and one.is_dir()]
     numbers = all(one.name.isdecimal() for one in found)
     return sorted(found, key=lambda one: (int(one.name), "") if numbers else (0, one.name))
@@ -120,18 +120,16 @@ def _folder_source(name: str, folder: Path, top: Path) -> FolderSource:
     y: list[int] = []
     classes = _class_folders(folder)
     if not classes:
-        raise DataError(f"{folder}: expected a folder per class, got none; sort the pictures.")
+        raise DataError.of(folder, "a folder per class", "none", "sort the pictures")
     for number, one in enumerate(classes):
         if folder.resolve().is_relative_to(one.resolve()):
-            raise DataError(
-                f"{one}: expected a class folder, got a link to a folder that contains it; remove "
-                "it."
+            raise DataError.of(
+                one, "a class folder", "a link to a folder that contains it", "remove it"
             )
         own = _picture_files(one)
         if not own:
-            raise DataError(
-                f"{one}: expected pictures of class '{one.name}', got none; add some, or remove "
-                "the folder."
+            raise DataError.of(
+                one, f"pictures of class '{one.name}'", "none", "add some, or remove the folder"
             )
         files += own
         y += [number] * len(own)
@@ -145,14 +143,12 @@ def _listed_source(name: str, folder: Path, top: Path) -> FolderSource:
     rows = [line.split("\t") for line in _lines(listing)]
     for row, fields in enumerate(rows):
         if len(fields) < 2:
-            raise DataError(
-                f"{listing}: row {row}: expected a file and a class, got {fields}; fetch it again."
+            raise DataError.of(
+                f"{listing}: row {row}", "a file and a class", fields, "fetch it again"
             )
     names = sorted({fields[1] for fields in rows})
     if not names:
-        raise DataError(
-            f"{listing}: expected a file and a class per row, got none; fetch it again."
-        )
+        raise DataError.of(listing, "a file and a class per row", "none", "fetch it again")
     number = {name: k for k, name in enumerate(names)}
     return FolderSource(
         name,
@@ -176,7 +172,7 @@ def _picture_files(folder: Path) -> list[str]:
 
 
 def _words(top: Path) -> Callable[[str], str]:
-    """Return what calls a class by its first word in words.txt, else by its folder's name."""
+    """Return a function that names a class: by words.txt, else by its folder."""
     words = {}
     if (top / WORDS).is_file():
         for line in _lines(top / WORDS):
@@ -192,7 +188,7 @@ def _lines(file: Path) -> list[str]:
     try:
         return [line for line in file.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: expected text, got '{error}'; fetch it again.") from error
+        raise DataError.caused(file, "text", error, "fetch it again") from error
 
 
 def _shown(path: Path) -> str:

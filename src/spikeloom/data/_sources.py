@@ -184,12 +184,9 @@ def _reading(file: Path) -> Iterator["pyarrow.parquet.ParquetFile"]:
         ) as parquet:
             yield parquet
     except FileNotFoundError:
-        raise DataError(f"{file}: expected a parquet file, found none; put it there.") from None
+        raise DataError.of(file, "a parquet file", "found none", "put it there") from None
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(
-            f"{file}: expected a whole parquet file, got '{reason}'; fetch it again."
-        ) from error
+        raise DataError.caused(file, "a whole parquet file", error, "fetch it again") from error
 
 
 def _identity(file: str) -> tuple[str, int, int, int]:
@@ -201,9 +198,7 @@ def _identity(file: str) -> tuple[str, int, int, int]:
     try:
         facts = os.stat(file)  # noqa: PTH116
     except OSError as error:
-        raise DataError(
-            f"{file}: expected a readable file, got '{error.strerror}'; fetch or remove it."
-        ) from error
+        raise DataError.caused(file, "a readable file", error, "fetch or remove it") from error
     return file, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 

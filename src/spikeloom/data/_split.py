@@ -1,4 +1,4 @@
-"""How training data is parted: stratified, the same for ever, nested in size."""
+"""How training data is split: stratified, always the same, small parts inside larger ones."""
 
 import math
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def part_samples(
         classes: K.
         validation: a part of its own, or how many samples to take from `train`.
         train_size: how many training samples to keep; None for all.
-        normalise: subtract the mean and divide by the deviation of the training part kept.
+        normalise: subtract the mean and divide by the standard deviation of the training part kept.
 
     Raises:
         ConfigError: sizes that the training data cannot fill, or normalise is no bool.
@@ -71,10 +71,11 @@ def part_samples(
 
 
 def stratified_order(y: Tensor) -> Tensor:
-    """Shuffle rows so that every stretch holds the classes in their overall proportions.
+    """Shuffle rows so that any contiguous part has the overall proportions of the classes.
 
     Rows are ranked within their class by a hash of the row number, and the ranks of all classes are
-    interleaved evenly: a stretch is off by about one sample per class. No generator is involved, so
+    interleaved evenly: a contiguous part is off by about one sample per class. No random generator
+    is used, so
     the order depends on no library's version.
 
     Shape:
@@ -91,7 +92,7 @@ def stratified_order(y: Tensor) -> Tensor:
 
 
 def hold_out(where: str, samples: Samples, count: int) -> tuple[Samples, Samples]:
-    """Part samples into the rest and `count` held out, both in `stratified_order`.
+    """Split samples into the rest and `count` held out, both in `stratified_order`.
 
     Raises:
         ConfigError: the samples are too few.
@@ -102,7 +103,7 @@ def hold_out(where: str, samples: Samples, count: int) -> tuple[Samples, Samples
 
 
 def measure(where: str, samples: Samples) -> Scaling:
-    """Return the scaling of `samples`, with mean and deviation of each channel in float64.
+    """Return the scaling of `samples`, with mean and standard deviation of each channel in float64.
 
     They are taken over samples, space and, with a time axis, time. Bytes are counted, so that their
     sums are exact.
@@ -112,23 +113,27 @@ def measure(where: str, samples: Samples) -> Scaling:
     """
     x, peak = samples.store, samples.scaling.peak
     if x.ndim < 2:
-        raise DataError(
-            f"{where}: normalise needs channels in dimension 1, got x {list(x.shape)}; "
-            "give x [N, C, ...]."
+        raise DataError.of(
+            where,
+            "channels in dimension 1 to normalise",
+            f"x {list(x.shape)}",
+            "give x [N, C, ...]",
         )
     mean, square = (_of_bytes if x.dtype == torch.uint8 else _of_floats)(samples)
     std = square.sqrt()
     if not bool((std > 0).all()):
-        raise DataError(
-            f"{where}: normalise needs varying channels, got channel {int(std.argmin())} constant; "
-            "drop the channel or set normalise = false."
+        raise DataError.of(
+            where,
+            "channels that vary, to normalise them",
+            f"channel {int(std.argmin())} constant",
+            "drop the channel or set normalise = false",
         )
     means, deviations = ((value / peak).tolist() for value in (mean, std))
     return replace(samples.scaling, mean=tuple(means), std=tuple(deviations))
 
 
 def _stretches(samples: Samples) -> Iterator[Tensor]:
-    """Yield the samples as [n, C, ...] in stretches, since sums need wider types than the store."""
+    """Yield the samples as [n, C, ...] in chunks, since sums need wider types than the store."""
     for rows in torch.arange(len(samples)).split(4096):
         yield samples.raw(rows)[0].movedim(samples.scaling.channel_axis, 1)
 

@@ -58,9 +58,11 @@ class Augment(Checked):
             ShapeError: samples are no pictures [C, H, W], or smaller than crop or cutout.
         """
         if len(shape) != 3:
-            raise ShapeError(
-                f"augment: expected pictures [C, H, W], got samples {list(shape)}; leave augment "
-                "out for such data."
+            raise ShapeError.of(
+                "augment",
+                "pictures [C, H, W]",
+                f"samples {list(shape)}",
+                "leave augment out for such data",
             )
         for name, pixels in (("crop", self.crop), ("cutout", self.cutout)):
             most = min(shape[1:])

@@ -20,7 +20,7 @@ from spikeloom.data.units import REAL, WHOLE
 DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data", ("about", "load", "state"))
 
 Watcher: TypeAlias = Callable[[int, int], None]
-"""Told how many pictures are decoded, and how many there are."""
+"""Called with the number of pictures decoded so far, and in all."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,14 @@ class Scaling:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.peak < float("inf"):
-            raise DataError(f"data.scaling: peak must be above 0, got {self.peak}; e.g. 255.")
+            expected = "a finite number above 0"
+            raise DataError.of("data.scaling.peak", expected, self.peak, "give e.g. 255")
         if len(self.mean) != len(self.std) or not all(0.0 < s < float("inf") for s in self.std):
-            raise DataError(
-                "data.scaling: mean and std must be of one length, std above 0, "
-                f"got {self.mean} and {self.std}; give one pair per channel."
+            raise DataError.of(
+                "data.scaling",
+                "mean and std of the same length, std above 0",
+                f"{self.mean} and {self.std}",
+                "give one pair per channel",
             )
 
     @property
@@ -69,9 +72,11 @@ class Scaling:
         if self.mean:
             axis = self.channel_axis
             if x.ndim <= axis or x.shape[axis] != len(self.mean):
-                raise ShapeError(
-                    f"data.scaling: x must be [B, {'T, ' * (axis - 1)}{len(self.mean)}, ...], got "
-                    f"{list(x.shape)}; give one mean and std per channel."
+                raise ShapeError.of(
+                    "data.scaling",
+                    f"x [B, {'T, ' * (axis - 1)}{len(self.mean)}, ...]",
+                    list(x.shape),
+                    "give one mean and std per channel",
                 )
             per_channel = (-1, *[1] * (x.ndim - axis - 1))
             mean, std = (x.new_tensor(v).view(per_channel) for v in (self.mean, self.std))
@@ -99,7 +104,7 @@ class Samples:
     that a memory-mapped store stays on disk.
 
     Args:
-        store: what holds the samples: truth values, whole numbers or floats.
+        store: what holds the samples: booleans, whole numbers or floats.
         y: class numbers of the samples, in their order.
         scaling: how `take` makes network input of stored values.
         rows: where in the store each sample stands; None where sample n is row n.
@@ -153,7 +158,7 @@ class Samples:
             ShapeError: dtype is no float type.
         """
         if not dtype.is_floating_point:
-            raise ShapeError(f"data.take: dtype must be a float type, got {dtype}; e.g. float32.")
+            raise ShapeError.of("data.take.dtype", "a float type", dtype, "take e.g. float32")
         x, y = self.raw(index)
         return self.scaling.apply(x, dtype), y
 
@@ -164,7 +169,7 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """A data set: what is learned from, what choices are made on, what is reported.
+    """A data set: parts for training, for choices (validation) and for the reported result (test).
 
     Args:
         name: of the set, used in messages.
@@ -174,7 +179,7 @@ class Splits:
         test: to report.
         labels: names of the classes 0..K-1; empty where unknown.
         reading: how pictures became samples; None where samples are no pictures read from files.
-        skipped: where pictures stand that cannot be read and were left out.
+        skipped: places of pictures that could not be read and were left out.
 
     Raises:
         DataError: an empty part, labels outside 0..K-1, values that are not finite, parts that
@@ -193,28 +198,35 @@ class Splits:
 
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.classes:
-            raise DataError(
-                f"data.{self.name}: expected {self.classes} names of classes, got "
-                f"{len(self.labels)}; give one per class, or none."
+            raise DataError.of(
+                f"data.{self.name}",
+                f"{self.classes} names of classes",
+                len(self.labels),
+                "give one per class, or none",
             )
         if self.classes < 2:
-            raise DataError(
-                f"data.{self.name}: expected at least 2 classes, got {self.classes}; "
-                "a classifier needs a choice."
+            raise DataError.of(
+                f"data.{self.name}",
+                "at least 2 classes",
+                self.classes,
+                "a classifier needs a choice",
             )
         for part, samples in self.parts():
             where = f"data.{self.name}.{part}"
             check_samples(where, samples, self.classes)
             if samples.values != self.values:
-                raise DataError(
-                    f"{where}: expected {self.values} as in train, got {samples.values}; prepare "
-                    "all parts in the same way."
+                raise DataError.of(
+                    where,
+                    f"{self.values} as in train",
+                    samples.values,
+                    "prepare all parts in the same way",
                 )
             if samples.shape != self.shape or samples.scaling != self.scaling:
-                raise DataError(
-                    f"{where}: expected samples {list(self.shape)} with {self.scaling} as in "
-                    f"train, got {list(samples.shape)} with {samples.scaling}; prepare all parts "
-                    "in the same way."
+                raise DataError.of(
+                    where,
+                    f"samples {list(self.shape)} with {self.scaling} as in train",
+                    f"{list(samples.shape)} with {samples.scaling}",
+                    "prepare all parts in the same way",
                 )
 
     @property
@@ -245,33 +257,39 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
     """
     x, y, rows = samples.store, samples.y, samples.rows
     if x.ndim < 1 or y.shape != (x.shape[:1] if rows is None else rows.shape):
-        raise DataError(
-            f"{where}: expected one label per sample, got x {list(x.shape)} and y {list(y.shape)}; "
-            "give x [N, ...] and y [N]."
+        raise DataError.of(
+            where,
+            "one label per sample",
+            f"x {list(x.shape)} and y {list(y.shape)}",
+            "give x [N, ...] and y [N]",
         )
     if x.numel() == 0 or len(samples) == 0:
-        raise DataError(
-            f"{where}: expected at least one sample, got x {list(x.shape)}; fill the part."
-        )
+        raise DataError.of(where, "at least one sample", f"x {list(x.shape)}", "fill the part")
     if y.dtype != torch.int64 or x.dtype not in WHOLE + REAL:
-        raise DataError(
-            f"{where}: expected x of booleans, whole numbers or floats of 16 to 64 bits and y "
-            f"int64, got {x.dtype} and {y.dtype}; convert them."
+        raise DataError.of(
+            where,
+            "x of booleans, whole numbers or floats of 16 to 64 bits and y int64",
+            f"{x.dtype} and {y.dtype}",
+            "convert them",
         )
     wrong = ((y < 0) | (y >= classes)).nonzero()
     if len(wrong):
         row = int(wrong[0])
-        raise DataError(
-            f"{where}: expected labels in 0..{classes - 1}, got {int(y[row])} at row {row}; "
-            "correct the label or the number of classes."
+        raise DataError.of(
+            where,
+            f"labels in 0..{classes - 1}",
+            f"{int(y[row])} at row {row}",
+            "correct the label or the number of classes",
         )
     if x.is_floating_point():
         finite = x.isfinite().reshape(len(x), -1).all(1)
         wrong = (~(finite if rows is None else finite[rows])).nonzero()
         if len(wrong):
-            raise DataError(
-                f"{where}: expected finite values, got NaN or infinity at row {int(wrong[0])}; "
-                "remove or correct the sample."
+            raise DataError.of(
+                where,
+                "finite values",
+                f"NaN or infinity at row {int(wrong[0])}",
+                "remove or correct the sample",
             )
 
 
@@ -341,7 +359,7 @@ def load_data(
     parameters = inspect.signature(info.load).parameters
     for option in info.options:
         if parameters[option].default is inspect.Parameter.empty and option not in options:
-            raise ConfigError(f"data.{name}: expected the option {option}, got none; set it.")
+            raise ConfigError.of(f"data.{name}", f"the option {option}", "none", "set it")
     if progress is not None and "progress" in parameters:
         options["progress"] = progress
     return info.load(root, **options)

@@ -34,15 +34,15 @@ class BrokenPictures(DataError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        first = self.faults[0].reason.rstrip(".")
-        if len(self.faults) == 1:
-            super().__init__(f"{first}, or set data.skip_broken = true to go on without it.")
-            return
-        super().__init__(
-            f"data: expected pictures that can be read, got {len(self.faults)} that cannot: "
-            f"{named([fault.place for fault in self.faults])}; repair or remove them, or set "
-            f"data.skip_broken = true to go on without them. The first: {first}."
+        first, todo = self.faults[0].reason.rstrip("."), "set data.skip_broken = true to go on"
+        several = DataError.of(
+            "data",
+            "pictures that can be read",
+            f"{len(self.faults)} that cannot: {named([fault.place for fault in self.faults])}",
+            f"repair or remove them, or {todo} without them. The first: {first}",
         )
+        changed = {"message": f"{first}, or {todo} without it."} if len(self.faults) == 1 else {}
+        super().__init__(**(several.parts() | changed))
 
 
 def named(places: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Pictures decoded once, into one memory-mapped file of bytes, or of floats for more than 8 bits.
 
 An entry is a folder: `pixels.npy` [N, C, H, W], `labels.npy` [N], `about.json`. It is written under
-another name and renamed when whole, so that no kill leaves half an entry behind; of two processes
+another name and renamed when whole, so that a killed process leaves no half entry; of two processes
 that want the same one, the second waits.
 """
 
@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from spikeloom.data._columns import no_bytes
 from spikeloom.data._sources import Labels, Source
 from spikeloom.data.broken import BrokenPictures, Fault
 from spikeloom.data.decode import Decoder, Encoded, bombs_refused
+from spikeloom.data.npy import ARRAY_FAULTS
 
 FORMAT = 2
 ABOUT, PIXELS, LABELS = "about.json", "pixels.npy", "labels.npy"
@@ -39,11 +39,6 @@ LARGE = 160 * 160
 """Pixels of a picture from which decoding in threads pays; smaller ones wait for each other."""
 
 LOG = logging.getLogger(__name__)
-
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, TokenError)
-"""What json and numpy raise on files that are not what was written."""
-
-Sink = Callable[[np.ndarray], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +92,7 @@ def decode_part(
         frame: height and width that all must have; None for those of the first picture.
         dtype: of the pixels of every picture; None for that of the first.
         skip: leave out pictures that cannot be used, in the place of refusing them.
-        advance: told how many more are decoded.
+        advance: called with the number of pictures decoded since the last call.
 
     Raises:
         BrokenPictures: pictures are damaged or have another size or depth; all are named.
@@ -111,9 +106,11 @@ def decode_part(
         if faults and not skip:
             raise BrokenPictures(faults)
         if faults and len(faults) == len(labels.y):
-            raise DataError(
-                f"{source.name}: expected pictures that can be read, got none among {len(faults)}; "
-                f"the first: {faults[0].reason}"
+            raise DataError.of(
+                source.name,
+                "pictures that can be read",
+                f"none among {len(faults)}",
+                f"the first: {faults[0].reason}",
             )
 
     folder = entry_folder(source, decoder)
@@ -164,7 +161,7 @@ def _frames(
             pixels = _decode(decoder, *picture[1])
             frame, dtype = frame or pixels.shape[1:], dtype or pixels.dtype
     if not head:
-        raise DataError(f"{source.name}: expected pictures, got none; add some.")
+        raise DataError.of(source.name, "pictures", "none", "add some")
     height, width = frame or (0, 0)
 
     def decode(numbered: tuple[int, tuple[str, Encoded | None]]) -> np.ndarray | Fault:
@@ -204,15 +201,19 @@ def _check_alike(
     """
     (height, width), (_, h, w) = frame, pixels.shape
     if (h, w) != (height, width):
-        raise DataError(
-            f"{where}: expected a picture of {width} x {height} pixels as the others, got "
-            f"{w} x {h}; remove it, or scale all: data = {{ name = 'images', size = ... }}."
+        raise DataError.of(
+            where,
+            f"a picture of {width} x {height} pixels as the others",
+            f"{w} x {h}",
+            "remove it, or scale all: data = { name = 'images', size = ... }",
         )
     if pixels.dtype != dtype:
         named = {True: "of 8 bits a channel", False: "of 16 bits or floats"}
-        raise DataError(
-            f"{where}: expected a picture {named[dtype == np.uint8]} as the others, got one "
-            f"{named[pixels.dtype == np.uint8]}; save all with one number of bits."
+        raise DataError.of(
+            where,
+            f"a picture {named[dtype == np.uint8]} as the others",
+            f"one {named[pixels.dtype == np.uint8]}",
+            "save all with one number of bits",
         )
 
 
@@ -301,15 +302,7 @@ def _open(folder: Path) -> Decoded | None:
             tensors = torch.from_numpy(x), torch.from_numpy(y)
             return Decoded(*tensors, tuple(about["names"]), skipped)
         reason = "other content than was written"
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        TokenError,
-    ) as error:
+    except (*ARRAY_FAULTS, KeyError) as error:
         reason = str(error)
     LOG.warning("%s: expected decoded pictures, got '%s'; decoding again.", folder, reason)
     return None
@@ -323,7 +316,6 @@ def _probe(x: np.ndarray) -> int:
 
 def _check_count(name: str, count: int, expected: int) -> None:
     if count != expected:
-        raise DataError(
-            f"{name}: expected {expected} pictures as there are labels, got {count}; "
-            "fetch the file again."
+        raise DataError.of(
+            name, f"{expected} pictures as there are labels", count, "fetch the file again"
         )

@@ -27,7 +27,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Kinds of pictures that are read; others (EPS) would start further programs."""
 
 LARGEST_PICTURE = 2**26
-"""Pixels of a picture that is still read."""
+"""Most pixels of a picture that is read."""
 
 LARGEST_16_BITS = 65535
 
@@ -69,13 +69,15 @@ class Reading:
         if not isinstance(ground, str) or not (
             ground in COLOURS or ground == "none" or re.fullmatch(r"#[0-9a-fA-F]{6}", ground)
         ):
-            raise ConfigError(
-                f"data.ground: expected white, black, #rrggbb or none, got {ground!r}; "
-                "e.g. ground = 'white'."
+            raise ConfigError.of(
+                "data.ground",
+                "white, black, #rrggbb or none",
+                f"{ground!r}",
+                "e.g. ground = 'white'",
             )
         if ground == "none" and self.fit == "pad":
-            raise ConfigError(
-                "data.ground: expected a colour to pad with, got none; e.g. ground = 'black'."
+            raise ConfigError.of(
+                "data.ground", "a colour to pad with", "none", "e.g. ground = 'black'"
             )
         if self.range is None:
             return
@@ -84,9 +86,11 @@ class Reading:
         except (TypeError, ValueError):
             span = ()
         if len(span) != 2 or not -np.inf < span[0] < span[1] < np.inf:
-            raise ConfigError(
-                "data.range: expected the stored values of black and white, rising, got "
-                f"{self.range!r}; e.g. range = [0, 4095]."
+            raise ConfigError.of(
+                "data.range",
+                "the stored values of black and white, rising",
+                f"{self.range!r}",
+                "e.g. range = [0, 4095]",
             )
         object.__setattr__(self, "range", span)
 
@@ -131,7 +135,7 @@ Side = Annotated[int, at_least(1, "pixel", most=LARGEST_SIDE)]
 class Decoder:
     """How encoded pictures become [C, H, W].
 
-    The turn that a camera noted is applied, transparent parts are laid on the ground colour,
+    The orientation in the EXIF data is applied, transparent parts are laid on the ground colour,
     the channels are made grey or colour, and the frame is filled, in this order. Every mode that
     Pillow knows is converted, so grey pictures among colour ones get three equal channels; of an
     animation the first frame is read. Pictures of 8 bits stay bytes. Those of 16 bits or floats,
@@ -155,7 +159,7 @@ class Decoder:
         for side in sides if self.size is not None else ():
             conform(Side, side, "data.size")
         if not isinstance(self.grey, bool):
-            raise ConfigError(f"data.grey: expected true or false, got {self.grey!r}; set one.")
+            raise ConfigError.of("data.grey", "true or false", f"{self.grey!r}", "set one")
 
     def decode(self, encoded: Encoded, where: str) -> np.ndarray:
         """Return the pixels of a picture; as `read`."""
@@ -169,7 +173,7 @@ class Decoder:
             where: file and row, for messages.
 
         Raises:
-            DataError: no picture, a damaged or truncated one, one of absurd size, or values
+            DataError: no picture, a damaged or truncated one, one of too many pixels, or values
                 outside the stated range.
         """
         from PIL import Image, ImageOps
@@ -180,9 +184,11 @@ class Decoder:
                 if file.width * file.height > LARGEST_PICTURE:
                     raise _too_large(where, f"{file.width} x {file.height}")
                 if _deep_colour(file):
-                    raise DataError(
-                        f"{where}: expected 8 bits per channel for a colour picture, got 16 (the "
-                        "library Pillow keeps only 8); save 8 bits, or grey with 16."
+                    raise DataError.of(
+                        where,
+                        "8 bits per channel for a colour picture",
+                        "16 (the library Pillow keeps only 8)",
+                        "save 8 bits, or grey with 16",
                     )
                 if getattr(file, "is_animated", False):
                     notes.append("first frame")
@@ -195,8 +201,8 @@ class Decoder:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(where, f"'{error}'") from error
         except Exception as error:  # damaged bytes raise whatever the format's parser stumbles over
-            raise DataError(
-                f"{where}: expected a picture, got {_reason(error)}; fetch it again or remove it."
+            raise DataError.of(
+                where, "a picture", _reason(error), "fetch it again or remove it"
             ) from error
         return Picture(pixels, tuple(notes))
 
@@ -254,9 +260,11 @@ class Decoder:
         """
         span = self.reading.range
         if span is None and image.mode == "F":
-            raise DataError(
-                f"{where}: expected data.range = [black, white] to read a picture of floats, got "
-                "none; train with it, e.g. range = [0, 1], or save 8 or 16 bits."
+            raise DataError.of(
+                where,
+                "data.range = [black, white] to read a picture of floats",
+                "none",
+                "train with it, e.g. range = [0, 1], or save 8 or 16 bits",
             )
         low, high = span or (0, LARGEST_16_BITS)
         alpha = None  # [H, W, 1]
@@ -274,9 +282,11 @@ class Decoder:
             values = np.asarray(image, dtype=np.float64).reshape(*image.size[::-1], -1)
         least, most = float(values.min()), float(values.max())
         if not (low <= least and most <= high):  # false for NaN too
-            raise DataError(
-                f"{where}: expected pixels from {low:g} to {high:g}, got {least:g} to {most:g}; "
-                "state their range, e.g. data.range = [0, 4095]."
+            raise DataError.of(
+                where,
+                f"pixels from {low:g} to {high:g}",
+                f"{least:g} to {most:g}",
+                "state their range, e.g. data.range = [0, 4095]",
             )
         shares = (values - low) / (high - low)  # [H, W, 1 or 3]
         if alpha is not None and bool((alpha < 1).any()):
@@ -321,7 +331,7 @@ class Decoder:
 
 @contextmanager
 def bombs_refused() -> Iterator[None]:
-    """Make errors of Pillow's warnings of absurd sizes; for all threads, so enter it once."""
+    """Turn Pillow's warnings of huge pictures into errors, in all threads: enter it once."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -356,9 +366,11 @@ def _file(encoded: Encoded) -> io.BytesIO | Path:
 
 
 def _too_large(where: str, came: str) -> DataError:
-    return DataError(
-        f"{where}: expected a picture of at most {LARGEST_PICTURE} pixels, got {came}; make it "
-        "smaller or remove it."
+    return DataError.of(
+        where,
+        f"a picture of at most {LARGEST_PICTURE} pixels",
+        came,
+        "make it smaller or remove it",
     )
 
 

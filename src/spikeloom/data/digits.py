@@ -26,7 +26,7 @@ def load_digits(
 
     The split is the package file digits_split.txt, one letter per image: the last 350 images of
     `stratified_order` are the test part, the 250 before them validation. Writers are not recorded,
-    so a writer's digits stand in several parts: accuracies are for known hands.
+    so a writer's digits stand in several parts: accuracies hold for writers seen in training.
 
     Args:
         root: not read; the images come with the package.

@@ -84,34 +84,32 @@ def read_idx(path: Path) -> Tensor:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             return _parse(path, file)
     except FileNotFoundError:
-        raise DataError(f"{path}: expected a data file, found none; put it there.") from None
+        raise DataError.of(path, "a data file", "found none", "put it there") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path}: expected a readable file, got '{error}'; fetch it again."
-        ) from error
+        raise DataError.caused(path, "a readable file", error, "fetch it again") from error
 
 
 def _parse(path: Path, file: File) -> Tensor:
     """Read header and bytes of an open IDX file."""
     magic = _read(file, 4)
     if len(magic) < 4 or magic[:3] != b"\x00\x00\x08" or not 1 <= magic[3] <= 4:
-        raise DataError(
-            f"{path}: expected an IDX file of bytes (00 00 08 01..04), got "
-            f"{magic.hex(' ') or 'an empty file'}; fetch it again."
+        raise DataError.of(
+            path,
+            "an IDX file of bytes (00 00 08 01..04)",
+            magic.hex(" ") or "an empty file",
+            "fetch it again",
         )
     header = _read(file, 4 * magic[3])
     if len(header) < 4 * magic[3]:
-        raise DataError(f"{path}: expected {magic[3]} sizes, got a cut header; fetch it again.")
+        raise DataError.of(path, f"{magic[3]} sizes", "a cut header", "fetch it again")
     sizes = struct.unpack(f">{magic[3]}I", header)
     count = math.prod(sizes)
     if count == 0:
-        raise DataError(f"{path}: expected samples, got sizes {list(sizes)}; fetch it again.")
+        raise DataError.of(path, "samples", f"sizes {list(sizes)}", "fetch it again")
     body = _read(file, count + 1)  # one more, so that a file that goes on is noticed
     if len(body) != count:
         came = "more" if len(body) > count else len(body)
-        raise DataError(
-            f"{path}: expected {count} bytes for sizes {list(sizes)}, got {came}; fetch it again."
-        )
+        raise DataError.of(path, f"{count} bytes for sizes {list(sizes)}", came, "fetch it again")
     return torch.frombuffer(body, dtype=torch.uint8).view(sizes)
 
 
@@ -129,13 +127,13 @@ def _read_part(name: str, folder: Path, part: str) -> Samples:
     label_file = _find(name, folder, f"{part}-labels-idx1-ubyte")
     x, y = read_idx(image_file), read_idx(label_file)
     if x.ndim != 3 or x.shape[1:] != SHAPE[1:]:
-        raise DataError(
-            f"{image_file}: expected images [N, 28, 28], got {list(x.shape)}; fetch it again."
-        )
+        raise DataError.of(image_file, "images [N, 28, 28]", list(x.shape), "fetch it again")
     if y.shape != x.shape[:1]:
-        raise DataError(
-            f"{label_file}: expected {len(x)} labels as {image_file.name} has images, "
-            f"got {list(y.shape)}; fetch both again."
+        raise DataError.of(
+            label_file,
+            f"{len(x)} labels as {image_file.name} has images",
+            list(y.shape),
+            "fetch both again",
         )
     samples = Samples(x.unsqueeze(1), y.long(), Scaling(peak=255.0))
     check_samples(str(label_file), samples, CLASSES)
@@ -147,9 +145,11 @@ def _find(name: str, folder: Path, stem: str) -> Path:
     for path in (folder / f"{stem}.gz", folder / stem):
         if path.exists():
             return path
-    raise DataError(
-        f"data.{name}: expected {folder / stem}.gz (or without .gz), found none; put the four "
-        "original files there, or let $SPIKELOOM_DATA name the folder above."
+    raise DataError.of(
+        f"data.{name}",
+        f"{folder / stem}.gz (or without .gz)",
+        "found none",
+        "put the four original files there, or let $SPIKELOOM_DATA name the folder above",
     )
 
 

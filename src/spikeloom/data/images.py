@@ -57,9 +57,11 @@ class Known:
         test = sources.get("test") or sources.get("validation")
         if test is None:
             missing = "test.parquet" if sources else "train.parquet and test.parquet"
-            raise DataError(
-                f"data.{self.name}: expected {missing} in {folder}, found none; "
-                f"{DATA.find(self.name).source}, or let $SPIKELOOM_DATA name the folder above."
+            raise DataError.of(
+                f"data.{self.name}",
+                f"{missing} in {folder}",
+                "found none",
+                f"{DATA.find(self.name).source}, or let $SPIKELOOM_DATA name the folder above",
             )
         return {"train": sources["train"], "test": test}
 
@@ -196,16 +198,18 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     elif HUB_NAME.fullmatch(str(path)):
         sources = hub_parts("images", Hub(str(path), revision), columns)
     else:
-        raise DataError(
-            f"{in_words(places)}: expected a folder of pictures, found none; set the option path."
+        raise DataError.of(
+            in_words(places), "a folder of pictures", "found none", "set the option path"
         )
     if "test" not in sources and "validation" in sources:
         sources["test"] = sources.pop("validation")
     for option, value in (("validation", validation), ("test", test)):
         if value is not None and option in sources:
-            raise ConfigError(
-                f"{where}.{option}: expected no size, as {path} has its own part, got {value}; "
-                "leave the option out."
+            raise ConfigError.of(
+                f"{where}.{option}",
+                f"no size, as {path} has its own part",
+                value,
+                "leave the option out",
             )
     parts = _decode_all(sources, decoder, None, progress, skip=skip_broken)
     train, others, classes, names = _aligned(where, parts, None)
@@ -291,9 +295,11 @@ def _aligned(
     if len(there) < count:
         missing = next(k for k in range(count) if k >= len(there) or there[k] != k)
         called = f"{missing} ('{names[missing]}')" if names else f"{missing}"
-        raise DataError(
-            f"{where}.train: expected pictures of all {count} classes, got none of class {called}; "
-            "add some, or number the classes without gaps."
+        raise DataError.of(
+            f"{where}.train",
+            f"pictures of all {count} classes",
+            f"none of class {called}",
+            "add some, or number the classes without gaps",
         )
     others = {}
     for part, one in parts.items():
@@ -301,9 +307,11 @@ def _aligned(
         if names and one.names and one.names != names:
             unknown = sorted(set(one.names) - set(names))
             if unknown:
-                raise DataError(
-                    f"{where}.{part}: expected the classes of the training data, got "
-                    f"'{unknown[0]}'; add training pictures of it or remove it."
+                raise DataError.of(
+                    f"{where}.{part}",
+                    "the classes of the training data",
+                    f"'{unknown[0]}'",
+                    "add training pictures of it or remove it",
                 )
             y = torch.tensor([names.index(name) for name in one.names])[y]
         peak = 1.0 if one.x.is_floating_point() else 255.0

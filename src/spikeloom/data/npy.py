@@ -1,19 +1,36 @@
-"""Arrays of numpy, held against what they claim before memory is taken for them."""
+"""Arrays of numpy, checked against their headers before memory is allocated for them."""
 
 import zipfile
+import zlib
 from math import prod
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
 
 from spikeloom.base.memory import in_words, total_bytes
 
+ARRAY_FAULTS = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    SyntaxError,
+    TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy, zipfile and torch raise on damage, objects and types they do not know."""
+
 MOST_PACKED = 1100
 """Largest ratio of bytes unpacked to bytes packed: deflate reaches 1032."""
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
-    """Read the .npy header at which a file stands; return the array's shape and type.
+    """Read the .npy header at the position of a file; return the array's shape and type.
 
     Raises:
         ValueError: no header, one of a newer version, an array of objects or of a negative size.
@@ -34,7 +51,7 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def check_archive(archive: zipfile.ZipFile) -> None:
-    """Hold the arrays of a .npz against what the archive says of their size.
+    """Check the arrays of a .npz against the sizes in the archive.
 
     Raises:
         ValueError: one is larger than it can be, or all together than the machine's memory.

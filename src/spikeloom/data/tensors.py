@@ -1,9 +1,7 @@
 """A user's own tensors, from memory or from a .safetensors or .npz file."""
 
 import zipfile
-import zlib
 from pathlib import Path
-from tokenize import TokenError
 from typing import Annotated
 
 import numpy as np
@@ -14,7 +12,7 @@ from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data._split import Count, Text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples
-from spikeloom.data.npy import check_archive
+from spikeloom.data.npy import ARRAY_FAULTS, check_archive
 from spikeloom.data.places import first_there, in_words, places_of
 from spikeloom.data.units import (
     Scale,
@@ -47,7 +45,7 @@ def splits_from_tensors(
     """Make a data set of tensors.
 
     Args:
-        x: training data: truth values, whole numbers or floats.
+        x: training data: booleans, whole numbers or floats.
         y: labels, any integer type.
         test: pair (x, y) of the test part, or how many samples to take from x as such.
         validation: likewise, taken from what is left; None takes a tenth.
@@ -55,7 +53,7 @@ def splits_from_tensors(
         normalise: use mean and deviation of the training part, per channel.
         classes: K; None for the largest label plus 1.
         scale: the stored value that becomes 1 at the net, or "pictures" for 255, "counts" for 1.
-            None takes floats and truth values as they are, whole numbers with a time axis as
+            None takes floats and booleans as they are, whole numbers with a time axis as
             counts, and bytes without one as grey levels 0..255.
         time: whether dimension 1 is time. None leaves it to the rank, which says so for all but
             [N, A, B].
@@ -75,9 +73,11 @@ def splits_from_tensors(
         (72, 8, 20)
     """
     if normalise is True and time_axis("data", x.shape[1:], time) is None:
-        raise DataError(
-            f"data.normalise: expected to know which axis holds the channels, got {list(x.shape)}; "
-            f"state time = true or false. {axes_advice(x.shape[1:])}"
+        raise DataError.of(
+            "data.normalise",
+            "to know which axis holds the channels",
+            list(x.shape),
+            f"state time = true or false. {axes_advice(x.shape[1:])}",
         )
     meaning = scale, time
     train = _samples("train", (x, y), *meaning)
@@ -139,16 +139,16 @@ def load_tensors(
     places = places_of(path, root=root)
     file = first_there(places) or places[0]
     if file.suffix in _READERS and not file.is_file():
-        raise DataError(
-            f"{in_words(places)}: expected a data file, found none; set the option path."
-        )
+        raise DataError.of(in_words(places), "a data file", "found none", "set the option path")
     arrays = _read(file)
     _check_keys(file, set(arrays))
     own = "x_validation" in arrays
     if own and validation is not None:
-        raise ConfigError(
-            f"data.tensors.validation: expected no size, as {file.name} has its own part, "
-            f"got {validation}; leave the option out."
+        raise ConfigError.of(
+            "data.tensors.validation",
+            f"no size, as {file.name} has its own part",
+            validation,
+            "leave the option out",
         )
     return splits_from_tensors(
         arrays["x_train"],
@@ -166,18 +166,19 @@ def load_tensors(
 def _check_keys(file: Path, keys: set[str]) -> None:
     missing, unknown = {*REQUIRED} - keys, keys - {*REQUIRED, *OPTIONAL}
     if unknown or missing or len({*OPTIONAL} & keys) == 1:
-        raise DataError(
-            f"{file}: expected the keys {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}, "
-            f"got {', '.join(sorted(keys)[:20]) or 'none'}; rename or add."
+        raise DataError.of(
+            file,
+            f"the keys {', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}",
+            ", ".join(sorted(keys)[:20]) or "none",
+            "rename or add",
         )
 
 
 def _read(file: Path) -> dict[str, Tensor]:
     """Read all arrays of a file."""
     if file.suffix not in _READERS:
-        raise ConfigError(
-            f"data.tensors.path: expected a file in .safetensors or .npz, got '{file.name}'; "
-            "convert it."
+        raise ConfigError.of(
+            "data.tensors.path", "a file in .safetensors or .npz", f"'{file.name}'", "convert it"
         )
     return _READERS[file.suffix](file)
 
@@ -189,7 +190,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise _damaged(file, error) from error
+        raise DataError.caused(file, "plain arrays", error, "write the file again") from error
 
 
 def _read_npz(file: Path) -> dict[str, Tensor]:
@@ -202,29 +203,11 @@ def _read_npz(file: Path) -> dict[str, Tensor]:
         return {key: stored_array(f"{file}: {key}", array) for key, array in arrays.items()}
     except DataError:
         raise
-    except (  # what numpy, zipfile and torch raise on damage, objects and foreign types
-        OSError,
-        EOFError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        AttributeError,
-        MemoryError,
-        NotImplementedError,
-        SyntaxError,
-        RecursionError,
-        TokenError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise _damaged(file, error) from error
+    except ARRAY_FAULTS as error:
+        raise DataError.caused(file, "plain arrays", error, "write the file again") from error
 
 
 _READERS = {".safetensors": _read_safetensors, ".npz": _read_npz}
-
-
-def _damaged(file: Path, error: Exception) -> DataError:
-    return DataError(f"{file}: expected plain arrays, got '{error}'; write the file again.")
 
 
 def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
@@ -233,16 +216,16 @@ def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
     x, y = pair
     x = stored_tensor(where, x)
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise DataError(
-            f"{where}: expected y of an integer type, got {y.dtype}; give class numbers."
-        )
+        raise DataError.of(where, "y of an integer type", y.dtype, "give class numbers")
     time = time_axis("data", x.shape[1:], time)
     scaling = Scaling(peak_of("data", x, scale, time), time=bool(time))
     values = values_of(x, scale, scaling)
     if values == "counts" and x.is_floating_point() and not bool((x == x.round()).all()):
-        raise DataError(
-            f"{where}: expected whole numbers where scale = 'counts', got "
-            f"{x[x != x.round()][0].item():.6g}; leave scale out for values as they are."
+        raise DataError.of(
+            where,
+            "whole numbers where scale = 'counts'",
+            f"{x[x != x.round()][0].item():.6g}",
+            "leave scale out for values as they are",
         )
     return Samples(x, y.long(), scaling, values=values)
 

@@ -55,7 +55,7 @@ def stored_array(where: str, array: np.ndarray) -> Tensor:
     """Return an array of a file as the tensor that is stored; values are kept.
 
     Raises:
-        DataError: anything but truth values, whole numbers and floats of at most 64 bits.
+        DataError: anything but booleans, whole numbers and floats of at most 64 bits.
     """
     if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:
         raise _no_numbers(where, array.dtype.name)
@@ -70,7 +70,7 @@ def stored_tensor(where: str, x: Tensor) -> Tensor:
         DataError: another type, or a whole number beyond 64 bits.
     """
     if x.dtype == torch.uint64 and bool((x.view(torch.int64) < 0).any()):
-        raise DataError(f"{where}: expected whole numbers below 2^63, got larger; scale them.")
+        raise DataError.of(where, "whole numbers below 2^63", "larger", "scale them")
     x = x.to(_WIDER.get(x.dtype, x.dtype))
     if x.dtype not in WHOLE + REAL:
         raise _no_numbers(where, str(x.dtype).removeprefix("torch."))
@@ -78,7 +78,7 @@ def stored_tensor(where: str, x: Tensor) -> Tensor:
 
 
 def is_whole(x: Tensor) -> bool:
-    """Whether a tensor holds whole numbers or truth values."""
+    """Whether a tensor holds whole numbers or booleans."""
     return x.dtype in WHOLE
 
 
@@ -99,15 +99,17 @@ def time_axis(where: str, shape: Sequence[int], time: bool | None) -> bool | Non
         ConfigError: the statement is no bool, or does not fit the rank.
     """
     if time is not None and not isinstance(time, bool):
-        raise ConfigError(f"{where}.time: expected true or false, got {time!r}; set one.")
+        raise ConfigError.of(f"{where}.time", "true or false", f"{time!r}", "set one")
     rank = len(shape)
     if rank == 2:
         return time
     if time is not None and rank in (1, 3, 4) and time != (rank == 4):
         expected = "[N, T, C] or [N, T, C, H, W]" if time else "[N, D] or [N, C, H, W]"
-        raise ConfigError(
-            f"{where}.time: expected samples {expected} with time = {str(time).lower()}, got "
-            f"{_named(shape)}; {axes_advice(shape)}"
+        raise ConfigError.of(
+            f"{where}.time",
+            f"samples {expected} with time = {str(time).lower()}",
+            _named(shape),
+            axes_advice(shape),
         )
     return rank == 4
 
@@ -153,7 +155,7 @@ def peak_of(where: str, x: Tensor, scale: Scale, time: bool | None) -> float:
         time: whether dimension 1 is time, as `time_axis` returns it.
 
     Raises:
-        ConfigError: another word, or a number that is not above 0.
+        ConfigError: an unknown word, or a number that is not above 0.
         DataError: whole numbers whose meaning must be stated.
     """
     scale = conform(Scale, scale, f"{where}.scale")
@@ -167,20 +169,21 @@ def peak_of(where: str, x: Tensor, scale: Scale, time: bool | None) -> float:
     shape = _named(x.shape[1:])
     ways = 'scale = "pictures" for 0..255, "counts" for counts, or the value that becomes 1'
     if time is None:
-        raise DataError(
-            f"{where}.scale: expected the meaning of {kind} in samples {shape}, got none; state "
-            f"time = true if dimension 1 is time, or {ways}. {axes_advice(x.shape[1:])}"
+        raise DataError.of(
+            f"{where}.scale",
+            f"the meaning of {kind} in samples {shape}",
+            "none",
+            f"state time = true if dimension 1 is time, or {ways}. {axes_advice(x.shape[1:])}",
         )
-    raise DataError(
-        f"{where}.scale: expected the meaning of {kind} without a time axis, got none; state "
-        f"{ways}."
+    raise DataError.of(
+        f"{where}.scale", f"the meaning of {kind} without a time axis", "none", f"state {ways}"
     )
 
 
 def values_of(x: Tensor, scale: Scale, scaling: "Scaling") -> Values:
-    """Say what samples are to those who count operations.
+    """Return what kind of values samples are, for the count of operations.
 
-    With a time axis, truth values are events and whole numbers are numbers of events, unless they
+    With a time axis, booleans are events and whole numbers are numbers of events, unless they
     are divided; floats are where `scale` says so. All else is real.
 
     Args:
@@ -200,7 +203,6 @@ def _named(shape: Sequence[int]) -> str:
 
 
 def _no_numbers(where: str, kind: str) -> DataError:
-    return DataError(
-        f"{where}: expected booleans, whole numbers or floats of 16 to 64 bits, got {kind}; "
-        "convert them."
+    return DataError.of(
+        where, "booleans, whole numbers or floats of 16 to 64 bits", kind, "convert them"
     )

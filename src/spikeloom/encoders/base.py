@@ -17,7 +17,7 @@ ENCODERS: Registry[type["Encoder"]] = Registry("encoder", "spikeloom.encoders", 
 class Encoder(Protocol):
     """A map from samples to trains; `about` is its line in a listing.
 
-    Encoders act on every sample alone: neither batch mates nor their order change a train.
+    Encoders act on every sample alone: the other samples of a batch do not change its train.
     `reads_time` says whether samples bring their own time axis, [B, T, ...].
     """
 
@@ -42,9 +42,9 @@ class Encoder(Protocol):
         ...
 
     def gives(self, values: Values) -> InputKind:
-        """Say what its trains are, for those who count operations.
+        """Return what kind of values its trains hold, for the count of operations.
 
-        The default is "real", the dearest reading: a multiplication for every value that is not
+        The default is "real", the most expensive kind: a multiplication for every value that is not
         0, at every step.
 
         Args:
@@ -53,13 +53,13 @@ class Encoder(Protocol):
         return "real"
 
     def check(self, x: Tensor) -> None:
-        """Refuse samples that this code has no train for; the default knows none.
+        """Refuse samples that this code cannot encode; by default there are none.
 
         Shape:
             x: [B, ...], as `encode` takes them.
 
         Raises:
-            DataError: there is one.
+            DataError: a sample cannot be encoded.
         """
 
     def caution(self, x: Tensor) -> str | None:
@@ -80,7 +80,7 @@ class Encoder(Protocol):
 
 
 def check_call(where: str, x: Tensor, steps: int) -> None:
-    """Refuse what no encoder can work with.
+    """Check the arguments that every encoder takes.
 
     Raises:
         ConfigError: steps below 1.
@@ -88,9 +88,7 @@ def check_call(where: str, x: Tensor, steps: int) -> None:
     """
     at_least(1).check(f"{where}.steps", steps, "set the number of time steps")
     if x.ndim < 1:
-        raise ShapeError(f"{where}: x must be [B, ...], got a scalar; add a batch dimension.")
+        raise ShapeError.of(where, "x [B, ...]", "a scalar", "add a batch dimension")
     if x.dtype not in FLOATS:
-        raise ShapeError(
-            f"{where}: x must be a float tensor, got {x.dtype}; "
-            "scale it first, e.g. with Samples.take."
-        )
+        todo = "scale it first, e.g. with Samples.take"
+        raise ShapeError.of(where, "x as a float tensor", x.dtype, todo)

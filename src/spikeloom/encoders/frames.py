@@ -44,14 +44,14 @@ class Frames(Checked, Encoder):
         """
         check_call("encoders.frames", x, steps)
         if x.ndim < 2:
-            raise ShapeError(
-                f"encoders.frames: x must be [B, T, ...], got {list(x.shape)}; "
-                'for data without time use another encoder, e.g. "constant".'
-            )
+            todo = 'for data without time use another encoder, e.g. "constant"'
+            raise ShapeError.of("encoders.frames", "x [B, T, ...]", list(x.shape), todo)
         if x.shape[1] != steps:
-            raise ShapeError(
-                f"encoders.frames: x must be [B, T, ...] with T = {steps}, got {list(x.shape)}; "
-                f"set steps = {x.shape[1]}, or bring time to dimension 1 where that holds channels."
+            raise ShapeError.of(
+                "encoders.frames",
+                f"x [B, T, ...] with T = {steps}",
+                list(x.shape),
+                f"set steps = {x.shape[1]}, or bring time to dimension 1 where that holds channels",
             )
         return x.transpose(0, 1)
 

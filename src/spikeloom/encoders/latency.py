@@ -84,14 +84,15 @@ class Latency(Checked, Encoder):
             x: [B, ...].
 
         Raises:
-            DataError: there is one.
+            DataError: a value is outside.
         """
         inside = (x >= 0) & (x <= 1)  # False for NaN as well
         if not bool(inside.all()):
-            raise DataError(
-                "encoders.latency: x must be in [0, 1], "
-                f"got {x[~inside][0].item():.6g}; set data.scale to the largest stored value and "
-                "normalise = false."
+            raise DataError.of(
+                "encoders.latency",
+                "x in [0, 1]",
+                f"{x[~inside][0].item():.6g}",
+                "set data.scale to the largest stored value and normalise = false",
             )
 
     def gives(self, values: Values) -> InputKind:

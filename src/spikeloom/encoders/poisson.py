@@ -16,7 +16,7 @@ from spikeloom.encoders.base import ENCODERS, Encoder, check_call
 SATURATED = 0.5
 """Share of values firing at every step from which a code says little about them.
 
-Inputs normalised to mean 0 and deviation 1 have a third of them beyond 1.
+Inputs normalised to mean 0 and standard deviation 1 have a third of them beyond 1.
 """
 
 
@@ -73,11 +73,11 @@ class Poisson(Checked, Encoder):
         Raises:
             ConfigError: steps below 1.
             ShapeError: x has no batch dimension or is no float tensor.
-            DataError: x holds NaN, which would pass for silence.
+            DataError: x holds NaN, which would give no spikes.
         """
         check_call("encoders.poisson", x, steps)
         if bool(x.isnan().any()):
-            raise DataError("encoders.poisson: x must be numbers, got NaN; correct the data set.")
+            raise DataError.of("encoders.poisson", "x without NaN", "NaN", "correct the data set")
         # Drawn and compared in float32 at every precision: the same sample gives the same train.
         u = uniform(  # [B, T, ...]: the whole train of a sample comes from one stream
             stream_for(rng, "poisson"),

@@ -100,17 +100,19 @@ class Head(nn.Module):
     def of(cls, net: SpikingNet, **options: object) -> "Head":
         """Build the head a network asks for: its features, its readout's width and bias.
 
-        A network made by `from_torch` lends its last linear layer. The head has the net's type and
-        lies on its device (`follow`); move it along where the net moves later.
+        A network made by `from_torch` hands over its last linear layer. The head has the net's type
+        and lies on its device (`follow`); move it along where the net moves later.
 
         Raises:
             ConfigError: the net has no readout.
         """
         readout = net.spec.readout
         if readout is None:
-            raise ConfigError(
-                "head: expected a net that ends with its classes, as in 'c64 P f10', got none; "
-                "add f<classes> or build the head with features= and classes=."
+            raise ConfigError.of(
+                "head",
+                "a net that ends with its classes, as in 'c64 P f10'",
+                "none",
+                "add f<classes> or build the head with features= and classes=",
             )
         head = cls(net.features, readout.out, bias=readout.bias, **options)  # pyright: ignore[reportArgumentType]
         head.follow(net)
@@ -209,19 +211,26 @@ class Head(nn.Module):
     def _check_features(self, h: Tensor) -> None:
         weight = self.site.synapse.weight
         if h.dim() != 2 or h.shape[1] != self.features:
-            raise ShapeError(
-                f"head: expected features [B, {self.features}], got {tuple(h.shape)}; reduce a "
-                "train over time first (head.reduced), or build the head with Head.of(net)."
+            raise ShapeError.of(
+                "head",
+                f"features [B, {self.features}]",
+                tuple(h.shape),
+                "reduce a train over time first (head.reduced), or build the head with "
+                "Head.of(net)",
             )
         if h.device != weight.device:
-            raise ShapeError(
-                f"head: expected features on {weight.device}, where its weights are, got "
-                f"{h.device}; move the head along with the net."
+            raise ShapeError.of(
+                "head",
+                f"features on {weight.device}, where its weights are",
+                h.device,
+                "move the head along with the net",
             )
         if not multiply(h, weight):
-            raise ShapeError(
-                f"head: expected features of type {weight.dtype}, as its weights, got {h.dtype}; "
-                "convert the head along with the net, e.g. head.double()."
+            raise ShapeError.of(
+                "head",
+                f"features of type {weight.dtype}, as its weights",
+                h.dtype,
+                "convert the head along with the net, e.g. head.double()",
             )
 
     def logits(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
@@ -307,9 +316,11 @@ class Head(nn.Module):
         check_labels("head", target)
         low, high = int(target.min()), int(target.max())
         if low < 0 or high >= self.classes:
-            raise ShapeError(
-                f"head: expected labels from 0 to {self.classes - 1}, got {low}..{high}; fix the "
-                "data or the width of the readout."
+            raise ShapeError.of(
+                "head",
+                f"labels from 0 to {self.classes - 1}",
+                f"{low}..{high}",
+                "fix the data or the width of the readout",
             )
 
 
@@ -336,7 +347,7 @@ def batch_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
     .. math:: \frac{1}{B} \sum_b w_b \ell_b
 
     Divided by B and not by the sum of weights, so that what a sample gives does not depend on its
-    batch mates: shares of a batch on several processes add up to the batch.
+    other samples of the batch: shares of a batch on several processes add up to the batch.
 
     Shape:
         values, weights: [B]; result: [].

@@ -22,7 +22,7 @@ class Mix:
         c_{bk} = \begin{cases} c_{correct} & k = y_b \\ c_{wrong} & \text{else} \end{cases}
 
     Args:
-        where: whose it is, for messages.
+        where: name of the head, for messages.
         share: w, in [0, 1]; 0 is plain cross entropy, 1 plain squared error.
         correct: target of the right class, in the unit of o.
         wrong: target of every other class.

@@ -37,7 +37,7 @@ class Rates(Head):
         wrong: target rate of every other class.
         reduce: how a train becomes rates.
         decay: lambda of "weighted".
-        seed: of nothing; all heads have one.
+        seed: not used, since there are no weights; every head has it.
 
     Raises:
         ConfigError: features and classes differ, m outside [0, 1], or a right class whose target
@@ -86,9 +86,11 @@ class Rates(Head):
         """
         if net.spec.readout is not None:
             classes = net.spec.readout.out
-            raise ConfigError(
-                f"head.rates: expected a net that ends with a population, got a readout "
-                f"f{classes}; put it in brackets, [f{classes}]."
+            raise ConfigError.of(
+                "head.rates",
+                "a net that ends with a population",
+                f"a readout f{classes}",
+                f"put it in brackets, [f{classes}]",
             )
         return cls(net.features, net.features, **options)  # pyright: ignore[reportArgumentType]
 

@@ -25,14 +25,14 @@ CLAMP = 1e-6
 """Uniform draws stay this far from 0 and 1, so that their logits are finite."""
 
 RETAIN_START = -1.2
-"""Bias of the retain map at the start: rho = 0.23, what rivals have after training."""
+"""Bias of the retain map at the start: rho = 0.23, what other classes have after training."""
 
 RHO_TARGET = "retain probability, targets"
 RHO_RIVALS = "retain probability, rivals"
 ENTROPY = "mask entropy per class"
 
 COLLAPSED = 0.01
-"""A mask has collapsed where rivals have a lower mean rho."""
+"""A mask has collapsed where the rivals (all classes but the target) have a lower mean rho."""
 
 ALIKE = 0.05
 """rho is stuck where targets have no more of it than rivals have, plus this."""
@@ -72,7 +72,7 @@ class Stochmax(Head):
     ============  ==========  ===========================================  ========
 
     ``dropmax``, the default, is the full method of Lee et al. Panda et al. 2020 (eq. 7) state a
-    Bernoulli mask with probabilities from h and no further terms. ``panda`` is the letter of that,
+    Bernoulli mask with probabilities from h and no further terms. ``panda`` follows this literally,
     with L_ent, without which every rival is dropped. It is not adaptive: the target is forced, so
     no term lifts its rho, and rivals are only pushed down. ``qp`` adds the missing term, L_kl with
     the rivals' q equal to rho. With o fixed and entropy weight 1 the target's a then ends where
@@ -92,7 +92,7 @@ class Stochmax(Head):
         samples: S > 0 predicts by Monte Carlo instead, the mean of p(y|x,z) over S hard masks
             z ~ Ber(rho), the same for all samples.
         start: biases of the branches at the start: "prior", -1.2 for a and -log(K - 1) for r, or
-            "zero". From zero, the terms besides L_ce lead the body for hundreds of updates.
+            "zero". From zero, the terms besides L_ce dominate hundreds of updates.
         bias: whether the map of the logits has one.
         reduce: how a train becomes one vector.
         decay: lambda of "membrane" and "weighted".

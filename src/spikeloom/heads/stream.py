@@ -1,4 +1,4 @@
-"""Streaming: one frame in, the answer so far out, all state in the caller's hands."""
+"""Streaming: one frame in, the answer so far out; the caller holds all state."""
 
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ class StreamState:
         net: what the network carries; None before the first frame.
         total: weighted sum of the features so far.
         weight: sum of their weights.
-        held: what a constant input makes constant, where `Stream.start` was given one.
+        held: results of a constant input, computed once by `Stream.start`.
 
     Shape:
         total: [B, D], or [B, ...] where blocks read the time mean: then a plain sum.
@@ -76,9 +76,11 @@ class Stream:
     def __init__(self, net: SpikingNet, head: Head, ops: Ops = PLAIN) -> None:
         read = head.features
         if read != net.features:
-            raise ShapeError(
-                f"stream: expected a head that reads {net.features} features, got {read}; build "
-                "it with Head.of(net)."
+            raise ShapeError.of(
+                "stream",
+                f"a head that reads {net.features} features",
+                read,
+                "build it with Head.of(net)",
             )
         self._net = net
         self._head = head
@@ -141,7 +143,9 @@ class Stream:
 
     def _check(self) -> None:
         if self._net.training or self._head.training:
-            raise ConfigError(
-                "stream: expected net and head in evaluation mode, got training mode; call "
-                "net.eval() and head.eval() first."
+            raise ConfigError.of(
+                "stream",
+                "net and head in evaluation mode",
+                "training mode",
+                "call net.eval() and head.eval() first",
             )

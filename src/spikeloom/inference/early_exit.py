@@ -33,7 +33,7 @@ EXIT_ROUNDS = 9
 """Timed runs of one batch for each way to leave, where they are short."""
 
 EXIT_SECONDS = 4.0
-"""What the times of early exit may take, beyond the fewest rounds that make a figure."""
+"""Seconds for measuring the times of early exit, beyond their fewest rounds."""
 
 
 @dataclass(frozen=True)
@@ -218,15 +218,17 @@ def _time_exits(bench: Workbench, batch: Batch, exits: Sequence[Exit], ops: Ops)
 
 
 def check_exits(bench: Workbench) -> None:
-    """Refuse a net in which no time passes.
+    """Refuse a net without time.
 
     Raises:
-        ConfigError: it is one.
+        ConfigError: the rule trains a net without time steps.
     """
     if not bench.rule.facts.spiking:
-        raise ConfigError(
-            f"exit: expected a net with time, got rule '{bench.stage.rule.name}' without; leave "
-            "early exit out."
+        raise ConfigError.of(
+            "exit",
+            "a net with time",
+            f"rule '{bench.stage.rule.name}' without",
+            "leave early exit out",
         )
 
 
@@ -234,7 +236,7 @@ def check_exits(bench: Workbench) -> None:
 def step_latency(
     bench: Workbench, samples: Samples, part: str, *, rows: Tensor, ops: Ops = PLAIN
 ) -> Timing:
-    """Time the way from one frame of one sample to its logits, step by step.
+    """Time each step from one frame of one sample to its logits.
 
     The first sample warms up and is not counted, where there are more.
 

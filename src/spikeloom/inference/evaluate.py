@@ -1,4 +1,4 @@
-"""Evaluation: accuracy and loss on samples that chose nothing."""
+"""Evaluation: accuracy and loss on held-out samples."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -22,7 +22,7 @@ from spikeloom.program.tables import build_model
 from spikeloom.records import checkpoint, names, storage
 
 LARGEST_RECORD = 64 * 2**20
-"""Bytes of a JSON file that is still read; a record of thousands of epochs has a few million."""
+"""Most bytes of a JSON file that is read; a record of thousands of epochs has a few million."""
 
 LARGEST_SAMPLE = 2**26
 """Values of one sample that a run folder may ask for."""
@@ -41,18 +41,20 @@ def find_run(path: Path) -> Path:
         return path
     if not path.is_dir():
         came = "a file" if path.exists() else "none"
-        raise DataError(f"{path}: expected a run folder, got {came}; name the folder.")
+        raise DataError.of(path, "a run folder", came, "name the folder")
     runs = sorted(_runs_below(path))
     if len(runs) == 1:
         return runs[0]
     if not runs:
-        raise DataError(
-            f"{path}: expected a run folder, found no {names.RECIPE} there or below; name the "
-            "folder that `spikeloom train` wrote."
+        raise DataError.of(
+            path,
+            "a run folder",
+            f"found no {names.RECIPE} there or below",
+            "name the folder that `spikeloom train` wrote",
         )
     shown = ", ".join(str(one) for one in runs[:6])
     more = f" and {len(runs) - 6} more" if len(runs) > 6 else ""
-    raise DataError(f"{path}: expected one run, found {len(runs)}: {shown}{more}; name one.")
+    raise DataError.of(path, "one run", f"found {len(runs)}: {shown}{more}", "name one")
 
 
 def is_finished(folder: Path) -> bool:
@@ -75,9 +77,7 @@ def open_recipe(folder: Path) -> Recipe:
     try:
         return build_recipe(table, str(path))
     except RecursionError:
-        raise DataError(
-            f"{path}: expected a recipe, got one nested too deep; copy it again."
-        ) from None
+        raise DataError.of(path, "a recipe", "one nested too deep", "copy it again") from None
 
 
 def open_inputs(folder: Path, recipe: Recipe | None = None) -> Inputs:
@@ -95,11 +95,13 @@ def open_inputs(folder: Path, recipe: Recipe | None = None) -> Inputs:
         inputs.build_scaling()
         inputs.build_reading()
     except ConfigError as error:
-        raise DataError(str(error)) from None
+        raise DataError(**error.parts()) from None
     if prod(inputs.in_shape) > LARGEST_SAMPLE:
-        raise DataError(
-            f"{path}: expected samples of {LARGEST_SAMPLE} values at most, got "
-            f"{list(inputs.in_shape)}; copy the run again."
+        raise DataError.of(
+            path,
+            f"samples of {LARGEST_SAMPLE} values at most",
+            list(inputs.in_shape),
+            "copy the run again",
         )
     return inputs
 
@@ -114,30 +116,31 @@ def fit_data(splits: Splits, inputs: Inputs) -> Splits:
             pictures of the set the net was trained on, read in another way.
     """
     if splits.shape != inputs.in_shape or splits.classes != inputs.classes:
-        raise DataError(
-            f"data '{splits.name}': expected samples {list(inputs.in_shape)} of {inputs.classes} "
-            f"classes, as the net was trained on ('{inputs.data}'), got {list(splits.shape)} of "
-            f"{splits.classes}; choose other data."
+        raise DataError.of(
+            f"data '{splits.name}'",
+            f"samples {list(inputs.in_shape)} of {inputs.classes} classes, as the net was "
+            f"trained on ('{inputs.data}')",
+            f"{list(splits.shape)} of {splits.classes}",
+            "choose other data",
         )
     trained, own = inputs.build_scaling(), splits.scaling
     where, todo = f"data '{splits.name}'", "leave the option out"
     if trained.mean and trained.time != own.time:
-        raise DataError(
-            f"{where}: expected time = {str(trained.time).lower()}, as in training, got the "
-            f"opposite; {todo}."
+        raise DataError.of(
+            where, f"time = {str(trained.time).lower()}, as in training", "the opposite", todo
         )
     same = splits.name == inputs.data and describe_inputs(splits)["stored"] == inputs.stored
     if same and own.peak != trained.peak:
-        raise DataError(
-            f"{where}: expected {trained.peak:g} as the stored value that becomes 1, as in "
-            f"training, got {own.peak:g}; set data.scale = {trained.peak:g}."
+        raise DataError.of(
+            where,
+            f"{trained.peak:g} as the stored value that becomes 1, as in training",
+            f"{own.peak:g}",
+            f"set data.scale = {trained.peak:g}",
         )
     inputs.check_depth(where, whole=is_whole(splits.train.store))
     reading = inputs.build_reading()
     if None not in (reading, splits.reading) and reading != splits.reading:
-        raise DataError(
-            f"{where}: expected pictures {reading}, as in training, got {splits.reading}; {todo}."
-        )
+        raise DataError.of(where, f"pictures {reading}, as in training", splits.reading, todo)
     scaling = replace(splits.scaling, mean=trained.mean, std=trained.std)
     if scaling == splits.scaling:
         return splits
@@ -168,8 +171,8 @@ def open_run(
     recipe = open_recipe(folder)
     weights = folder / names.WEIGHTS
     if not weights.is_file():
-        raise DataError(
-            f"{weights}: expected the weights of a run, found none; train for an epoch first."
+        raise DataError.of(
+            weights, "the weights of a run", "found none", "train for an epoch first"
         )
     _check_size(recipe, weights)
     if device is None:
@@ -198,12 +201,11 @@ def _runs_below(path: Path) -> Iterator[Path]:
 
 def _read_record(path: Path, *, versioned: bool = True) -> dict[str, Any]:
     if not path.is_file():
-        raise DataError(f"{path}: expected a JSON record, found none; copy the run again.")
+        raise DataError.of(path, "a JSON record", "found none", "copy the run again")
     size = path.stat().st_size
     if size > LARGEST_RECORD:
-        raise DataError(
-            f"{path}: expected a record of {LARGEST_RECORD} bytes at most, got {size}; copy the "
-            "run again."
+        raise DataError.of(
+            path, f"a record of {LARGEST_RECORD} bytes at most", size, "copy the run again"
         )
     record = storage.read_json(path)
     if versioned:
@@ -212,13 +214,15 @@ def _read_record(path: Path, *, versioned: bool = True) -> dict[str, Any]:
 
 
 def _check_size(recipe: Recipe, path: Path) -> None:
-    """Refuse a net that the file cannot fill, before memory is taken for it."""
+    """Refuse a net that the file cannot fill, before memory is allocated for it."""
     least = least_parameters(recipe.net.spec())
     size = path.stat().st_size
     if 4 * least > size:
-        raise DataError(
-            f"{path}: expected weights of the recipe's net, {4 * least} bytes or more, got a file "
-            f"of {size}; copy the run again."
+        raise DataError.of(
+            path,
+            f"weights of the recipe's net, {4 * least} bytes or more",
+            f"a file of {size}",
+            "copy the run again",
         )
 
 
@@ -249,23 +253,19 @@ def _compare(path: Path, expected: Mapping[str, Any], found: Mapping[str, Any]) 
     todo = "weights and recipe are of different runs; copy the run again."
     for name, shape in expected.items():
         if name not in found:
-            raise DataError(f"{path}: expected a weight '{name}' {shape}, found none; {todo}")
+            raise DataError.of(path, f"a weight '{name}' {shape}", "found none", todo)
         if found[name] != shape:
-            raise DataError(f"{path}: expected '{name}' as {shape}, got {found[name]}; {todo}")
+            raise DataError.of(path, f"'{name}' as {shape}", found[name], todo)
     for name in found:
         if name not in expected:
-            raise DataError(f"{path}: expected no weight '{name[:80]}', got one; {todo}")
+            raise DataError.of(path, f"no weight '{name[:80]}'", "one", todo)
 
 
 def _check_weight(path: Path, name: str, tensor: Tensor, like: Tensor) -> None:
     if tensor.dtype != like.dtype:
-        raise DataError(
-            f"{path}: expected '{name}' in {like.dtype}, got {tensor.dtype}; copy the run again."
-        )
+        raise DataError.of(path, f"'{name}' in {like.dtype}", tensor.dtype, "copy the run again")
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        raise DataError(
-            f"{path}: expected finite weights, got NaN or infinity in '{name}'; train again."
-        )
+        raise DataError.of(path, "finite weights", f"NaN or infinity in '{name}'", "train again")
 
 
 @contextmanager
@@ -279,7 +279,4 @@ def _safetensors(path: Path) -> Iterator[Any]:
     except DataError:
         raise
     except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        came = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"{path}: expected a safetensors file, got '{came}'; train again."
-        ) from None
+        raise DataError.caused(path, "a safetensors file", error, "train again") from None

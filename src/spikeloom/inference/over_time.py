@@ -199,16 +199,21 @@ def check_steps(
     trained = bench.steps
     chosen = tuple(sorted(set(range(1, trained + 1) if steps is None else steps)))
     if not chosen or chosen[0] < 1:
-        raise ConfigError(f"steps: expected numbers of 1 or more, got {list(steps or ())}; fix it.")
+        raise ConfigError.of("steps", "numbers of 1 or more", list(steps or ()), "fix it")
     if not bench.rule.facts.spiking and chosen != (1,):
-        raise ConfigError(
-            f"steps: expected none for a net without time (rule '{bench.stage.rule.name}'), got "
-            f"{list(chosen)}; leave them out."
+        raise ConfigError.of(
+            "steps",
+            f"none for a net without time (rule '{bench.stage.rule.name}')",
+            list(chosen),
+            "leave them out",
         )
     if chosen[-1] > trained and not begins_alike(bench, samples, part, trained, chosen[-1]):
-        raise ConfigError(
-            f"steps: expected {trained} at most, since the code of encoder "
-            f"'{bench.recipe.encoder.name}' changes with T, got {chosen[-1]}; lower them."
+        raise ConfigError.of(
+            "steps",
+            f"{trained} at most, since the code of encoder '{bench.recipe.encoder.name}' "
+            "changes with T",
+            chosen[-1],
+            "lower them",
         )
     return chosen
 

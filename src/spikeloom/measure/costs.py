@@ -9,7 +9,7 @@ import torch
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.inference.evaluate import EVALUATION_BATCH, predict
 from spikeloom.measure.unchanged import one_call, training_size, unchanged
-from spikeloom.meters.base import Spread, watch
+from spikeloom.meters.base import watch
 from spikeloom.meters.clock import Timing, rounds_for, stopwatch, time_interleaved
 from spikeloom.meters.energy import FP32, INT32, NOTE, Energy, paper_energy, strict_energy
 from spikeloom.meters.memory import Interval, memory_accesses
@@ -46,10 +46,13 @@ GROWTH_ROUNDS = 11
 """Timed calls of a rule on all steps and on half of them, where they are short."""
 
 TIMING_SECONDS = 2.0
-"""What a figure of time may take, beyond the fewest rounds that make one."""
+"""Seconds for measuring a time, beyond its fewest rounds."""
 
 NONZERO_SAMPLES = 32
-"""Training samples at most whose products are looked at."""
+"""Most training samples whose products are examined."""
+
+PER_SAMPLE = ("ac", "mac", "mac_dense", "ac_folded", "mac_folded")
+"""Counts of a layer that are recorded per sample."""
 
 METERED_SAMPLES = 1000
 """Test samples the meters watch; the standard errors in the record say whether that is enough."""
@@ -85,25 +88,15 @@ def _measured(bench: Workbench, samples: int, progress: Progress) -> dict[str, A
     operations, spikes = metered(bench, samples, progress)
     return {
         "note": f"energies: {NOTE}, in pJ per inference",
-        "parameters": sum(one.numel() for one in bench.inference_parameters()),
+        "parameters": sum(parameter.numel() for parameter in bench.inference_parameters()),
         "metered_samples": operations.samples,
-        "spikes": _mean(spikes.total),
+        "spikes": MeanRecord.of(spikes.total),
         "rate_per_step": spikes.rate_per_step,
         "spikes_per_neuron": spikes.spikes_per_neuron,
-        "ac": _mean(operations.ac),
-        "mac": _mean(operations.mac),
+        "ac": MeanRecord.of(operations.ac),
+        "mac": MeanRecord.of(operations.mac),
         "formula_macs": operations.formula,
-        "totals": Totals(
-            mac_dense=operations.per_sample("mac_dense"),
-            ac_folded=operations.per_sample("ac_folded"),
-            mac_folded=operations.per_sample("mac_folded"),
-            ac_recomputed=operations.per_sample("ac_recomputed"),
-            mac_recomputed=operations.per_sample("mac_recomputed"),
-            bias_ac=operations.per_sample("bias_ac"),
-            state_mac=operations.per_sample("state_mac"),
-            state_ac=operations.per_sample("state_ac"),
-            state_compare=operations.per_sample("state_compare"),
-        ),
+        "totals": Totals(**{name: operations.per_sample(name) for name in Totals.model_fields}),
         "energy": _energies(operations),
         "inference": _inference(bench),
         "settling": _settling(bench),
@@ -160,7 +153,7 @@ def _energies(record: OperationRecord) -> Energies:
 
 
 def _energy(priced: Energy) -> EnergyRecord:
-    return EnergyRecord(net=priced.snn, driven=priced.driven, dense_ann=priced.ann)
+    return EnergyRecord.of(priced, net=priced.snn, dense_ann=priced.ann)
 
 
 def _bounds(strict: float, accesses: Interval) -> EnergyBounds:
@@ -168,19 +161,19 @@ def _bounds(strict: float, accesses: Interval) -> EnergyBounds:
 
 
 def _settling(bench: Workbench) -> SettlingRecord | None:
-    """Follow the rates of a net with feedback on some samples; None where they obey no law."""
+    """Follow the rates of a net with feedback on some samples; None where none are defined."""
     if not bench.net.spec.feedback or not bench.net.spec.spiking:
         return None
     count = min(EVALUATION_BATCH, len(bench.splits.test))
     batch = bench.batch(bench.splits.test, torch.arange(count), epoch=0, part="test")
     try:
         with bench.fabric.autocast():
-            found = settling(bench.net, batch.xs)
+            result = settling(bench.net, batch.xs)
     except SpikeloomError:
         return None
-    if not all(map(isfinite, (*found.residuals, *found.rates))):
+    if not all(map(isfinite, (*result.residuals, *result.rates))):
         return None
-    return SettlingRecord(samples=count, residuals=found.residuals, rates=found.rates)
+    return SettlingRecord(samples=count, residuals=result.residuals, rates=result.rates)
 
 
 @torch.no_grad()
@@ -192,14 +185,18 @@ def _inference(bench: Workbench) -> InferenceCosts:
     predict(bench, sample)  # kernels are compiled
     rounds = rounds_for(stopwatch(calls["sample"]), most=LATENCY_ROUNDS, budget=TIMING_SECONDS)
     timing = time_interleaved(calls, rounds=rounds)["sample"]
+    return InferenceCosts(batch=1, **_timed("ms_per_sample", timing))
+
+
+def _timed(name: str, timing: Timing) -> dict[str, Any]:
+    """Return a time in ms as the fields of a record; no median where it is in doubt."""
     milli = timing.map(milliseconds)
-    return InferenceCosts(
-        batch=1,
-        ms_per_sample=None if timing.doubt else milli.median,
-        ms_per_sample_quartiles=milli.quartiles,
-        ms_per_sample_doubt=timing.doubt,
-        rounds=timing.rounds,
-    )
+    return {
+        name: None if timing.doubt else milli.median,
+        f"{name}_quartiles": milli.quartiles,
+        f"{name}_doubt": timing.doubt,
+        "rounds": timing.rounds,
+    }
 
 
 def _training(bench: Workbench) -> TrainingCosts:
@@ -220,18 +217,14 @@ def _training(bench: Workbench) -> TrainingCosts:
 
 
 def _nonzero(bench: Workbench, size: int) -> NonzeroProducts | None:
-    """Count products without zeros on a quarter of the batch: to look at operands takes memory."""
+    """Count products without zeros on a quarter of the batch: examining operands takes memory."""
     some = max(min(-(-size // 4), NONZERO_SAMPLES), fewest_samples(bench))
     try:
-        found = count_nonzero_operations(one_call(bench, some)[0])
+        result = count_nonzero_operations(one_call(bench, some)[0])
     except torch.OutOfMemoryError:
         return None
-    return NonzeroProducts(
-        forward_ac=found.forward_ac / some,
-        forward_mac=found.forward_mac / some,
-        backward_ac=found.backward_ac / some,
-        backward_mac=found.backward_mac / some,
-    )
+    per_sample = {name: getattr(result, name) / some for name in NonzeroProducts.model_fields}
+    return NonzeroProducts(**per_sample)
 
 
 def _growth(bench: Workbench, once: Callable[[], None], peak: int, size: int) -> Growth | None:
@@ -255,16 +248,12 @@ def _growth(bench: Workbench, once: Callable[[], None], peak: int, size: int) ->
             for brief, whole in zip(timed["part"].times, timed["whole"].times, strict=True)
         )
     )
-    milli = more.map(milliseconds)
     return Growth(
         steps=(fewer, steps),
         peak_bytes=(low, peak),
         ms=tuple(milliseconds(timed[name].median) for name in ("part", "whole")),
         bytes_per_step=(peak - low) / (steps - fewer),
-        ms_per_step=None if more.doubt else milli.median,
-        ms_per_step_quartiles=milli.quartiles,
-        ms_per_step_doubt=more.doubt,
-        rounds=more.rounds,
+        **_timed("ms_per_step", more),
     )
 
 
@@ -277,32 +266,18 @@ def _layers(operations: OperationRecord, spikes: SpikeRecord) -> tuple[LayerReco
     )
     rows = []
     for site in operations.sites:
-        seen, samples = rates.get(site.name), site.samples
+        seen = rates.get(site.name)
         rows.append(
-            LayerRecord(
+            LayerRecord.of(
+                site,
                 site=site.name,
-                kind=site.kind,
-                unit=site.unit,
-                operands=site.operands,
-                neurons=site.neurons,
-                fan_out=site.fan_out,
                 formula_macs=site.formula,
-                pairs=site.pairs,
-                rate_in=site.rate_in,
                 rate_per_step=seen.rate_per_step if seen else None,
                 spikes=seen.spikes / seen.samples if seen else None,
-                ac=site.ac / samples,
-                mac=site.mac / samples,
-                mac_dense=site.mac_dense / samples,
-                ac_folded=site.ac_folded / samples,
-                mac_folded=site.mac_folded / samples,
+                **{name: getattr(site, name) / site.samples for name in PER_SAMPLE},
                 energy=LayerEnergies(
                     paper_int32=paper.get(site.name, 0.0), strict_fp32=strict.get(site.name, 0.0)
                 ),
             )
         )
     return tuple(rows)
-
-
-def _mean(value: Spread) -> MeanRecord:
-    return MeanRecord(mean=value.mean, error=value.error)

@@ -2,10 +2,10 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from spikeloom.base.extras import version_of
 from spikeloom.base.provenance import commit, processor
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.program.fabric import Place
@@ -26,15 +26,8 @@ def environment(fabric: Place, net: SpikingNet) -> EnvironmentRecord:
         device=str(fabric.device),
         kernels=net.backend,
         gpu=torch.cuda.get_device_name() if fabric.device.type == "cuda" else None,
-        packages={name: _version(name) for name in _PACKAGES},
+        packages={name: version_of(name) for name in _PACKAGES},
     )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def difference(one: EnvironmentRecord, other: EnvironmentRecord) -> str:

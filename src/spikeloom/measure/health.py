@@ -1,8 +1,8 @@
-"""What is said before and after the first epoch: the memory it will take, layers that do nothing.
+"""Messages before and after the first epoch: predicted memory, dead and saturated layers.
 
 "Training memory" is the peak of tensor allocations while a rule learns from one batch: what it
 keeps for the backward pass or as traces, gradients, and temporary tensors. It is `peak_bytes` of
-the cost record, so that the prediction can be held against it. Weights, optimizer state, the
+the cost record, so that the two can be compared. Weights, optimizer state, the
 encoded batch and the data set come on top; `memory_line` and `memory_warning` count the first
 three.
 """
@@ -15,7 +15,7 @@ import torch
 
 from spikeloom.base.memory import free_bytes, in_words
 from spikeloom.measure.unchanged import one_call, training_size, unchanged
-from spikeloom.meters.base import watch
+from spikeloom.meters.base import modes_kept, watch
 from spikeloom.meters.firing import FiringMeter
 from spikeloom.meters.peak import allocations, highest, peak_allocated
 from spikeloom.program.setup import Workbench, batches
@@ -61,7 +61,7 @@ def predict_memory(bench: Workbench) -> int:
             if len(small) == len(large):
                 reach = (size - PROBES[0]) / (PROBES[1] - PROBES[0])
                 pairs = zip(small, large, strict=True)
-                return highest(one + reach * (other - one) for one, other in pairs)
+                return highest(least + reach * (most - least) for least, most in pairs)
         quarter, half = max(2, size // 4), size // 2
         low, high = (peak_allocated(one_call(bench, probe)[0], device) for probe in (quarter, half))
     return round(low + (size - quarter) / (half - quarter) * (high - low))
@@ -101,8 +101,8 @@ def memory_warning(predicted: int, bench: Workbench) -> str | None:
     advice = [f"set batch = {fits}" if fits else "take a smaller net"]
     if bench.rule.facts.memory == "linear" and bench.steps > 1:
         facts = {name: RULES.find(name).facts for name in RULES.names()}
-        every = [one for one in facts.items() if one[1].spiking and one[1].order == "time"]
-        constant = [name for name, one in every if one.memory == "constant"]
+        every = [entry for entry in facts.items() if entry[1].spiking and entry[1].order == "time"]
+        constant = [name for name, entry in every if entry.memory == "constant"]
         advice += ["fewer steps"]
         advice += [f"a rule whose memory does not grow with T ({', '.join(constant)})"]
     return (
@@ -112,7 +112,7 @@ def memory_warning(predicted: int, bench: Workbench) -> str | None:
 
 
 def layer_health(bench: Workbench, samples: int = 256) -> tuple[HealthRecord, ...]:
-    """Judge every layer by how its neurons answer to validation samples.
+    """Judge every layer by the firing of its neurons on validation samples.
 
     Args:
         bench: at its present weights; it is left as it was.
@@ -128,36 +128,26 @@ def layer_health(bench: Workbench, samples: int = 256) -> tuple[HealthRecord, ..
     count = min(samples, len(part))
     chosen = torch.linspace(0, len(part) - 1, count).long()
     meter = FiringMeter()
-    modes = [(one, one.training) for one in bench.net.modules()]
-    bench.net.eval()
-    try:
-        with torch.no_grad(), bench.fabric.autocast():
-            for rows in batches(count, bench.stage.batch, None):
-                batch = bench.batch(part, chosen[rows], epoch=0, part="validation")
-                with watch(bench.net, batch.xs, meter):
-                    bench.net(batch.xs, rng=batch.rng)
-    finally:
-        for one, mode in modes:
-            one.training = mode
+    with modes_kept(bench.net), torch.no_grad(), bench.fabric.autocast():
+        bench.net.eval()
+        for rows in batches(count, bench.stage.batch, None):
+            batch = bench.batch(part, chosen[rows], epoch=0, part="validation")
+            with watch(bench.net, batch.xs, meter):
+                bench.net(batch.xs, rng=batch.rng)
     return tuple(
-        HealthRecord(
-            site=one.name,
-            spiking=one.spiking,
-            neurons=one.neurons,
-            samples=one.samples,
-            rate_per_step=one.rate_per_step,
-            silent_share=one.silent_share,
-            full_share=one.full_share,
-            verdict=_verdict(one.silent_share, one.full_share if one.spiking else 0.0),
+        HealthRecord.of(
+            site,
+            site=site.name,
+            verdict=_verdict(site.silent_share, site.full_share if site.spiking else 0.0),
         )
-        for one in meter.read()
+        for site in meter.read()
     )
 
 
 def health_lines(health: Sequence[HealthRecord], tiny: str | None = None) -> list[str]:
     """Return a sentence for each layer that is dead or saturated, with what to do.
 
-    Dead layers right behind a dead one are named in its sentence: they have nothing to answer to.
+    Dead layers right behind a dead one are named in its sentence: they get no input.
 
     Args:
         health: as `layer_health` returns it.
@@ -166,18 +156,18 @@ def health_lines(health: Sequence[HealthRecord], tiny: str | None = None) -> lis
     lines: list[str] = []
     row = 0
     while row < len(health):
-        one = health[row]
+        record = health[row]
         row += 1
-        if one.healthy:
+        if record.healthy:
             continue
         behind = []
-        while one.verdict == "dead" and row < len(health) and health[row].verdict == "dead":
+        while record.verdict == "dead" and row < len(health) and health[row].verdict == "dead":
             behind.append(health[row].site)
             row += 1
-        if one.verdict == "dead":
-            lines.append(_dead(one, behind, health, tiny if one is health[0] else None))
+        if record.verdict == "dead":
+            lines.append(_dead(record, behind, health, tiny if record is health[0] else None))
         else:
-            lines.append(_full(one, health))
+            lines.append(_full(record, health))
     return lines
 
 
@@ -188,43 +178,43 @@ def _verdict(silent: float, full: float) -> str:
 
 
 def _dead(
-    one: HealthRecord, behind: list[str], health: Sequence[HealthRecord], tiny: str | None
+    record: HealthRecord, behind: list[str], health: Sequence[HealthRecord], tiny: str | None
 ) -> str:
-    assert one.silent_share is not None  # it was just measured
-    share, what = one.silent_share, "fired" if one.spiking else "gave anything but 0"
+    assert record.silent_share is not None  # it was just measured
+    share, what = record.silent_share, "fired" if record.spiking else "gave anything but 0"
     who = "no neuron" if share == 1 else f"only {units.percent(1 - share):.1f} % of its neurons"
-    does = "lower v_th or the learning rate" if one.spiking else "lower the learning rate"
+    does = "lower v_th or the learning rate" if record.spiking else "lower the learning rate"
     also = f", and none did in {', '.join(behind)} behind it" if behind and share == 1 else ""
     if behind and not also:
         also = f", and {', '.join(behind)} behind it are dead too"
     todo = f"{tiny}." if tiny else f"{does}, raise the gain before it, or add a norm."
     return (
-        f"{_named(one, health)} is dead: {who} {what} on {one.samples} validation samples"
+        f"{_named(record, health)} is dead: {who} {what} on {record.samples} validation samples"
         f"{also}; {todo}"
     )
 
 
-def _full(one: HealthRecord, health: Sequence[HealthRecord]) -> str:
-    assert one.full_share is not None
+def _full(record: HealthRecord, health: Sequence[HealthRecord]) -> str:
+    assert record.full_share is not None
     return (
-        f"{_named(one, health)} is saturated: {units.percent(one.full_share):.0f} % of its neurons "
-        f"fired at every step on nearly all of {one.samples} validation samples (rate "
-        f"{one.rate_per_step:.2f} per step); raise v_th, lower the learning rate or the gain "
+        f"{_named(record, health)} is saturated: {units.percent(record.full_share):.0f} % of its "
+        f"neurons fired at every step on nearly all of {record.samples} validation samples (rate "
+        f"{record.rate_per_step:.2f} per step); raise v_th, lower the learning rate or the gain "
         "before it, or add a norm."
     )
 
 
-def _named(one: HealthRecord, health: Sequence[HealthRecord]) -> str:
+def _named(record: HealthRecord, health: Sequence[HealthRecord]) -> str:
     """Name a layer, with its pass where it has several."""
-    layer, _, number = one.site.rpartition(".")
+    layer, _, number = record.site.rpartition(".")
     passes = sum(other.site.rpartition(".")[0] == layer for other in health)
-    return f"layer {one.site}" + (f" (pass {number})" if passes > 1 else "")
+    return f"layer {record.site}" + (f" (pass {number})" if passes > 1 else "")
 
 
 def _optimizer_bytes(bench: Workbench) -> int:
     """Return what the optimizer will keep."""
-    return bench.stage.optimizer.copies * _bytes(one for _, one in bench.parameters())
+    return bench.stage.optimizer.copies * _bytes(parameter for _, parameter in bench.parameters())
 
 
 def _bytes(tensors: Any) -> int:
-    return sum(one.numel() * one.element_size() for one in tensors)
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

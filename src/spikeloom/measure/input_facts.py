@@ -10,7 +10,7 @@ from spikeloom.program.setup import Workbench, batches
 from spikeloom.records import units
 
 SAMPLES = 256
-"""Training samples looked at, spread over the part."""
+"""Training samples that are examined, evenly spaced over the part."""
 
 TINY = 0.1
 """Inputs that all lie below are tiny beside a threshold of 1."""
@@ -25,7 +25,7 @@ class InputFacts:
         high: the largest.
         mean: of all.
         zeros: share of values that are 0.
-        samples: how many samples were looked at.
+        samples: number of samples examined.
         caution: what the encoder cannot tell apart in them.
     """
 
@@ -43,7 +43,7 @@ class InputFacts:
 
 
 def input_facts(bench: Workbench, samples: int = SAMPLES) -> InputFacts:
-    """Look at training samples, taken evenly over the part; nothing random is drawn."""
+    """Examine training samples, evenly spaced over the part; nothing random is drawn."""
     part = bench.splits.train
     count = min(samples, len(part))
     chosen = torch.linspace(0, len(part) - 1, count).long()
@@ -61,7 +61,7 @@ def input_facts(bench: Workbench, samples: int = SAMPLES) -> InputFacts:
 
 
 def input_line(facts: InputFacts, splits: Splits) -> str:
-    """Say in one line what the net is shown, e.g. before the first epoch."""
+    """Describe the input of the net in one line, e.g. before the first epoch."""
     axes = {1: "D", 2: "T, D", 3: "C, H, W", 4: "T, C, H, W"}.get(len(splits.shape), "...")
     pictures = "" if splits.reading is None else f"; pictures {splits.reading}"
     return (

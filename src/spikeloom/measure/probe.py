@@ -1,4 +1,4 @@
-"""A few test samples watched closely: spikes, potentials and answers, for the page."""
+"""Spikes, potentials and answers of a few test samples, for the page."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.data import Samples
-from spikeloom.inference.over_time import answers, score_over_time
+from spikeloom.inference.over_time import answers
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.spec.codec import to_table
@@ -21,32 +21,13 @@ from spikeloom.records.samples import ImageRecord, SampleRecord, SamplesRecord, 
 from spikeloom.records.storage import FORMAT
 
 LARGEST = 300_000
-"""Bytes of samples.json; where it has more, neurons go first, then samples, then late steps."""
+"""Bytes of samples.json at most: neurons are dropped first, then samples, then late steps."""
 
 THINNINGS = 2
-"""How often neurons are halved before samples go."""
+"""How often neurons are halved before samples are dropped."""
 
 IMAGE_SIDE = 48
 """Larger images are averaged down to this side."""
-
-
-def accuracy_by_step(
-    bench: Workbench, samples: Samples, part: str, steps: Sequence[int] | None = None
-) -> list[float] | None:
-    """Return the accuracy after each number of steps, from one pass over the samples.
-
-    Args:
-        bench: what to run.
-        samples: on what.
-        part: name of the part, as in `evaluate`.
-        steps: after how many; None for 1, 2, ... T.
-
-    Returns:
-        One accuracy per number of steps; None for a net without time.
-    """
-    if not bench.rule.facts.spiking:
-        return None
-    return list(score_over_time(bench, samples, part, steps=steps).accuracy)
 
 
 @torch.no_grad()
@@ -61,7 +42,7 @@ def probe(bench: Workbench, count: int = 4, neurons: int = 48, traces: int = 6) 
     that declares no `charged` shows no potentials, one without `firing_level` no level.
 
     Args:
-        bench: what to watch.
+        bench: what to run.
         count: samples.
         neurons: shown per layer and pass, at most.
         traces: potentials per layer and pass, at most.
@@ -199,7 +180,7 @@ class _Activity:
 
 @dataclass(eq=False)
 class Trace:
-    """What one site did, and what its unit says it should have.
+    """Spikes of one site, beside those of its unit run once more.
 
     Shape:
         s, again: [T, B, shown]; u, level: [T, B, traced] and [traced].

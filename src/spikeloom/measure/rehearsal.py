@@ -1,4 +1,4 @@
-"""What would refuse a run only once it trains or ends, tried on a few samples before it begins."""
+"""Errors that would appear only in training or at its end, found on a few samples beforehand."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spikeloom.base.errors import (
-    ConfigError,
     NumericalError,
     SpikeloomError,
     UnsupportedNet,
@@ -29,7 +28,7 @@ SAMPLES = 2
 """Samples of a rehearsal; norms may need as many, and nothing needs more."""
 
 READ_AT_ONCE = 1024
-"""Samples that are scaled at a time where an encoder looks at all of them."""
+"""Samples that are scaled at a time where an encoder checks all of them."""
 
 _FREE = ("name", "seed", "paper", "published")
 _FREE_IN_STAGE = ("epochs", "schedule", "clip", "patience", "select")
@@ -50,7 +49,7 @@ def set_up_first(recipe: Recipe, splits: Splits, fabric: "Place") -> Workbench:
 
 
 def rehearse(bench: Workbench) -> None:
-    """Let a stage learn from a few samples, answer to others and be metered; nothing is kept.
+    """Train a stage on a few samples, predict others and meter it; nothing is kept.
 
     A value that is not finite is no refusal: training stops at it by itself and names the epoch.
 
@@ -71,10 +70,10 @@ def rehearse(bench: Workbench) -> None:
 
 
 def _check_samples(bench: Workbench) -> None:
-    """Show an encoder all samples, where some could have no code.
+    """Let an encoder check all samples, where it cannot encode every value.
 
     Raises:
-        DataError: one has none; the message names its part and about its row.
+        DataError: a sample cannot be encoded; the message names its part and about its row.
     """
     encoder = bench.encoder
     if type(encoder).check is Encoder.check or not bench.rule.facts.spiking:
@@ -112,14 +111,14 @@ def refusal(recipe: Recipe, splits: Splits) -> str | None:
 
 @contextmanager
 def _fitting() -> Iterator[None]:
-    """Make one line of an error for want of memory."""
+    """Turn an error for want of memory into one line."""
     try:
         yield
     except (MemoryError, RuntimeError, TypeError) as error:
-        message = too_big(error)
-        if message is None:
+        refused = too_big(error)
+        if refused is None:
             raise
-        raise ConfigError(message) from None
+        raise refused from None
 
 
 def essence(recipe: Recipe) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Measuring a workbench without leaving a trace in it."""
+"""Measuring a workbench without changing it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import torch
 
+from spikeloom.base.types import Batch
+from spikeloom.meters.base import modes_kept
 from spikeloom.program.joint_norm import JointNorm
 from spikeloom.program.learn import learn
 from spikeloom.program.setup import Workbench, fewest_samples, snapshot
@@ -20,24 +22,22 @@ def unchanged(bench: Workbench) -> Iterator[None]:
     modules, rule = bench.modules(), bench.rule
     weights = snapshot(modules)
     memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
-    modes = [(one, one.training) for one in modules.modules()]
-    grads = [(one, one.grad) for one in (*modules.parameters(), *rule.parameters())]
-    joint = [one for one in modules.modules() if isinstance(one, JointNorm)]
-    for one, _ in grads:
-        one.grad = None
-    for one in joint:
-        one.joint = False
+    grads = [(weight, weight.grad) for weight in (*modules.parameters(), *rule.parameters())]
+    norms = [norm for norm in modules.modules() if isinstance(norm, JointNorm)]
+    for weight, _ in grads:
+        weight.grad = None
+    for norm in norms:
+        norm.joint = False
     try:
-        yield
+        with modes_kept(modules):
+            yield
     finally:
         modules.load_state_dict(weights)
         rule.load_state_dict(memory)
-        for one, mode in modes:
-            one.training = mode
-        for one in joint:
-            one.joint = True
-        for one, grad in grads:
-            one.grad = grad
+        for norm in norms:
+            norm.joint = True
+        for weight, grad in grads:
+            weight.grad = grad
 
 
 def training_size(bench: Workbench) -> int:
@@ -51,8 +51,10 @@ def training_size(bench: Workbench) -> int:
 
 def one_call(
     bench: Workbench, size: int, *, steps: int | None = None
-) -> tuple[Callable[[], None], int]:
+) -> tuple[Callable[..., None], int]:
     """Return one call of the rule on the first `size` training samples, and their bytes encoded.
+
+    It takes another batch, where it is given one.
 
     The call updates nothing and leaves no gradients; wrap it in `unchanged`, since norms move
     their statistics and rules their memory. It has run once, so that what is made once is there.
@@ -65,14 +67,14 @@ def one_call(
     bench.set_training()
     batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
     batch = replace(batch, xs=batch.xs[:steps])
-    trained = [one for _, one in bench.parameters()]
+    trained = [parameter for _, parameter in bench.parameters()]
 
     def clear() -> None:
-        for one in trained:
-            one.grad = None
+        for parameter in trained:
+            parameter.grad = None
 
-    def once() -> None:
-        learn(bench, batch, clear)
+    def once(other: Batch = batch) -> None:
+        learn(bench, other, clear)
         clear()
 
     once()

@@ -29,7 +29,7 @@ class Input:
 
 
 def read_input(xs: Tensor, kind: InputKind | None, where: str) -> Input:
-    r"""Hold an input against what is said of it.
+    r"""Check an input against the stated kind.
 
     Args:
         xs: the train.
@@ -52,9 +52,11 @@ def read_input(xs: Tensor, kind: InputKind | None, where: str) -> Input:
         return Input(False, _of_all(xs, True))
     same = view or (kind != "real" and bool((xs[1:] == xs[:1]).all()))
     if kind == "constant" and not same:
-        raise DataError(
-            f"{where}: expected a constant input, the same at every step, got one that changes; "
-            "say kind = 'real', 'events' or 'counts'."
+        raise DataError.of(
+            where,
+            "a constant input, the same at every step",
+            "one that changes",
+            "say kind = 'real', 'events' or 'counts'",
         )
     if kind is not None or (view and len(xs) > 1):
         return Input(same, _of_all(xs, False))
@@ -66,16 +68,20 @@ def read_input(xs: Tensor, kind: InputKind | None, where: str) -> Input:
 
 def _check_events(xs: Tensor, kind: str, view: bool, where: str) -> None:
     if view and len(xs) > 1:
-        raise DataError(
-            f"{where}: expected {kind} of their own at every step, got one step seen {len(xs)} "
-            "times; say kind = 'constant', or pass xs.contiguous()."
+        raise DataError.of(
+            where,
+            f"{kind} of their own at every step",
+            f"one step seen {len(xs)} times",
+            "say kind = 'constant', or pass xs.contiguous()",
         )
     good = (xs == xs.round()) if kind == "counts" else (xs == 0) | (xs.abs() == 1)
     if not bool(good.all()):
         expected = "whole numbers" if kind == "counts" else "-1, 0 and 1"
-        raise DataError(
-            f"{where}: expected {kind}, which are {expected}, got {xs[~good][0].item():.6g}; say "
-            "kind = 'real', or give the data their scale."
+        raise DataError.of(
+            where,
+            f"{kind}, which are {expected}",
+            f"{xs[~good][0].item():.6g}",
+            "say kind = 'real', or give the data their scale",
         )
 
 

@@ -1,11 +1,11 @@
 """What a synapse multiplies with: spikes behind amplitudes, pools and low-passes, or reals."""
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
-from spikeloom.meters._pairs import count
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 
@@ -156,4 +156,4 @@ def as_integers(z: Tensor, fold: int) -> tuple[Tensor, Tensor]:
 def _window(site: Site) -> int:
     if site.spec.kind == "avg_pool":
         return site.spec.kernel_size**2
-    return count(site.synapse.in_shape[1:]) if site.spec.kind == "global_pool" else 1
+    return prod(site.synapse.in_shape[1:]) if site.spec.kind == "global_pool" else 1

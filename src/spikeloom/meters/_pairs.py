@@ -1,17 +1,11 @@
 """Pairs of operand and weight in a linear map: in closed form, and per input position."""
 
+from math import prod
+
 import torch
 from torch import Tensor
 
 from spikeloom.nets.module.synapse import Synapse
-
-
-def count(shape: tuple[int, ...]) -> int:
-    """Return the number of elements of a shape."""
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 def formula(synapse: Synapse) -> int:
@@ -31,7 +25,7 @@ def formula(synapse: Synapse) -> int:
     if spec.kind == "linear":
         return synapse.in_shape[0] * spec.out
     side = synapse.out_shape if spec.kind == "conv" else synapse.in_shape
-    return count(side[1:]) * synapse.in_shape[0] * spec.kernel_size**2 * spec.out
+    return prod(side[1:]) * synapse.in_shape[0] * spec.kernel_size**2 * spec.out
 
 
 def pairs(synapse: Synapse) -> int:

@@ -1,11 +1,12 @@
 """Sums of one site over the open batch, and their record when it closes."""
 
 from dataclasses import dataclass, fields
+from math import prod
 
 import torch
 from torch import Tensor
 
-from spikeloom.meters._pairs import count, formula, pairs
+from spikeloom.meters._pairs import formula, pairs
 from spikeloom.meters._signal import Operands
 from spikeloom.meters.record import SiteOperations
 from spikeloom.nets.module.site import Site
@@ -67,7 +68,7 @@ def closed(tally: Tally, operands: Operands, again: int, samples: int) -> SiteOp
         if one.name not in ("activity", "spike_input")
     }
     biased = synapse.bias is not None or site.norm is not None
-    outputs = count(site.out_shape)
+    outputs = prod(site.out_shape)
     neuron_steps = outputs * tally.unit_steps * samples
     multiplies, adds, compares = _state_operations(site)
     return SiteOperations(
@@ -76,7 +77,7 @@ def closed(tally: Tally, operands: Operands, again: int, samples: int) -> SiteOp
         role=site.role,
         unit="none" if unit is None else "spiking" if unit.spiking else "analog",
         operands=operands,
-        inputs=count(synapse.in_shape),
+        inputs=prod(synapse.in_shape),
         neurons=outputs,
         weights=sum(one.numel() for one in (synapse.weight, synapse.bias) if one is not None)
         if weighted

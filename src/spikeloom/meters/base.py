@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.types import InputKind
@@ -22,7 +22,7 @@ class Meter(Protocol):
         ...
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Take note of one firing; see `nets.walk.state.Observer`."""
+        """Record one call of a site; see `nets.walk.state.Observer`."""
         ...
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ def watch(
     Args:
         net: the network that will run.
         xs: its input for this batch.
-        meters: who watches.
+        meters: that observe the run.
         kind: what the input is, as an encoder's `gives` says: "constant" (real values, the same at
             every step, whether as a view or as a copy), "real", "events" or "counts". Say it
             wherever it is known. None reads a bare train: a view of one step, or equal frames that
@@ -84,6 +84,17 @@ def watch(
         raise
     for meter in meters:
         meter.close()
+
+
+@contextmanager
+def modes_kept(module: nn.Module) -> Iterator[None]:
+    """Bring a module and its parts back to the mode they had, training or evaluation."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,7 @@ class BatchMeter:
         self.sample_steps = 0
         self._net: SpikingNet | None = None
         self._xs: Tensor | None = None
+        self._batch: dict[str, Any] = {}
 
     def open(self, net: SpikingNet, xs: Tensor, kind: InputKind | None = None) -> None:
         r"""Begin a batch.
@@ -144,14 +156,18 @@ class BatchMeter:
             ConfigError: a batch is open, or the meter has watched another network.
         """
         if self._xs is not None:
-            raise ConfigError(
-                f"{self.where}: expected the last batch to be closed, got a new one; close() it, "
-                "or use `with watch(net, xs, meter):`."
+            raise ConfigError.of(
+                self.where,
+                "the last batch to be closed",
+                "a new one",
+                "close() it, or use `with watch(net, xs, meter):`",
             )
         if self._net is not None and self._net is not net:
-            raise ConfigError(
-                f"{self.where}: expected the network of earlier batches, got another one; use a "
-                "fresh meter for each network."
+            raise ConfigError.of(
+                self.where,
+                "the network of earlier batches",
+                "another one",
+                "use a fresh meter for each network",
             )
         self._net, self._xs = net, xs
 
@@ -172,30 +188,36 @@ class BatchMeter:
         raise NotImplementedError
 
     def _clear(self) -> None:
-        raise NotImplementedError
+        self._batch = {}
 
     def _opened(self, what: str) -> tuple[SpikingNet, Tensor]:
         if self._net is None or self._xs is None:
-            raise ConfigError(
-                f"{self.where}.{what}: expected an open batch, got none; run the net inside "
-                "`with watch(net, xs, meter):`."
+            raise ConfigError.of(
+                f"{self.where}.{what}",
+                "an open batch",
+                "none",
+                "run the net inside `with watch(net, xs, meter):`",
             )
         return self._net, self._xs
 
     def _check(self, site: Site, current: Tensor) -> None:
         _, xs = self._opened("see")
         if current.dim() < 2 or current.shape[1] != xs.shape[1]:
-            raise ShapeError(
-                f"{self.where}: expected currents [T, {xs.shape[1]}, ...] at site {site.name}, got "
-                f"{tuple(current.shape)}; watch one batch at a time, time first."
+            raise ShapeError.of(
+                self.where,
+                f"currents [T, {xs.shape[1]}, ...] at site {site.name}",
+                tuple(current.shape),
+                "watch one batch at a time, time first",
             )
 
     def _closed(self) -> SpikingNet:
         """Return the network, for reading."""
         if self._net is None or self.samples == 0:
-            raise ConfigError(
-                f"{self.where}.read: expected at least one closed batch, got none; run the net "
-                "inside `with watch(net, xs, meter):` first."
+            raise ConfigError.of(
+                f"{self.where}.read",
+                "at least one closed batch",
+                "none",
+                "run the net inside `with watch(net, xs, meter):` first",
             )
         return self._net
 

@@ -10,10 +10,10 @@ import torch
 from spikeloom.base.errors import ConfigError
 
 FEWEST_ROUNDS = 5
-"""Fewer rounds make no figure of time."""
+"""Fewer rounds give no time that can be reported."""
 
 WIDEST = 0.5
-"""Distance of the quartiles over the median from which on a figure of time is not given."""
+"""Largest distance of the quartiles, in medians, of a time that can be reported."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Over the rounds."""
+        """Median over the rounds."""
         return median(self.times)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """The lower and the upper one."""
+        """Lower and upper quartile."""
         if self.rounds == 1:
             return self.times[0], self.times[0]
         low, _, high = quantiles(self.times, n=4, method="inclusive")
@@ -50,17 +50,17 @@ class Timing:
 
     @property
     def fastest(self) -> float:
-        """Of the rounds."""
+        """Shortest time of a round."""
         return min(self.times)
 
     @property
     def slowest(self) -> float:
-        """Of the rounds."""
+        """Longest time of a round."""
         return max(self.times)
 
     @property
     def doubt(self) -> str | None:
-        """Why the median is no figure to give; None where it is one. See `doubt_of`."""
+        """Why the median is too uncertain to report; None where it is not. See `doubt_of`."""
         return doubt_of(self.median, *self.quartiles, self.rounds)
 
     def map(self, change: Callable[[float], float]) -> "Timing":
@@ -69,9 +69,9 @@ class Timing:
 
 
 def doubt_of(middle: float, low: float, high: float, count: int) -> str | None:
-    """Say why a figure of time is none to give; None where it is one.
+    """Say why a time is too uncertain to report; None where it is not.
 
-    There are fewer than `FEWEST_ROUNDS` of it, its lower quartile is not above 0, or its quartiles
+    It has fewer than `FEWEST_ROUNDS` rounds, its lower quartile is not above 0, or its quartiles
     are further apart than `WIDEST` times the median.
 
     Example:
@@ -118,7 +118,7 @@ def stopwatch(call: Callable[[], object]) -> float:
 def time_interleaved(
     calls: Mapping[str, Callable[[], object]], rounds: int = FEWEST_ROUNDS
 ) -> dict[str, Timing]:
-    """Time callables in turn, so that drift of the machine meets all alike.
+    """Time callables in turn, so that drift of the machine affects all alike.
 
     One round without the clock comes first. Each further round runs every callable once, starting
     with another one.
@@ -138,9 +138,11 @@ def time_interleaved(
         3
     """
     if rounds < 1 or not calls:
-        raise ConfigError(
-            f"meters.clock: expected a callable and 1 round or more, got {len(calls)} and "
-            f"{rounds}; change them."
+        raise ConfigError.of(
+            "meters.clock",
+            "a callable and 1 round or more",
+            f"{len(calls)} and {rounds}",
+            "change them",
         )
     names = list(calls)
     for name in names:

@@ -1,4 +1,4 @@
-"""Which neurons take part: those that never answer, and those that always do."""
+"""Neurons that never fire, and neurons that always do."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ ALWAYS = 0.95
 
 @dataclass(frozen=True)
 class SiteFiring:
-    """How the neurons of one population answer.
+    """Firing of the neurons of one population.
 
     Args:
         name: of the site.
-        spiking: whether outputs are spikes; else "fires" reads "gives something else than 0".
+        spiking: whether outputs are spikes; else "fires" means an output other than 0.
         neurons: of the population.
         samples: number of samples seen.
-        rate_per_step: steps with an answer, of all steps and neurons, in [0, 1].
+        rate_per_step: share of the steps of all neurons with an output other than 0, in [0, 1].
         silent: neurons that fired on no sample.
         full: neurons that fired as often as they could, on `ALWAYS` of the samples: at every step
             but refractory ones, and with `IF.max_spikes` spikes in each. A unit of your own says
@@ -70,7 +70,7 @@ class FiringMeter(BatchMeter):
         self._steps: dict[str, int] = {}
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Count the answers of one firing.
+        """Count the outputs of one call of a site.
 
         Shape:
             current, s_out: [T', B, ...].
@@ -121,9 +121,6 @@ class FiringMeter(BatchMeter):
             self._full[name] = self._full.get(name, 0) + (full >= possible).sum(0).cpu()
             self._steps[name] = self._steps.get(name, 0) + ran * samples
         self._clear()
-
-    def _clear(self) -> None:
-        self._batch = {}
 
 
 def _full(site: Site, s_out: Tensor, fired: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Exact accumulates and multiply-accumulates of the forward pass, by operand."""
 
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from spikeloom.meters._operand import (
     through,
     without_events,
 )
-from spikeloom.meters._pairs import count, fan_out, pairs
+from spikeloom.meters._pairs import fan_out, pairs
 from spikeloom.meters._signal import READOUT, Signal, signals
 from spikeloom.meters._tally import Sums, Tally, closed
 from spikeloom.meters.base import BatchMeter, Spread, per_sample
@@ -107,9 +108,11 @@ class OperationMeter(BatchMeter):
             DataError: the input is not of the kind that was said.
         """
         if net.training:
-            raise ConfigError(
-                f"{self.where}: expected a network in evaluation mode, since operations are those "
-                "of inference, got training mode; call net.eval() first."
+            raise ConfigError.of(
+                self.where,
+                "a network in evaluation mode, since operations are those of inference",
+                "training mode",
+                "call net.eval() first",
             )
         given = read_input(xs, kind, self.where)
         fresh = self._net is None
@@ -124,10 +127,10 @@ class OperationMeter(BatchMeter):
 
     @torch.no_grad()
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Count one firing.
+        """Count one call of a site.
 
         Args:
-            site: where.
+            site: that was called.
             x_in: what the synapse received; None where it did not run.
             current: what the unit received.
             s_out: what it gave; ignored where there is no spiking unit.
@@ -207,10 +210,12 @@ class OperationMeter(BatchMeter):
                 if may is None
                 else torch.where(may.view(1, -1, 1), events.flatten(2), z)
             )
-        if z.shape[2] != count(site.synapse.in_shape):
-            raise ShapeError(
-                f"{self.where}: expected operands {site.synapse.in_shape} at site {site.name}, got "
-                f"{tuple(x_in.shape[2:])}; pass what the synapse received, time first."
+        if z.shape[2] != prod(site.synapse.in_shape):
+            raise ShapeError.of(
+                self.where,
+                f"operands {site.synapse.in_shape} at site {site.name}",
+                tuple(x_in.shape[2:]),
+                "pass what the synapse received, time first",
             )
         if site.synapse not in self._fans:
             self._fans[site.synapse] = fan_out(site.synapse)

@@ -16,7 +16,7 @@ from spikeloom.base.errors import ConfigError
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector out, so that what it frees, and when, is no part of a figure.
+    """Switch the garbage collector off, so that what it frees, and when, does not matter.
 
     A collection before the call would do as well, and walks through every object of torch: several
     of them are a tenth of a small training.
@@ -72,9 +72,7 @@ def peak_allocated(call: Callable[[], object], device: torch.device | str = "cpu
         torch.cuda.synchronize(where)
         return torch.cuda.max_memory_allocated(where) - before
     if where.type != "cpu":
-        raise ConfigError(
-            f"meters.peak: expected a cpu or cuda device, got '{where}'; measure there."
-        )
+        raise ConfigError.of("meters.peak", "a cpu or cuda device", f"'{where}'", "measure there")
     return highest(allocations(call))
 
 

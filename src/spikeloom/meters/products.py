@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from spikeloom.base.errors import ConfigError
+from spikeloom.base.checks import at_least
 from spikeloom.base.tracing import Spectator
 from spikeloom.meters._nonzero import Pair, pairs_of
 
 FORWARD, BACKWARD = 0, 1
 
 PARTS = 16
-"""Slices in which an operand is looked through, so that little memory is taken."""
+"""Slices in which an operand is examined, so that little memory is taken."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class TrainingOperations:
         Raises:
             ConfigError: no samples.
         """
-        if samples < 1:
-            raise ConfigError(
-                f"meters.products: expected 1 sample or more, got {samples}; pass the batch size."
-            )
+        at_least(1, "sample").check("meters.products", samples, "pass the batch size")
         return self.forward / samples, self.backward / samples
 
 

@@ -8,25 +8,6 @@ from spikeloom.meters._signal import Operands
 from spikeloom.meters.base import Spread, layer_name
 from spikeloom.nets.module.site import Role
 
-Count = Literal[
-    "dense",
-    "effective",
-    "ac",
-    "mac",
-    "mac_dense",
-    "ac_folded",
-    "mac_folded",
-    "mac_dense_folded",
-    "ac_recomputed",
-    "mac_recomputed",
-    "bias_ac",
-    "state_mac",
-    "state_ac",
-    "state_compare",
-    "spikes_out",
-]
-"""Fields of `SiteOperations` that are sums over samples."""
-
 _FIXED = (
     "name",
     "kind",
@@ -179,8 +160,8 @@ class OperationRecord:
         """As `formula`, padding excluded."""
         return sum(site.pairs for site in self.sites if site.role != "feedback")
 
-    def per_sample(self, name: Count) -> float:
-        """Return a count's total over sites, per inference."""
+    def per_sample(self, name: str) -> float:
+        """Return the total over sites of a field that is counted, per inference."""
         return sum(getattr(site, name) for site in self.sites) / self.samples
 
     def select(self, keep: Callable[[SiteOperations], bool]) -> "OperationRecord":

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import UnsupportedNet
+from spikeloom.meters.base import modes_kept
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.walk.edge_rates import EdgeRates
 from spikeloom.neurons.declared import RATE, TRACE_DECAY
@@ -28,7 +29,7 @@ class Settling:
 
 @torch.no_grad()
 def settling(net: SpikingNet, xs: Tensor) -> Settling:
-    r"""Run a net with feedback, and compare its rates with those they lead to at every step.
+    r"""Run a net with feedback, and compare its rates with those they imply at each step.
 
     f is one pass of the net in which every unit answers with its steady rate. Rates are discounted
     where a unit leaks, and x is the mean of the input so far. The net runs in evaluation.
@@ -61,13 +62,14 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
             continue
         decay = TRACE_DECAY.needed(site.unit, "meters.settling", site.name)
         if decay is None and site.unit.learn:
-            raise UnsupportedNet(
-                f"meters.settling: expected fixed decays in layer {site.name}, got none beside "
-                f"learn = {site.unit.learn}; there is nothing to do."
+            raise UnsupportedNet.of(
+                "meters.settling",
+                f"fixed decays in layer {site.name}",
+                f"none beside learn = {site.unit.learn}",
+                "there is nothing to do",
             )
-    modes = [(one, one.training) for one in net.modules()]
-    net.eval()
-    try:
+    with modes_kept(net):
+        net.eval()
         state, edges, x = None, EdgeRates(net), RunningMean(decay_of(net.sites[0].unit))
         residuals, rates = [], []
         for frame in xs:
@@ -80,6 +82,3 @@ def settling(net: SpikingNet, xs: Tensor) -> Settling:
             residuals.append(float(gaps.abs().mean()))
             rates.append(float(torch.cat([one.flatten() for one in at.values()]).mean()))
         return Settling(tuple(residuals), tuple(rates))
-    finally:
-        for one, training in modes:
-            one.training = training

@@ -121,7 +121,7 @@ class SpikeMeter(BatchMeter):
         self._samples: list[Tensor] = []
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Count the spikes of one firing.
+        """Count the spikes of one call of a site.
 
         Shape:
             current, s_out: [T', B, ...].
@@ -158,9 +158,6 @@ class SpikeMeter(BatchMeter):
             self._totals[name] = new if old is None else _added(old, new)
         self._samples.append(total)
         self._clear()
-
-    def _clear(self) -> None:
-        self._batch = {}
 
 
 def _added(one: SiteSpikes, other: SiteSpikes) -> SiteSpikes:

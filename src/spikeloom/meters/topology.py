@@ -1,12 +1,13 @@
 """Multiply-accumulates of a topology from its spec and shapes alone: no weight is allocated."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import torch
 
 from spikeloom.base.errors import UnsupportedNet
-from spikeloom.meters._pairs import count, formula, pairs
+from spikeloom.meters._pairs import formula, pairs
 from spikeloom.nets.module.build import Plan
 from spikeloom.nets.module.site import Role
 from spikeloom.nets.module.synapse import Shape, Synapse
@@ -98,15 +99,17 @@ def topology(spec: NetSpec | str, in_shape: Shape) -> Topology:
     spec = parse(spec) if isinstance(spec, str) else spec
     for edge in spec.feedback:
         if edge.mask is not None:
-            raise UnsupportedNet(
-                "meters.topology: expected feedback without fixed sparse wiring, got a mask; "
-                "use topology(spec.as_ann(), in_shape), which has no feedback."
+            raise UnsupportedNet.of(
+                "meters.topology",
+                "feedback without fixed sparse wiring",
+                "a mask",
+                "use topology(spec.as_ann(), in_shape), which has no feedback",
             )
     readout: Synapse | None = None
     with torch.device("meta"):
         plan = Plan(spec, tuple(in_shape))
         if spec.readout is not None:
-            readout = Synapse(spec.readout, (count(plan.out_shape),), "readout")
+            readout = Synapse(spec.readout, (prod(plan.out_shape),), "readout")
     layers = [
         LayerMacs(
             site.name,

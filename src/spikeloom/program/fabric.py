@@ -22,7 +22,7 @@ DTYPES = {"32-true": torch.float32, "64-true": torch.float64}
 
 
 class Place(Protocol):
-    """What training asks of Lightning Fabric."""
+    """The part of Lightning Fabric that training uses."""
 
     @property
     def device(self) -> torch.device:
@@ -111,19 +111,23 @@ def make_fabric(recipe: Recipe, *, processes: int | None = None) -> Place:
     count = recipe.devices if processes is None else processes
     there = torch.cuda.device_count()
     if recipe.device == "cuda" and not there:
-        raise ConfigError("device: expected a CUDA device for 'cuda', got none; use 'cpu'.")
+        raise ConfigError.of("device", "a CUDA device for 'cuda'", "none", "use 'cpu'")
     cuda = there > 0 and recipe.device != "cpu"
     most = there if cuda else max(2, os.cpu_count() or 1)  # two show what several do, anywhere
     if count > most and not _launched():
         what = "CUDA devices" if cuda else "processor cores"
-        raise ConfigError(
-            f"devices: expected at most the {most} {what} of this machine, got {count}; use fewer, "
-            "or torchrun for several machines."
+        raise ConfigError.of(
+            "devices",
+            f"at most the {most} {what} of this machine",
+            count,
+            "use fewer, or torchrun for several machines",
         )
     if _launched() and count != int(os.environ["WORLD_SIZE"]):
-        raise ConfigError(
-            f"devices: expected one process for each that torchrun started, "
-            f"{os.environ['WORLD_SIZE']}, got {count}; start without torchrun, or as many."
+        raise ConfigError.of(
+            "devices",
+            f"one process for each that torchrun started, {os.environ['WORLD_SIZE']}",
+            count,
+            "start without torchrun, or as many",
         )
     if count == 1 and recipe.precision in DTYPES:
         return PlainProcess(torch.device("cuda:0" if cuda else "cpu"), recipe.precision)

@@ -1,4 +1,4 @@
-"""Where a value first stopped being finite: for messages, after the fact."""
+"""Where a value first stopped being finite: for messages."""
 
 import math
 
@@ -15,13 +15,14 @@ def check_loss(bench: Workbench, batch: Batch, where: str, loss: float) -> None:
     """Stop the run where a loss is not finite.
 
     Raises:
-        NumericalError: it is not; the message names layer and time step.
+        NumericalError: the loss is not finite; the message names layer and time step.
     """
     if not math.isfinite(loss):
-        raise NumericalError(
-            f"{where}: expected a finite loss, got {loss}, "
-            f"{first_fault(bench, batch) or 'first in the head'}; lower the learning rate or check "
-            "the input."
+        raise NumericalError.of(
+            where,
+            "a finite loss",
+            f"{loss}, {first_fault(bench, batch) or 'first in the head'}",
+            "lower the learning rate or check the input",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a net is shown: the data a recipe names, described so that a run opens without them."""
+"""The input of a net: the data of a recipe, described so that a run opens without them."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -68,7 +68,7 @@ class Inputs(Strict):
 
     @property
     def whole(self) -> bool:
-        """Whether the samples are stored as whole numbers or truth values."""
+        """Whether the samples are stored as whole numbers or booleans."""
         return self.stored != "float"
 
     @property
@@ -77,7 +77,7 @@ class Inputs(Strict):
         return self.format < READ_ONCE
 
     def build_scaling(self) -> Scaling:
-        """Return the scaling as the data room knows it."""
+        """Return the scaling as a `data.Scaling`."""
         return Scaling(**self.scaling.model_dump())
 
     def build_reading(self) -> Reading | None:
@@ -97,9 +97,12 @@ class Inputs(Strict):
             DataError: the run is an older one, which kept the high byte of 16 bits.
         """
         if self.older and self.build_reading() is not None and self.whole and not whole:
-            raise DataError(
-                f"{where}: expected pictures of 8 bits, got 16 bits or floats; this run is of an "
-                "older spikeloom, which kept only the high byte of 16 bits; train again."
+            raise DataError.of(
+                where,
+                "pictures of 8 bits",
+                "16 bits or floats",
+                "this run is of an older spikeloom, which kept only the high byte of 16 bits; "
+                "train again",
             )
 
     def check_same(self, where: str, splits: Splits) -> None:
@@ -122,9 +125,11 @@ class Inputs(Strict):
             pairs.append(("reading", reading, splits.reading))
         for name, expected, came in pairs:
             if came != expected:
-                raise DataError(
-                    f"{where}: expected data with {name} = {expected}, on which the run began, got "
-                    f"{came}; bring the data back, or train again with --force."
+                raise DataError.of(
+                    where,
+                    f"data with {name} = {expected}, on which the run began",
+                    came,
+                    "bring the data back, or train again with --force",
                 )
 
     def stand_in(self) -> Splits:
@@ -211,7 +216,7 @@ def stated(
     Args:
         recipe: whose encoder states whether dimension 1 is time.
         name: of the data set.
-        options: of the user; what they state holds.
+        options: of the user; they take precedence.
         inputs: of a run: an older one read pictures in its own way.
 
     Raises:
@@ -225,8 +230,10 @@ def stated(
         return options
     if options.get("time", reads_time) != reads_time:
         todo = "leave time out" if reads_time else "take encoder 'frames'"
-        raise ConfigError(
-            f"data.time: expected {str(reads_time).lower()} for encoder '{recipe.encoder.name}', "
-            f"got {str(options['time']).lower()}; {todo}."
+        raise ConfigError.of(
+            "data.time",
+            f"{str(reads_time).lower()} for encoder '{recipe.encoder.name}'",
+            str(options["time"]).lower(),
+            todo,
         )
     return {"time": True} | options if reads_time else options

@@ -1,4 +1,4 @@
-"""One batch through a rule, stopped where the loss is not finite."""
+"""One batch through a rule; a loss that is not finite stops it."""
 
 from collections.abc import Callable, Sequence
 
@@ -29,7 +29,7 @@ def learn(
         bench: what learns.
         batch: from what.
         commit: called by the rule when an update is due.
-        faulty: told of a loss that is not finite.
+        faulty: called with the error of a loss that is not finite.
 
     Raises:
         NumericalError: a loss is not finite; nothing was updated with it.
@@ -43,7 +43,7 @@ def learn(
 
 
 class _Checked:
-    """An objective that tells of a loss that is not finite."""
+    """An objective that reports a loss that is not finite."""
 
     def __init__(self, bench: Workbench, batch: Batch, inner: Objective, faulty: Faulty) -> None:
         self.bench = bench

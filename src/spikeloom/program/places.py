@@ -46,10 +46,12 @@ def located(table: Mapping[str, Any], beside: Path | None) -> dict[str, Any]:
     places = places_of(path, beside=beside)
     place = first_there(places)
     if place is None and not (HUB_OPTION in options and path.count("/") == 1):
-        raise DataError(
-            f"data.path: expected a file or folder, found none at {in_words(places)}; correct the "
-            "path: it is relative to the recipe, else to the current folder, else to "
-            "$SPIKELOOM_DATA."
+        raise DataError.of(
+            "data.path",
+            "a file or folder",
+            f"found none at {in_words(places)}",
+            "correct the path: it is relative to the recipe, else to the current folder, else to "
+            "$SPIKELOOM_DATA",
         )
     if place is not None and place != (data_root() / Path(path).expanduser()).absolute():
         changed["data"] = {**data, "path": str(place)}

@@ -27,8 +27,8 @@ def add_up(x: Tensor) -> Tensor:
     try:
         dist.all_reduce(x)
     except RuntimeError as error:
-        raise ProcessLost(
-            "processes: expected all of them to answer, lost one; go on with --resume."
+        raise ProcessLost.of(
+            "processes", "all of them to answer", "no answer from one", "go on with --resume"
         ) from error
     return x
 
@@ -81,9 +81,9 @@ class Team:
             SpikeloomError: the error of the first process that has one.
         """
         if self.any(error is not None)[0]:
-            told = self.gather(None if error is None else [type(error).__name__, str(error)])
-            name, text = next(one for one in told if one is not None)
-            raise getattr(errors, name, SpikeloomError)(text)
+            told = self.gather(None if error is None else [type(error).__name__, error.parts()])
+            name, parts = next(entry for entry in told if entry is not None)
+            raise getattr(errors, name, SpikeloomError)(**parts)
 
     def gather(self, value: Any) -> list[Any]:
         """Return every process's value, by rank; values are what JSON can hold."""

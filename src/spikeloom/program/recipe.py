@@ -116,9 +116,11 @@ class Net(Strict):
             raise
         units = [layer.neurons for block in spec.blocks for layer in block.layers if layer.neurons]
         if unit is not None and units and unit not in units:
-            raise ConfigError(
-                f"net.unit: expected layers that name no unit, got '{self.text}', whose own text "
-                "names all of them; change them there, or drop net.unit."
+            raise ConfigError.of(
+                "net.unit",
+                "layers that name no unit",
+                f"'{self.text}', whose own text names all of them",
+                "change them there, or drop net.unit",
             )
         return spec
 
@@ -287,8 +289,8 @@ def build_recipe(table: Mapping[str, Any], where: str) -> Recipe:
         ConfigError: with the path of the key.
     """
     if "entries" in table:
-        raise ConfigError(
-            f"{where}: expected a recipe, got a comparison with entries; use `spikeloom compare`."
+        raise ConfigError.of(
+            where, "a recipe", "a comparison with entries", "use `spikeloom compare`"
         )
     recipe = build_model(Recipe, table, where)
     with placed(where):

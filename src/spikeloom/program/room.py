@@ -1,4 +1,4 @@
-"""Whether a stage can fit into the machine at all, said before anything of it is built."""
+"""Whether a stage can fit into memory at all, checked before it is built."""
 
 import torch
 
@@ -47,10 +47,12 @@ def check_room(
     if room is None or weights + batch <= room:
         return
     what = "weights, gradients and optimizer" if training else "weights"
-    raise ConfigError(
-        f"{where}: expected what fits into the {in_words(room)} of {device}, got "
-        f"{in_words(weights)} for {what} and {in_words(batch)} for a batch of {samples} at "
-        f"T = {stage.steps}; make net, batch or steps smaller."
+    raise ConfigError.of(
+        where,
+        f"what fits into the {in_words(room)} of {device}",
+        f"{in_words(weights)} for {what} and {in_words(batch)} for a batch of {samples} "
+        f"at T = {stage.steps}",
+        "make net, batch or steps smaller",
     )
 
 
@@ -58,12 +60,13 @@ def check_train(where: str, steps: int, sample: torch.Tensor) -> None:
     """Refuse a train of one sample that would not fit, before it is encoded.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not fit.
     """
     room, needed = total_bytes(), steps * sample.nbytes
     if room is not None and needed > room:
-        raise ConfigError(
-            f"{where}: expected a sample over time that fits into the {in_words(room)} of this "
-            f"machine, got {in_words(needed)} for {list(sample.shape[1:])} at T = {steps}; take "
-            "fewer steps."
+        raise ConfigError.of(
+            where,
+            f"a sample over time that fits into the {in_words(room)} of this machine",
+            f"{in_words(needed)} for {list(sample.shape[1:])} at T = {steps}",
+            "take fewer steps",
         )

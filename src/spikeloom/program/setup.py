@@ -35,7 +35,7 @@ from spikeloom.rules.base import LearningRule
 
 @dataclass(frozen=True)
 class Workbench:
-    """All that one stage of a run works with."""
+    """The objects of one stage of a run: data, net, head, rule, optimizer settings, device."""
 
     recipe: Recipe
     number: int
@@ -61,12 +61,12 @@ class Workbench:
 
     @property
     def input_kind(self) -> InputKind:
-        """What the net is given: said by encoder and data; a net without time sees real values."""
+        """Kind of the net's input, from encoder and data; a net without time sees real values."""
         spiking = self.rule.facts.spiking
         return self.encoder.gives(self.splits.values) if spiking else "constant"
 
     def modules(self) -> nn.ModuleDict:
-        """Return net and head under one roof, for weights on disk."""
+        """Return net and head as one module, for weights on disk."""
         return nn.ModuleDict({"net": self.net, "head": self.head})
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
@@ -157,9 +157,11 @@ def set_up(
         spec = spec.as_ann()
     if spec.readout is not None and spec.readout.out != splits.classes:
         todo = "set net.classes to it" if recipe.net.preset else f"end with f{splits.classes}"
-        raise ConfigError(
-            f"net: expected a last layer of {splits.classes} neurons for data '{splits.name}', got "
-            f"f{spec.readout.out}; {todo}."
+        raise ConfigError.of(
+            "net",
+            f"a last layer of {splits.classes} neurons for data '{splits.name}'",
+            f"f{spec.readout.out}",
+            todo,
         )
     seed = recipe.seed
     shape, encoded = _input_shape(recipe, now, splits, encoder)
@@ -184,14 +186,18 @@ def set_up(
             head = kind.of(net, seed=derive_seed(seed, "head"), **options)
     with addressed("class_weights", f"stages.{number}.class_weights"):
         if class_weights(now, splits) is not None and not kind.takes_weights():
-            raise ConfigError(
-                f"class_weights: expected a head whose loss takes weights of samples, got "
-                f"'{recipe.head.name}'; drop them, or let its loss take weights=."
+            raise ConfigError.of(
+                "class_weights",
+                "a head whose loss takes weights of samples",
+                f"'{recipe.head.name}'",
+                "drop them, or let its loss take weights=",
             )
     if head.classes != splits.classes:
-        raise ConfigError(
-            f"net: expected a last population of {splits.classes} neurons for data "
-            f"'{splits.name}', got {head.classes}; end with [f{splits.classes}]."
+        raise ConfigError.of(
+            "net",
+            f"a last population of {splits.classes} neurons for data '{splits.name}'",
+            head.classes,
+            f"end with [f{splits.classes}]",
         )
     if now.freeze_body:
         net.requires_grad_(False)
@@ -215,28 +221,36 @@ def _check_batches(bench: Workbench) -> None:
     where, size = f"stages.{bench.number}", bench.team.size
     smallest = min(map(len, batches(len(bench.splits.train), bench.stage.batch, None)))
     if smallest < fewest_samples(bench):
-        raise ShapeError(
-            f"{where}.batch: expected 2 samples or more for a batch norm that sees one value per "
-            f"channel of each, got {smallest}; raise it (and data.train_size) or use norm = "
-            "'weight'."
+        raise ShapeError.of(
+            f"{where}.batch",
+            "2 samples or more for a batch norm that sees one value per channel of each",
+            smallest,
+            "raise it (and data.train_size) or use norm = 'weight'",
         )
     if smallest < size:
-        raise ConfigError(
-            f"devices: expected at most {smallest} processes for batches of {smallest}, got "
-            f"{size}; raise {where}.batch or use fewer."
+        raise ConfigError.of(
+            "devices",
+            f"at most {smallest} processes for batches of {smallest}",
+            size,
+            f"raise {where}.batch or use fewer",
         )
     facts = bench.rule.facts
     if size > 1 and not (facts.linear_in_batch or facts.gathers):
-        raise ConfigError(
-            f"devices: expected 1 process for rule '{bench.stage.rule.name}', whose update is not "
-            f"the mean over the batch, got {size}; drop --devices."
+        raise ConfigError.of(
+            "devices",
+            f"1 process for rule '{bench.stage.rule.name}', whose update is not the mean over "
+            "the batch",
+            size,
+            "drop --devices",
         )
     looped = _norm_in_a_loop(bench.net) if facts.order == "equilibrium" else None
     if size > 1 and looped is not None:
-        raise ConfigError(
-            f"devices: expected 1 process for rule '{bench.stage.rule.name}' with a batch norm "
-            f"inside a feedback loop (layer {looped.name}), got {size}: each process solves for "
-            "its own samples, and the norm couples them; drop --devices or that norm."
+        raise ConfigError.of(
+            "devices",
+            f"1 process for rule '{bench.stage.rule.name}' with a batch norm inside a feedback "
+            f"loop (layer {looped.name})",
+            f"{size}: each process solves for its own samples, and the norm couples them",
+            "drop --devices or that norm",
         )
 
 
@@ -290,10 +304,11 @@ def _input_shape(
     x, _ = splits.train.take(index)
     rule, time = stage.rule.name, splits.scaling.time
     if time != encoder.reads_time and (time or splits.scaling.mean):
-        raise ConfigError(
-            f"encoder '{recipe.encoder.name}': expected data "
-            f"{'with' if encoder.reads_time else 'without'} a time axis, got '{splits.name}' with "
-            f"time = {str(time).lower()}; {axes_advice(splits.shape)}"
+        raise ConfigError.of(
+            f"encoder '{recipe.encoder.name}'",
+            f"data {'with' if encoder.reads_time else 'without'} a time axis",
+            f"'{splits.name}' with time = {str(time).lower()}",
+            axes_advice(splits.shape),
         )
     with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
         if stage.learning_rule().facts.spiking:
@@ -303,9 +318,11 @@ def _input_shape(
             train = encoder.still(x).unsqueeze(0)
     shape = tuple(train.shape[2:])
     if len(shape) not in (1, 3):
-        raise ShapeError(
-            f"encoder '{recipe.encoder.name}': expected [C, H, W] or [D] at every step, got "
-            f"{list(shape)} from data '{splits.name}'; {axes_advice(splits.shape)}"
+        raise ShapeError.of(
+            f"encoder '{recipe.encoder.name}'",
+            "[C, H, W] or [D] at every step",
+            f"{list(shape)} from data '{splits.name}'",
+            axes_advice(splits.shape),
         )
     return shape, train.untyped_storage().nbytes()
 

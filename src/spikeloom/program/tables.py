@@ -19,8 +19,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Strict(BaseModel):
     """Base of all parts of a recipe: frozen, no unknown keys, no silent conversion.
 
-    Values are held to their annotations by `base.fields.conform`, as those of every other object
-    are; pydantic nests, copies and writes them.
+    `base.fields.conform` checks values against their annotations, as it does for every other
+    object; pydantic nests, copies and writes them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -71,18 +71,18 @@ def read_toml(path: Path) -> dict[str, Any]:
             text = file.read(toml.LONGEST + 1)
         return toml.read(text)
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: expected a recipe file, found none; check the path, or "
-            "take a name from `spikeloom list recipes`."
+        raise ConfigError.of(
+            path,
+            "a recipe file",
+            "found none",
+            "check the path, or take a name from `spikeloom list recipes`",
         ) from None
     except IsADirectoryError:
-        raise ConfigError(f"{path}: expected a recipe file, got a folder; name the file.") from None
+        raise ConfigError.of(path, "a recipe file", "a folder", "name the file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: expected a readable text file, got '{error}'; fix it."
-        ) from None
+        raise ConfigError.caused(path, "a readable text file", error, "fix it") from None
     except toml.TomlError as error:
-        raise ConfigError(f"{path}: expected TOML, got an error: {error}; fix the file.") from None
+        raise ConfigError.of(path, "TOML", f"an error: {error}", "fix the file") from None
 
 
 def parse_value(text: str, where: str) -> Any:
@@ -96,8 +96,8 @@ def parse_value(text: str, where: str) -> Any:
     except toml.NoToml:
         return text
     except toml.TomlError as error:
-        raise ConfigError(
-            f"{where}: expected a value as TOML has them, got {error} in '{text}'; change it."
+        raise ConfigError.of(
+            where, "a value as TOML has them", f"{error} in '{text}'", "change it"
         ) from None
     return table["v"] if len(table) == 1 else text
 
@@ -114,27 +114,26 @@ def override(table: Mapping[str, Any], path: str, value: Any, where: str) -> dic
     copy: Any = _copied(table)
     target, keys = copy, path.split(".", toml.DEEPEST)
     if len(keys) > toml.DEEPEST:
-        raise ConfigError(
-            f"{where}: expected a path of at most {toml.DEEPEST} keys, got '{path}'; shorten it."
+        raise ConfigError.of(
+            where, f"a path of at most {toml.DEEPEST} keys", f"'{path}'", "shorten it"
         )
     if not all(keys):
-        raise ConfigError(
-            f"{where}: expected a path of keys, got '{path}'; write e.g. stages.0.epochs."
-        )
+        raise ConfigError.of(where, "a path of keys", f"'{path}'", "write e.g. stages.0.epochs")
     for row, key in enumerate(keys):
         last = row == len(keys) - 1
         index: Any = key
         if isinstance(target, list):
             if not (key.isascii() and key.isdigit() and len(key) < 10) or int(key) >= len(target):
-                raise ConfigError(
-                    f"{where}: expected an index from 0 to {len(target) - 1} in '{path}', got "
-                    f"'{key}'; change it."
+                raise ConfigError.of(
+                    where,
+                    f"an index from 0 to {len(target) - 1} in '{path}'",
+                    f"'{key}'",
+                    "change it",
                 )
             index = int(key)
         elif not isinstance(target, dict):
-            raise ConfigError(
-                f"{where}: expected a table at '{'.'.join(keys[:row])}', got {target!r}; "
-                f"fix '{path}'."
+            raise ConfigError.of(
+                where, f"a table at '{'.'.join(keys[:row])}'", f"{target!r}", f"fix '{path}'"
             )
         elif not last and isinstance(target.get(key), str):
             target[key] = opened(key, target[key])
@@ -172,9 +171,7 @@ def placed(where: str) -> Iterator[None]:
 
 
 def _too_deep(where: str) -> ConfigError:
-    return ConfigError(
-        f"{where}: expected tables a few levels deep, got hundreds of levels; flatten them."
-    )
+    return ConfigError.of(where, "tables a few levels deep", "hundreds of levels", "flatten them")
 
 
 def _worded(error: ValidationError, where: str) -> SpikeloomError:

@@ -20,7 +20,7 @@ _SAID = {
     "encoder": "how a sample becomes time steps: spikeloom list encoders",
     "precision": '"32-true", "64-true" or "bf16-mixed"',
 }
-"""What a table of several fields does not say of each."""
+"""Comments on fields that their docstring describes together."""
 
 _WIDE = 24
 """Characters of a setting; comments begin behind them, one below the other."""
@@ -44,12 +44,10 @@ def write_recipe(path: Path, *, net: str, data: str, rule: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise ConfigError(
-            f"{path}: expected a file that is not there, got one; name another."
-        ) from None
+        raise ConfigError.of(path, "a file that is not there", "one", "name another") from None
     except OSError as error:
-        raise ConfigError(
-            f"{path}: expected a file that can be written, got '{error.strerror}'; name another."
+        raise ConfigError.caused(
+            path, "a file that can be written", error, "name another"
         ) from None
 
 

@@ -34,9 +34,11 @@ def class_weights(stage: Stage, splits: Splits) -> Tensor | None:
         return None
     if isinstance(chosen, tuple):
         if len(chosen) != splits.classes:
-            raise ConfigError(
-                f"class_weights: expected {splits.classes} numbers, one per class of data "
-                f"'{splits.name}', got {len(chosen)}; give as many, or \"balanced\"."
+            raise ConfigError.of(
+                "class_weights",
+                f"{splits.classes} numbers, one per class of data '{splits.name}'",
+                len(chosen),
+                'give as many, or "balanced"',
             )
         weights = torch.tensor(chosen, dtype=torch.float64)
     else:

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from spikeloom.base.errors import DataError
 from spikeloom.records import checksum
-from spikeloom.records.storage import FORMAT, altered, check_format, damaged, write_bytes
+from spikeloom.records.storage import FORMAT, altered, check_format, write_bytes
 
 
 def write_weights(
@@ -61,13 +62,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         end = 8 + int.from_bytes(content[:8], "little")
         extra = json.loads(content[8:end]).get("__metadata__", {})
     except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
-        raise damaged(path, "a safetensors file", error) from None
+        raise DataError.caused(path, "a safetensors file", error, "train again") from None
     check_tensors(path, tensors, extra)
     return tensors, extra
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
-    """Hold tensors and header texts against their checksum; formats 1 and 2 may have none.
+    """Check tensors and header texts against their checksum; formats 1 and 2 may have none.
 
     Raises:
         DataError: other values than were written, or a newer format.

@@ -1,4 +1,4 @@
-"""Checksums of records, so that no damaged value is taken for a good one.
+"""Checksums of records, so that a damaged value is noticed.
 
 A record carries the checksum of all its other keys. Whitespace and the order of keys are free.
 """

@@ -26,7 +26,7 @@ class EnergyRecord(Part):
     net: Amount
     driven: Amount | None = None
     dense_ann: Amount = Field(validation_alias=AliasChoices("dense_ann", "ann"))
-    """All products of the spec's ReLU net, run once; nobody measured it."""
+    """All products of the spec's ReLU net, run once: computed, not measured."""
 
 
 class EnergyBounds(Part):
@@ -92,7 +92,7 @@ class Totals(Part):
 
 
 class InferenceCosts(Part):
-    """What predicting one sample takes; the median is None where it is no figure to give."""
+    """What predicting one sample takes; the median is None where it is too uncertain."""
 
     batch: Count | None = None
     ms_per_sample: Amount | None = None
@@ -102,7 +102,7 @@ class InferenceCosts(Part):
 
 
 class SettlingRecord(Part):
-    """How far the rates of a net with feedback are from where they lead, after each step."""
+    """Residual of the rate equation of a net with feedback after each step, and its rates."""
 
     samples: Count | None = None
     residuals: Many[Amount] = Field(min_length=1)

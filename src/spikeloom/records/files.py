@@ -1,7 +1,7 @@
 """The one writer and the one reader of typed records.
 
-A record is read in three steps: the file is held against its checksum and its version, characters
-that are no text are replaced, and every value is held against its type. Older versions open: what
+A record is read in three steps: its checksum and version are checked, characters that are no text
+are replaced, and every value is checked against its type. Older versions open: what
 they called otherwise is an alias of a field, what they did not write has a default.
 """
 
@@ -17,7 +17,7 @@ from spikeloom.records.comparison import ComparisonRecord
 from spikeloom.records.part import Part
 from spikeloom.records.run import EnvironmentRecord, EpochRecord, RunRecord, TrainedRecord
 from spikeloom.records.samples import SamplesRecord
-from spikeloom.records.storage import damaged, read_json, read_lines, write_lines, write_record
+from spikeloom.records.storage import read_json, read_lines, write_lines, write_record
 
 P = TypeVar("P", bound=Part)
 
@@ -35,7 +35,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206
 
 
 class ForeignRecord(DataError):
-    """A file is whole and says its format, but is no such record: perhaps of worth, and kept."""
+    """A file is whole and says its format, but is no such record; it is never replaced."""
 
 
 def save_record(path: Path, record: Part) -> None:
@@ -65,7 +65,7 @@ def open_record(path: Path, kind: type[P]) -> P:
 
     Raises:
         NewerFormat: a newer library wrote it.
-        DataError: the file is missing, damaged, or holds something else.
+        DataError: the file is missing, or holds something else.
     """
     return as_record(kind, open_table(path), path)
 
@@ -101,7 +101,7 @@ def open_table(path: Path) -> dict[str, Any]:
 
 
 def as_record(kind: type[P], table: Mapping[str, Any], path: Path) -> P:
-    """Hold a table against its type.
+    """Check a table against its type.
 
     Args:
         kind: what it should be.
@@ -112,24 +112,27 @@ def as_record(kind: type[P], table: Mapping[str, Any], path: Path) -> P:
         DataError: a key is missing or of another kind; `ForeignRecord` where it says its format.
     """
     if kind is RunRecord and table.get("final") is False:
-        raise DataError(
-            f"{path}: expected a run that was tested, got a trial of a tuning; name the folder of "
-            "its comparison."
+        raise DataError.of(
+            path,
+            "a run that was tested",
+            "a trial of a tuning",
+            "name the folder of its comparison",
         )
     try:
         return kind.model_validate(table)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the top"
-        expected = f"{_TITLES.get(kind, 'a record')} of spikeloom"
         refusal = ForeignRecord if "format" in table else DataError
-        raise refusal(
-            f"{path}: expected {expected}, got something else at {place} ({first['msg']}); name "
-            "a folder that `spikeloom train` or `compare` wrote."
+        raise refusal.of(
+            path,
+            f"{_TITLES.get(kind, 'a record')} of spikeloom",
+            f"something else at {place} ({first['msg']})",
+            "name a folder that `spikeloom train` or `compare` wrote",
         ) from None
     except RecursionError:
-        raise DataError(
-            f"{path}: expected a record of spikeloom, got one nested without end; train again."
+        raise DataError.of(
+            path, "a record of spikeloom", "one nested without end", "train again"
         ) from None
 
 
@@ -152,4 +155,4 @@ def cleaned(value: Any, path: Path) -> Any:
     try:
         return clean(value)
     except RecursionError as error:
-        raise damaged(path, "a JSON record", error) from None
+        raise DataError.caused(path, "a JSON record", error, "train again") from None

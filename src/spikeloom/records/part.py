@@ -1,7 +1,7 @@
-"""What all records share: frozen, strict about kinds of values, open to keys of other versions.
+"""What all records share: frozen, strict about types of values, open to keys of other versions.
 
-Files come from anywhere, so ranges are part of the types: what is read can be shown, and nothing
-behind the reader can fail. Keys that older versions did not write have defaults; keys that are not
+Files come from anywhere, so ranges are part of the types: what was read can be shown, and used
+without further checks. Keys that older versions did not write have defaults; keys that are not
 known here are kept, and written again.
 """
 
@@ -29,6 +29,12 @@ class Part(BaseModel):
     """Base of all records and their parts: a value with named fields, never changed."""
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    @classmethod
+    def of(cls, source: object, **others: Any) -> Self:
+        """Return a record of what `source` has under the names of its fields, and of `others`."""
+        taken = {name: getattr(source, name) for name in cls.model_fields if hasattr(source, name)}
+        return cls(**(taken | others))
 
     def __getitem__(self, key: str) -> Any:
         """Return a value by its key in JSON: a record can be read as its file is.

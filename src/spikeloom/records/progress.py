@@ -1,4 +1,4 @@
-"""What a long task tells whoever watches it."""
+"""Progress of a long task, as it reports it."""
 
 from typing import TYPE_CHECKING
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Receives news from a long task; this base shows nothing.
+    """Receives the progress of a long task; this base class shows nothing.
 
-    A task is a chain of phases. Each begins with `phase`, is told of its advance, and ends where
-    the next begins or `close` is called.
+    A task is a chain of phases. Each begins with `phase`, counts its units by `advance`, and ends
+    where the next begins or `close` is called.
     """
 
     def plan(self, epochs: int, done: int = 0) -> None:
-        """Take note of the whole run, for its time left.
+        """Receive the number of epochs of the run, for the time left.
 
         Args:
             epochs: of all stages together.
@@ -34,24 +34,24 @@ class Progress:
         """
 
     def advance(self, count: int, **figures: float) -> None:
-        """Take note of `count` more units done; figures are means so far, e.g. loss, accuracy."""
+        """Receive `count` more units done; figures are means so far, e.g. loss, accuracy."""
 
     def epoch(self, entry: "EpochRecord") -> None:
-        """Take note of an epoch's metrics; the epoch is over, its validation included."""
+        """Receive an epoch's metrics; the epoch is over, its validation included."""
 
     @property
     def takes_notes(self) -> bool:
-        """Whether `note` does anything: what is measured for a note alone is else left out."""
+        """Whether `note` does anything: what is measured for a note alone is left out otherwise."""
         return type(self).note is not Progress.note
 
     def note(self, text: str) -> None:
-        """Take note of one line worth reading, e.g. the predicted training memory."""
+        """Receive one line worth reading, e.g. the predicted training memory."""
 
     def inputs(self, text: str) -> None:
-        """Take note of what the net is shown, one line that runs on the same data repeat."""
+        """Receive one line on the input of the net; runs on the same data repeat it."""
 
     def warn(self, text: str) -> None:
-        """Take note of one line that asks for action, e.g. a dead layer."""
+        """Receive one line that asks for action, e.g. on a dead layer."""
 
     def close(self) -> None:
         """End the last phase."""
@@ -109,12 +109,15 @@ def expect_progress(given: object) -> None:
         ConfigError: another type; `cli.progress.watcher` gives one inside a with block.
     """
     if not isinstance(given, Progress):
-        raise ConfigError(
-            f"progress: expected a Progress, got {type(given).__name__}; write `with watcher() as "
-            "shown:` and pass progress=shown, or a class of your own that extends Progress."
+        raise ConfigError.of(
+            "progress",
+            "a Progress",
+            type(given).__name__,
+            "write `with watcher() as shown:` and pass progress=shown, or a class of your own "
+            "that extends Progress",
         )
 
 
 def all_of(*parts: Progress) -> Progress:
-    """Return a progress that passes all news on to several, e.g. a terminal and TensorBoard."""
+    """Return a progress that passes everything on to several, e.g. a terminal and TensorBoard."""
     return parts[0] if len(parts) == 1 else _All(*parts)

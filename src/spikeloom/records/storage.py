@@ -53,7 +53,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Word what goes wrong when a place is written.
+    """Turn errors of the system while a file is written into one line.
 
     Raises:
         ConfigError: the system refuses.
@@ -61,11 +61,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        came = error.strerror or error
-        raise ConfigError(
-            f"{path}: expected a folder that can be written, got '{came}'; choose another place "
-            "with --out or free some space."
-        ) from None
+        todo = "choose another place with --out or free some space"
+        raise ConfigError.caused(path, "a folder that can be written", error, todo) from None
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -100,19 +97,17 @@ def check_format(path: Path, version: object, writer: object = None) -> int:
     if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10:
         number = int(number)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise DataError(f"{path}: expected a format of 1 or more, got {version!r}; copy it again.")
+        raise DataError.of(path, "a format of 1 or more", f"{version!r}", "copy it again")
     if number > FORMAT:
         named = isinstance(writer, str)
         came = f"{number} from {writer if named else 'a newer spikeloom'}"
         todo = f"update to {writer} or later" if named else "update spikeloom"
-        raise NewerFormat(
-            f"{path}: expected format {FORMAT} at most, got {came}; {todo} to open it."
-        )
+        raise NewerFormat.of(path, f"format {FORMAT} at most", came, f"{todo} to open it")
     return number
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a record and hold it against its checksum, which is left out of the result.
+    """Read a record and check its checksum, which is left out of the result.
 
     Raises:
         DataError: the file is missing, damaged or of a newer format.
@@ -120,7 +115,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, "a JSON record", error) from None
+        raise DataError.caused(path, "a JSON record", error, "train again") from None
     return _opened(path, record)
 
 
@@ -133,7 +128,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, "JSON lines", error) from None
+        raise DataError.caused(path, "JSON lines", error, "train again") from None
     return [_opened(path, line) for line in lines]
 
 
@@ -144,7 +139,7 @@ def _opened(path: Path, record: object) -> dict[str, Any]:
         DataError: other values than were written, no record at all, or a newer format.
     """
     if not isinstance(record, dict):
-        raise damaged(path, "a JSON record", f"a {type(record).__name__}")
+        raise DataError.caused(path, "a JSON record", f"a {type(record).__name__}", "train again")
     version = 1
     if "format" in record:
         version = check_format(path, record["format"], record.get(checksum.WRITER))
@@ -153,7 +148,7 @@ def _opened(path: Path, record: object) -> dict[str, Any]:
         try:
             found = checksum.of_record(content)
         except (ValueError, RecursionError) as error:
-            raise damaged(path, "a JSON record", error) from None
+            raise DataError.caused(path, "a JSON record", error, "train again") from None
         if found != record[checksum.KEY]:
             raise altered(path)
     elif version >= checksum.FIRST:
@@ -163,13 +158,10 @@ def _opened(path: Path, record: object) -> dict[str, Any]:
 
 
 def altered(path: Path) -> DataError:
-    """Word that a file holds other values than were written."""
-    return DataError(
-        f"{path}: expected the values that were written, got others, by their checksum; copy the "
-        "file again, or train again with --force."
+    """Build the error for a file that holds other values than were written."""
+    return DataError.of(
+        path,
+        "the values that were written",
+        "others, by their checksum",
+        "copy the file again, or train again with --force",
     )
-
-
-def damaged(path: Path, expected: str, came: object) -> DataError:
-    """Word that a file is none of what it should be."""
-    return DataError(f"{path}: expected {expected}, got '{came}'; train again.")

@@ -1,4 +1,4 @@
-"""A whole comparison as lines of text: the blocks, and below them what must be said with them."""
+"""A comparison as lines of text: the blocks, then the notes on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ _RELU = '{default = {unit = {name = "relu"}}} '
 
 @dataclass(frozen=True)
 class Line:
-    """A line of text and what it is, for whoever colours it."""
+    """A line of text and its kind, by which it is coloured."""
 
     text: str
     kind: Literal["head", "title", "row", "failed", "refused", "note"] = "note"
@@ -50,7 +50,7 @@ def comparison_lines(
     *,
     explain: bool = False,
 ) -> list[Line]:
-    """Lay out results: the blocks, then what must be said with them.
+    """Lay out results: the blocks, then the notes on them.
 
     Args:
         results: of a comparison.
@@ -97,7 +97,7 @@ def _tables(
     *,
     titled: bool = True,
 ) -> list[Line]:
-    """Lay out the table, in parts where the width asks for it, and what every table says below."""
+    """Lay out the table, in parts where the width asks for it, and the notes below it."""
     first, *more = in_parts(entry_rows(entries, columns or of_group(MAIN)), width)
     lines = table_lines(entries, first, titled=titled)
     left_out: list[str] = []
@@ -110,7 +110,7 @@ def _tables(
 
 
 def below_table(entries: Sequence[EntryRecord], left_out: Sequence[str] = ()) -> list[str]:
-    """Return what every table says below: what its spreads are, who is best, what is not shown."""
+    """Return the notes below a table: its spreads, the best entries, columns not shown."""
     lines = []
     runs = {len(entry.runs) for entry in entries} - {0}
     if runs - {1, 2}:

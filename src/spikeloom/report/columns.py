@@ -48,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """What the figures of an entry are read from.
+    """The records from which the figures of an entry are read.
 
     Args:
         entry: with one run or more.
@@ -76,7 +76,7 @@ class Column:
         group: the columns it is shown with.
         about: one sentence on what it says.
         read: takes the figure of an entry.
-        best: what the best one of several figures is; None where no figure is better.
+        best: `min` or `max`, whichever figure is better; None where none is.
         spread: whether its figures have one.
     """
 

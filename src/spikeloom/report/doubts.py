@@ -1,4 +1,4 @@
-"""What speaks against an entry: it still improves, or a control is better."""
+"""Reasons to doubt an accuracy: it still improves, or a control is better."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def doubts(entries: Sequence[EntryRecord]) -> list[Doubt]:
 
 
 def gain_at_the_end(entry: EntryRecord) -> tuple[float, int, int] | None:
-    """Return how far validation accuracy rose in the last epochs, where that is no chance.
+    """Return how far validation accuracy rose in the last epochs, where that is more than chance.
 
     Returns:
         Percentage points, the number of last epochs, and of all epochs; None where the rise is

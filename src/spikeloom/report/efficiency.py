@@ -1,10 +1,10 @@
-"""EE: how many times a net's energy its ANN takes, that ANN measured beside it."""
+"""EE: energy of the measured ANN over that of the net."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from spikeloom.meters.energy import break_even_rate
+from spikeloom.meters.break_even import break_even_rate
 from spikeloom.records.comparison import EntryRecord
 from spikeloom.records.costs import Energies
 from spikeloom.report.means import energy_of, over
@@ -25,7 +25,7 @@ class Efficiency:
         with_memory: the same with memory accesses, both at their lower bounds and both at their
             upper bounds; None in older records.
         break_even: mean firing rate per neuron and step at which both would take the same strict
-            energy, see `meters.energy.break_even_rate`; None in older records.
+            energy, see `meters.break_even.break_even_rate`; None in older records.
     """
 
     ann: str

@@ -91,12 +91,12 @@ class Entry:
 
     @property
     def drawn(self) -> bool:
-        """Whether any figure has something of it."""
+        """Whether it appears in any figure."""
         return bool(self.runs) or any(one.curve for one in self.unfinished)
 
     @property
     def data(self) -> str:
-        """Name of its data set; empty where nothing says."""
+        """Name of its data set; empty where no record says."""
         if self.runs:
             return self.runs[0].data
         choice = (self.recipe or {}).get("data")
@@ -105,7 +105,7 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """What became of it: "refused", "failed", "unfinished" or "done"."""
+        """Its state: "refused", "failed", "unfinished" or "done"."""
         if self.refusal is not None:
             return "refused"
         if self.error is not None:
@@ -114,15 +114,7 @@ class Entry:
 
     def record(self) -> EntryRecord:
         """Return the entry as `report.table` reads it."""
-        return EntryRecord(
-            label=self.label,
-            control=self.control,
-            block=self.block,
-            differences=self.differences,
-            refusal=self.refusal,
-            error=self.error,
-            runs=self.runs,
-        )
+        return EntryRecord.of(self)
 
 
 def merge(found: Iterable[Entry]) -> list[Entry]:

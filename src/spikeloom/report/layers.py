@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from spikeloom.meters.energy import break_even_rate
+from spikeloom.meters.break_even import break_even_rate
 from spikeloom.records.costs import (
     CostRecord,
     EnergyRecord,

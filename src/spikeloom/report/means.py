@@ -1,4 +1,4 @@
-"""What an entry of a results file amounts to: means over the runs that ended well."""
+"""Means of an entry over the runs that finished."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from spikeloom.records.comparison import EntryRecord
 from spikeloom.records.costs import CostRecord, Energies
 from spikeloom.records.run import RunRecord
 from spikeloom.records.units import megabytes, microjoules, percent
+from spikeloom.report.entries import Entry
 
 FEWEST_RUNS_TIMED = 2
-"""Trainings that make a figure of training time; one alone has no spread."""
+"""Fewest trainings of which a time is reported; one alone has no spread."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def means(entry: EntryRecord) -> Means:
     )
 
 
-def accuracies_of(entry: EntryRecord) -> list[float]:
+def accuracies_of(entry: EntryRecord | Entry) -> list[float]:
     """Return the test accuracy of every finished run, in percent."""
     return [percent(run.test_accuracy) for run in entry.runs]
 

@@ -61,7 +61,7 @@ def front(entries: Sequence[EntryRecord]) -> set[str]:
 
 
 def unsettled(entries: Sequence[EntryRecord]) -> set[str]:
-    """Return the labels on the front whose place is no rank.
+    """Return the labels on the front that are level with a cheaper entry.
 
     A place rests on being more accurate than every entry that takes as little energy or less;
     where one of those is level (see `means.level`), it rests on nothing.

@@ -40,9 +40,11 @@ def read_entries(folders: Sequence[Path]) -> tuple[Entry, ...]:
     for folder in folders:
         found = list(_find(folder, DEPTH))
         if not found:
-            raise ConfigError(
-                f"{folder}: expected a folder of `spikeloom train` or `compare`, found no "
-                f"{names.RESULT}, {names.RESULTS} or {names.RECIPE}; name a run folder."
+            raise ConfigError.of(
+                folder,
+                "a folder of `spikeloom train` or `compare`",
+                f"found no {names.RESULT}, {names.RESULTS} or {names.RECIPE}",
+                "name a run folder",
             )
         for place in found:
             if place.resolve() not in seen:
@@ -58,7 +60,7 @@ def _find(folder: Path, depth: int) -> Iterator[Path]:
         if not folder.is_dir():
             came = "a file" if folder.exists() else "nothing there"
             todo = "name the folder it lies in" if folder.exists() else "check the path"
-            raise ConfigError(f"{folder}: expected a run folder, found {came}; {todo}.")
+            raise ConfigError.of(folder, "a run folder", f"found {came}", todo)
         if any((folder / name).is_file() for name in _MARKS):
             yield folder
         elif depth:
@@ -66,8 +68,8 @@ def _find(folder: Path, depth: int) -> Iterator[Path]:
                 if below.is_dir() and not below.name.startswith("."):
                     yield from _find(below, depth - 1)
     except OSError as error:
-        raise ConfigError(
-            f"{folder}: expected a folder that can be read, got '{error.strerror}'; check the path."
+        raise ConfigError.caused(
+            folder, "a folder that can be read", error, "check the path"
         ) from None
 
 
@@ -132,15 +134,17 @@ def read_comparison(folder: Path) -> ComparisonRecord:
     """
     path = folder / names.RESULTS
     if not path.is_file():
-        raise ConfigError(
-            f"{folder}: expected the folder of one comparison, found no {names.RESULTS}; name what "
-            "`spikeloom compare` wrote."
+        raise ConfigError.of(
+            folder,
+            "the folder of one comparison",
+            f"found no {names.RESULTS}",
+            "name what `spikeloom compare` wrote",
         )
     return open_record(path, ComparisonRecord)
 
 
 def compact(results: ComparisonRecord) -> ComparisonRecord:
-    """Return what a comparison's table is made of: no curves, traces and settings.
+    """Return what a comparison's table needs: no curves, traces and settings.
 
     Saved into a folder of its own, it can be reported again.
     """
@@ -180,9 +184,11 @@ def _unfinished(folder: Path, recipe: Recipe) -> Unfinished:
     curve = open_epochs(path) if path.is_file() else ()
     name, seed = recipe.get("name"), recipe.get("seed")
     if not isinstance(name, str) or not isinstance(seed, int):
-        raise DataError(
-            f"{folder / names.RECIPE}: expected a resolved recipe, got one without a name or "
-            "seed; name a folder that `spikeloom train` wrote."
+        raise DataError.of(
+            folder / names.RECIPE,
+            "a resolved recipe",
+            "one without a name or seed",
+            "name a folder that `spikeloom train` wrote",
         )
     return Unfinished(name, seed, recipe, curve)
 

@@ -1,4 +1,4 @@
-"""Results to take along: the table of runs as text, Markdown, CSV or a data frame."""
+"""Results for further use: the table of runs as text, Markdown, CSV or a data frame."""
 
 import csv
 import io

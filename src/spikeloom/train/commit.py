@@ -14,7 +14,7 @@ class Commit:
     """Check the gradients, average them over processes, clip, step, project and zero.
 
     Args:
-        bench: whose parameters are trained.
+        bench: net, head and rule whose parameters are trained.
         optimizer: over the same parameters.
     """
 
@@ -31,7 +31,7 @@ class Commit:
         self.batch, self.weight = batch, batch.size / whole
 
     def faulty(self, error: NumericalError) -> None:
-        """Take note of a loss that is not finite.
+        """Record a loss that is not finite.
 
         Alone, the process stops at once; in a team all stop together at the next update.
         """
@@ -55,10 +55,11 @@ class Commit:
             bad = [name for name, grad in grads.items() if not torch.isfinite(grad).all()]
             if bad:
                 fault = self.batch and first_fault(self.bench, self.batch)
-                raise NumericalError(
-                    f"training: expected finite gradients, got NaN or infinity for '{bad[0]}', "
-                    f"{fault or 'first in the backward pass'}; lower the learning rate or check "
-                    "the input."
+                raise NumericalError.of(
+                    "training",
+                    "finite gradients",
+                    f"NaN or infinity for '{bad[0]}', {fault or 'first in the backward pass'}",
+                    "lower the learning rate or check the input",
                 )
         if self.bench.stage.clip is not None:
             trained = [one for _, one in self.named]
@@ -73,9 +74,10 @@ class Commit:
         """Return the error of a gradient that a fused optimizer would give to other weights."""
         for name, one in self.named:
             if one.grad is not None and not lies_like(one.grad, one):
-                return ShapeError(
-                    f"rules.{self.bench.stage.rule.name}: expected the gradient of '{name}' with "
-                    f"the strides of its weight, {one.stride()}, got {one.grad.stride()}; set "
-                    "gradients with spikeloom.base.autograd.add_gradient."
+                return ShapeError.of(
+                    f"rules.{self.bench.stage.rule.name}",
+                    f"the gradient of '{name}' with the strides of its weight, {one.stride()}",
+                    one.grad.stride(),
+                    "set gradients with spikeloom.base.autograd.add_gradient",
                 )
         return None

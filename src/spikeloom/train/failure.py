@@ -15,9 +15,9 @@ def reason(error: Exception, folder: Path) -> str:
         error: what ended the run.
         folder: of the run, for traceback.txt.
     """
-    known = str(error) if isinstance(error, SpikeloomError) else too_big(error)
+    known = error if isinstance(error, SpikeloomError) else too_big(error)
     if known is None:
         path = folder / TRACEBACK
         known = f"{type(error).__name__}: {error} (unexpected; see {path})"
         write_bytes(path, "".join(traceback.format_exception(error)).encode())
-    return " ".join(known.split())
+    return " ".join(str(known).split())

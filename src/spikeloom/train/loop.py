@@ -56,8 +56,8 @@ def train(
 ) -> Outcome:
     """Train as the recipe says, stage after stage; select on validation, test once.
 
-    Killed at any moment, a run that is resumed ends with the same weights, metrics and accuracies
-    to the bit as one that was left alone, on the same machine with the same number of threads.
+    A run that was killed at any moment and resumed is bit-identical to one that was never stopped,
+    on the same machine with the same number of threads.
 
     Args:
         recipe: what to do.

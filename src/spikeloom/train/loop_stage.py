@@ -30,17 +30,17 @@ from spikeloom.train.start import data_line, net_line, predict_seconds, room_lin
 from spikeloom.train.state import State, save_state
 
 SAVE_SECONDS = 60.0
-"""A long epoch is saved as often."""
+"""Seconds after which a long epoch is saved again."""
 
 
 class StageLoop:
-    """Trains one stage from where the state stands.
+    """Trains one stage from the position in the state.
 
     Args:
         bench: what is trained.
         folder: where the run writes.
-        state: moved on in place.
-        progress: told what happens.
+        state: updated in place.
+        progress: receives phases, epochs and notes.
         stop: asked between batches; true saves and stops.
     """
 
@@ -108,7 +108,7 @@ class StageLoop:
             )
             entry = _epoch(trained, score, layer_health(bench) if number == 0 else None)
         except NumericalError as error:
-            raise NumericalError(f"epoch {number + 1}: {error}{self._left()}") from None
+            raise error.adding(self._left()).within(f"epoch {number + 1}") from None
         state.curve.append(entry)
         state.epoch, state.batch, state.sums = number + 1, 0, []
         self._sums = [0.0, 0, 0, 0.0, {}]
@@ -126,7 +126,7 @@ class StageLoop:
         self.progress.epoch(entry)
 
     def _predict(self) -> None:
-        """Say what is trained on what, and what it will take, before the first batch."""
+        """Report data, net, memory and time before the first batch."""
         if self.bench.number == 0:
             self.progress.inputs(data_line(self.bench.splits))
             self._show_inputs()
@@ -139,9 +139,9 @@ class StageLoop:
         if warning is not None:
             self._warn(warning)
         elif self.progress.takes_notes:  # measured for this line alone
-            seconds = predict_seconds(self.bench)
-            if seconds is not None:
-                self.progress.note(time_line(seconds, self.bench))
+            predicted = predict_seconds(self.bench)
+            if predicted is not None:
+                self.progress.note(time_line(predicted, self.bench))
 
     def _show_inputs(self) -> None:
         splits, facts = self.bench.splits, input_facts(self.bench)
@@ -286,11 +286,11 @@ class StageLoop:
         return f"{where}; go on with: spikeloom train --resume {self.folder.path}"
 
     def _left(self) -> str:
-        """Say what a run that failed leaves."""
+        """Say which epoch the folder of a failed run keeps."""
         kept = self.state.kept
         if kept is None or self.folder.path is None:
             return ""
-        return f" The run folder keeps epoch {kept.epoch + 1}."
+        return f"The run folder keeps epoch {kept.epoch + 1}."
 
 
 def _epoch(
@@ -299,7 +299,7 @@ def _epoch(
     """Put together the metrics of an epoch.
 
     Raises:
-        NumericalError: a figure is too large for a training that works.
+        NumericalError: a figure is too large.
     """
     table: dict[str, Any] = trained | {"val_loss": score.loss, "val_accuracy": score.accuracy}
     if notes := trained.get("notes", {}) | score.figures:
@@ -311,9 +311,8 @@ def _epoch(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place, came = ".".join(map(str, first["loc"])), first["input"]
-        raise NumericalError(
-            f"{place}: expected a figure of at most {LARGEST:g}, got {came}; lower the learning "
-            "rate."
+        raise NumericalError.of(
+            place, f"a figure of at most {LARGEST:g}", came, "lower the learning rate"
         ) from None
 
 
@@ -321,11 +320,13 @@ def check_weights(bench: Workbench) -> None:
     """Stop at weights that are not finite; spikes could hide them from the loss.
 
     Raises:
-        NumericalError: one is not.
+        NumericalError: a weight is not finite.
     """
     for name, tensor in bench.modules().state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise NumericalError(
-                f"training: expected finite weights, got NaN or infinity in '{name}'; lower the "
-                "learning rate."
+            raise NumericalError.of(
+                "training",
+                "finite weights",
+                f"NaN or infinity in '{name}'",
+                "lower the learning rate",
             )

@@ -1,4 +1,4 @@
-"""The record of a finished run: tested once, with what it cost beside it."""
+"""The record of a finished run: tested once, with its costs."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -37,7 +37,7 @@ def finish(
         bench: of the last stage, with the weights that were kept.
         folder: where the run writes.
         state: after all stages.
-        progress: told what happens.
+        progress: receives phases and notes.
         final: whether to test and to measure at all.
         stop: asked between batches.
 
@@ -71,7 +71,7 @@ def finish(
 
 
 def _costs(bench: Workbench, state: State, progress: Progress) -> CostRecord:
-    """Measure costs, and hold the training memory against its prediction."""
+    """Measure costs, and compare the training memory with its prediction."""
     costs = measure_costs(bench, progress=progress)
     peak = costs.training.peak_bytes
     if state.predicted:

@@ -1,4 +1,4 @@
-"""The folder of a run: who may write it, what lies in it, what is left of an earlier one."""
+"""The folder of a run: which process may write it, its files, the rest of an earlier run."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -25,7 +25,7 @@ from spikeloom.records.part import Part
 from spikeloom.records.run import EpochRecord, TrainedRecord
 
 WORTH = (METRICS, STATE, WEIGHTS, RESULT, SAMPLES)
-"""What nobody would want to lose, also where the recipe beside it is gone."""
+"""Files that must not be lost, also where the recipe beside them is gone."""
 
 MARKS = {INPUTS: "in_shape", ENVIRONMENT: "packages"}
 """A key of the files that a run killed at its beginning leaves without a recipe."""
@@ -77,9 +77,11 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self._lock = self._open.enter_context(locked(self.path))
         begun = [name for name in (RECIPE, *WORTH) if (self.path / name).exists()]
         if begun:
-            raise ConfigError(
-                f"{self.path}: expected a new run folder, found {begun[0]} of a run that another "
-                "process began meanwhile; choose another with --out, or go on with --resume."
+            raise ConfigError.of(
+                self.path,
+                "a new run folder",
+                f"found {begun[0]} of a run that another process began meanwhile",
+                "choose another with --out, or go on with --resume",
             )
 
     def __truediv__(self, name: str) -> Path:
@@ -132,9 +134,11 @@ def stored_recipe(path: Path) -> Recipe:
     """
     file = path / RECIPE
     if not file.exists():
-        raise ConfigError(
-            f"{path}: expected the folder of a run, found no {RECIPE} in it; name the folder that "
-            "`spikeloom train` printed."
+        raise ConfigError.of(
+            path,
+            "the folder of a run",
+            f"found no {RECIPE} in it",
+            "name the folder that `spikeloom train` printed",
         )
     return build_recipe(storage.read_json(file), str(file))
 
@@ -160,32 +164,39 @@ def claim(path: Path, recipe: Recipe, *, overwrite: bool, resume: bool) -> None:
     if not (path / RECIPE).exists():
         left = [name for name in WORTH if (path / name).exists()]
         if left and not overwrite and not (resume and STATE in left):
-            raise ConfigError(
-                f"{path}: expected a new run folder, found {', '.join(left)} of a run without its "
-                f"{RECIPE}; choose another with --out or pass --force to replace it."
+            raise ConfigError.of(
+                path,
+                "a new run folder",
+                f"found {', '.join(left)} of a run without its {RECIPE}",
+                "choose another with --out or pass --force to replace it",
             )
         foreign = [name for name, key in MARKS.items() if _foreign(path / name, key)]
         if foreign and not overwrite:
-            raise ConfigError(
-                f"{path}: expected a new run folder, found a {foreign[0]} that no run wrote; "
-                "choose another with --out or pass --force to replace it."
+            raise ConfigError.of(
+                path,
+                "a new run folder",
+                f"found a {foreign[0]} that no run wrote",
+                "choose another with --out or pass --force to replace it",
             )
         return
     if resume:
         stored = stored_recipe(path)
         if fingerprint(stored) != fingerprint(recipe):
-            raise ConfigError(
-                f"{path}: expected a run of this recipe, found one that differs in "
-                f"{_difference(stored, recipe)}; choose another folder with --out or pass "
-                "--force to replace it."
+            raise ConfigError.of(
+                path,
+                "a run of this recipe",
+                f"found one that differs in {_difference(stored, recipe)}",
+                "choose another folder with --out or pass --force to replace it",
             )
     elif not overwrite:
         finished = (path / RESULT).exists()
         what = "a finished run" if finished else "an unfinished run"
         todo = "" if finished else "go on with --resume, "
-        raise ConfigError(
-            f"{path}: expected a new run folder, found {what}; {todo}choose another with --out or "
-            "pass --force to replace it."
+        raise ConfigError.of(
+            path,
+            "a new run folder",
+            f"found {what}",
+            f"{todo}choose another with --out or pass --force to replace it",
         )
 
 
@@ -217,9 +228,11 @@ class Lock:
             ConfigError: it was deleted or replaced; another process may write there by now.
         """
         if self._seen() != self._identity:
-            raise ConfigError(
-                f"{self.folder}: expected the folder that this run writes, found it deleted or "
-                "replaced while the run went on; what was in it is lost, start the run again."
+            raise ConfigError.of(
+                self.folder,
+                "the folder that this run writes",
+                "found it deleted or replaced while the run went on",
+                "what was in it is lost, start the run again",
             )
 
     def _seen(self) -> tuple[int, int] | None:
@@ -244,9 +257,8 @@ def locked(path: Path) -> Iterator[Lock]:
     with storage.writing(path):
         kind = "a file" if path.is_file() else "the root of the file system"
         if path.is_file() or path.resolve() == Path(path.anchor or path.resolve().anchor):
-            raise ConfigError(
-                f"{path}: expected a folder that can be written, got {kind}; choose another place "
-                "with --out."
+            raise ConfigError.of(
+                path, "a folder that can be written", kind, "choose another place with --out"
             )
         path.mkdir(parents=True, exist_ok=True)
     file = path / ".lock"
@@ -255,14 +267,18 @@ def locked(path: Path) -> Iterator[Lock]:
         try:
             lock.acquire()
         except Timeout:
-            raise ConfigError(
-                f"{path}: expected a folder that no other run writes, found one in use; wait for "
-                "it or choose another with --out."
+            raise ConfigError.of(
+                path,
+                "a folder that no other run writes",
+                "found one in use",
+                "wait for it or choose another with --out",
             ) from None
         except NotImplementedError as error:
-            raise ConfigError(
-                f"{path}: expected a file system that can lock files, got '{error}'; choose "
-                "another place with --out."
+            raise ConfigError.of(
+                path,
+                "a file system that can lock files",
+                f"'{error}'",
+                "choose another place with --out",
             ) from None
     try:
         with storage.writing(path):

@@ -1,4 +1,4 @@
-"""Where a run stands: all that a resumed run needs, in one file that is whole or not there.
+"""The position of a run: all that a resumed run needs, in one file that is whole or absent.
 
 Every draw is a function of (seed, epoch, sample) and every learning rate one of the position, so
 there is no state of a sampler, augmentation or schedule. Torch's own generator is kept for rules
@@ -26,7 +26,7 @@ Sums = list[float]
 
 @dataclass
 class State:
-    """The position in a run and what was seen on the way.
+    """The position in a run, and its metrics so far.
 
     Args:
         stage: stages done.
@@ -35,7 +35,7 @@ class State:
         sums: of the present epoch, one per process.
         curve: metrics of all epochs done.
         kept: metrics of the epoch whose weights are kept in the present stage.
-        stages: what became of the stages done.
+        stages: records of the stages done.
         warnings: lines worth reading, kept for the record.
         predicted: bytes that learning from one batch of the present stage was said to take; None
             before that was asked.
@@ -129,9 +129,11 @@ class Stored:
         self.path = path
         self.tensors, extra = checkpoint.read_tensors(path)
         if extra.get("recipe") not in (fingerprint(recipe), fingerprint_as_written(recipe)):
-            raise ConfigError(
-                f"{path}: expected the state of the recipe beside it, got one of another recipe; "
-                "train again with --force."
+            raise ConfigError.of(
+                path,
+                "the state of the recipe beside it",
+                "one of another recipe",
+                "train again with --force",
             )
         if checksum.KEY not in extra:  # states have had one in every format
             raise self._damaged("no checksum")
@@ -189,10 +191,8 @@ class Stored:
         }
 
     def _damaged(self, error: object) -> DataError:
-        came = (str(error) or type(error).__name__).splitlines()[0]
-        return DataError(
-            f"{self.path}: expected the state of a run, got '{came}'; train again with --force."
-        )
+        expected, todo = "the state of a run", "train again with --force"
+        return DataError.caused(self.path, expected, error, todo)
 
 
 def _plain(value: Any) -> Any:

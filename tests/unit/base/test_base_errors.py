@@ -16,6 +16,8 @@ from spikeloom.base.checks import (
 )
 from spikeloom.base.errors import (
     ConfigError,
+    DataError,
+    NumericalError,
     ShapeError,
     SpikeloomError,
     addressed,
@@ -67,6 +69,41 @@ def test_under_and_within_a_table_without_a_path():
     whole = ConfigError.of("", "a table", "5")
     assert str(whole.under("net").within("r.toml")).startswith("r.toml: net: expected a table")
     assert str(whole.within("r.toml")) == "r.toml: expected a table, got 5; change it."
+
+
+def test_what_was_looked_for_is_found_or_not():
+    error = DataError.of("x.npy", "a file", "found none", "check the path.")
+    assert str(error) == "x.npy: expected a file, found none; check the path."
+    assert parts(error)[1:] == ("x.npy", "a file", "none", "check the path")
+    asked = ConfigError.of("--net", "a text", "an empty one", "is a variable unset?")
+    assert str(asked).endswith("; is a variable unset?")
+
+
+@pytest.mark.parametrize(
+    ("cause", "came"),
+    [
+        (PermissionError(13, "Permission denied", "x.npy"), "'Permission denied'"),
+        (ValueError("a header\n  of no kind"), "'a header of no kind'"),
+        (ValueError(), "'ValueError'"),
+        (ValueError("x" * 1000), f"'{'x' * 160}'"),
+    ],
+)
+def test_errors_of_others_are_quoted_in_a_line(cause, came):
+    error = DataError.caused("x.npy", "plain arrays", cause, "write it again")
+    assert (error.path, error.came, error.todo) == ("x.npy", came, "write it again")
+    assert str(error) == f"x.npy: expected plain arrays, got {came}; write it again."
+
+
+def test_a_sentence_more_and_another_class():
+    error = NumericalError.of("training", "a finite loss", "nan", "lower the rate")
+    more = error.adding("The run folder keeps epoch 2.").within("epoch 3")
+    assert type(more) is NumericalError and parts(more)[1:] == parts(error)[1:]
+    assert str(more) == (
+        "epoch 3: training: expected a finite loss, got nan; lower the rate. "
+        "The run folder keeps epoch 2."
+    )
+    other = DataError(**more.parts())
+    assert type(other) is DataError and parts(other) == parts(more)
 
 
 def test_errors_travel_between_processes():

@@ -136,7 +136,7 @@ class TestTrain:
             lines[3],
         )
         assert re.fullmatch(
-            r"time: about \d+ s for 1 epoch \(measured: one batch of training and one of .*\)",
+            r"time: about \d+ s( \(.*\))? for 1 epoch \(measured on \d+ batches\)",
             lines[4],
         )
         assert re.match(r"epoch   1  loss \d+\.\d{4}  train \d+\.\d\d %  val \d", lines[5])

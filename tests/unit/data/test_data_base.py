@@ -41,7 +41,7 @@ class TestScaling:
         assert scaling.apply(x, torch.bfloat16).item() == pytest.approx(exact, rel=2**-8)
 
     def test_refuses_another_number_of_channels(self):
-        with pytest.raises(ShapeError, match=r"x must be \[B, 2, ...\], got \[5, 3\]; "):
+        with pytest.raises(ShapeError, match=r"expected x \[B, 2, ...\], got \[5, 3\]; "):
             Scaling(mean=(0.0, 0.0), std=(1.0, 1.0)).apply(torch.zeros(5, 3), torch.float32)
 
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
@@ -61,14 +61,18 @@ class TestScaling:
 
     @pytest.mark.parametrize("peak", [0.0, -1.0, math.nan, math.inf])
     def test_refuses_a_peak_that_cannot_divide(self, peak):
-        with pytest.raises(DataError, match=r"^data.scaling: peak must be above 0, got "):
+        with pytest.raises(
+            DataError, match=r"^data.scaling.peak: expected a finite number above 0, got "
+        ):
             Scaling(peak=peak)
 
     @pytest.mark.parametrize(
         ("mean", "std"), [((0.0,), ()), ((0.0,), (0.0,)), ((0.0,), (math.nan,))]
     )
     def test_refuses_a_bad_deviation(self, mean, std):
-        with pytest.raises(DataError, match=r"^data.scaling: mean and std must be of one length"):
+        with pytest.raises(
+            DataError, match=r"^data.scaling: expected mean and std of the same length"
+        ):
             Scaling(mean=mean, std=std)
 
 
@@ -86,7 +90,9 @@ class TestSamples:
         assert samples.x.eq(0.5).all()
 
     def test_take_refuses_integer_types(self):
-        with pytest.raises(ShapeError, match="^data.take: dtype must be a float type, got torch.i"):
+        with pytest.raises(
+            ShapeError, match="^data.take.dtype: expected a float type, got torch.i"
+        ):
             part().take(torch.tensor([0]), torch.int64)
 
     def test_to_moves_and_keeps_the_scaling(self):

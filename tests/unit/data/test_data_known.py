@@ -62,7 +62,7 @@ class TestFiles:
     def test_another_number_of_classes(self, tmp_path):
         write_cifar(tmp_path, name="cifar100", columns=("img", "fine_label"))
         with pytest.raises(
-            DataError, match=r"expected 100 classes, the schema names 10; fetch it "
+            DataError, match=r"expected 100 classes, got a schema that names 10; fetch it "
         ):
             load_data("cifar100", tmp_path)
 

@@ -138,5 +138,5 @@ class TestNormalise:
             measure("toy", samples)
 
     def test_refuses_samples_without_channels(self):
-        with pytest.raises(DataError, match=r"^toy: normalise needs channels .* got x \[5\]; "):
+        with pytest.raises(DataError, match=r"^toy: expected channels .* got x \[5\]; "):
             measure("toy", Samples(torch.rand(5), torch.zeros(5).long()))

@@ -15,7 +15,7 @@ def test_puts_time_first_without_a_copy():
 @pytest.mark.parametrize("steps", [4, 6])
 def test_refuses_another_length(steps):
     message = (
-        rf"^encoders.frames: x must be \[B, T, ...\] with T = {steps}, got \[3, 5, 2\]; set "
+        rf"^encoders.frames: expected x \[B, T, ...\] with T = {steps}, got \[3, 5, 2\]; set "
         r"steps = 5, or bring time to dimension 1 where that holds channels\.$"
     )
     with pytest.raises(ShapeError, match=message):
@@ -23,5 +23,5 @@ def test_refuses_another_length(steps):
 
 
 def test_refuses_data_without_time():
-    with pytest.raises(ShapeError, match=r"must be \[B, T, ...\], got \[3\]; .*another encoder"):
+    with pytest.raises(ShapeError, match=r"expected x \[B, T, ...\], got \[3\]; .*another encoder"):
         Frames().encode(torch.zeros(3), 1, torch.Generator())

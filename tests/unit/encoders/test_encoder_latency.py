@@ -99,7 +99,7 @@ def test_half_types_get_float64_times():
 def test_refuses_values_outside_the_unit_interval(bad):
     x = torch.tensor([[0.0, 1.0, bad]])
     with pytest.raises(
-        DataError, match=r"^encoders.latency: x must be in \[0, 1\], got .*; set data.scale"
+        DataError, match=r"^encoders.latency: expected x in \[0, 1\], got .*; set data.scale"
     ):
         encode(Latency(), x, 4)
 

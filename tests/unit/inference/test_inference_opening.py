@@ -357,7 +357,7 @@ class TestRecords:
             ({"classes": 1}, "classes: expected 2 or more"),
             ({"classes": "3"}, "classes: expected a whole number"),
             ({"scaling": {"peak": 0.0}}, "scaling.peak: expected a number above 0"),
-            ({"scaling": {"mean": [0.5], "std": []}}, "mean and std must be of one length"),
+            ({"scaling": {"mean": [0.5], "std": []}}, "mean and std of the same length"),
             ({"labels": [1, 2]}, "labels.0: expected a text"),
             ({"more": 1}, "unknown key 'more'"),
         ],

@@ -18,7 +18,6 @@ from spikeloom.inference.over_time import (
     settled,
 )
 from spikeloom.measure.costs import measure_net
-from spikeloom.measure.probe import accuracy_by_step
 from spikeloom.program.setup import set_up
 from spikeloom.records.progress import Progress
 from trainkit import NETS, active, bench, recipe, tiny
@@ -71,17 +70,16 @@ class TestOnePass:
 
     def test_a_net_without_time(self):
         one = active({"stages.0.rule": "ann"})
-        assert accuracy_by_step(one, one.splits.test, "test") is None
         rows = score_over_time(one, one.splits.test, "test")
         assert rows.steps == (1,) and rows.spikes == (0.0,)
         with pytest.raises(ConfigError, match="expected none for a net without time"):
             score_over_time(one, one.splits.test, "test", steps=(1, 2))
 
-    def test_accuracy_by_step(self):
+    def test_some_numbers_of_steps(self):
         one = active({})
         rows = score_over_time(one, one.splits.test, "test", steps=(2, 4))
-        assert accuracy_by_step(one, one.splits.test, "test", (2, 4)) == list(rows.accuracy)
-        assert len(accuracy_by_step(one, one.splits.test, "test") or ()) == 5
+        every = score_over_time(one, one.splits.test, "test").accuracy
+        assert len(every) == 5 and rows.accuracy == (every[1], every[3])
 
     def test_modes_do_not_matter(self):
         one = active(NETS["norm"])
@@ -149,7 +147,7 @@ class TestCodes:
         splits = splits_from_tensors(x, torch.arange(60) % 3, test=20)
         one = set_up(recipe({"net": "f6 f3", "encoder": "frames", "stages.0.steps": 4}), splits)
         assert not reads_early(one, splits.test, "test")
-        assert len(accuracy_by_step(one, splits.test, "test") or ()) == 4
+        assert len(score_over_time(one, splits.test, "test").accuracy) == 4
         with pytest.raises(ShapeError, match=r"with T = 6, got .*; set steps = 4"):
             score_over_time(one, splits.test, "test", steps=(6,))
 

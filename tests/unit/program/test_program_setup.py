@@ -193,7 +193,7 @@ def test_what_does_not_fit_is_refused_before_training(changes, kind, message):
 def test_latency_wants_data_as_stored():
     x, y = torch.rand(60, 1, 4, 4), torch.arange(60) % 3
     splits = splits_from_tensors(x, y, test=10, normalise=True)
-    with pytest.raises(DataError, match=r"encoder 'latency'.*x must be in \[0, 1\]"):
+    with pytest.raises(DataError, match=r"encoder 'latency'.*expected x in \[0, 1\]"):
         bench({"encoder": "latency"}, splits)
 
 

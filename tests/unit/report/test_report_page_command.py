@@ -1,5 +1,6 @@
 """``spikeloom report`` as a stranger runs it."""
 
+import subprocess
 import sys
 
 import pytest
@@ -112,7 +113,10 @@ class TestTableAlone:
             (["--text", "--records"], "requires an argument"),
             (["--csv", "--columns", "mac"], "--csv: expected no other option"),
             (["--csv", "--out", "x"], "got --out; drop that"),
-            (["--text", "--explain"], "--explain: expected it without --text"),
+            (
+                ["--text", "--explain"],
+                "--explain: expected neither --text nor --markdown beside it",
+            ),
         ],
     )
     def test_mistakes(self, command, demo, words, message):
@@ -123,3 +127,25 @@ class TestTableAlone:
         kit.write_run(tmp_path / "run", kit.run())
         assert command(demo, demo, "--text")[0] == 2
         assert command(tmp_path / "run", "--markdown")[0] == 2
+
+
+WITHOUT_TORCH = """
+import sys
+from spikeloom.cli.main import main
+try:
+    main()
+finally:
+    sys.stdout.write(f"torch: {'torch' in sys.modules}")
+"""
+
+
+def test_the_report_imports_no_torch(tmp_path):
+    """Torch alone takes longer to import than the whole command."""
+    kit.write_comparison(tmp_path / "demo", [kit.entry("BPTT", kit.run()), kit.entry("DSR")])
+    kit.write_run(tmp_path / "run", kit.run(name="other"))
+    words = ["report", str(tmp_path / "demo"), str(tmp_path / "run"), "--explain"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, check=True
+    )
+    assert "BPTT" in done.stdout and done.stdout.endswith("torch: False")
+    assert 'class="boxes"' in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")

@@ -10,7 +10,14 @@ from spikeloom.program.setup import snapshot
 from spikeloom.records.progress import SILENT, Progress, all_of
 from spikeloom.train import start
 from spikeloom.train.loop import train
-from spikeloom.train.start import data_line, net_line, predict_seconds, room_line, time_line
+from spikeloom.train.start import (
+    Prediction,
+    data_line,
+    net_line,
+    predict_seconds,
+    room_line,
+    time_line,
+)
 from trainkit import bench, recipe, same, tiny
 
 
@@ -23,6 +30,12 @@ class Told(Progress):
 
     def inputs(self, text):
         self.lines.append(text)
+
+
+def clock(monkeypatch, *seconds):
+    """Let calls take these seconds, in turn."""
+    times = iter(seconds)
+    monkeypatch.setattr(start, "stopwatch", lambda call: (call(), next(times))[1])
 
 
 def test_the_data():
@@ -56,20 +69,59 @@ def test_the_room(monkeypatch):
 
 
 class TestTime:
-    def test_by_hand(self, monkeypatch):
-        """45 samples in batches of 20 are 3, 15 for validation 1: 2 (3 (1 + 8) + 4) s."""
-        seconds = iter([1.0, 8.0, 4.0])  # encoding, learning, validating
-        monkeypatch.setattr(start, "stopwatch", lambda call: (call(), next(seconds))[1])
+    def test_one_slow_batch_of_each_by_hand(self, monkeypatch):
+        """45 samples in batches of 20 are 3, 15 for validation 1: 2 (3 x 9 + 4) s."""
+        clock(monkeypatch, 9.0, 4.0)
         one = bench({"stages.0.epochs": 2})
-        assert predict_seconds(one) == 2 * (3 * (1 + 8) + 4)
-        assert time_line(62.0, one) == (
-            "time: about 62 s for 2 epochs (measured: one batch of training and one of validation)"
+        predicted = predict_seconds(one)
+        assert predicted == Prediction(62, 62, 62, batches=2)
+        assert time_line(predicted, one) == "time: about 62 s for 2 epochs (measured on 2 batches)"
+
+    def test_several_batches_by_hand(self, monkeypatch):
+        """0.3 s hold 5 batches of 60 ms: their quartiles are the second and the fourth."""
+        clock(monkeypatch, 0.06, 0.15, 0.09, 0.12, 0.03, 0.2)  # the last one is of validation
+        predicted = predict_seconds(bench({"stages.0.epochs": 2}))
+        assert predicted.batches == 6
+        assert predicted.seconds == pytest.approx(2 * (3 * 0.09 + 0.2))
+        assert predicted.low == pytest.approx(2 * (3 * 0.06 + 0.2))
+        assert predicted.high == pytest.approx(2 * (3 * 0.12 + 0.2))
+
+    def test_batches_of_a_long_epoch_are_a_small_part_of_it(self, monkeypatch):
+        """200 updates of 5 s: 2 % are 4 batches, of different samples."""
+        clock(monkeypatch, 5.0, 5.0, 5.0, 5.0, 50.0)
+        data = torch.rand(230, 1, 4, 4), torch.arange(230) % 3
+        one = bench({"stages.0.batch": 1}, splits_from_tensors(*data, test=15, validation=15))
+        rows, encode = [], one.batch
+        monkeypatch.setattr(
+            type(one),
+            "batch",
+            lambda self, samples, index, **more: (
+                rows.append((more["part"], index.tolist())),
+                encode(samples, index, **more),
+            )[1],
         )
+        assert predict_seconds(one).batches == 5
+        assert [row for part, row in rows if part == "train"][1:] == [[0], [1], [2], [3]]
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            ((180, 130, 250), "3 min (2 to 4)"),
+            ((180, 170, 190), "3 min"),
+            ((80, 70, 100), "80 s (70 s to 2 min)"),
+            ((9000, 7200, 10800), "2.5 h (2.0 to 3.0)"),
+        ],
+    )
+    def test_the_range_in_words(self, seconds, text):
+        predicted = Prediction(*seconds, batches=14)
+        assert str(predicted) == text
+        line = time_line(predicted, bench({"stages.0.epochs": 100}))
+        assert f"about {text} for 100 epochs (" in line and len(line) <= 80
 
     def test_nothing_is_left_behind(self):
         one = bench({"net": 'c4{norm = "batch_step", dropout = 0.2} P f3'})
         before = snapshot(one.modules())
-        assert predict_seconds(one) > 0
+        assert predict_seconds(one).seconds > 0
         assert same(before, snapshot(one.modules()))
         assert all(parameter.grad is None for _, parameter in one.parameters())
 
@@ -105,5 +157,5 @@ class TestTime:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_epoch_is_no_plural(count):
-    line = time_line(3.0, bench({"stages.0.epochs": count}))
+    line = time_line(Prediction(3, 3, 3, batches=2), bench({"stages.0.epochs": count}))
     assert ("1 epoch (" in line) == (count == 1)

@@ -11,7 +11,7 @@ from spikeloom.records.run import EpochRecord, RunRecord
 from spikeloom.records.samples import SamplesRecord
 from spikeloom.records.units import megabytes, microjoules, percent
 from spikeloom.report.entries import Entry
-from spikeloom.report.means import FEWEST_RUNS_TIMED, latency_of, level, means
+from spikeloom.report.means import FEWEST_RUNS_TIMED, accuracies_of, latency_of, level, means
 from spikeloom.report.pick import pareto
 
 Drawn = dict[str, Any]
@@ -37,7 +37,7 @@ _CURVES: dict[str, Callable[[EpochRecord], float | None]] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """One cost that accuracy is held against.
+    """One cost that accuracy is plotted against.
 
     Args:
         key: its name in the page.
@@ -92,11 +92,6 @@ COSTS = (
 )
 
 
-def accuracies(entry: Entry) -> list[float]:
-    """Return the test accuracy of every finished run, in percent."""
-    return [percent(run.test_accuracy) for run in entry.runs]
-
-
 def cost_of(entry: Entry, cost: Cost) -> float | None:
     """Return the mean over the runs; None where the entry has no such cost."""
     if len(entry.runs) < cost.runs or (cost.spiking and not entry.spiking):
@@ -123,14 +118,14 @@ def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
             fields.setdefault(entry.data, []).append(number)
     fronts = []
     for field in fields.values():
-        places = [(round(mean(accuracies(entries[one])), _TELLS), prices[one]) for one in field]
+        places = [(round(mean(accuracies_of(entries[one])), _TELLS), prices[one]) for one in field]
         kept = [field[place] for place in pareto(places)]
         fronts.append(sorted(kept, key=lambda one: (prices[one], one)))
     return fronts
 
 
 def unsettled(entries: Sequence[Entry], cost: Cost, line: Sequence[int]) -> set[int]:
-    """Return the entries of a front whose place is no rank; see `report.pick.unsettled`."""
+    """Return the entries of a front that are level with another; see `report.pick.unsettled`."""
     data = entries[line[0]].data
     field = [number for number, one in enumerate(entries) if one.competes and one.data == data]
     prices = {number: cost_of(entries[number], cost) for number in field}
@@ -233,7 +228,7 @@ def _point(entry: Entry) -> Drawn | None:
     """Return an entry's accuracy with its costs."""
     if not entry.runs:
         return None
-    values = accuracies(entry)
+    values = accuracies_of(entry)
     return {
         "accuracy": mean(values),
         "spread": stdev(values) if len(values) > 1 else 0.0,
@@ -248,12 +243,14 @@ def _floor(entries: Sequence[Entry]) -> float:
     Whatever lies below is named under the figure.
     """
     rivals = [one for one in entries if one.competes]
-    values = [mean(accuracies(one)) for one in rivals or entries if one.runs]
+    values = [mean(accuracies_of(one)) for one in rivals or entries if one.runs]
     if not values:
         return 0.0
     best = max(values)
     least = best - 3 * (best - median(values)) - 3
-    spread = max((stdev(rows) for one in rivals if len(rows := accuracies(one)) > 1), default=0.0)
+    spread = max(
+        (stdev(rows) for one in rivals if len(rows := accuracies_of(one)) > 1), default=0.0
+    )
     low = min(value for value in values if value >= least) - spread
     return max(0.0, low - 0.1 * (best - low) - 0.2)
 

@@ -10,8 +10,8 @@ from spikeloom.report.blocks import TITLES, title_of
 from spikeloom.report.columns import COLUMNS, Cell, Column
 from spikeloom.report.doubts import Doubt, doubts
 from spikeloom.report.entries import Entry
-from spikeloom.report.html.figures import COSTS, accuracies, cost_of, front, unsettled
-from spikeloom.report.means import level, means, spread_text
+from spikeloom.report.html.figures import COSTS, cost_of, front, unsettled
+from spikeloom.report.means import accuracies_of, level, means, spread_text
 from spikeloom.report.table import LABEL, cells_of
 
 DIFFERENCES = "differences"
@@ -244,8 +244,8 @@ def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
     rivals = [one for one in rivals if one.spiking] or rivals
     if not rivals or len({one.data for one in rivals}) > 1:
         return []
-    top = max(rivals, key=lambda one: mean(accuracies(one)))
-    best = accuracies(top)
+    top = max(rivals, key=lambda one: mean(accuracies_of(one)))
+    best = accuracies_of(top)
     reached = f"{spread_text(best, '{:.2f}'.format)} %"
     if len(rivals) == 1:
         costs = [
@@ -254,7 +254,7 @@ def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
             if _cost(top, place) is not None
         ]
         return [("test accuracy", reached, ""), *costs]
-    near = [one for one in rivals if mean(accuracies(one)) >= mean(best) - 1]
+    near = [one for one in rivals if mean(accuracies_of(one)) >= mean(best) - 1]
     tied = len(_level_with_best(rivals))
     reached += f", {tied} more level with it" if tied else ""
     found = [("highest accuracy", top.label, reached)]
@@ -262,7 +262,7 @@ def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
         if any(_cost(one, place) is None for one in near):
             continue
         least = min(near, key=lambda one: _cost(one, place) or 0.0)
-        beside = f"{_written(least, place)} at {mean(accuracies(least)):.2f} %"
+        beside = f"{_written(least, place)} at {mean(accuracies_of(least)):.2f} %"
         found.append((f"least {title}", least.label, beside))
     return found
 
