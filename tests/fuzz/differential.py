@@ -186,14 +186,12 @@ def check(one: Try) -> None:
     same_layout = replace(one, layout="rows")
     if one.dtype == "float32":  # sums of convolutions differ between layouts, and spikes with them
         found = Problem(same_layout, same_layout.compiled)
-        exactly(
-            found.outputs("layer" if not found.net.spec.feedback else "time"),
-            expected.outputs("layer" if not expected.net.spec.feedback else "time"),
-            "outputs",
-        )
+        exactly(found.outputs("layer"), expected.outputs("layer"), "outputs")
         return
     theirs = expected.learned(False)
     ways = {"compiled": built(one, one.compiled)}
+    if expected.net.spec.feedback:
+        ways["layer by layer"] = built(one, replace(one.compiled, order="layer"))
     if one.watched:
         ways["compiled, watched"] = built(one, one.compiled)
         ways["reference, watched"] = built(one, REFERENCE)
@@ -205,7 +203,9 @@ def check(one: Try) -> None:
             closely(ours[key], value, f"{name}: {key}")
     if expected.rule.facts.spiking:
         check_orders(one)
-    if one.drawn == MEASURED:
+    # a rule that goes back from few steps may choose those before a late edge has sent anything
+    late = any(edge.delay > 1 for edge in expected.net.spec.feedback)
+    if one.drawn == MEASURED and not late:
         check_memory(one)
 
 
@@ -239,10 +239,7 @@ def check_orders(one: Try) -> None:
             problem.net.eval()
             for ours, theirs in zip(problem.states(ops), expected, strict=True):
                 closely(ours, theirs, f"{execution.kernels}: a state")
-        if not kept.net.spec.feedback:
-            closely(
-                problem.outputs("time"), problem.outputs("layer"), f"{execution.kernels}: order"
-            )
+        closely(problem.outputs("time"), problem.outputs("layer"), f"{execution.kernels}: order")
 
 
 def exactly(ours: Tensor, theirs: Tensor, what: str) -> None:

@@ -79,12 +79,30 @@ def nets(draw: st.DrawFn) -> tuple[str, tuple[int, ...]]:
             blocks.append(f'[{layer(3)} {layer(3)}]{{join = "add"}}')
     text = " ".join([*blocks, f"f{CLASSES}"])
     if draw(st.integers(0, 3)) == 3:
-        first = blocks[0].split("{")[0]
-        text = (
-            f'{{feedback = [{{source = 0, target = 0, layers = "{first}", restrict = 0.5}}]}} '
-            f"{text}"
-        )
+        text = f"{{feedback = [{', '.join(draw(edges(blocks)))}]}} {text}"
     return text, (2, 4, 4) if images else (5,)
+
+
+@st.composite
+def edges(draw: st.DrawFn, blocks: list[str]) -> list[str]:
+    """Feedback edges between blocks of one map size: lateral, back, and forward past blocks."""
+    sizes = [sum(one in ("P", "M") for one in blocks[: row + 1]) for row in range(len(blocks))]
+    ends = [
+        (source, target)
+        for target, one in enumerate(blocks)
+        for source in range(len(blocks))
+        if sizes[source] == sizes[target] and one not in ("P", "M")
+    ]
+    found = []
+    for source, target in draw(st.lists(st.sampled_from(ends), min_size=1, max_size=2)):
+        first = blocks[target].strip("[").split("{")[0].split(" ")[0].split("]")[0]
+        unit = draw(st.sampled_from(["", "", '{unit = "lif"}', "{psp = {decay = 0.5}}"]))
+        delay = draw(st.sampled_from([1, 1, 2, 4]))
+        found.append(
+            f"{{source = {source}, target = {target}, layers = '{first}{unit}', "
+            f"delay = {delay}, restrict = 0.5}}"
+        )
+    return found
 
 
 @st.composite

@@ -8,6 +8,7 @@ from search import check_or_assume
 
 from spikeloom.nets import how
 from spikeloom.nets.ops import Credited
+from spikeloom.nets.walk.loops import LoopWalk
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*beta = ")
 
@@ -39,6 +40,14 @@ class TestItFinds:
         monkeypatch.setattr(how, "why_not_short", lambda setting: "")
         with pytest.raises((Difference, ValueError)):
             check(Try(net="f4 f4 f3", rule="sltt"))
+
+    def test_feedback_that_is_left_out_of_a_loop(self, monkeypatch):
+        edge = '{feedback = [{source = 1, target = 0, layers = "f4"}]}'
+        one = Try(net=f"{edge} f4 f4 f3")
+        check(one)
+        monkeypatch.setattr(LoopWalk, "feed", lambda walk: None)
+        with pytest.raises(Difference):
+            check(one)
 
     def test_memory_that_grows_with_time(self, monkeypatch):
         kept, original = [], Credited.__call__

@@ -19,7 +19,7 @@ from spikeloom.program.stage import Optimizer
 REFERENCE = Execution(kernels="reference", layout="rows")
 OTHERS = (
     Execution(kernels="reference", layout="channels_last"),
-    Execution(kernels="compiled", layout="rows", memory="saving"),
+    Execution(kernels="compiled", layout="rows", memory="saving", order="layer"),
     Execution(kernels="compiled", layout="channels_last"),
 )
 OPTIMIZERS = get_args(Optimizer.model_fields["name"].annotation)

@@ -189,7 +189,8 @@ class OperationMeter(BatchMeter):
         """Remember to keep the spikes that a synapse behind a low-pass will ask for."""
         if came.filtered and came.base is not None:
             kept = self._trains.setdefault(came.base.name, _Trains(keep_all))
-            kept.keep_all = kept.keep_all or keep_all
+            # behind a feedback loop, whose steps come one by one, a whole train may be asked for
+            kept.keep_all = kept.keep_all or keep_all or came.base.looped
 
     def _count(self, tally: Tally, x_in: Tensor, net: SpikingNet, xs: Tensor) -> None:
         site, sums = tally.site, tally.sums
@@ -251,9 +252,11 @@ class OperationMeter(BatchMeter):
             return None
         if came.base is None:
             return through(came.path, xs[start : start + steps])
-        kept = self._trains[came.base.name].parts
-        train = kept[0] if len(kept) == 1 else torch.cat(kept[-steps:])
-        return through(came.path, train[-steps:]) if train.shape[0] >= steps else None
+        kept, end = self._trains[came.base.name].parts, start + steps
+        train = kept[0] if len(kept) == 1 else torch.cat(kept[start:end])
+        if len(kept) == 1:  # a whole train, or the last step alone
+            train = train[start:end] if len(train) >= end else train[-steps:]
+        return through(came.path, train) if len(train) == steps else None
 
     def _fold(self, steps: int, samples: int) -> None:
         ac = torch.zeros(samples, dtype=torch.float64)

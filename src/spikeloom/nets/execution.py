@@ -23,9 +23,13 @@ class Execution(Checked):
         kernels: "auto" takes compiled loops where they exist and trains are large enough,
             "compiled" wherever they exist, "reference" never.
         worth: elements times steps that are large enough.
+        order: in which a call of the net goes, where a rule does not say: "layer" takes whole
+            trains, feedback loops step by step between them. "auto" does so too, but takes nets
+            with feedback step by step altogether. The results are the same where sums are exact;
+            elsewhere the last bits differ, and the learning curves of such nets with them, which
+            is why "auto" stays as it is.
         layout: how images lie in memory: "rows" (each map by itself) or "channels_last", with
             which convolutions on a CPU are fastest, and which "auto" takes there.
-
         memory: "saving" stores less between forward and backward pass of a whole train: spikes in
             a bit each, and currents of cheap layers not at all; gradients are the same. Rules
             that go step by step store next to nothing already.
@@ -38,6 +42,7 @@ class Execution(Checked):
     layout: Layout = "auto"
     memory: Memory = "plain"
     worth: Annotated[int, at_least(0)] = WORTH
+    order: Literal["auto", "layer"] = "auto"
 
     called: ClassVar[str] = "execution"
 

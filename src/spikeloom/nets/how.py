@@ -6,9 +6,11 @@ these reasons.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from spikeloom.base.tracing import hooked, ordinary
+import torch
+
+from spikeloom.base.tracing import hooked, hooks_made, kept_by_user, ordinary, traced
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.module.build import Plan
 from spikeloom.nets.module.norms import joinable
@@ -36,6 +38,7 @@ class Setting(NamedTuple):
         training: whether dropout and statistics are those of training.
         watched: whether observers look at every firing.
         rows: samples times steps that a site computes at once.
+        steps: time steps among them, in layer order.
         private: whether nobody but the walk sees the states between steps.
         grad: whether a gradient may be wanted.
         kept: whether hooks of a user may keep what autograd saves.
@@ -49,11 +52,28 @@ class Setting(NamedTuple):
     training: bool
     watched: bool
     rows: int
+    steps: int = 1
     private: bool = False
     grad: bool = True
     kept: bool = False
     traced: bool = False
     hooks: object = None
+
+    def at(self, site: Site) -> "Setting":
+        """Return in what setting a site is: feedback loops go step by step in layer order too."""
+        if self.order != "layer" or not site.looped:
+            return self
+        return self._replace(order="time", rows=self.rows // self.steps, steps=1, private=True)
+
+
+def around() -> dict[str, Any]:
+    """Return what the state of torch makes of a setting."""
+    return {
+        "grad": torch.is_grad_enabled(),
+        "kept": kept_by_user(),
+        "traced": traced() and not torch.compiler.is_compiling(),
+        "hooks": hooks_made(),
+    }
 
 
 class How(NamedTuple):
@@ -103,6 +123,7 @@ def decide(site: Site, s: Setting, cheap: frozenset[str] = frozenset()) -> How:
         s: in which call.
         cheap: `cheap_sites` of the net, where memory is saved.
     """
+    s = s.at(site)
     before = site.source
     packed = s.execution.memory == "saving" and not why_not_saving(s)
     unit = site.unit

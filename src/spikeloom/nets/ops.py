@@ -4,12 +4,13 @@ A rule writes equations, as functions of a `Visit`. What the engine may do with 
 their types: nothing here is a promise that a rule's author has to keep.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from spikeloom.nets.module.build import Component
 from spikeloom.nets.module.credit import Credit
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.module.synapse import Synapse
@@ -23,7 +24,8 @@ class Visit:
 
     Args:
         site: one layer in one pass.
-        step: t in time order; None where a whole train is computed at once, and in rates.
+        step: t where steps are computed one by one: in time order, and inside feedback loops; None
+            where a whole train is computed at once, and in rates.
         copies: equal steps that the input stands for. A constant input is computed once for T
             steps, in both orders; its gradient is the sum over them.
     """
@@ -187,6 +189,59 @@ class MeanCurrent:
     backward: Callable[[Visit, int, Tensor, Theta, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
+class Trains(NamedTuple):
+    r"""What the sites of a component received and gave, by name, at all steps.
+
+    Args:
+        inputs: presynaptic trains: what each synapse received.
+        currents: what each unit received: norm, shortcut and feedback included.
+        outputs: what each unit gave: spikes, before their amplitude and low-pass.
+
+    Shape:
+        each: [T, B, ...]; of a feedback edge the last T - delay steps.
+    """
+
+    inputs: dict[str, Tensor]
+    currents: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    r"""What a rule's backward pass gives back.
+
+    Args:
+        currents: of the entrance's current, whence the gradient goes on through norm and synapse.
+        trained: of every parameter behind that current: of the unit, and in a loop of the synapses
+            and norms inside.
+
+    Shape:
+        currents: [T, B, ...]; trained: each as its parameter.
+    """
+
+    currents: Tensor
+    trained: Mapping[nn.Parameter, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OwnBackward:
+    r"""Trains that run backward through a function of the rule's: of one layer, or of a loop.
+
+    Forward a component is the net's own, on any kernels. A component is one unit, from its current
+    to its spikes; or, where feedback or lateral edges close a loop, all between the current of its
+    first layer and the output of its last block, dropout excluded.
+
+    Args:
+        backward: from the component, its trains and the gradient of its output to gradients.
+            `component.sites` and `component.edges` hold synapses, units and delays.
+
+    Shape:
+        gradient of the output: [T, B, ...].
+    """
+
+    backward: Callable[[Component, Trains, Tensor], Gradients]
+
+
 @dataclass(frozen=True)
 class Ops:
     r"""What a rule may change; the defaults are the plain network.
@@ -200,21 +255,23 @@ class Ops:
         carry: what becomes of a state on its way to the next step: `keep`, `cut`, or a function;
             feedback values and low-pass states pass through it too.
         emit: what becomes of a site's spikes before gain and low-pass.
-        sequence: a whole train of one stateful unit: a function from its currents to its outputs,
-            or a `MeanCurrent`; None runs the unit step by step. Time order and rates refuse it.
+        sequence: a whole train: `OwnBackward` for one stateful unit or a feedback loop; for one
+            unit alone `MeanCurrent`, or a function from its currents to its outputs. None runs the
+            unit step by step. Where it would not be called it is refused.
         amplitude: what becomes of a trained threshold that scales its unit's outputs, before it
             does; `cut` where a rule has a gradient of its own for thresholds.
 
     Shape:
         synapse: [N, \*in_shape] -> [N, \*out_shape]; N = B in time order, T B in layer order, and
-        B for a constant train (`Visit.copies`); emit: [B, ...], or [T, B, ...] in layer order;
+        B for a constant train (`Visit.copies`); emit: [B, ...], or [T, B, ...] in layer order
+        outside feedback loops (there N = B, step by step);
         sequence: [T, B, ...] -> [T, B, ...].
     """
 
     synapse: Map = Plain()
     carry: Callable[[Visit, State], State] = keep
     emit: Map = keep
-    sequence: Map | MeanCurrent | None = None
+    sequence: Map | MeanCurrent | OwnBackward | None = None
     amplitude: Map = keep
 
 

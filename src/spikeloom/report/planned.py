@@ -23,6 +23,8 @@ ORDERS = {
     "rates": "one pass in firing rates",
 }
 
+IN_A_LOOP = "step by step: inside a feedback loop"
+
 
 def plan_title(word: str, setting: Setting) -> str:
     """Say when the net is run so."""
@@ -35,9 +37,9 @@ def plan_rows(plan: Plan, setting: Setting) -> list[tuple[str, ...]]:
     cheap = cheap_names(plan, setting)
     rows: list[tuple[str, ...]] = [HEADINGS]
     for site in plan.sites:
-        how = decide(site, setting, cheap)
+        how, order = decide(site, setting, cheap), setting.at(site).order
         runs = site.unit is not None and site.unit.stateful
-        trains = runs and setting.order != "rates"
+        trains = runs and order != "rates"
         if how.joined:
             assert site.source is not None
             pool = f"with {site.source.name}"
@@ -49,7 +51,7 @@ def plan_rows(plan: Plan, setting: Setting) -> list[tuple[str, ...]]:
                 how.loop if trains else "-",
                 pool,
                 "-" if how.norm == "none" else how.norm,
-                ("short" if how.short else "whole") if trains and setting.order == "time" else "-",
+                ("short" if how.short else "whole") if trains and order == "time" else "-",
                 ("overwritten" if how.spare else "kept") if trains else "-",
             )
         )
@@ -60,7 +62,9 @@ def plan_reasons(plan: Plan, setting: Setting) -> list[str]:
     """Say why the slower way is taken, each reason once with its layers."""
     found: dict[str, list[str]] = {}
     for site in plan.sites:
-        for said in _reasons(site, setting):
+        here = setting.at(site)
+        looped = [IN_A_LOOP] if here.order != setting.order else []
+        for said in (*looped, *_reasons(site, here)):
             found.setdefault(said, []).append(site.name)
     return [f"{said} ({', '.join(names)})" for said, names in found.items()]
 

@@ -164,15 +164,6 @@ class TestBatchNorm:
         assert len({id(site.neuron) for site in (first, second, third)}) == 3
 
 
-def test_layer_order_refuses_feedback():
-    text = '{feedback = [{source = 0, target = 0, layers = "c4"}]} c4 f3'
-    net = SpikingNet(text, (2, 8, 8))
-    xs = torch.rand(2, 2, 2, 8, 8)
-    with pytest.raises(UnsupportedNet, match="run_by_layer: expected a net without feedback"):
-        net.run_by_layer(xs)
-    assert torch.equal(net(xs), net.run_by_time(xs))
-
-
 class TestSites:
     def test_names_sources_and_roles(self):
         text = (

@@ -149,6 +149,19 @@ class TestByHand:
             out.append(last)
         assert torch.equal(net.run_by_time(XS), torch.stack(out).flatten(2))
 
+    def test_into_a_pool(self):
+        """It adds to what the pool gives, so the pool is not computed with the unit before."""
+        net = kit.exact_net(f"{edge(2, 1, 'c4')} c4 P c4 f3", (4, 8, 8))
+        maps, one, two = named(net), kit.Slow(), kit.Slow()
+        last, out = None, []
+        for x in XS:
+            h = F.avg_pool2d(one(maps["0.0.0"](x)), 2)
+            if last is not None:
+                h = h + maps["feedback0.0.0"](last)
+            last = two(maps["2.0.0"](h))
+            out.append(last)
+        assert torch.equal(net.run_by_time(XS), torch.stack(out).flatten(2))
+
     def test_enters_after_the_norm(self):
         spec = NetSpec(
             (BlockSpec((LayerSpec("conv", 4, norm="batch_step", unit=None),)),),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.seeding import derive_seed
+from spikeloom.nets.module.graph import components
 from spikeloom.nets.module.site import Role, Site
 from spikeloom.nets.module.synapse import Shape, Synapse
 from spikeloom.nets.spec.layer import LayerSpec
@@ -50,6 +51,40 @@ class Edge:
     spec: FeedbackSpec
     number: int
     sites: tuple[Site, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """What is computed together: one layer, or the blocks and edges of a feedback loop.
+
+    Args:
+        sites: in order of computation, those of edges last.
+        blocks: of a loop, neighbours in the chain; a single layer stands for itself.
+        edges: with both ends inside; without any the blocks are computed on whole trains.
+    """
+
+    sites: tuple[Site, ...]
+    blocks: tuple[Block, ...] = ()
+    edges: tuple[Edge, ...] = ()
+
+    @property
+    def entrance(self) -> Site:
+        """The site where the input arrives: its current before feedback needs no loop."""
+        return self.sites[0]
+
+    @property
+    def first(self) -> int:
+        """Number of the first block."""
+        return self.blocks[0].number
+
+    @property
+    def end(self) -> int:
+        """Number after that of the last block."""
+        return self.blocks[-1].number + 1
+
+    def holds(self, block: int) -> bool:
+        """Whether a block is inside, by its number."""
+        return self.first <= block < self.end
 
 
 @dataclass(eq=False)
@@ -104,8 +139,22 @@ class Plan(nn.Module):
             self._edge(edge, number, blocks) for number, edge in enumerate(spec.feedback)
         )
         self.out_shape = signal.shape
+        self.components = self._components()
         self._find_pools(spec)
         self.normed = tuple(site for site in self.sites if site.norm is not None)
+
+    def _components(self) -> tuple[Component, ...]:
+        """Return the components in order of computation, and note the sites inside loops."""
+        found: list[Component] = []
+        ends = [(edge.spec.source, edge.spec.target) for edge in self.edges]
+        for run in components(len(self.blocks), ends):
+            blocks = self.blocks[run.start : run.stop]
+            edges = [edge for edge in self.edges if {edge.spec.source, edge.spec.target} <= {*run}]
+            sites = [site for one in (*blocks, *edges) for site in one.sites]
+            for site in sites if edges else ():
+                site.looped = True
+            found.append(Component(tuple(sites), blocks, tuple(edges)))
+        return tuple(found)
 
     def _find_pools(self, spec: NetSpec) -> None:
         """Note which average pools can be computed together with the units before them."""
@@ -119,7 +168,10 @@ class Plan(nn.Module):
                     before = site.source
                     first = site is one.sites[0]
                     crosses = block.number == spec.tail or block.number - 1 in fed
-                    if before is None or (first and crosses) or not site.plain_pool:
+                    # feedback into a pool is added to what it gives: it stays by itself
+                    if before is None or site.meets or (first and crosses):
+                        continue
+                    if not site.plain_pool:
                         continue
                     owner = int(before.name.split(".")[0])
                     if owner in alone and before.unit is not None and before.unit.stateful:

@@ -1,5 +1,6 @@
 """What a net refuses at its border: inputs that do not fit it."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -7,8 +8,10 @@ from torch import Tensor
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.types import FLOATS
 from spikeloom.nets.how import Order
+from spikeloom.nets.module.build import Component, Plan
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.module.synapse import multiply
-from spikeloom.nets.ops import Ops
+from spikeloom.nets.ops import Credited, Ops, OwnBackward, Plain, keep
 
 if TYPE_CHECKING:
     from spikeloom.nets.module.net import SpikingNet
@@ -27,7 +30,7 @@ def check_input(net: "SpikingNet", xs: Tensor, *, in_time: bool) -> None:
 
     Raises:
         ShapeError: the input.
-        UnsupportedNet: batch_all statistics in training, which need all steps at once.
+        UnsupportedNet: batch_all statistics in training where steps run one by one.
     """
     if net.link is not None:
         net.link.check(net.training)
@@ -58,24 +61,68 @@ def check_input(net: "SpikingNet", xs: Tensor, *, in_time: bool) -> None:
             "convert one of them, e.g. xs.float() or net.double()."
         )
     if in_time and net.training:
-        for site in net.sites:
-            if site.spec.norm == "batch_all":
-                raise UnsupportedNet(
-                    f"net layer {site.name}: expected norm 'batch_step', 'weight' or 'none' "
-                    "for training in time order, got 'batch_all', whose statistics need all "
-                    "steps; change the norm or use a rule that runs layer by layer."
-                )
+        todo = "change the norm or use a rule that runs layer by layer"
+        _refuse_batch_all(net.sites, "time order", todo)
+    if not in_time and net.training:
+        entrances = {component.entrance for component in net.plan.components}
+        inside = [site for site in net.sites if site.looped and site not in entrances]
+        _refuse_batch_all(inside, "a feedback loop", "change the norm")
 
 
-def check_sequence(order: Order, ops: Ops) -> None:
-    """Refuse a rule's own way through whole trains where there are none.
+def _refuse_batch_all(sites: Iterable[Site], where: str, todo: str) -> None:
+    """Refuse norms over all steps where steps are computed one by one."""
+    for site in sites:
+        if site.spec.norm == "batch_all":
+            raise UnsupportedNet(
+                f"net layer {site.name}: expected norm 'batch_step', 'weight' or 'none' for "
+                f"training in {where}, got 'batch_all', whose statistics need all steps; {todo}."
+            )
+
+
+def check_sequence(plan: Plan, order: Order, ops: Ops, *, training: bool) -> None:
+    """Refuse a rule's own way through whole trains where it would not be called, or not be right.
 
     Raises:
-        UnsupportedNet: it would never be called.
+        UnsupportedNet: there are no trains, or a feedback loop that the rule does not cover.
     """
-    if order != "layer" and ops.sequence is not None:
+    if ops.sequence is None:
+        return
+    if order != "layer":
         ways = {"time": "run in time order", "rates": "run in rates"}
         raise UnsupportedNet(
             f"net: expected a rule that leaves trains alone where the net is {ways[order]}, got "
             "one with a sequence; it acts in layer order (run_by_layer) alone."
         )
+    if ops.carry != keep:
+        raise UnsupportedNet(
+            "net: expected a rule with a sequence to leave states between steps alone, got one "
+            "with a carry too; a sequence takes the whole train, drop one of them."
+        )
+    for loop in plan.components if plan.edges else ():
+        came = _uncovered(plan, loop, ops, training) if loop.edges else ""
+        if came:
+            raise UnsupportedNet(
+                f"net.feedback.{loop.edges[0].number}: expected a loop that the rule's own "
+                f"backward pass covers, got {came}; drop it or use bptt."
+            )
+
+
+def _uncovered(plan: Plan, loop: Component, ops: Ops, training: bool) -> str:
+    """Say what of a feedback loop a rule's own backward pass does not see; "" if nothing."""
+    if not isinstance(ops.sequence, OwnBackward):
+        return "a sequence for single layers (nets.ops.OwnBackward is one for loops)"
+    if not isinstance(ops.synapse, Plain | Credited) or ops.emit != keep:
+        return "a synapse or emit of the rule's, whose gradient inside the loop would be left out"
+    dropped = [site.name for site in loop.sites if training and site.spec.dropout]
+    if dropped:
+        return f"dropout inside it, in layer {dropped[0]}"
+    spec = loop.blocks[0].spec
+    if spec.join != "none" and spec.tap == "input":
+        return f"a shortcut from its input, in block {loop.first}"
+    for edge in plan.edges:
+        source, target = edge.spec.source, edge.spec.target
+        leaves = loop.holds(source) and not loop.holds(target) and source != loop.end - 1
+        enters = loop.holds(target) and not loop.holds(source) and target != loop.first
+        if leaves or enters:
+            return f"edge {edge.number}, which leaves or enters in its middle"
+    return ""

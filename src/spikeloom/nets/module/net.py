@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from spikeloom.base.errors import ShapeError, UnsupportedNet
+from spikeloom.base.errors import ShapeError
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng
-from spikeloom.base.tracing import hooks_made, kept_by_user, traced
 from spikeloom.kernels.source.jit import compiler
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.how import Decided, How, Order, Setting
+from spikeloom.nets.how import Decided, How, Order, Setting, around
 from spikeloom.nets.module.build import Plan
 from spikeloom.nets.module.init import initialise
 from spikeloom.nets.module.input import check_input, check_sequence
@@ -115,9 +114,7 @@ class SpikingNet(nn.Module):
             ShapeError, UnsupportedNet: what cannot be translated, by place and class. The net
                 raises the same where its module was changed later in a way it cannot follow.
         """
-        from spikeloom.nets.from_torch.translate import (
-            translate,  # it builds nets: imported when called
-        )
+        from spikeloom.nets.from_torch.translate import translate  # it builds nets
 
         return translate(module, in_shape, norm)
 
@@ -146,9 +143,9 @@ class SpikingNet(nn.Module):
         return math.prod(self.plan.out_shape)
 
     def forward(self, xs: Tensor, rng: Rng | None = None, ops: Ops = PLAIN) -> Tensor:
-        """Run in layer order, or in time order where the net has feedback."""
-        run = self.run_by_time if self.spec.feedback else self.run_by_layer
-        return run(xs, ops, rng=rng)
+        """Run in the order of `Execution`."""
+        by_time = self.spec.feedback and self.execution.order == "auto"
+        return (self.run_by_time if by_time else self.run_by_layer)(xs, ops, rng=rng)
 
     def step(
         self,
@@ -207,7 +204,7 @@ class SpikingNet(nn.Module):
         decided: Decided | None = None,
     ) -> tuple[Tensor, NetState]:
         check_input(self, x.unsqueeze(0), in_time=True)
-        walking = self._walking("time", ops, rng, len(x), decided)
+        walking = self._walking("time", ops, rng, len(x), decided=decided)
         walk = StepWalk(*walking, before=state or NetState(), held=held)
         x = self._arranged(x)
         if self.spec.input_psp is not None:
@@ -233,7 +230,9 @@ class SpikingNet(nn.Module):
         """
         check_input(self, x.unsqueeze(0), in_time=True)
         walk = StepWalk(
-            *self._walking("time", ops, rng, len(x), Decided()), before=NetState(), holding=steps
+            *self._walking("time", ops, rng, len(x), decided=Decided()),
+            before=NetState(),
+            holding=steps,
         )
         return Held() if self.spec.input_psp is not None else walk.hold_prefix(self._arranged(x))
 
@@ -257,20 +256,17 @@ class SpikingNet(nn.Module):
     def run_by_layer(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
         r"""Run layer after layer, each on the whole train; equal to `run_by_time`.
 
+        Blocks inside a feedback loop run step by step, between whole trains.
+
         Shape:
             xs: [T, B, \*in_shape]; result: [T, B, D].
 
         Raises:
             ShapeError: xs does not fit the net.
-            UnsupportedNet: the net has feedback.
+            UnsupportedNet: batch_all statistics in training inside a feedback loop.
         """
         check_input(self, xs, in_time=False)
-        if self.spec.feedback:
-            raise UnsupportedNet(
-                "net.run_by_layer: expected a net without feedback, got "
-                f"{len(self.spec.feedback)} feedback edge(s); use run_by_time."
-            )
-        walk = TrainWalk(*self._walking("layer", ops, rng, len(xs) * xs.shape[1]))
+        walk = TrainWalk(*self._walking("layer", ops, rng, xs.shape[1], steps=len(xs)))
         xs, psp = self._arranged(xs), self.spec.input_psp
         if psp is not None:
             xs = low_pass(xs, psp.decay, psp.scale)
@@ -335,8 +331,7 @@ class SpikingNet(nn.Module):
         walk = RateWalk(*self._walking("rates", ops, rng, len(x)))
         for number, rate in fed.items():
             edge = self.plan.edges[number]
-            target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
-            walk.added[target] = walk.added.get(target, 0) + walk.path(edge.sites, rate)
+            walk.add(edge, walk.path(edge.sites, rate))
         psp = self.spec.input_psp
         if psp is not None:
             x = x * (psp.scale / (1 - psp.decay))
@@ -374,21 +369,26 @@ class SpikingNet(nn.Module):
         return self.execution.arranged(xs) if convolves else xs
 
     def _walking(
-        self, order: Order, ops: Ops, rng: Rng | None, rows: int, decided: Decided | None = None
+        self,
+        order: Order,
+        ops: Ops,
+        rng: Rng | None,
+        batch: int,
+        *,
+        steps: int = 1,
+        decided: Decided | None = None,
     ) -> tuple[Plan, Setting, dict[str, How], Rng | None, tuple[Observer, ...]]:
-        check_sequence(order, ops)
+        check_sequence(self.plan, order, ops, training=self.training)
         setting = Setting(
             order,
             ops,
             self.execution,
             self.training,
             watched=bool(self._observers),
-            rows=rows,
+            rows=batch * steps,
+            steps=steps,
             private=decided is not None,
-            grad=torch.is_grad_enabled(),
-            kept=kept_by_user(),
-            traced=traced() and not torch.compiler.is_compiling(),
-            hooks=hooks_made(),
+            **around(),
         )
         if self._settings is not None and setting not in self._settings:
             self._settings.append(setting)

@@ -52,6 +52,8 @@ class Site:
     """A shortcut or feedback is added to the current."""
     pool: "Site | None" = field(default=None, repr=False)
     """An average pool without overlap that alone reads this site's spikes."""
+    looped: bool = False
+    """It lies in a feedback loop: its unit runs step by step in layer order too."""
     static: bool = False
     """Under a constant input the output is the same at every step."""
 

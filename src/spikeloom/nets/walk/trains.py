@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,12 +11,14 @@ from torch import Tensor
 
 from spikeloom.kernels.levels import pack
 from spikeloom.nets.how import How
-from spikeloom.nets.module.build import Block
+from spikeloom.nets.module.build import Block, Component, Edge
 from spikeloom.nets.module.fit import fit_channels
 from spikeloom.nets.module.norms import joins, norm_theta
 from spikeloom.nets.module.site import Site
-from spikeloom.nets.ops import MeanCurrent, Visit, keep
+from spikeloom.nets.ops import MeanCurrent, OwnBackward, Plain, Trains, Visit, keep
+from spikeloom.nets.walk.loops import LoopWalk
 from spikeloom.nets.walk.mean_current import run_by_mean
+from spikeloom.nets.walk.own_backward import Recording, run_own
 from spikeloom.nets.walk.saving import packing, recomputing
 from spikeloom.nets.walk.walk import Walk, is_constant, kept_channels, low_pass, only_step
 from spikeloom.neurons.base import Theta, Unit
@@ -28,6 +32,73 @@ class TrainWalk(Walk):
     def __init__(self, *walking: Any) -> None:
         super().__init__(*walking)
         self._again: dict[str, Callable[[], Tensor]] = {}
+        self._start = 0
+
+    def blocks(self, x: Tensor, first: int, end: int) -> Tensor:
+        """Run blocks first..end-1, component by component where there are edges."""
+        if not self.plan.edges:
+            return super().blocks(x, first, end)
+        for component in self.plan.components:
+            if first <= component.first < end:
+                fed = self._fed(component)
+                if component.edges:
+                    x = self._looped(component, x, fed)
+                else:
+                    x = super().blocks(x, component.first, component.end)
+        return x
+
+    def _fed(self, component: Component) -> dict[int, Tensor]:
+        """Return what edges from earlier blocks bring into a component, behind its first block.
+
+        What they bring to the first block is left in `added`.
+        """
+        inner: dict[int, Tensor] = {}
+        for edge in self.plan.edges:
+            source, target, delay = edge.spec.source, edge.spec.target, edge.spec.delay
+            if source >= component.first or not component.holds(target):
+                continue
+            train = self._carried(edge, self.sent(edge))
+            if len(train) <= delay:
+                continue
+            self._start = delay
+            value = self.path(edge.sites, train[:-delay])
+            self._start = 0
+            if target == component.first:
+                before = torch.zeros_like(value[:1]).expand(delay, *value.shape[1:])
+                self.add(edge, torch.cat([before, value]))
+            else:
+                inner[edge.number] = value
+        return inner
+
+    def _carried(self, edge: Edge, train: Tensor) -> Tensor:
+        if self.ops.carry == keep:
+            return train
+        steps = [self.ops.carry(Visit(edge.sites[0], t), x) for t, x in enumerate(train.unbind(0))]
+        return torch.stack(steps)
+
+    def _looped(self, component: Component, x: Tensor, fed: dict[int, Tensor]) -> Tensor:
+        """Run a feedback loop; its first synapse and norm take all steps at once."""
+        entrance, last = component.entrance, component.end - 1
+        currents = self.current(entrance, x)
+        if entrance.name in self.added:
+            currents = currents + self.added[entrance.name]
+        sequence = self.ops.sequence
+        if isinstance(sequence, OwnBackward):
+
+            def run(currents: Tensor) -> tuple[Tensor, Trains]:
+                seen = Recording()
+                ops = replace(self.ops, synapse=Plain(), sequence=None)  # no graph is made here
+                setting = self.setting._replace(ops=ops, watched=True)
+                walking = (self.plan, setting, {}, self.rng, (*self.observers, seen))
+                trains = LoopWalk(*walking, component=component).run(x, currents)
+                return trains[last], seen.trains(component, x)
+
+            trains = {last: run_own(sequence, component, currents, run)}
+        else:
+            walking = (self.plan, self.setting, self._hows, self.rng, self.observers)
+            trains = LoopWalk(*walking, component=component, fed=fed).run(x, currents)
+        self.outputs.update(trains)
+        return trains[last]
 
     def current(self, site: Site, x: Tensor) -> Tensor:
         """Run the synapse once on all steps, once in all on a constant train."""
@@ -80,7 +151,7 @@ class TrainWalk(Walk):
         """Run the unit over the whole train."""
         out = current
         if site.neuron:
-            out = self.ops.emit(self.visit(site), self._train(site, current))
+            out = self.ops.emit(self.visit(site), self._train(site, x, current))
         if self.observers:
             once = is_constant(current) and not (site.unit and site.unit.stateful)
             seen = (current[:1], out[:1]) if once else (current, out)
@@ -88,7 +159,7 @@ class TrainWalk(Walk):
         steps = out.shape[0]
         drops = self.setting.training and site.spec.dropout > 0
         if drops and not site.spec.dropout_held:
-            labels = [f"{site.name}/{t}" for t in range(steps)]
+            labels = [f"{site.name}/{t}" for t in range(self._start, self._start + steps)]
             out = out * torch.stack([self.mask(site, out[0], label) for label in labels])
         if is_constant(out) and steps > 1:
             out = out[:1]  # what follows keeps a constant train constant
@@ -97,10 +168,14 @@ class TrainWalk(Walk):
         out = self.scaled(site, out)
         out = out.expand(steps, *out.shape[1:])
         if site.spec.psp is not None:
-            out = low_pass(out, site.spec.psp.decay, site.spec.psp.scale)
+            carry = None if self.ops.carry == keep else partial(self._psp, site)
+            out = low_pass(out, site.spec.psp.decay, site.spec.psp.scale, carry)
         return out
 
-    def _train(self, site: Site, currents: Tensor) -> Tensor:
+    def _psp(self, site: Site, t: int, value: Tensor) -> Tensor:
+        return self.ops.carry(Visit(site, self._start + t), value)
+
+    def _train(self, site: Site, x: Tensor, currents: Tensor) -> Tensor:
         assert site.neuron is not None
         unit = site.neuron.unit
         if not unit.stateful:
@@ -111,6 +186,8 @@ class TrainWalk(Walk):
         how, theta, sequence = self.how(site), self.theta(site), self.ops.sequence
         if isinstance(sequence, MeanCurrent):
             return run_by_mean(sequence, self.visit(site), currents, theta, how)
+        if isinstance(sequence, OwnBackward):
+            return self._by_rule(sequence, site, x, currents)
         if sequence is not None:
             return sequence(self.visit(site), currents)
         if how.norm == "inside":
@@ -121,6 +198,17 @@ class TrainWalk(Walk):
         with recomputing(currents, again) if again else nullcontext():
             return _ran(unit, currents, theta, how)
 
+    def _by_rule(self, sequence: OwnBackward, site: Site, x: Tensor, currents: Tensor) -> Tensor:
+        """Run a unit forward as ever, backward as a rule says."""
+        assert site.unit is not None
+        unit, theta, how = site.unit, self.theta(site), self.how(site)
+
+        def run(currents: Tensor) -> tuple[Tensor, Trains]:
+            out = _ran(unit, currents, theta, how)
+            return out, Trains({site.name: x.detach()}, {site.name: currents}, {site.name: out})
+
+        return run_own(sequence, Component((site,)), currents, run)
+
     def _by_step(self, site: Site, currents: Tensor) -> Tensor:
         """Run a unit whose state the rule changes from step to step."""
         assert site.unit is not None
@@ -129,7 +217,7 @@ class TrainWalk(Walk):
             out, state = run_train(
                 site.unit, current, self.theta(site), state, kernels=self.how(site).loop
             )
-            state = self.ops.carry(Visit(site, t), state)
+            state = self.ops.carry(Visit(site, self._start + t), state)
             outs.append(out)
         return torch.cat(outs)
 

@@ -4,6 +4,7 @@
 for a whole train, or for rates.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -91,6 +92,16 @@ class Walk:
                 self.outputs[block.number] = x
         return x
 
+    def add(self, edge: Edge, value: Tensor) -> None:
+        """Add what a feedback edge brings to the current of its target."""
+        target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
+        self.added[target] = self.added[target] + value if target in self.added else value
+
+    def sent(self, edge: Edge) -> Tensor:
+        """Return what the source of an edge gave."""
+        value = self.outputs[edge.spec.source]
+        return value.detach() if edge.spec.detach else value
+
     def path(self, sites: tuple[Site, ...], x: Tensor) -> Tensor:
         """Run a chain of sites."""
         for site in sites:
@@ -174,6 +185,7 @@ class StepWalk(Walk):
     ) -> None:
         super().__init__(*args)
         self.before = before
+        self.edges = self.plan.edges
         self.held = held or Held()
         self.holding = holding
         self.units: dict[str, State] = {}
@@ -199,24 +211,19 @@ class StepWalk(Walk):
 
     def feed(self) -> None:
         """Turn stored outputs into what feedback edges add in this step."""
-        for edge in self.plan.edges:
+        for edge in self.edges:
             queue = self.before.feedback.get(edge.number, ())
             if len(queue) == edge.spec.delay:
-                target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
-                value = self.path(edge.sites, queue[0])
-                self.added[target] = self.added[target] + value if target in self.added else value
+                self.add(edge, self.path(edge.sites, queue[0]))
 
     def after(self) -> NetState:
         """Return the state this step leaves."""
-        feedback = {edge.number: self._queue(edge) for edge in self.plan.edges}
+        feedback = {edge.number: self._queue(edge) for edge in self.edges}
         before = self.before
         return NetState(before.t + 1, self.units, self.psp, self.masks, self.fits, feedback)
 
     def _queue(self, edge: Edge) -> tuple[Tensor, ...]:
-        value = self.outputs[edge.spec.source]
-        if edge.spec.detach:
-            value = value.detach()
-        value = self.ops.carry(self.visit(edge.sites[0]), value)
+        value = self.ops.carry(self.visit(edge.sites[0]), self.sent(edge))
         return (*self.before.feedback.get(edge.number, ()), value)[-edge.spec.delay :]
 
     def current(self, site: Site, x: Tensor) -> Tensor:
@@ -260,8 +267,7 @@ class StepWalk(Walk):
                 out = unit.step(None, current, self.theta(site))[0]
             out = self.ops.emit(self.visit(site), out)
         if self.observers:
-            reused = name in self.held.currents and self.before.t > 0
-            x_in = None if reused else x.unsqueeze(0)
+            x_in = None if self.reused(site) else x.unsqueeze(0)
             self.report(site, x_in, current.unsqueeze(0), out.unsqueeze(0))
         out = self.scaled(site, self._dropped(site, out))
         if site.spec.psp is not None:
@@ -272,6 +278,10 @@ class StepWalk(Walk):
         if self.holding:
             self.held.outputs[name] = out
         return out
+
+    def reused(self, site: Site) -> bool:
+        """Whether a site's current was computed for an earlier step."""
+        return site.name in self.held.currents and self.before.t > 0
 
     def _dropped(self, site: Site, out: Tensor) -> Tensor:
         if not (self.setting.training and site.spec.dropout):
@@ -335,11 +345,19 @@ def only_step(train: Tensor) -> Tensor:
     return train.squeeze(0) if train.shape[0] == 1 else train[0]
 
 
-def low_pass(train: Tensor, decay: float, scale: float) -> Tensor:
-    """Filter a train over time: y[t] = decay y[t-1] + scale s[t], y[-1] = 0."""
+def low_pass(
+    train: Tensor, decay: float, scale: float, carry: Callable[[int, Tensor], Tensor] | None = None
+) -> Tensor:
+    """Filter a train over time: y[t] = decay y[t-1] + scale s[t], y[-1] = 0.
+
+    `carry` makes of a step and its y what the next step reads.
+    """
     parts: list[Tensor] = []
-    for step in train.unbind(0):
-        parts.append(scale * step + decay * parts[-1] if parts else scale * step)
+    last = None
+    for t, step in enumerate(train.unbind(0)):
+        last = scale * step if last is None else scale * step + decay * last
+        parts.append(last)
+        last = last if carry is None else carry(t, last)
     return torch.stack(parts)
 
 
