@@ -108,6 +108,35 @@ class Remembers(Keeping):
         self.kept.update({name: value.item() for name, value in state.items()})
 
 
+class Owns(Keeping):
+    """SLTT whose hidden errors have a trained size, which falls to one half.
+
+    Source: a test.
+    """
+
+    def prepare(self, net, head_sites, sample):
+        super().prepare(net, head_sites, sample)
+        weight = next(net.parameters())
+        self.kept["size"] = torch.nn.Parameter(weight.new_tensor([0.9]))
+
+    def parameters(self):
+        return [*self.kept.values()]
+
+    def factor(self, net, batch):
+        return self.kept["size"].item()
+
+    def learn(self, net, batch, objective, commit):
+        size = self.kept["size"]
+        add_gradient(size, 0.1 * (size.detach() - 0.5))
+        return super().learn(net, batch, objective, commit)
+
+    def state_dict(self):
+        return {"size": self.kept["size"].detach()}
+
+    def load_state_dict(self, state):
+        self.kept["size"].data.copy_(state["size"])
+
+
 class Lateral(Local):
     """SLTT on nets with lateral neurons; their edges pass no gradient.
 
@@ -296,6 +325,7 @@ RIGHT = [
     Traced,
     Noisy,
     Remembers,
+    Owns,
     Lateral,
     Hebbian,
     Inner,

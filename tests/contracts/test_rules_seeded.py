@@ -4,7 +4,17 @@ import pytest
 import wrong
 import wrong_past
 from local import Local, case_of
-from right import RIGHT, Alternating, Hebbian, Inner, Lateral, Noisy, RandomFeedback, Remembers
+from right import (
+    RIGHT,
+    Alternating,
+    Hebbian,
+    Inner,
+    Lateral,
+    Noisy,
+    Owns,
+    RandomFeedback,
+    Remembers,
+)
 
 from spikeloom.check import credit, execution, form, learning, past, samples
 from spikeloom.check.battery import BATTERY, run_check
@@ -86,6 +96,9 @@ RISKS = [
     (Remembers, form.is_linear_in_the_batch_where_it_says_so),
     (Remembers, form.resumes_to_the_bit),
     (Remembers, past.starts_every_batch_anew),
+    (Owns, form.adds_gradients_and_never_zeroes),
+    (Owns, form.resumes_to_the_bit),
+    (Owns, past.starts_every_batch_anew),
     (Lateral, form.resumes_to_the_bit),
     (Lateral, works_with_every_encoder),
     (Hebbian, form.keeps_type_and_device),

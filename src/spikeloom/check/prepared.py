@@ -130,10 +130,13 @@ class Prepared:
         for name, p in self.parameters().items() if grads is not None else ():
             p.grad = grads[name].clone() if name in grads else None
         found = {f"{name}.grad": p for name, p in self.grads().items()}
+        before = [(p, p.detach().clone()) for p in self.parameters().values()]
         torch.optim.SGD(self.parameters().values(), RATE, momentum=0.9).step()
         self.project()
         found |= self.weights()
-        self.restore()
+        with torch.no_grad():
+            for p, value in before:
+                p.copy_(value)
         return found
 
     def weights(self) -> Values:
