@@ -56,6 +56,10 @@ class Noted:
         self.trains.append(hs.detach())
         return self._objective.over(hs, ops)
 
+    def weights(self, steps: int) -> Sequence[float] | None:
+        """Return the weights of steps, as the objective does."""
+        return self._objective.weights(steps)
+
     def __getattr__(self, name: str) -> Any:
         """Leave the rest to the objective."""
         return getattr(self._objective, name)

@@ -127,8 +127,9 @@ class Prepared:
         Args:
             grads: what to put into `.grad`; by default what is there, as it lies in memory.
         """
-        for name, p in self.parameters().items() if grads is not None else ():
-            p.grad = grads[name].clone() if name in grads else None
+        if grads is not None:
+            for name, p in self.parameters().items():
+                p.grad = grads[name].clone() if name in grads else None
         found = {f"{name}.grad": p for name, p in self.grads().items()}
         before = [(p, p.detach().clone()) for p in self.parameters().values()]
         torch.optim.SGD(self.parameters().values(), RATE, momentum=0.9).step()
