@@ -37,7 +37,7 @@ class TestItFinds:
         check_memory(self.WIDE)
 
     def test_states_in_a_kernels_own_form(self, monkeypatch):
-        monkeypatch.setattr(how, "why_not_short", lambda setting: "")
+        monkeypatch.setattr(how, "why_not_short", lambda site, setting: "")
         with pytest.raises((Difference, ValueError)):
             check(Try(net="f4 f4 f3", rule="sltt"))
 

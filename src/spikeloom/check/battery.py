@@ -1,11 +1,9 @@
 """The battery: all checks, in the order they are run, and how one is run."""
 
-import inspect
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,6 +16,10 @@ from spikeloom.check.choices import (
     works_with_every_head,
     works_with_every_surrogate,
     works_with_every_unit,
+)
+from spikeloom.check.credit import (
+    credits_every_pass_of_shared_weights,
+    trains_the_head_by_its_loss,
 )
 from spikeloom.check.execution import (
     computes_the_same_however_it_is_executed,
@@ -34,9 +36,13 @@ from spikeloom.check.form import (
     reports_what_it_saw,
     resumes_to_the_bit,
 )
-from spikeloom.check.learning import learns_what_frozen_layers_cannot
+from spikeloom.check.learning import (
+    learns_what_frozen_layers_cannot,
+    learns_without_labels_if_it_says_so,
+)
 from spikeloom.check.memory import remembers_as_much_of_the_past_as_it_says
-from spikeloom.check.outcome import CheckFailed, CheckSkipped
+from spikeloom.check.outcome import CheckFailed, CheckSkipped, place
+from spikeloom.check.past import starts_every_batch_anew
 from spikeloom.check.samples import (
     does_not_depend_on_the_order_of_samples,
     does_not_mind_being_watched,
@@ -63,6 +69,9 @@ BATTERY: tuple[Check, ...] = (
     remembers_as_much_of_the_past_as_it_says,
     computes_the_same_however_it_is_executed,
     moves_weights_by_their_gradients,
+    starts_every_batch_anew,
+    trains_the_head_by_its_loss,
+    credits_every_pass_of_shared_weights,
     works_with_every_unit,
     works_with_every_surrogate,
     works_with_every_head,
@@ -70,22 +79,22 @@ BATTERY: tuple[Check, ...] = (
     trains_the_nets_it_names,
     refuses_what_it_says,
     learns_what_frozen_layers_cannot,
+    learns_without_labels_if_it_says_so,
 )
 
 
-ALSO_COMPILED: tuple[Check, ...] = (
-    keeps_type_and_device,
-    reports_what_it_saw,
-    commits_as_often_as_it_says,
-    adds_gradients_and_never_zeroes,
-    is_deterministic_and_leaves_the_world_alone,
-    is_linear_in_the_batch_where_it_says_so,
-    gives_the_same_for_every_sample_copied,
-    does_not_mind_being_watched,
-    resumes_to_the_bit,
-    remembers_as_much_of_the_past_as_it_says,
+CHOOSES_ITSELF: tuple[Check, ...] = (
+    is_a_frozen_value,
+    has_complete_facts,
+    computes_the_same_however_it_is_executed,
+    moves_weights_by_their_gradients,
+    refuses_what_it_says,
 )
-"""Checks that run a second time with compiled kernels, which "auto" leaves out on small nets."""
+"""Checks that run no net, or run it on every kind of kernels by themselves.
+
+All others run on the reference and a second time on compiled kernels, which "auto" leaves out on
+small nets.
+"""
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def run_check(check: Check, case: Case) -> Result:
     try:
         with _one_thread():
             check(case)
-            if check in ALSO_COMPILED:
+            if check not in CHOOSES_ITSELF:
                 case = replace(case, kernels="compiled")
                 check(case)
     except CheckSkipped as why:
@@ -122,7 +131,8 @@ def run_check(check: Check, case: Case) -> Result:
     except (CheckFailed, SpikeloomError) as fault:
         return Result(name, "failed", f"{_how(case)}{fault}")
     except Exception as fault:
-        words = f"{type(fault).__name__} at {_place(fault, case)}: {fault}"
+        where = place(traceback.extract_tb(fault.__traceback__), case.rule)
+        words = f"{type(fault).__name__} at {where}: {fault}"
         return Result(name, "failed", f"{_how(case)}{words}")
     return Result(name, "ok")
 
@@ -140,14 +150,6 @@ def _one_thread() -> Iterator[None]:
 
 def _how(case: Case) -> str:
     return "with compiled kernels: " if case.kernels == "compiled" else ""
-
-
-def _place(fault: Exception, case: Case) -> str:
-    """Return file and line of a fault: the last in the rule's own file, if it passed there."""
-    frames = traceback.extract_tb(fault.__traceback__)
-    own = inspect.getsourcefile(type(case.rule))
-    last = [frame for frame in frames if frame.filename == own][-1:] or frames[-1:]
-    return f"{Path(last[0].filename).name}:{last[0].lineno}"
 
 
 def run_battery(case: Case) -> Iterator[Result]:

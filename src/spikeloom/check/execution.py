@@ -6,12 +6,14 @@ from itertools import cycle
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spikeloom.base.autograd import lies_like
-from spikeloom.check.nets import Problem, specs_for
-from spikeloom.check.outcome import require
-from spikeloom.check.toy import Case
+from spikeloom.check.credit import own_logits
+from spikeloom.check.nets import Problem, nets_for
+from spikeloom.check.outcome import agree, require
+from spikeloom.check.prepared import Values
+from spikeloom.check.toy import Case, reaches_every_layer
 from spikeloom.nets.execution import Execution
 from spikeloom.program.setup import make_optimizer
 from spikeloom.program.stage import Optimizer
@@ -29,21 +31,35 @@ OPTIMIZERS = get_args(Optimizer.model_fields["name"].annotation)
 def computes_the_same_however_it_is_executed(case: Case) -> None:
     """Kernels, layouts, and a copy of a constant input give the reference's results, to rounding.
 
-    Compared are loss, logits, every gradient and every buffer, for every kind of layer.
+    Compared are loss, logits, every gradient, the weights after the optimizer's step and every
+    buffer, for every kind of layer. The logits must be the net's own, and a rule that reaches all
+    layers of a plain net must reach them here.
     """
-    for name, spec in specs_for(case):
-        expected = _results(Problem(case, spec, REFERENCE))
+    reached = case.rule.facts.order != "equilibrium" and reaches_every_layer(case)
+    for problem, expected in nets_for(case, _results, REFERENCE):
+        idle = _idle(problem, expected) if reached else []
+        require(not idle, f"net '{problem.name}': {', '.join(idle)} got a gradient of zeros")
+        problem.rewind()
+        own_logits(problem, f"net '{problem.name}': ")
         ways = [(how, False) for how in OTHERS] + [(REFERENCE, True)]
         for how, copied in ways:
-            found = _results(Problem(case, spec, how, copied=copied))
+            problem.rewind()
+            problem.net.execution = how
             words = f"{how.kernels} kernels, layout {how.layout}" + ", copied input" * copied
-            require(
-                found.keys() == expected.keys(),
-                f"net '{name}', {words}: other parameters have gradients than in the reference",
+            agree(
+                _results(problem, copied=copied),
+                expected,
+                "differs from the reference's",
+                f"net '{problem.name}', {words}: ",
             )
-            for key, value in expected.items():
-                same = torch.allclose(found[key], value, rtol=1e-9, atol=1e-11)
-                require(same, f"net '{name}', {words}: {key} differs from the reference's")
+
+
+def _idle(problem: Problem, found: Values) -> list[str]:
+    """Return parameters of the net that got no gradient in any commit."""
+    if not problem.rule.facts.needs_labels:
+        return []  # it trains the weights it likes
+    got = [key.split(".grad")[0] for key, one in found.items() if ".grad" in key and one.any()]
+    return sorted(name for name in problem.parameters() if name not in got and name[:4] == "net.")
 
 
 def moves_weights_by_their_gradients(case: Case) -> None:
@@ -53,18 +69,21 @@ def moves_weights_by_their_gradients(case: Case) -> None:
     other weights than its own.
     """
     ways = cycle((how, name) for how in (REFERENCE, *OTHERS) for name in OPTIMIZERS)
-    for (name, spec), (how, optimizer) in zip(specs_for(case), ways, strict=False):
-        what = f"net '{name}', {optimizer}, {how.kernels} kernels, layout {how.layout}"
-        _follow(Problem(case, spec, how), optimizer, what)
+
+    def follow(problem: Problem) -> None:
+        how, optimizer = way
+        problem.net.execution = how
+        words = f"{optimizer}, {how.kernels} kernels, layout {how.layout}"
+        _follow(problem, optimizer, f"net '{problem.name}', {words}")
+
+    way = next(ways)
+    for _ in nets_for(case, follow):
+        way = next(ways)
 
 
-def _results(problem: Problem) -> dict[str, Tensor]:
-    report = problem.learn()
-    found = {"the loss": report.loss, "the logits": report.logits}
-    for name, one in problem.named_parameters().items():
-        if one.grad is not None:
-            found[f"{name}.grad"] = one.grad
-    return found | {name: one.double() for name, one in problem.net.named_buffers()}
+def _results(problem: Problem, *, copied: bool = False) -> Values:
+    found = problem.update(problem.batch(copied=copied))
+    return found | {name: one.double() for name, one in problem.buffers().items()}
 
 
 def _plain(
@@ -83,7 +102,7 @@ def _plain(
 
 def _follow(problem: Problem, name: str, what: str) -> None:
     """Train two batches, with a plain optimizer on copies of weights and gradients beside it."""
-    named = problem.named_parameters()
+    named = problem.parameters()
     settings = Optimizer.model_validate({"name": name, "lr": 0.01, "weight_decay": 0.1})
     optimizer = make_optimizer(settings, named.values())
     copies = {key: nn.Parameter(one.detach().clone().contiguous()) for key, one in named.items()}
@@ -103,12 +122,11 @@ def _follow(problem: Problem, name: str, what: str) -> None:
         for key, one in named.items():
             same = torch.allclose(one, copies[key], rtol=1e-11, atol=1e-13)
             require(same, f"{what}: {key} differs from torch's plain step")
-        problem.net.project()
-        problem.rule.project()
+        problem.project()
         with torch.no_grad():
             for key, one in named.items():
                 copies[key].copy_(one)
         optimizer.zero_grad()
 
     for number in range(2):
-        problem.learn(number, commit)
+        problem.learn(problem.batch(number), commit)

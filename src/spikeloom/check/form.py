@@ -1,18 +1,30 @@
 """Checks of form: what a rule must keep to, whatever it computes."""
 
 import dataclasses
+import random
+import traceback
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import SpikeloomError
-from spikeloom.check.outcome import CheckFailed, CheckSkipped, require
-from spikeloom.check.toy import RATE, Case, T, Toy
+from spikeloom.check.credit import own_logits
+from spikeloom.check.outcome import CheckFailed, CheckSkipped, agree, place, require
+from spikeloom.check.prepared import RATE, Values
+from spikeloom.check.toy import Case, T, Toy
 from spikeloom.rules.base import RuleFacts
 
 FEW = (3, 70, 200, 9)
 """Rows of a small batch."""
+
+HALF = 3
+"""Updates before and after a rule is saved."""
+
+SHORT = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def is_a_frozen_value(case: Case) -> None:
@@ -49,18 +61,27 @@ def has_complete_facts(case: Case) -> None:
 
 
 def keeps_type_and_device(case: Case) -> None:
-    """Loss, logits and every gradient have the weights' type and device."""
+    """Loss, logits and gradients have the weights' type and device; nothing is rounded between."""
     for dtype in (torch.float64, torch.float32):
         toy = Toy(case, dtype=dtype)
         report = toy.learn()
         for name, value in (("loss", report.loss), ("logits", report.logits)):
             require(value.dtype == dtype, f"{name} is {value.dtype} where weights are {dtype}")
+        missing = toy.missing()
+        require(not missing, f"{', '.join(missing)} has no .grad after learn")
         for name, p in toy.parameters().items():
             require(p.dtype == dtype, f"{name} became {p.dtype}, it was {dtype}")
-            if p.grad is None:
-                raise CheckFailed(f"{name} has no .grad after learn")
-            kept = p.grad.dtype == dtype and p.grad.device == p.device
-            require(kept, f"{name}.grad is {p.grad.dtype} on {p.grad.device}, the weight {dtype}")
+            kept = p.grad is None or (p.grad.dtype == dtype and p.grad.device == p.device)
+            require(kept, f"{name}.grad is not {dtype} on {p.device}, as the weight is")
+    if case.kernels == "reference":  # operations inside a kernel are not seen
+        toy = Toy(case)
+        with _Roundings(case) as seen:
+            toy.learn()
+        require(
+            not seen.places,
+            f"float64 was rounded to a shorter type at {', '.join(seen.places[:1])}; compute in "
+            "the type of the weights",
+        )
 
 
 def commits_as_often_as_it_says(case: Case) -> None:
@@ -86,20 +107,22 @@ def commits_as_often_as_it_says(case: Case) -> None:
 def adds_gradients_and_never_zeroes(case: Case) -> None:
     """`learn` adds to what is in `.grad` and moves no weight itself."""
     toy = Toy(case)
-    weights = {name: p.detach().clone() for name, p in toy.parameters().items()}
+    before = toy.weights()
     toy.learn()
-    alone = toy.grads()
-    toy.rewind()
-    missing = sorted(set(weights) - set(alone))
+    alone, missing = toy.grads(), toy.missing()
     require(not missing, f"no .grad after learn: {', '.join(missing)}")
+    toy.rewind()
     for p in toy.parameters().values():
         p.grad = torch.ones_like(p)
     toy.learn()
-    for name, part in toy.grads().items():
-        added = torch.allclose(part, 1 + alone[name], rtol=1e-13, atol=1e-13)
-        require(added, f"{name}.grad was replaced; learn must add to it")
-    for name, p in toy.parameters().items():
-        require(torch.equal(p, weights[name]), f"{name} changed without a commit")
+    agree(toy.weights(), before, "changed in learn, without a commit", rtol=0, atol=0)
+    expected = {name: 1 + alone[name] if name in alone else one for name, one in _ones(toy).items()}
+    why = "was replaced; learn must add to it"
+    agree(toy.stepped(), toy.stepped(expected), why, rtol=1e-13, atol=1e-13)
+
+
+def _ones(toy: Toy) -> Values:
+    return {name: torch.ones_like(p) for name, p in toy.parameters().items()}
 
 
 def reports_what_it_saw(case: Case) -> None:
@@ -115,31 +138,47 @@ def reports_what_it_saw(case: Case) -> None:
     for name, value in (("loss", report.loss), ("logits", report.logits)):
         require(bool(torch.isfinite(value).all()), f"{name} is not finite")
         require(not value.requires_grad, f"{name} still has a graph; detach it")
-    with torch.no_grad():
-        logits = torch.stack([toy.head.logits(h) for h in toy.net(toy.xs)]).mean(0)
-    same = torch.allclose(report.logits, logits, rtol=0, atol=1e-12)
-    require(same, "logits are not those of the net's own forward pass, averaged over T")
+    toy.rewind()
+    own_logits(toy)
 
 
 def is_deterministic_and_leaves_the_world_alone(case: Case) -> None:
     """Same seed, same gradients; input, modes and torch's own random state stay as they were."""
     found = []
-    for _ in range(2):
+    for seed in range(2):
         toy = Toy(case)
-        before, batch = torch.random.get_rng_state(), toy.batch(copy=True)
-        xs = batch.xs.clone()
-        toy.learn(batch)
-        drawn = not torch.equal(torch.random.get_rng_state(), before)
-        require(not drawn, "torch's own generator was used; draw from batch.rng")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            before, batch = _world(toy), toy.batch(copy=True)
+            xs = batch.xs.clone()
+            toy.learn(batch)
+            after = _world(toy)
+        for what, value in before.items():
+            require(value == after[what], what)
         require(torch.equal(batch.xs, xs), "the input was changed in place")
         require(batch.xs.grad is None, "the input got a gradient")
-        require(torch.is_grad_enabled(), "gradients were left switched off")
-        require(toy.net.training and toy.head.training, "net or head was left in eval mode")
         for name, p in toy.parameters().items():
             require(p.requires_grad, f"{name} was left with requires_grad = False")
-        found.append(toy.grads())
-    for name, part in found[0].items():
-        require(torch.equal(part, found[1][name]), f"{name}.grad differs between two equal runs")
+        found.append(toy.stepped())
+    why = "differs between two equal runs; only the seed of torch's own generator was another"
+    agree(found[1], found[0], why, rtol=0, atol=0)
+
+
+def _world(toy: Toy) -> dict[str, Any]:
+    """Return what learning must leave as it is, by what to say if it does not."""
+    own = "own generator was used; draw from batch.rng"
+    modules = [*toy.net.modules(), *toy.head.modules()]
+    return {
+        f"torch's {own}": torch.random.get_rng_state().tolist(),
+        f"numpy's {own}": str(np.random.get_state()),  # noqa: NPY002
+        f"Python's {own}": random.getstate(),
+        "gradients were left switched off": torch.is_grad_enabled(),
+        "net or head was left in eval mode": [one.training for one in modules],
+        "something was left in the net; what a rule keeps is its memory": [
+            (sorted(vars(one)), len(one._forward_hooks), len(one._forward_pre_hooks))
+            for one in modules
+        ],
+    }
 
 
 def is_linear_in_the_batch_where_it_says_so(case: Case) -> None:
@@ -149,29 +188,55 @@ def is_linear_in_the_batch_where_it_says_so(case: Case) -> None:
     toy = Toy(case)
     rows = torch.tensor(FEW)
     toy.learn(toy.batch(rows=rows))
-    whole = toy.grads()
-    toy.clear()
+    whole, grads = toy.stepped(), toy.grads()
+    mean = {name: torch.zeros_like(part) for name, part in grads.items()}
     for row in rows:
         toy.rewind()
         toy.learn(toy.batch(rows=row[None]))
-    for name, part in toy.grads().items():
-        same = torch.allclose(part / len(FEW), whole[name], rtol=1e-12, atol=1e-14)
-        require(same, f"{name}.grad is not the mean over samples; or say linear_in_batch=False")
+        for name, part in toy.grads().items():
+            mean[name] += part / len(FEW)
+    why = "is not the mean over samples; or say linear_in_batch=False"
+    agree(whole, toy.stepped(mean), why, rtol=1e-12, atol=1e-14)
 
 
 def resumes_to_the_bit(case: Case) -> None:
-    """Four updates, saved and loaded, and four more give the weights of eight at a stretch."""
-    whole = Toy(case)
-    whole.train(8)
-    first = Toy(case)
-    optimizer = first.train(4)
-    second = Toy(case, seed=9)
+    """Updates, saved and loaded, and some more give the weights of all at a stretch.
+
+    They are loaded where something else was learned before: nothing of that may stay.
+    """
+    whole, first, second = Toy(case), Toy(case), Toy(case, seed=9)
+    rows = whole.rows[::4]
+    whole.train(2 * HALF, rows=rows)
+    optimizer = first.train(HALF, rows=rows)
+    second.train(1, rows=whole.rows[1::8])
     second.net.load_state_dict(first.net.state_dict())
     second.head.load_state_dict(first.head.state_dict())
-    second.rule.load_state_dict(first.rule.state_dict())
+    second.remember(first.memory())
     again = torch.optim.Adam(second.parameters().values(), RATE)
     again.load_state_dict(optimizer.state_dict())
-    second.train(4, first=4, optimizer=again)
-    for name, p in whole.parameters().items():
-        same = torch.equal(p, second.parameters()[name])
-        require(same, f"{name} differs after resuming; put what the rule keeps into state_dict()")
+    second.train(HALF, first=HALF, optimizer=again, rows=rows)
+    why = (
+        "differs after resuming; put what the rule keeps into state_dict(), and replace it in load"
+    )
+    agree(second.weights(), whole.weights(), why, rtol=0, atol=0)
+
+
+class _Roundings(TorchDispatchMode):
+    """Notes where values of float64 become shorter ones.
+
+    Args:
+        case: whose rule's lines are named.
+    """
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.places: list[str] = []
+        self._case = case
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation; note it if it rounds."""
+        out = func(*args, **(kwargs or {}))
+        long = [x for x in args if isinstance(x, Tensor) and x.dtype == torch.float64]
+        if isinstance(out, Tensor) and out.dtype in SHORT and out.numel() > 1 and long:
+            self.places.append(place(traceback.extract_stack()[:-1], self._case.rule))
+        return out

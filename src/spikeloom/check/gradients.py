@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spikeloom.check.prepared import Prepared
 from spikeloom.check.toy import Case, T, Toy
 from spikeloom.rules.base import LearningRule
 from spikeloom.rules.bptt import Bptt
@@ -46,7 +47,7 @@ def describe(case: Case) -> str:
 
 def _gradients(case: Case, rule: LearningRule, steps: int) -> tuple[dict[str, Tensor], float]:
     toy = Toy(case, steps=steps)
-    loss = toy.taught_by(rule, toy.batch()).loss
+    loss = Prepared(rule, toy.net, toy.head, toy.batch()).learn().loss
     found: dict[str, Tensor] = {}
     for site in toy.sites:
         grads = [p.grad.flatten() for p in site.synapse.parameters() if p.grad is not None]

@@ -1,12 +1,14 @@
-"""The one check of substance: hidden layers must learn."""
+"""The checks of substance: hidden layers must learn."""
 
+import dataclasses
 import inspect
 from pathlib import Path
 
 import torch
 
-from spikeloom.check.outcome import CheckSkipped, require
-from spikeloom.check.toy import Case, Toy, idle_layers
+from spikeloom.check.outcome import CheckSkipped, agree, require
+from spikeloom.check.prepared import Values
+from spikeloom.check.toy import Case, Toy
 
 CHANCE, SOLVED = 0.75, 0.98
 """Accuracies: what random hidden layers stay below, and what counts as solved (chance is 0.5)."""
@@ -23,7 +25,7 @@ def learns_what_frozen_layers_cannot(case: Case) -> None:
         raise CheckSkipped("it learns without labels; a classifier's task says nothing about it")
     toy = Toy(case)
     toy.learn()
-    idle = idle_layers(toy)
+    idle = toy.idle_layers()
     require(not idle, f"layers {', '.join(idle)} got a gradient of zeros; {_where(case)}")
     whole = Toy(case)
     epochs, accuracy = _train_until_solved(whole, rule.trials.epochs)
@@ -47,6 +49,38 @@ def learns_what_frozen_layers_cannot(case: Case) -> None:
         f"expected an accuracy above {SOLVED:.0%} after {epochs} updates, got {accuracy:.0%} "
         f"({alone:.0%} with hidden layers frozen); {_where(case)}",
     )
+
+
+def learns_without_labels_if_it_says_so(case: Case) -> None:
+    """Without labels, every hidden layer moves with the input, whatever the labels, and is finite.
+
+    Whether what it learns is of any use is not judged. The head may learn from labels.
+    """
+    if case.rule.facts.needs_labels:
+        raise CheckSkipped("facts.needs_labels is True")
+    toy = Toy(case)
+    batch = toy.batch()
+    expected = _of_body(toy.update(batch))
+    toy.rewind()
+    other = dataclasses.replace(batch, target=1 - batch.target.roll(1))
+    why = "depends on the labels, though facts.needs_labels is False"
+    agree(_of_body(toy.update(other)), expected, why, rtol=0, atol=0)
+    toy.rewind()
+    toy.learn(batch)
+    idle = toy.idle_layers()
+    require(not idle, f"layers {', '.join(idle)} got no gradient; {_where(case)}")
+    toy.rewind()
+    few = _of_body(toy.update(toy.batch(rows=toy.rows[:7])))
+    moved = any(not torch.equal(few[name], value) for name, value in expected.items())
+    require(moved, "hidden layers learn the same from any samples")
+    toy.train(BETWEEN_LOOKS)
+    for name, value in toy.weights().items():
+        finite = bool(torch.isfinite(value).all())
+        require(finite, f"{name} number {BETWEEN_LOOKS} is no longer finite")
+
+
+def _of_body(values: Values) -> Values:
+    return {name: value for name, value in values.items() if name.startswith(("net.", "rule."))}
 
 
 def _train_until_solved(toy: Toy, most: int) -> tuple[int, float]:

@@ -1,14 +1,15 @@
 """Small nets with every kind of layer, and a rule before each of them."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
-from spikeloom.check.toy import Case, T, fresh
+from spikeloom.check.prepared import Prepared
+from spikeloom.check.toy import Case, T
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.execution import Execution
@@ -16,7 +17,6 @@ from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.spec.grammar import parse
 from spikeloom.nets.spec.net import NetSpec
 from spikeloom.neurons.leaky import LIF
-from spikeloom.rules.base import RuleReport
 
 MAPS = (2, 4, 4)
 """Input of the nets."""
@@ -61,65 +61,75 @@ LAYERS: dict[str, Sample] = {
 """By name. A bias before a batch norm would have a gradient of rounding alone."""
 
 
-class Problem:
+class Problem(Prepared):
     """A rule prepared for a net, with a head and a batch; the input stays the same over time.
 
     Args:
         case: the rule.
         spec: the net.
         execution: how it is computed.
-        copied: whether the input is a copy for every step instead of one tensor seen T times.
+        name: what stands for the net in messages.
 
     Raises:
         UnsupportedNet: the rule refuses the net.
     """
 
     def __init__(
-        self, case: Case, spec: NetSpec, execution: Execution | None = None, *, copied: bool = False
+        self, case: Case, spec: NetSpec, execution: Execution | None = None, name: str = ""
     ) -> None:
-        self.rule = fresh(case.rule)
         kind: type[Head] = Softmax
-        spiking = self.rule.facts.spiking
+        spiking = case.rule.facts.spiking
+        self.spec, self.name = spec, name
         if not spiking:
             spec, kind = spec.as_ann(), kind.baseline()
-        self.net = SpikingNet(spec, MAPS, seed=1, execution=execution).double()
-        self.head = kind.of(self.net, seed=2).double()
+        net = SpikingNet(spec, MAPS, seed=1, execution=execution).double()
         generator = torch.Generator().manual_seed(3)
         x = 2 * torch.rand(6, *MAPS, generator=generator, dtype=torch.float64)
-        xs = x.expand(T if spiking else 1, *x.shape)
-        self.xs = xs.clone() if copied else xs
+        self.xs = x.expand(T if spiking else 1, *x.shape)
         self.target = torch.arange(len(x)) % 2
-        self.rule.prepare(self.net, self.head.sites, self.batch(0))
+        super().__init__(case.rule, net, kind.of(net, seed=2).double(), self.batch())
 
-    def batch(self, number: int) -> Batch:
-        """Return the batch; dropout differs from number to number."""
+    def batch(self, number: int = 0, *, copied: bool = False) -> Batch:
+        """Return the batch; dropout differs from number to number.
+
+        Args:
+            number: of the batch.
+            copied: whether the input is a copy for every step instead of one tensor seen T times.
+        """
         rng = SampleRng(0, number, torch.arange(len(self.target)))
-        return Batch(self.xs, self.target, rng, number)
+        return Batch(self.xs.clone() if copied else self.xs, self.target, rng, number)
 
-    def named_parameters(self) -> dict[str, torch.nn.Parameter]:
-        """Return what is trained, by name."""
-        found = {f"net.{name}": one for name, one in self.net.named_parameters()}
-        found |= {f"head.{name}": one for name, one in self.head.named_parameters()}
-        return found | {f"rule.{row}": one for row, one in enumerate(self.rule.parameters())}
 
-    def learn(self, number: int = 0, commit: Callable[[], None] = lambda: None) -> RuleReport:
-        """Let the rule learn from the batch."""
-        batch = self.batch(number)
-        objective = self.head.bind(batch.target, batch.rng)
-        return self.rule.learn(self.net, batch, objective, commit)
+Found = TypeVar("Found")
+
+
+def nets_for(
+    case: Case, first: Callable[[Problem], Found], execution: Execution | None = None
+) -> Iterator[tuple[Problem, Found]]:
+    """Yield the nets a rule trains; one that needs feedback gets its nets with an edge.
+
+    Args:
+        case: the rule.
+        first: what to do with each at first; a net is left out where that ends in a refusal.
+        execution: how the nets are computed.
+
+    Returns:
+        The rule before each net, and what `first` returned.
+    """
+    for name, (text, defaults) in LAYERS.items():
+        options = {"unit": UNIT} | defaults
+        edge = f'{{feedback = [{{source = 0, target = 0, layers = "{text.split()[0]}"}}]}} {text}'
+        for one in (text,) if text.startswith("{") else (text, edge):
+            try:
+                problem = Problem(case, parse(one, **options), execution, name)
+                found = first(problem)  # the net itself refuses batch_all in time order
+            except UnsupportedNet:
+                continue
+            yield problem, found
+            break
 
 
 def specs_for(case: Case) -> Iterator[tuple[str, NetSpec]]:
-    """Yield the nets a rule trains; one that needs feedback gets its nets with an edge."""
-    for name, (text, defaults) in LAYERS.items():
-        options = {"unit": UNIT} | defaults
-        first = text.split()[0]
-        edge = f'{{feedback = [{{source = 0, target = 0, layers = "{first}"}}]}} {text}'
-        for one in (text,) if text.startswith("{") else (text, edge):
-            spec = parse(one, **options)
-            try:
-                Problem(case, spec).learn()  # the net itself refuses batch_all in time order
-            except UnsupportedNet:
-                continue
-            yield name, spec
-            break
+    """Yield the names and specs of these nets."""
+    for problem, _ in nets_for(case, Problem.learn):
+        yield problem.name, problem.spec

@@ -1,8 +1,6 @@
 """The small task every rule is tried on, and the rules as cases of the battery."""
 
-import copy
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,20 +9,18 @@ from torch import Tensor
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
-from spikeloom.check.outcome import require
-from spikeloom.heads.base import Head
+from spikeloom.check.prepared import RATE, Prepared
+from spikeloom.heads.base import Head, Reduction
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.module.net import SpikingNet
-from spikeloom.nets.module.site import Site
 from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import Kernels
-from spikeloom.rules.base import LearningRule, RuleReport
+from spikeloom.rules.base import LearningRule
 
 BITS, T = 8, 4
-RATE = 0.03
 
 
 @dataclass(frozen=True)
@@ -75,12 +71,7 @@ def cases_of(name: str, kind: type[LearningRule]) -> list[Case]:
         ) from None
 
 
-def fresh(rule: LearningRule) -> LearningRule:
-    """Return a rule of the same options that has learned nothing yet."""
-    return dataclasses.replace(rule) if dataclasses.is_dataclass(rule) else copy.copy(rule)
-
-
-class Toy:
+class Toy(Prepared):
     """A net, a head and all 256 samples of a task: the parity of the first two of eight bits.
 
     No linear map of random features of this width solves it, so whoever solves it has trained
@@ -93,6 +84,7 @@ class Toy:
         unit: neurons of every hidden layer.
         head: kind of head.
         seed: of the net's weights.
+        reduce: how the head reduces a train.
     """
 
     def __init__(
@@ -104,69 +96,34 @@ class Toy:
         unit: Unit | None = None,
         head: type[Head] = Softmax,
         seed: int = 1,
+        reduce: Reduction = "mean",
     ) -> None:
-        self.rule = fresh(case.rule)
+        facts, body = case.rule.facts, case.rule.trials.body
         last = "f2" if head.maps else "[f2]"
-        spec = parse(f"{self.rule.trials.body} {last}", unit=unit or LIF(alpha=0.5))
-        if not self.rule.facts.spiking:
+        spec = parse(f"{body} {last}", unit=unit or LIF(alpha=0.5))
+        if not facts.spiking:
             spec, steps, head = spec.as_ann(), 1, head.baseline()
         execution = Execution(kernels=case.kernels)
-        self.net = SpikingNet(spec, (BITS,), seed=seed, execution=execution).to(dtype)
-        self.head = head.of(self.net, seed=2).to(dtype)
+        net = SpikingNet(spec, (BITS,), seed=seed, execution=execution).to(dtype)
         x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=dtype)] * BITS)
         self.xs = x.expand(steps, *x.shape)
         self.target = (x[:, 0] != x[:, 1]).long()
         self.rows = torch.arange(len(x))
-        self.rule.prepare(self.net, self.head.sites, self.batch())
-        self.buffers = {name: one.clone() for name, one in self.net.named_buffers()}
+        super().__init__(
+            case.rule, net, head.of(net, seed=2, reduce=reduce).to(dtype), self.batch()
+        )
 
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """Every site, the head's last."""
-        return (*self.net.sites, *self.head.sites)
-
-    def batch(self, epoch: int = 0, rows: Tensor | None = None, copy: bool = False) -> Batch:
+    def batch(
+        self,
+        epoch: int = 0,
+        rows: Tensor | None = None,
+        copy: bool = False,
+        steps: int | None = None,
+    ) -> Batch:
         """Return the samples of `rows` (all by default), as a view or a copy over time."""
         rows = self.rows if rows is None else rows
-        xs = self.xs[0, rows].expand(len(self.xs), len(rows), BITS)
+        xs = self.xs[0, rows].expand(steps or len(self.xs), len(rows), BITS)
         return Batch(xs.clone() if copy else xs, self.target[rows], SampleRng(0, epoch, rows))
-
-    def parameters(self) -> dict[str, Tensor]:
-        """Return what is trained, by name: the net's, the head's and the rule's own."""
-        found: dict[str, Tensor] = {f"net.{name}": p for name, p in self.net.named_parameters()}
-        found |= {f"head.{name}": p for name, p in self.head.named_parameters()}
-        return found | {f"rule.{n}": p for n, p in enumerate(self.rule.parameters())}
-
-    def learn(
-        self, batch: Batch | None = None, commit: Callable[[], None] = lambda: None
-    ) -> RuleReport:
-        """Let the rule learn from a batch (the whole task by default)."""
-        return self.taught_by(self.rule, self.batch() if batch is None else batch, commit)
-
-    def taught_by(
-        self, rule: LearningRule, batch: Batch, commit: Callable[[], None] = lambda: None
-    ) -> RuleReport:
-        """Let a rule, prepared or in need of nothing, learn from a batch."""
-        report = rule.learn(self.net, batch, self.head.bind(batch.target, batch.rng), commit)
-        came = type(report).__name__
-        require(isinstance(report, RuleReport), f"learn must return a RuleReport, got {came}")
-        return report
-
-    def rewind(self) -> None:
-        """Bring back what moves when the net is used: running statistics, power iterations."""
-        now = dict(self.net.named_buffers())
-        for name, before in self.buffers.items():
-            now[name].copy_(before)
-
-    def clear(self) -> None:
-        """Forget all gradients."""
-        for parameter in self.parameters().values():
-            parameter.grad = None
-
-    def grads(self) -> dict[str, Tensor]:
-        """Return copies of the gradients that exist."""
-        found = self.parameters().items()
-        return {name: p.grad.clone() for name, p in found if p.grad is not None}
 
     def train(
         self,
@@ -175,27 +132,24 @@ class Toy:
         frozen: bool = False,
         first: int = 0,
         optimizer: torch.optim.Optimizer | None = None,
+        rows: Tensor | None = None,
     ) -> torch.optim.Optimizer:
-        """Train on the whole task at once; return the optimizer.
+        """Train on samples at once; return the optimizer.
 
         Args:
             epochs: how often.
             frozen: whether the head alone is trained.
             first: number of the first epoch.
             optimizer: to go on with.
+            rows: which samples; all by default.
         """
         parts = self.parameters()
         if frozen:
             parts = {name: p for name, p in parts.items() if name.startswith("head.")}
         stepper = optimizer or torch.optim.Adam(parts.values(), RATE)
-
-        def commit() -> None:
-            stepper.step()
-            self.rule.project()
-            self.clear()
-
+        commit = self.committing(stepper)
         for epoch in range(first, first + epochs):
-            self.learn(self.batch(epoch), commit)
+            self.learn(self.batch(epoch, rows), commit)
         return stepper
 
     @torch.no_grad()
@@ -205,12 +159,8 @@ class Toy:
         return (logits.argmax(1) == self.target).double().mean().item()
 
 
-def idle_layers(toy: Toy) -> list[str]:
-    """Return the layers of the net with a parameter whose gradient is zero everywhere."""
-    idle = []
-    for site in toy.net.sites:
-        parts = [part for part in (site.synapse, site.norm, site.neuron) if part is not None]
-        grads = [p.grad for part in parts for p in part.parameters()]
-        if any(grad is None or not bool(grad.any()) for grad in grads):
-            idle.append(site.name)
-    return idle
+def reaches_every_layer(case: Case) -> bool:
+    """Return whether the rule's gradients reach every hidden layer of the plain toy."""
+    toy = Toy(case)
+    toy.learn()
+    return not toy.idle_layers()

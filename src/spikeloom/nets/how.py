@@ -133,7 +133,7 @@ def decide(site: Site, s: Setting, cheap: frozenset[str] = frozenset()) -> How:
         pool=1 if site.pool is None or why_not_pool(site, s) else site.pool.spec.kernel_size,
         joined=before is not None and before.pool is site and not why_not_pool(before, s),
         norm=_norm(site, s),
-        short=runs and not why_not_short(s),
+        short=runs and not why_not_short(site, s),
         spare=runs and not why_not_spare(site, s),
         packed=packed,
         again=packed and site.name in cheap,
@@ -205,12 +205,16 @@ def why_not_inside(site: Site, s: Setting) -> str:
     return "no kernels are wanted" if s.execution.kernels == "reference" else ""
 
 
-def why_not_short(s: Setting) -> str:
+def why_not_short(site: Site, s: Setting) -> str:
     """Say why a step keeps its whole state; "" where it may keep less."""
     if s.order != "time":
         return "whole trains keep no states"
     if not s.private:
         return "the state is given to the caller"
+    if site.unit is not None and site.unit.learn:
+        # the short form is the potential before its reset, which the next step would make with a
+        # threshold that an update has moved since
+        return "what the unit trains may move between two steps"
     return "" if s.ops.carry == cut else "the state passes a gradient on, or the rule changes it"
 
 

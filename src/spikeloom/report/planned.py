@@ -74,7 +74,7 @@ def _reasons(site: Site, s: Setting) -> list[str]:
     lines = []
     asked: list[tuple[bool, str, Callable[[], str]]] = [
         (site.pool is not None, "pool apart", lambda: why_not_pool(site, s)),
-        (runs and s.order == "time", "state whole", lambda: why_not_short(s)),
+        (runs and s.order == "time", "state whole", lambda: why_not_short(site, s)),
         (runs, "currents kept", lambda: why_not_spare(site, s)),
     ]
     for applies, what, why in asked:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikeloom.check.gradients import beside_bptt, cosines, describe
-from spikeloom.check.toy import Case, Toy, idle_layers
+from spikeloom.check.toy import Case, Toy
 from spikeloom.rules.ann import Ann
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.ottt import Ottt
@@ -52,8 +52,8 @@ def test_in_words():
 
 def test_idle_layers_are_those_without_gradient():
     toy = Toy(Case("bptt", Bptt()))
-    assert idle_layers(toy) == LAYERS[:2]
+    assert toy.idle_layers() == LAYERS[:2]
     toy.learn()
-    assert idle_layers(toy) == []
+    assert toy.idle_layers() == []
     toy.net.sites[1].synapse.bias.grad.zero_()
-    assert idle_layers(toy) == ["1.0.0"]
+    assert toy.idle_layers() == ["1.0.0"]

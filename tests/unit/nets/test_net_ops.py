@@ -10,7 +10,9 @@ from spikeloom.nets.execution import Execution
 from spikeloom.nets.how import Setting, decide, why_not_short, why_not_spare
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Carry, Credited, OnWeights, Ops, Visit, cut, keep
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import detach_state
+from spikeloom.neurons.leaky import LIF
 
 IMAGE = (2, 8, 8)
 NET = "c4 P c4 f8 f3"
@@ -175,10 +177,17 @@ def setting(ops=PLAIN, **changes):
 
 class TestHow:
     def test_states_are_short_where_nobody_else_sees_them_and_they_are_cut(self):
-        assert why_not_short(setting(Ops(carry=cut), private=True)) == ""
-        assert "caller" in why_not_short(setting(Ops(carry=cut)))
-        assert "gradient" in why_not_short(setting(PLAIN, private=True))
-        assert "trains" in why_not_short(setting(Ops(carry=cut), order="layer", private=True))
+        site, alone = SpikingNet("f4 f2", (3,)).sites[0], setting(Ops(carry=cut), private=True)
+        assert why_not_short(site, alone) == ""
+        assert "caller" in why_not_short(site, setting(Ops(carry=cut)))
+        assert "gradient" in why_not_short(site, setting(PLAIN, private=True))
+        whole = setting(Ops(carry=cut), order="layer", private=True)
+        assert "trains" in why_not_short(site, whole)
+
+    def test_states_are_whole_where_a_threshold_may_move_between_steps(self):
+        spec = parse("f4 f2", unit=LIF(alpha=0.5, learn=("v_th",)))
+        alone = setting(Ops(carry=cut), private=True)
+        assert "may move" in why_not_short(SpikingNet(spec, (3,)).sites[0], alone)
 
     @pytest.mark.parametrize(
         ("ops", "joined"),

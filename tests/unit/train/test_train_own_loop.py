@@ -53,10 +53,10 @@ def test_fused_optimizers_move_weights_as_plain_ones_do(case, memory_format):
     assert len(problems) >= 4
     for one in problems:
         one.net.to(memory_format=memory_format)
-        commit = BothSteps(list(one.named_parameters().values()))
+        commit = BothSteps(list(one.parameters().values()))
         start = [p.clone() for p in commit.weights]
-        one.learn(0, commit)
-        one.learn(1, commit)
+        one.learn(commit=commit)
+        one.learn(one.batch(1), commit)
         moved = [not torch.equal(p, q) for p, q in zip(start, commit.weights, strict=True)]
         assert all(moved)
 

@@ -1,0 +1,99 @@
+"""Check of the past: what came before a batch leaves no trace but what a rule says it remembers."""
+
+from collections.abc import Callable
+
+import torch
+
+from spikeloom.base.errors import UnsupportedNet
+from spikeloom.check.nets import LAYERS, UNIT, Problem
+from spikeloom.check.outcome import agree
+from spikeloom.check.prepared import Prepared, Values
+from spikeloom.check.toy import Case, T, Toy
+from spikeloom.nets.execution import Execution
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.rules.ann import Ann
+from spikeloom.rules.bptt import Bptt
+
+ROWS = (3, 70, 200, 9, 128)
+BEFORE = (5, 66, 190)
+
+
+def starts_every_batch_anew(case: Case) -> None:
+    """An update depends on the batch, the weights and what the rule says it remembers alone.
+
+    Not on earlier batches of another size and length, evaluations, other rules, other nets that the
+    rule has trained, nor on running statistics that training does not read.
+    """
+    toy = Toy(case)
+    toy.learn(toy.batch(rows=torch.tensor(BEFORE)))
+    memory = toy.memory()
+    toy.rewind()
+    expected = _update(toy, memory)
+    for what, past in PASTS.items():
+        why = (
+            f"is another one after {what}; what a rule keeps between batches belongs into its "
+            "memory (state_dict), all else ends with learn"
+        )
+        agree(_update(toy, memory, past), expected, why)
+    if case.rule.facts.order != "equilibrium":  # simulated with running statistics
+        _ignores_statistics(case)
+
+
+def _update(toy: Toy, memory: Values, past: Callable[[Toy], None] | None = None) -> Values:
+    """Update a rule that remembers something given, after something else has happened to it."""
+    toy.rewind()
+    if past is not None:
+        past(toy)
+        toy.restore()
+        toy.clear()
+    toy.remember(memory)
+    return toy.update(toy.batch(rows=torch.tensor(ROWS)))
+
+
+def _other_batch(toy: Toy) -> None:
+    steps = T + 2 if toy.rule.facts.spiking else 1
+    toy.learn(toy.batch(1, toy.rows[10:17], copy=True, steps=steps))
+
+
+@torch.no_grad()
+def _evaluation(toy: Toy) -> None:
+    toy.net.eval()
+    toy.head.eval()
+    toy.accuracy()
+    toy.net.train()
+    toy.head.train()
+
+
+def _other_rule(toy: Toy) -> None:
+    other = Bptt() if toy.rule.facts.spiking else Ann()
+    Prepared(other, toy.net, toy.head, toy.sample).update()
+
+
+def _other_net(toy: Toy) -> None:
+    other = Toy(Case("other", toy.rule), seed=9)
+    other.rule = toy.rule
+    other.prepare()
+    other.update()
+    toy.prepare()
+
+
+PASTS: dict[str, Callable[[Toy], None]] = {
+    "a batch of another size and length": _other_batch,
+    "an evaluation": _evaluation,
+    "another rule has trained the net": _other_rule,
+    "the rule has trained another net": _other_net,
+}
+
+
+def _ignores_statistics(case: Case) -> None:
+    text, options = LAYERS["batch_step"]
+    try:
+        problem = Problem(case, parse(text, unit=UNIT, **options), Execution(case.kernels))
+        expected = problem.update()
+    except UnsupportedNet:
+        return
+    problem.rewind()
+    for one in problem.net.buffers():
+        one += 1
+    why = "depends on running statistics of norms, which training does not read"
+    agree(problem.update(), expected, why, f"net '{text}' with batch norms: ")
