@@ -1,6 +1,5 @@
-"""Run as a script: train cases in two processes and store what came out."""
+"""Cases that two processes train."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -98,8 +97,8 @@ def trained(name: str, fabric: Fabric | None) -> tuple[dict[str, torch.Tensor], 
     return bench.modules().state_dict(), state
 
 
-def main(out: Path, names: list[str]) -> None:
-    torch.set_num_threads(1)
+def train_all(out: Path, names: list[str]) -> int:
+    """Train cases in this process and another, and store what came out in each."""
     common = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
     fabric = Fabric(precision="64-true", **common)
     fabric.launch()
@@ -110,7 +109,4 @@ def main(out: Path, names: list[str]) -> None:
         checkpoint.write_weights(out / f"{number}.{fabric.global_rank}", weights)
         if fabric.global_rank == 0:
             save_epochs(out / f"{number}.curve", state.curve)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), {"some": SOME, "rest": REST}[sys.argv[2]])
+    return 0
