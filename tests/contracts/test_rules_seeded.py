@@ -226,7 +226,7 @@ def slow(kind):
     return pytest.param(kind, marks=[] if kind is ReadsStates else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize("kind", map(slow, RIGHT), ids=lambda v: v.__name__)
+@pytest.mark.parametrize("kind", [slow(kind) for kind in RIGHT], ids=lambda v: v.__name__)
 def test_right_rules_pass(kind):
     results = [run_check(check, case_of(kind)) for check in BATTERY]
     assert [r for r in results if r.outcome == "failed"] == []
