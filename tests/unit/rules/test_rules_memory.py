@@ -22,7 +22,7 @@ from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt
 
 SAMPLES, INPUTS = 4, 6
-FEW, MANY = 3, 8
+FEW, MANY = 4, 8
 RULES = {
     "sltt": Sltt(),
     "sltt-k": Sltt(given=(0, 2)),

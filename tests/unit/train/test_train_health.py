@@ -4,9 +4,9 @@ import pytest
 import torch
 from trainkit import bench, recipe, same, tiny
 
+from spikeloom.meters.peak import peak_allocated
 from spikeloom.records.run import HealthRecord
 from spikeloom.train import health as module
-from spikeloom.train.costs import measure_costs
 from spikeloom.train.health import (
     health_lines,
     layer_health,
@@ -16,6 +16,7 @@ from spikeloom.train.health import (
 )
 from spikeloom.train.loop import train
 from spikeloom.train.setup import make_optimizer, set_up, snapshot
+from spikeloom.train.unchanged import one_call, training_size, unchanged
 
 RULES = ["bptt", "sltt", "ottt", {"name": "ottt", "update": "online"}, "ann"]
 NETS = {
@@ -28,7 +29,9 @@ NETS = {
 
 
 def measured(one) -> int:
-    return measure_costs(one).training.peak_bytes
+    """What a record of costs says too: tests/unit/train/test_train_costs.py."""
+    with unchanged(one):
+        return peak_allocated(one_call(one, training_size(one))[0])
 
 
 class TestPrediction:
@@ -73,10 +76,10 @@ class TestPrediction:
     def test_a_run_after_it_is_the_same(self):
         """What is drawn depends on nothing that a prediction could move."""
         changes = NETS["norm"] | {"stages.0.epochs": 1}
-        plain = train(recipe(changes), splits=tiny())
+        plain = train(recipe(changes), splits=tiny(), final=False)
         torch.manual_seed(5)
         predict_memory(bench(changes))
-        again = train(recipe(changes), splits=tiny())
+        again = train(recipe(changes), splits=tiny(), final=False)
         assert same(snapshot(plain.bench.modules()), snapshot(again.bench.modules()))
 
 
@@ -162,7 +165,7 @@ DEMO = {
 
 
 def after_an_epoch(changes=None):
-    return layer_health(train(recipe(DEMO | (changes or {}))).bench)
+    return layer_health(train(recipe(DEMO | (changes or {})), final=False).bench)
 
 
 class TestDemo:
