@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from lightning.fabric.strategies.launchers import subprocess_script
-
 
 class Fork:
     """A forked process with what a test and Lightning ask of `subprocess.Popen`.
@@ -72,6 +70,8 @@ class Pair(Fork):
     """
 
     def __init__(self, work: Callable[[], int], folder: Path) -> None:
+        from lightning.fabric.strategies.launchers import subprocess_script  # once, for both
+
         self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115
 
         def first() -> int:

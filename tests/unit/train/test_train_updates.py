@@ -25,6 +25,8 @@ from spikeloom.train.commit import Commit
 from spikeloom.train.learn import learn
 from spikeloom.train.setup import batches, make_optimizer, set_up
 
+pytestmark = pytest.mark.long
+
 PLAIN = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,

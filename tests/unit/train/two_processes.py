@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
 from trainkit import recipe, tiny
 
 from spikeloom.records.files import save_epochs
 from spikeloom.rules.base import RULES
 from spikeloom.train import checkpoint
+from spikeloom.train.fabric import Place
 from spikeloom.train.loop_stage import StageLoop
 from spikeloom.train.progress import SILENT
 from spikeloom.train.runs import RunFolder
@@ -89,7 +89,7 @@ SOME = [name for name in EVERY if name in chosen("64-true") | chosen("32-true")]
 REST = [name for name in EVERY if name not in SOME]
 
 
-def trained(name: str, fabric: Fabric | None) -> tuple[dict[str, torch.Tensor], State]:
+def trained(name: str, fabric: Place | None) -> tuple[dict[str, torch.Tensor], State]:
     """Train a case; return weights and state."""
     bench = set_up(recipe(EVERY[name]), tiny(), fabric=fabric)
     state = State()
@@ -99,6 +99,8 @@ def trained(name: str, fabric: Fabric | None) -> tuple[dict[str, torch.Tensor], 
 
 def train_all(out: Path, names: list[str]) -> int:
     """Train cases in this process and another, and store what came out in each."""
+    from lightning.fabric import Fabric
+
     common = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
     fabric = Fabric(precision="64-true", **common)
     fabric.launch()
