@@ -49,7 +49,7 @@ def cheap_records():
     """
     from torch._subclasses import fake_tensor
 
-    from spikeloom.train import costs
+    from spikeloom.measure import costs
 
     stackless = SimpleNamespace(**vars(traceback) | {"extract_stack": list})
 
