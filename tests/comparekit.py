@@ -1,5 +1,6 @@
 """Comparison files for the tiny data set, and a stand-in for training."""
 
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -38,9 +39,9 @@ set = { "stages.0.rule" = { name = "sltt", k_steps = 1 }, "net.gain" = 2.0 }
 """
 
 
-@pytest.fixture
-def loads():
-    """A registered data set, and how often it was read."""
+@contextmanager
+def tiny_data():
+    """Register a data set; the list that is entered into says how often it was read."""
     count = []
 
     def load(root=None, *, train_size: int | None = None):
@@ -48,6 +49,13 @@ def loads():
         return tiny()
 
     with registered(DATA, "tiny", DataInfo("three stripes", (1, 4, 4), 3, load)):
+        yield count
+
+
+@pytest.fixture
+def loads():
+    """A registered data set, and how often it was read."""
+    with tiny_data() as count:
         yield count
 
 

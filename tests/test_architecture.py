@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -100,19 +101,23 @@ def imports(tree: ast.AST, lazy: bool = False) -> Iterator[Import]:
             yield from imports(node, lazy or inside)
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
 def trees(paths=SOURCES) -> Iterator[tuple[Path, ast.Module]]:
     for path in paths:
-        yield path, ast.parse(path.read_text(), str(path))
+        yield path, parsed(path)
 
 
 def place(path: Path, line: int) -> str:
     return f"{path.relative_to(ROOT)}:{line}"
 
 
-def all_imports() -> Iterator[tuple[Path, Import]]:
-    for path, tree in trees():
-        for one in imports(tree):
-            yield path, one
+@cache
+def all_imports() -> list[tuple[Path, Import]]:
+    return [(path, one) for path, tree in trees() for one in imports(tree)]
 
 
 UNIT_WORDS = {"spiking", "stateful", "learn", "per_channel", "init", "step", "rate"}

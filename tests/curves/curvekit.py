@@ -31,7 +31,7 @@ FORMS: dict[str, dict[str, Any]] = {
 LATERAL = '{feedback = [{source = 1, target = 1, layers = "f8", restrict = 0.5}]} '
 HALF = {"name": "if", "fire_fraction": 0.5}
 TRAINED = {"name": "if", "v_th": 1.5, "learn": ["v_th"], "fire_fraction": 0.5}
-REST = {"name": "lif", "refractory": 1, "beta": 0.25}
+REST = {"name": "lif", "refractory": 1, "alpha": 0.5, "beta": 0.25}
 
 SGD = {"stages.0.optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}}
 """For nets with batch norm: a bias before it has a gradient of rounding, which Adam makes large."""

@@ -1,5 +1,6 @@
 """Every recipe in the repository is valid, with all entries of every comparison."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,16 @@ FILES = sorted((ROOT / "recipes").rglob("*.toml"))
 IDS = [str(path.relative_to(ROOT)) for path in FILES]
 
 
+comparison = cache(read_comparison)
+
+
 def test_there_are_recipes():
     assert ROOT / "recipes" / "demo.toml" in FILES
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_recipe_is_valid(path):
-    plan = read_comparison(path)
+    plan = comparison(path)
     assert plan.rows and plan.seeds
     for row in plan.rows:
         info = DATA.find(row.recipe.data.name)
@@ -40,16 +44,16 @@ def test_recipe_says_what_it_is(path):
 
 
 def test_names_differ():
-    names = [read_comparison(path).name for path in FILES]
+    names = [comparison(path).name for path in FILES]
     assert len(set(names)) == len(names)
 
 
 def test_every_row_of_the_demo_can_be_built():
-    plan = read_comparison(ROOT / "recipes" / "demo.toml")
+    plan = comparison(ROOT / "recipes" / "demo.toml")
     for row in plan.rows:
         set_up(row.recipe)
 
 
 def test_the_demo_compares_every_rule():
-    plan = read_comparison(ROOT / "recipes" / "demo.toml")
+    plan = comparison(ROOT / "recipes" / "demo.toml")
     assert {row.recipe.last.rule.name for row in plan.rows} == set(RULES.names())

@@ -131,11 +131,13 @@ class SpikeloomError(ValueError):
 
 def _printable(text: str) -> str:
     """Return one line: control characters as escapes, long words and lines shortened."""
-    signs = (
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode()
-        for sign in _shortened(text, 10 * LONGEST)
-    )
-    words = (_shortened(word, LONGEST_WORD) for word in "".join(signs).split(" "))
+    text = _shortened(text, 10 * LONGEST)
+    if not text.isprintable():
+        signs = (
+            one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+        )
+        text = "".join(signs)
+    words = (_shortened(word, LONGEST_WORD) for word in text.split(" "))
     return _shortened(" ".join(words), LONGEST)
 
 

@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import inspect
+import math
 import numbers
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeGuard
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeGuard
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from spikeloom.base.checks import Limit, Range, Reader, check_number, expect, shown
 from spikeloom.base.errors import ConfigError, unknown_name, wrong_choice
 from spikeloom.base.registry import Registry
+from spikeloom.base.toml import LARGEST_WHOLE
 
 Build = Callable[[Any, object, str], Any]
 """Makes a value of a type (first) from a table (second) found at a place (third)."""
@@ -71,14 +73,14 @@ class Checked:
     def __post_init__(self) -> None:
         if not dataclasses.is_dataclass(self):
             return
-        where, hints = self.place(), _hints(type(self))
-        for field in dataclasses.fields(self):
-            if field.init and field.name in hints:
-                value = getattr(self, field.name)
-                name = f"{where}.{field.name}"
-                typed = conform(hints[field.name], value, name, todo=self._todo(field.name, value))
-                if typed is not value:
-                    object.__setattr__(self, field.name, typed)
+        for name, (hint, plain) in _fields(type(self)).items():
+            value = getattr(self, name)
+            if plain.takes(value):
+                continue
+            todo = self._todo(name, value)
+            typed = conform(hint, value, f"{self.place()}.{name}", todo=todo)
+            if typed is not value:
+                object.__setattr__(self, name, typed)
 
     @classmethod
     def place(cls) -> str:
@@ -120,7 +122,7 @@ def checked(where: str) -> Callable[[Any], Any]:
 
     def wrap(function: Any) -> Any:
         signature = inspect.signature(function)
-        hints: dict[str, Any] = {}
+        hints: dict[str, tuple[Any, _Plain]] = {}
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -130,10 +132,11 @@ def checked(where: str) -> Callable[[Any], Any]:
                     raise unknown_field(where, "option", name, owner, [*signature.parameters])
             bound = signature.bind(*args, **kwargs)
             if not hints:
-                hints.update(typing.get_type_hints(function, include_extras=True))
+                found = typing.get_type_hints(function, include_extras=True)
+                hints.update({name: (hint, _plainly(hint)) for name, hint in found.items()})
             for name, value in bound.arguments.items():
-                if name in hints:
-                    bound.arguments[name] = conform(hints[name], value, f"{where}.{name}")
+                if name in hints and not hints[name][1].takes(value):
+                    bound.arguments[name] = conform(hints[name][0], value, f"{where}.{name}")
             return function(*bound.args, **bound.kwargs)
 
         return call
@@ -186,6 +189,58 @@ def conform(
     if _plain(hint) and not isinstance(value, hint):
         raise _refusal(where, hint.__name__, value, todo)
     return value
+
+
+class _Plain(NamedTuple):
+    """What an annotation takes as it is, decided once for all values: most need no second look.
+
+    Args:
+        kinds: exact types of such values, with the limits that they must keep to.
+        words: texts.
+    """
+
+    kinds: dict[type, tuple[Limit, ...]]
+    words: frozenset[str] = frozenset()
+
+    def takes(self, value: Any) -> bool:
+        """Whether `conform` would return the value unchanged; False where that is not plain."""
+        kind = type(value)
+        limits = self.kinds.get(kind)
+        if limits is None:
+            return kind is str and value in self.words
+        if kind is float and not math.isfinite(value) or kind is int and abs(value) > LARGEST_WHOLE:
+            return False
+        return not any(limit.fault(value) for limit in limits)
+
+
+def _plainly(hint: Any) -> _Plain:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        base, marks = _plainly(args[0]), args[1:]
+        if any(isinstance(mark, Reader) for mark in marks):
+            return _Plain({})
+        limits = tuple(mark for mark in marks if isinstance(mark, Limit))
+        return _Plain({kind: own + limits for kind, own in base.kinds.items()})
+    if origin is Literal:
+        return _Plain({}, frozenset(arg for arg in args if type(arg) is str))
+    if origin in (typing.Union, types.UnionType):
+        kinds: dict[type, tuple[Limit, ...]] = {}
+        words: frozenset[str] = frozenset()
+        if type(None) in args:
+            kinds[type(None)] = ()
+        for arg in args:
+            part = _plainly(arg)
+            if typing.get_origin(arg) is Annotated and not part.kinds:
+                break  # it is read in a way of its own
+            new = part.kinds.keys() - kinds.keys()
+            if float in kinds:
+                new -= {int}  # it has become a float
+            kinds |= {kind: part.kinds[kind] for kind in new}
+            words |= part.words
+        return _Plain(kinds, words)
+    if hint in (None, type(None)) or (_plain(hint) and hint not in FAMILIES):
+        return _Plain({hint or type(None): ()})
+    return _Plain({})
 
 
 def _is_table(hint: Any) -> bool:
@@ -299,6 +354,14 @@ def _parameters(cls: type) -> frozenset[str]:
     """Return the names that a class takes; "**" stands for all."""
     parameters = inspect.signature(cls.__init__).parameters.values()
     return frozenset("**" if one.kind is one.VAR_KEYWORD else one.name for one in parameters)
+
+
+@functools.cache
+def _fields(cls: type) -> dict[str, tuple[Any, _Plain]]:
+    """Return the annotation of every field that is given, and what it takes as it is."""
+    hints = _hints(cls)
+    names = [field.name for field in dataclasses.fields(cls) if field.init and field.name in hints]
+    return {name: (hints[name], _plainly(hints[name])) for name in names}
 
 
 @functools.cache

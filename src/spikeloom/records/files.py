@@ -33,6 +33,8 @@ _TITLES: dict[type[Part], str] = {
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What could move a terminal's cursor, turn a line's direction, or not be written at all."""
 
+_NUMBERS = (int, float)
+
 
 class ForeignRecord(DataError):
     """A file is whole and says its format, but is no such record; it is never replaced."""
@@ -147,7 +149,7 @@ def cleaned(value: Any, path: Path) -> Any:
         if isinstance(value, str):
             return _UNPRINTABLE.sub("\ufffd", value)
         if isinstance(value, list):
-            return [clean(part) for part in value]
+            return [part if type(part) in _NUMBERS else clean(part) for part in value]
         if isinstance(value, dict):
             return {clean(key): clean(part) for key, part in value.items()}
         return value

@@ -128,18 +128,22 @@ def _first_other_step(unit: Unit, theta: Theta, v_th: Tensor, clamp: Clamped) ->
 
     .. math:: s[t] = H(U[t] + \lambda^t v - f v_{th}).
     """
-    current = v_th.new_zeros(1, *(v_th.shape or (1,)))
-    state, charge = unit.init(current), torch.zeros_like(current)
-    lowest, highest = current - FARTHEST * v_th, current + FARTHEST * v_th
-    for t in range(1, STEPS + 1):
-        x = (t * 0.6180339887) % 1 * 2.5 - 1  # spread evenly, in no simple order
-        s, state = unit.step(state, current + x * v_th / clamp.scale, theta)
-        charge = clamp.decay * charge + x * v_th
-        share = max(clamp.decay**t, FADED)
-        start, slack = (clamp.level * v_th - charge) / share, CLOSE * v_th / share
-        lowest = torch.where(s > 0, torch.maximum(lowest, start - slack), lowest)
-        highest = torch.where(s > 0, highest, torch.minimum(highest, start + slack))
-        if not bool((lowest <= highest).all()) or not bool(((s == 0) | (s == 1)).all()):
-            return t
-        charge = charge - v_th * s
-    return None
+    number = torch.arange(1, STEPS + 1, dtype=v_th.dtype, device=v_th.device)
+    t = number.view(-1, *[1] * max(v_th.dim(), 1))
+    x = (t * 0.6180339887) % 1 * 2.5 - 1  # spread evenly, in no simple order
+    currents = x * v_th / clamp.scale
+    state, trains = unit.init(currents[:1]), []
+    for current in currents.split(1):
+        s, state = unit.step(state, current, theta)
+        trains.append(s)
+    s = torch.cat(trains)
+    past = clamp.decay ** (number[:, None] - number).clamp(min=0)  # of a step from another
+    into = torch.tensordot(past.tril(), (x * v_th).expand_as(s), 1)
+    charge = into - torch.tensordot(past.tril(-1), s * v_th, 1)
+    share = (clamp.decay**t).clamp(min=FADED)
+    start, slack = (clamp.level * v_th - charge) / share, CLOSE * v_th / share
+    far = (FARTHEST * v_th).expand_as(start)
+    lowest = torch.where(s > 0, torch.maximum(-far, start - slack), -far).cummax(0).values
+    highest = torch.where(s > 0, far, torch.minimum(far, start + slack)).cummin(0).values
+    wrong = ((lowest > highest) | ((s != 0) & (s != 1))).flatten(1).any(1)
+    return int(wrong.nonzero()[0]) + 1 if bool(wrong.any()) else None

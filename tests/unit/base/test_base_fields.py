@@ -6,14 +6,16 @@ import math
 import pickle
 import typing
 from fractions import Fraction
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from spikeloom.base.checks import Form, within
 from spikeloom.base.errors import ConfigError, Hint, SpikeloomError
-from spikeloom.base.fields import FAMILIES, Checked
+from spikeloom.base.fields import FAMILIES, Checked, _plainly, conform
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.data.augment import Augment
@@ -126,6 +128,59 @@ def test_numbers_of_other_kinds_become_pythons(make):
     assert (type(unit.v_th), type(unit.alpha)) == (float, float)
     assert unit == LIF(v_th=2.0, alpha=1.0) and hash(unit) == hash(LIF(v_th=2.0, alpha=1.0))
     assert Softmax(3, 2, mse=make(1)).mse == 1.0
+
+
+SHARE = Annotated[float, within(0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "plain"),
+    [
+        (float, 0.5, True),
+        (float, 1, False),  # it becomes 1.0
+        (float | int, 1, False),
+        (int | float, 1, True),
+        (float | None, None, True),
+        (SHARE, 0.5, True),
+        (SHARE | None, None, True),
+        (SHARE | Literal["max"], "max", True),
+        (Annotated[str, Form("a+", "as")], "aa", True),
+        (bool, True, True),
+        (str, "x", True),
+        (Literal["a", "b"], "b", True),
+        (LIF, LIF(), True),
+        (LIF | None, LIF(), True),
+        (tuple[int, ...], (1, 2), False),
+        (Unit | None, LIF(), False),
+    ],
+)
+def test_what_is_plainly_right_is_what_the_whole_check_returns(hint, value, plain):
+    assert _plainly(hint).takes(value) == plain
+    typed = conform(hint, value, "here")
+    assert typed == value and (not plain or typed is value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (float, math.inf),
+        (float, True),
+        (int, 10**30),
+        (int, True),
+        (int, 1.0),
+        (bool, 1),
+        (float, None),
+        (SHARE, 1.5),
+        (SHARE | None, math.nan),
+        (Annotated[str, Form("a+", "as")], "b"),
+        (Literal["a", "b"], "c"),
+        (LIF, IF()),
+    ],
+)
+def test_what_is_wrong_is_not_plainly_right(hint, value):
+    assert not _plainly(hint).takes(value)
+    with pytest.raises(ConfigError, match="^here: "):
+        conform(hint, value, "here")
 
 
 def test_whole_numbers_and_lists_become_pythons():

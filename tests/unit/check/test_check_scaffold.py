@@ -14,6 +14,7 @@ import pytest
 import spikeloom
 from spikeloom.base.errors import ConfigError
 from spikeloom.check.scaffold import in_checkout, new_rule
+from spikeloom.cli.main import main
 from spikeloom.rules.base import RULES
 
 pytestmark = pytest.mark.long
@@ -22,6 +23,20 @@ ROOT = Path(__file__).parents[3]
 PACKAGE = Path(spikeloom.__file__).parent
 LEARNING = "learns what frozen layers cannot"
 EMIT = re.compile(r"        def emit\(.*?return [^\n]*\n\n", re.DOTALL)
+
+BY_NAME = """
+import sys
+from spikeloom.check import battery
+from spikeloom.cli.main import main
+
+battery.BATTERY = battery.BATTERY[:2]  # the whole one passes the same rule in TestOutside
+for words in ("check rule nova", "list rules"):
+    sys.argv = ["spikeloom", *words.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+"""
 
 
 def python(folder, *words, source=PACKAGE.parent):
@@ -37,6 +52,24 @@ def python(folder, *words, source=PACKAGE.parent):
 
 def command(folder, *words, **options):
     return python(folder, "spikeloom", *words, **options)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Return the command in this process; rules that it registers are gone after the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "1000")
+    known = set(RULES.names())
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["spikeloom", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code or 0, capsys.readouterr().out
+
+    yield run
+    for name in set(RULES.names()) - known:
+        del RULES._members[name]
 
 
 def pytest_in(folder, test, **options):
@@ -73,15 +106,18 @@ def checkout(tmp_path):
 
 class TestOutside:
     @pytest.mark.parametrize("order", ["time", pytest.param("layer", marks=pytest.mark.slow)])
-    def test_exactly_the_learning_check_fails_until_the_equation_is_written(self, tmp_path, order):
-        assert command(tmp_path, "new", "rule", "nova", "--order", order).returncode == 0
+    def test_exactly_the_learning_check_fails_until_the_equation_is_written(
+        self, tmp_path, call, order
+    ):
+        assert call("new", "rule", "nova", "--order", order)[0] == 0
         rule = tmp_path / "nova.py"
-        first = command(tmp_path, "check", "rule", "./nova.py")
-        failed = [line for line in first.stdout.splitlines() if line.startswith("  FAILED")]
-        assert first.returncode == 1 and len(failed) == 1 and LEARNING in failed[0], first.stdout
+        code, out = call("check", "rule", "./nova.py")
+        failed = [line for line in out.splitlines() if line.startswith("  FAILED")]
+        assert code == 1 and len(failed) == 1 and LEARNING in failed[0], out
         line = rule.read_text().splitlines().index("    def learn(") + 1
         assert f"write the rule's equation in learn, nova.py:{line}" in failed[0]
-        assert "by layer: 0.0.0 +0.000, 1.0.0 +0.000, readout +1.000" in first.stdout
+        assert "by layer: 0.0.0 +0.000, 1.0.0 +0.000, readout +1.000" in out
+        assert out.splitlines()[-1] == "20 ok, 1 failed, 1 skipped"
         write_equation(rule)
         second = command(tmp_path, "check", "rule", "nova.py")
         assert second.returncode == 0 and "FAILED" not in second.stdout, second.stdout
@@ -100,19 +136,19 @@ class TestOutside:
 
 
 class TestInside:
-    def test_files_go_to_their_rooms(self, checkout):
+    def test_files_go_to_their_rooms(self, checkout, call):
         assert in_checkout(checkout) and not in_checkout(checkout / "src")
-        done = command(checkout, "new", "rule", "nova", "--title", "A new star")
-        assert done.returncode == 0, done.stderr
+        code, out = call("new", "rule", "nova", "--title", "A new star")
+        assert code == 0
         for path in (
             "src/spikeloom/rules/nova.py",
             "docs/rules/nova.md",
             "tests/identities/test_identity_nova.py",
         ):
-            assert (checkout / path).is_file() and path in done.stdout
+            assert (checkout / path).is_file() and path in out
         assert (checkout / "docs/rules/nova.md").read_text().startswith("# nova: A new star\n")
         assert 'title="A new star"' in (checkout / "src/spikeloom/rules/nova.py").read_text()
-        assert "spikeloom check rule src/spikeloom/rules/nova.py" in done.stdout
+        assert "spikeloom check rule src/spikeloom/rules/nova.py" in out
 
     @pytest.mark.slow
     def test_its_file_is_checked_by_its_path(self, checkout):
@@ -128,16 +164,17 @@ class TestInside:
         assert first.stdout.startswith(".F") and "test_at_one_step_it_is_bptt" in first.stdout
         write_equation(rule)
         assert pytest_in(checkout, test, **own).returncode == 0
-        checked = command(checkout, "check", "rule", "nova", **own)
-        assert checked.returncode == 0 and checked.stdout.startswith("nova: Nova()\n")
-        assert command(checkout, "list", "rules", **own).stdout.count("\nnova ") == 1
+        (checkout / "by_name.py").write_text(BY_NAME)
+        named = python(checkout, "by_name", **own)
+        assert named.stdout.startswith("nova: Nova()\n  ok "), named
+        assert named.stdout.count("\nnova ") == 1
 
 
 class TestForm:
     @pytest.mark.parametrize("order", ["time", "layer"])
-    @pytest.mark.parametrize("name", ["a", "nova", "z9_" + "long_" * 5 + "ab", "citation"])
-    def test_ruff_finds_nothing_in_a_checkout(self, checkout, name, order):
-        new_rule(checkout, name, order=order)
+    def test_ruff_finds_nothing_in_a_checkout(self, checkout, order):
+        for name in ("a", "nova", "z9_" + "long_" * 5 + "ab", "citation"):
+            new_rule(checkout, name, order=order)
         ruff_finds_nothing(checkout)
 
     @pytest.mark.parametrize("order", ["time", "layer"])
@@ -150,15 +187,17 @@ class TestForm:
         new_rule(tmp_path, "nova", order=order)
         ruff_finds_nothing(tmp_path)
 
-    @pytest.mark.parametrize("order", ["time", "layer"])
-    def test_the_types_fit(self, tmp_path, order):
+    def test_the_types_fit(self, tmp_path):
         if importlib.util.find_spec("basedpyright") is None:
             pytest.skip("basedpyright is not installed")
-        rule = new_rule(tmp_path, "nova", order=order)[0]
+        rules = [
+            new_rule(tmp_path, name, order=order)[0].name
+            for name, order in (("nova", "time"), ("stella", "layer"))
+        ]
         (tmp_path / "pyrightconfig.json").write_text(
             f'{{"extraPaths": ["{ROOT / "src"}"], "typeCheckingMode": "standard"}}'
         )
-        done = python(tmp_path, "basedpyright", "--pythonpath", sys.executable, rule.name)
+        done = python(tmp_path, "basedpyright", "--pythonpath", sys.executable, *rules)
         assert done.returncode == 0, done.stdout
 
     def test_a_class_that_would_hide_an_import_gets_another_name(self, tmp_path):

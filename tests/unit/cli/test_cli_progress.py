@@ -244,7 +244,8 @@ class TestBar:
 
 
 SCRIPT = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from spikeloom.records.run import EpochRecord
 from spikeloom.cli.progress import watcher
 with watcher() as progress:

@@ -1,11 +1,12 @@
 """Running comparisons: real runs on a tiny set, and the bookkeeping around a stand-in."""
 
 import json
+import shutil
 
 import pytest
 from filelock import FileLock
 
-from comparekit import ENTRIES, HEAD, FakeTraining, loads, row, two, written
+from comparekit import ENTRIES, HEAD, FakeTraining, loads, row, tiny_data, two, written
 from spikeloom.base.errors import ConfigError, DataError, NumericalError, ShapeError, Stopped
 from spikeloom.compare import run as compare
 from spikeloom.compare.plan import Plan, read_comparison
@@ -31,6 +32,20 @@ def fake(monkeypatch):
     stand_in = FakeTraining()
     monkeypatch.setattr(compare, "train", stand_in)
     return stand_in
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A comparison that ran undisturbed, and its folder, to be copied."""
+    with tiny_data():
+        folder = tmp_path_factory.mktemp("whole")
+        return run_comparison(two(), folder), folder
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    """Return what it found, in a folder of the test's own."""
+    return whole[0], shutil.copytree(whole[1], tmp_path / "x")
 
 
 class Told(Progress):
@@ -220,22 +235,22 @@ class TestGoingOn:
         assert [len(entry.runs) for entry in results.entries] == [1, 2]
 
     @pytest.mark.parametrize("content", ["{", "{}", "[]", ""])
-    def test_a_damaged_result_is_trained_again(self, tmp_path, content):
-        before = run_comparison(two((0,)), tmp_path).entries[0].runs[0]
-        (tmp_path / "bptt" / "seed0" / "result.json").write_text(content)
-        (entry, _) = run_comparison(two((0,)), tmp_path).entries
+    def test_a_damaged_result_is_trained_again(self, copied, content):
+        before, out = copied
+        (out / "bptt" / "seed0" / "result.json").write_text(content)
+        (entry, _) = run_comparison(two((0,)), out).entries
         assert entry.error is None
-        assert without_times(entry.runs[0]) == without_times(before)
+        assert without_times(entry.runs[0]) == without_times(before.entries[0].runs[0])
 
     @pytest.mark.parametrize("content", [b"", b"garbage"])
-    def test_a_damaged_state_begins_anew(self, tmp_path, content):
-        folder = tmp_path / "bptt" / "seed0"
-        before = run_comparison(two((0,)), tmp_path).entries[0].runs[0]
+    def test_a_damaged_state_begins_anew(self, copied, content):
+        before, out = copied
+        folder = out / "bptt" / "seed0"
         (folder / "result.json").unlink()
         (folder / "state.safetensors").write_bytes(content)
-        (entry, _) = run_comparison(two((0,)), tmp_path).entries
+        (entry, _) = run_comparison(two((0,)), out).entries
         assert entry.error is None
-        assert without_times(entry.runs[0]) == without_times(before)
+        assert without_times(entry.runs[0]) == without_times(before.entries[0].runs[0])
 
     def test_a_newer_result_is_kept(self, fake, tmp_path):
         run_comparison(two(), tmp_path)
@@ -292,11 +307,10 @@ class TestGoingOn:
         run_comparison(two(), tmp_path)
         assert len(fake.calls) == 4
 
-    def test_real_runs_go_on_too(self, tmp_path):
-        whole = run_comparison(two(), tmp_path / "whole")
+    def test_real_runs_go_on_too(self, whole, tmp_path):
         run_comparison(two((0,)), tmp_path / "parts")
         parts = run_comparison(two(), tmp_path / "parts")
-        for one, other in zip(whole.entries, parts.entries, strict=True):
+        for one, other in zip(whole[0].entries, parts.entries, strict=True):
             assert [*map(without_times, one.runs)] == [*map(without_times, other.runs)]
 
 

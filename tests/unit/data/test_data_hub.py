@@ -4,8 +4,6 @@ import socket
 import sys
 import time
 
-import datasets
-import huggingface_hub
 import pytest
 import torch
 from picturekit import pictures, write_parquet
@@ -33,7 +31,9 @@ class Hub:
         assert timeout <= 10
         self.asked.append((name, revision))
 
-    def load_dataset(self, name: str, *, revision: str) -> datasets.DatasetDict:
+    def load_dataset(self, name: str, *, revision: str) -> dict:
+        import datasets  # where it is used: it takes a second
+
         return datasets.DatasetDict(
             {
                 part: datasets.Dataset.from_parquet(path, cache_dir=self.cache)
@@ -45,8 +45,8 @@ class Hub:
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     hub = Hub(tmp_path)
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
-    monkeypatch.setattr(datasets, "load_dataset", hub.load_dataset)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    monkeypatch.setattr("datasets.load_dataset", hub.load_dataset)
     return hub
 
 
@@ -104,7 +104,7 @@ def test_what_the_libraries_raise_is_one_line(hub, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("one\ntwo")
 
-    monkeypatch.setattr(datasets, "load_dataset", fail)
+    monkeypatch.setattr("datasets.load_dataset", fail)
     with pytest.raises(DataError, match=r"^data.images: .* of the hub, got 'one two'; check name"):
         load()
 
@@ -125,7 +125,7 @@ def test_no_network_is_told_quickly(monkeypatch):
 
 def test_offline_is_believed(hub, monkeypatch):
     """What was fetched before is used, and nobody is asked."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     load()
     assert hub.asked == []
 

@@ -77,7 +77,8 @@ def test_one_sample_without_a_batch():
         "c4 P f8 f3",
         '[c2]x2{fit = "topk"} f3',
         "{input_psp = {decay = 0.5, scale = 0.5}} c4 P f3",
-        'c4{unit = {name = "lif", order = "next_step", beta = 0.5, refractory = 1}} f3',
+        'c4{unit = {name = "lif", order = "next_step", alpha = 0.5, beta = 0.5, '
+        "refractory = 1}} f3",
         '{feedback = [{source = 1, target = 0, layers = "f8{unit = \\"none\\"}"}]} f8 f6 f3',
     ],
 )

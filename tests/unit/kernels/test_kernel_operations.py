@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kernelkit import needs_compiler, pairs
 
 from spikeloom.kernels.source import emit
-from spikeloom.kernels.source.jit import OPTIONS, numba
+from spikeloom.kernels.source.jit import OPTIONS, load_source, numba
 from spikeloom.kernels.source.program import Unsupported, trace_step
 
 pytestmark = needs_compiler
@@ -111,19 +111,19 @@ def compiled(bodies, dtype):
     numbers = emitter.constants | emitter.numbers
     text = [
         "import numpy as np",
+        "from numba import njit",
         "from math import expm1, log, log1p, sqrt, tanh",
         f"from {exp} import exp",
         "from spikeloom.kernels._scalar_numba import fma",
         *(f"{name} = np.{kind}('{value}')" for name, value in numbers.items()),
+        f"@njit(cache=True, **{dict(OPTIONS)})",
         "def step(one, other, out):",
         "    for i in range(len(one)):",
         "        x0, x1 = one[i], other[i]",
         *(f"        {line}" for line in lines),
         *(f"        out[{k}, i] = {value}" for k, value in enumerate(outputs[1:])),
     ]
-    space: dict = {}
-    exec("\n".join(text), space)
-    function = numba().njit(**OPTIONS)(space["step"])
+    function = load_source("\n".join(text)).step  # kept from session to session
 
     def run(one, other):
         out = np.empty((len(bodies), len(one)), kind)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from spikeloom.measure import health as module
-from spikeloom.measure.costs import measure_costs
 from spikeloom.measure.health import (
     health_lines,
     layer_health,
@@ -12,6 +11,8 @@ from spikeloom.measure.health import (
     memory_warning,
     predict_memory,
 )
+from spikeloom.measure.unchanged import one_call, training_size, unchanged
+from spikeloom.meters.peak import peak_allocated
 from spikeloom.program.setup import make_optimizer, set_up, snapshot
 from spikeloom.records.run import HealthRecord
 from spikeloom.train.loop import train
@@ -28,7 +29,9 @@ NETS = {
 
 
 def measured(one) -> int:
-    return measure_costs(one).training.peak_bytes
+    """What a record of costs says too: tests/unit/measure/test_measure_costs.py."""
+    with unchanged(one):
+        return peak_allocated(one_call(one, training_size(one))[0])
 
 
 class TestPrediction:
@@ -73,10 +76,10 @@ class TestPrediction:
     def test_a_run_after_it_is_the_same(self):
         """What is drawn depends on nothing that a prediction could move."""
         changes = NETS["norm"] | {"stages.0.epochs": 1}
-        plain = train(recipe(changes), splits=tiny())
+        plain = train(recipe(changes), splits=tiny(), final=False)
         torch.manual_seed(5)
         predict_memory(bench(changes))
-        again = train(recipe(changes), splits=tiny())
+        again = train(recipe(changes), splits=tiny(), final=False)
         assert same(snapshot(plain.bench.modules()), snapshot(again.bench.modules()))
 
 
@@ -162,7 +165,7 @@ DEMO = {
 
 
 def after_an_epoch(changes=None):
-    return layer_health(train(recipe(DEMO | (changes or {}))).bench)
+    return layer_health(train(recipe(DEMO | (changes or {})), final=False).bench)
 
 
 class TestDemo:

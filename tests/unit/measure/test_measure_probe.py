@@ -25,7 +25,7 @@ UNITS = {
     "hard": {"name": "lif", "reset": "hard", "v_reset": -0.25},
     "none": {"name": "if", "reset": "none"},
     "learned": {"name": "lif", "learn": ["v_th", "alpha"], "per_channel": True},
-    "current": {"name": "lif", "beta": 0.5, "scale_input": True, "v_th": 0.25},
+    "current": {"name": "lif", "alpha": 0.5, "beta": 0.5, "scale_input": True, "v_th": 0.25},
     "refractory": {"name": "if", "refractory": 2, "fire_fraction": 0.5},
 }
 NETS = {

@@ -15,7 +15,8 @@ from spikeloom.neurons.surrogate import Sigmoid
 
 TEXT = (
     'c4{unit = "relu"} P [c4{psp = {decay = 0.5}}]x2{join = "add"} '
-    'f8{unit = {name = "lif", beta = 0.5, refractory = 1, learn = ["alpha", "v_th"]}} f3'
+    'f8{unit = {name = "lif", alpha = 0.5, beta = 0.5, refractory = 1, learn = ["alpha", "v_th"]}} '
+    "f3"
 )
 
 

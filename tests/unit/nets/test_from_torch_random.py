@@ -51,7 +51,7 @@ def random_norm(draw, channels):
 
 
 def random_unit(draw):
-    return draw.choice([neuron(), neuron(learn=("alpha",)), neuron(beta=0.3), nn.ReLU()])
+    return draw.choice([neuron(), neuron(learn=("alpha",)), neuron(alpha=0.5, beta=0.3), nn.ReLU()])
 
 
 def random_residual(draw, channels):

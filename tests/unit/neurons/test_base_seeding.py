@@ -1,8 +1,6 @@
 """Draws that belong to a sample, not to the batch it sits in."""
 
 import math
-import subprocess
-import sys
 
 import hypothesis.strategies as st
 import numpy as np
@@ -104,11 +102,7 @@ def test_the_global_generator_is_left_alone():
 
 def test_seeds_are_stable_over_processes():
     assert 0 <= derive_seed("any", 1) < 2**63
-    code = "from spikeloom.base.seeding import derive_seed; print(derive_seed(7, 'x', 2))"
-    there = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert int(there) == derive_seed(7, "x", 2)
+    assert derive_seed(7, "x", 2) == 5309500049979008443  # what another process drew
 
 
 WRITTEN_DOWN = [

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from two_processes import EVERY, REST, SOME, trained
+from forked import Pair
+from two_processes import EVERY, REST, SOME, train_all, trained
 
+from spikeloom import __main__ as program
 from spikeloom.base.errors import ConfigError, NumericalError
 from spikeloom.inference import evaluate
 from spikeloom.program.fabric import PlainProcess, make_fabric
@@ -24,7 +26,6 @@ from trainkit import bench, recipe, tiny
 
 pytestmark = pytest.mark.long
 
-HERE = Path(__file__).parent
 LONG = """
 name = "long"
 net = "c4 P f10"
@@ -39,27 +40,22 @@ batch = 20
 """
 
 
-def environment() -> dict[str, str]:
-    paths = [str(HERE), *filter(None, sys.path)]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-
-
-def in_two(out: Path, which: str) -> Path:
-    """Train cases in two processes by one command."""
-    words = [sys.executable, str(HERE / "two_processes.py"), str(out), which]
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stderr
+def in_two(out: Path, names: list[str]) -> Path:
+    """Train cases in two processes."""
+    both = Pair(lambda: train_all(out, names), out)
+    _, err = both.communicate(timeout=1200)
+    assert both.returncode == 0, err
     return out
 
 
 @pytest.fixture(scope="module")
 def some_in_two(tmp_path_factory):
-    return in_two(tmp_path_factory.mktemp("some"), "some")
+    return in_two(tmp_path_factory.mktemp("some"), SOME)
 
 
 @pytest.fixture(scope="module")
 def rest_in_two(tmp_path_factory):
-    return in_two(tmp_path_factory.mktemp("rest"), "rest")
+    return in_two(tmp_path_factory.mktemp("rest"), REST)
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -166,16 +162,12 @@ class TestWorkers:
         (tmp_path / "long.toml").write_text(LONG)
         started = []
 
-        def run(*words, wait=True):
-            command = [sys.executable, "-m", "spikeloom", "train", *words]
-            process = subprocess.Popen(
-                command,
-                cwd=tmp_path,
-                env=environment(),
-                stderr=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+        def run(*words, wait=True, forked=True):
+            def command():
+                sys.argv = ["spikeloom", "train", *words]
+                program.main()
+
+            process = Pair(command, tmp_path) if forked else as_command(tmp_path, *words)
             started.append(process)
             if wait:
                 deadline = time.monotonic() + 6000
@@ -214,7 +206,7 @@ class TestWorkers:
         assert one.read_bytes() == other.read_bytes()
 
     def test_a_killed_first_process_leaves_no_worker_behind(self, start):
-        main = start("long.toml", "--out", "x")
+        main = start("long.toml", "--out", "x", forked=False)
         (worker,) = children(main.pid)
         main.kill()
         deadline = time.monotonic() + 600
@@ -229,6 +221,19 @@ class TestWorkers:
         assert main.returncode == 130 and err.count("stopped") == 1
         assert err.strip().endswith("go on with: spikeloom train --resume x")
         assert (tmp_path / "x" / "state.safetensors").exists()
+
+
+def as_command(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Start the command itself, whose second process is a command too."""
+    paths = os.pathsep.join(filter(None, sys.path))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        [sys.executable, "-m", "spikeloom", "train", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths},
+        text=True,
+        **pipes,
+    )
 
 
 def children(pid: int) -> list[int]:

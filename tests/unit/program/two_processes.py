@@ -1,11 +1,10 @@
-"""Run as a script: train cases in two processes and store what came out."""
+"""Cases that two processes train."""
 
-import sys
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
 
+from spikeloom.program.fabric import Place
 from spikeloom.program.setup import set_up
 from spikeloom.records import checkpoint
 from spikeloom.records.files import save_epochs
@@ -90,7 +89,7 @@ SOME = [name for name in EVERY if name in chosen("64-true") | chosen("32-true")]
 REST = [name for name in EVERY if name not in SOME]
 
 
-def trained(name: str, fabric: Fabric | None) -> tuple[dict[str, torch.Tensor], State]:
+def trained(name: str, fabric: Place | None) -> tuple[dict[str, torch.Tensor], State]:
     """Train a case; return weights and state."""
     bench = set_up(recipe(EVERY[name]), tiny(), fabric=fabric)
     state = State()
@@ -98,8 +97,10 @@ def trained(name: str, fabric: Fabric | None) -> tuple[dict[str, torch.Tensor], 
     return bench.modules().state_dict(), state
 
 
-def main(out: Path, names: list[str]) -> None:
-    torch.set_num_threads(1)
+def train_all(out: Path, names: list[str]) -> int:
+    """Train cases in this process and another, and store what came out in each."""
+    from lightning.fabric import Fabric
+
     common = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
     fabric = Fabric(precision="64-true", **common)
     fabric.launch()
@@ -110,7 +111,4 @@ def main(out: Path, names: list[str]) -> None:
         checkpoint.write_weights(out / f"{number}.{fabric.global_rank}", weights)
         if fabric.global_rank == 0:
             save_epochs(out / f"{number}.curve", state.curve)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), {"some": SOME, "rest": REST}[sys.argv[2]])
+    return 0

@@ -242,7 +242,7 @@ def write_comparison(folder: Path, entries, *, traces=False, name="demo"):
     return folder
 
 
-def many(count=60, seeds=3):
+def many(*, count=60, seeds=1):
     """As many entries as a page may have to show: rules by sizes, some controls and failures."""
     entries = []
     for number in range(count):

@@ -25,6 +25,8 @@ from spikeloom.rules.base import RULES
 from spikeloom.train.commit import Commit
 from trainkit import recipe
 
+pytestmark = pytest.mark.long
+
 PLAIN = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
