@@ -26,7 +26,7 @@ class Variant:
         over: the gradient of the currents is written over them, for trains that nobody else reads.
         tiled: trained quantities repeat along a block, and are given and summed as one block.
         part: of a backward pass: "all"; or first the "sums" of trained quantities' gradients and,
-            when it is known what follows from them, the "rest" (`kernels.runs.TrainFunction`).
+            when it is known what follows from them, the "rest" (`kernels.functions.TrainFunction`).
     """
 
     io: str = "float32"

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.kernels.frame import Source, Variant
+from spikeloom.kernels.functions import Again, StepCall, StepFunction, TrainCall, TrainFunction
 from spikeloom.kernels.jit import load_source, numba
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.pivot import PivotPrograms, find_pivot
 from spikeloom.kernels.pivot_code import step_backward, step_forward
 from spikeloom.kernels.program import Step, StepPrograms, Unsupported, trace_step
-from spikeloom.kernels.runs import Again, Kernel, Passes, Pivot, Run, StepFunction, TrainFunction
+from spikeloom.kernels.runs import OPTIONS, Given, Kernel, Passes, Pivot, Run, TrainOptions
 from spikeloom.kernels.train_code import train_backward, train_forward
 
 _IO = {
@@ -61,10 +62,7 @@ class Scan:
         *,
         steps: int,
         again: Again | None = None,
-        pool: int = 1,
-        finals: bool = False,
-        spent: bool = False,
-        rate: Tensor | None = None,
+        options: TrainOptions = OPTIONS,
     ) -> tuple[Tensor, list[Tensor]]:
         r"""Run the step over a train.
 
@@ -75,37 +73,35 @@ class Scan:
             steps: T.
             again: the same train by torch's operators, for derivatives of its gradients; None
                 refuses them.
-            pool: side of an average pool over the last two axes of the outputs, without overlap.
-            finals: whether the states after the last step are wanted.
-            spent: nobody else reads the currents, so their gradient may take their place.
-            rate: says that the last three thetas are a norm by statistics of the currents
-                (`kernels.runs.TrainFunction`).
+            options: what is wanted; `local` means nothing here.
 
         Returns:
-            Outputs in the type of the currents, and the last states (empty without `finals`).
+            Outputs in the type of the currents, and the last states (empty without `final`).
 
         Shape:
             currents: [T, B, ...] or [1, B, ...]; thetas: [...]; states, last states: [B, ...];
-            outputs: [T, B, ...], the last two axes divided by `pool`.
+            outputs: [T, B, ...], the last two axes divided by the pool's side.
 
         Raises:
             Unsupported: a type that no kernel is written for, or a step that is no kernel.
         """
         constant = currents.shape[0] == 1 and steps > 1
-        wanted, over = _wanted(currents, *thetas, *states), spent and not constant
+        wanted = _wanted(currents, *thetas, *states)
+        pool, rate = options.pool, options.rate
+        # the gradient of currents that stay is a sum over T: it has no room in any one of them
+        over = wanted and options.spent and not constant
         layout = _layout(currents, pool)
         period = layout.period(thetas) if thetas else None
-        variant = Variant(
-            io_type(currents.dtype), constant, pool, over and wanted, period is not None
-        )
+        variant = Variant(io_type(currents.dtype), constant, pool, over, period is not None)
         key = (TrainFunction, variant, wanted, layout, steps, period, rate is None)
         run = self._once(
             key, lambda: self._train_run(variant, wanted, layout, steps, period, rate is not None)
         )
         if not wanted:
-            return run.forward(currents, thetas, states, finals)
+            return run.forward(Given(currents, thetas, states), options.final)
+        call = TrainCall(run, self.thetas, options, again or _refuse_again)
         out, *last = TrainFunction.apply(  # pyright: ignore[reportGeneralTypeIssues]
-            run, self.thetas, finals, rate, again or _refuse_again, currents, *thetas, *states
+            call, currents, *thetas, *states
         )
         return out, last
 
@@ -114,9 +110,7 @@ class Scan:
         current: Tensor,
         thetas: Sequence[Tensor],
         before: Sequence[Tensor | None] | Pivot,
-        *,
-        pool: int = 1,
-        spent: bool = False,
+        options: TrainOptions = OPTIONS,
     ) -> tuple[Tensor, Pivot]:
         """Run one step through which no gradient passes to the next.
 
@@ -124,8 +118,7 @@ class Scan:
             current: of the step.
             thetas: trained quantities.
             before: states of a first step, or what the last step left; it is used up.
-            pool: as in `run`.
-            spent: nobody else reads the current, so the output may take its place.
+            options: what is wanted; only `pool` and `spent` mean anything here.
 
         Shape:
             current, output: [1, B, ...].
@@ -133,6 +126,7 @@ class Scan:
         Raises:
             Unsupported: as in `run`, or a step without a pivot.
         """
+        pool, spent = options.pool, options.spent
         wanted, layout = _wanted(current, *thetas), _layout(current, pool)
         period = layout.period(thetas) if thetas else None
         variant = Variant(io_type(current.dtype), pool=pool, tiled=period is not None)
@@ -143,8 +137,9 @@ class Scan:
             return out, Pivot(value, (None,) * self.states, [False])
         left: list[Tensor] = []
         waits = [True]
+        call = StepCall(run, before, spent, waits, left)
         out: Tensor = StepFunction.apply(  # pyright: ignore[reportAssignmentType]
-            run, before, spent, waits, left, current, *thetas
+            call, current, *thetas
         )
         return out, Pivot(left[0], (None,) * self.states, waits)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spikeloom.base.checks import at_least
 from spikeloom.base.fields import Checked
-from spikeloom.base.tracing import transformed
+from spikeloom.base.torch_private import transformed
 from spikeloom.neurons.trains import WORTH, Kernels
 
 Layout = Literal["auto", "rows", "channels_last"]

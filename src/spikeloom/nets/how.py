@@ -8,7 +8,8 @@ these reasons.
 import math
 from typing import Literal, NamedTuple
 
-from spikeloom.base.tracing import hooked, ordinary
+from spikeloom.base.torch_private import hooked
+from spikeloom.base.tracing import ordinary
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.norms import joinable

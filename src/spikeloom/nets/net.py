@@ -1,10 +1,10 @@
 """The network module: one plan, three ways to run it, no state of its own."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng
-from spikeloom.base.tracing import hooks_made, kept_by_user, traced
+from spikeloom.base.torch_private import Converted, hooks_made, kept_by_user
+from spikeloom.base.tracing import traced
 from spikeloom.kernels.jit import compiler
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from spikeloom.nets.from_torch.link import Link
 
 
-class SpikingNet(nn.Module):
+class SpikingNet(Converted):
     """A deep spiking network built from a `NetSpec`.
 
     Calls on a train [T, B, ...] start clean; carrying state on is explicit with `step`.
@@ -121,12 +122,10 @@ class SpikingNet(nn.Module):
 
         return translate(module, in_shape, norm)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "SpikingNet":
-        """Convert or move the net, and with it the last linear layer that its head uses."""
-        super()._apply(fn, recurse)
-        if self.last_linear is not None and recurse:
-            self.last_linear._apply(fn)
-        return self
+    def converted(self, convert: Callable[[nn.Module], object]) -> None:
+        """Convert or move the last linear layer, which the net's head uses, with the net."""
+        if self.last_linear is not None:
+            convert(self.last_linear)
 
     def train(self, mode: bool = True) -> "SpikingNet":
         """Set the mode; a module that the net was made from goes along."""

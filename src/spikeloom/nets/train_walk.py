@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.kernels.levels import pack
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.nets.build import Block
 from spikeloom.nets.fit import fit_channels
 from spikeloom.nets.how import How
@@ -151,8 +152,8 @@ def _ran(
     unit: Unit, currents: Tensor, theta: Theta, how: How, rate: Tensor | None = None
 ) -> Tensor:
     """Run a unit over a train as it was decided; `rate` is a norm's (`run_train`)."""
-    options = {"pool": how.pool, "final": False, "spent": how.spare, "rate": rate}
-    return run_train(unit, currents, theta, kernels=how.loop, **options)[0]
+    options = TrainOptions(how.pool, final=False, spent=how.spare, rate=rate)
+    return run_train(unit, currents, theta, kernels=how.loop, options=options)[0]
 
 
 def _again(site: Site, x: Tensor) -> Callable[[], Tensor]:

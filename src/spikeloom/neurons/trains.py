@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.torch_private import version
 from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.program import Unsupported
-from spikeloom.kernels.runs import Pivot
+from spikeloom.kernels.runs import OPTIONS, Pivot, TrainOptions
 from spikeloom.kernels.scan import Scan
 from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
 from spikeloom.neurons.normed import through_statistics
@@ -31,11 +32,7 @@ def run_train(
     state: State = None,
     *,
     kernels: Kernels = "auto",
-    pool: int = 1,
-    final: bool = True,
-    local: bool = False,
-    spent: bool = False,
-    rate: Tensor | None = None,
+    options: TrainOptions = OPTIONS,
 ) -> tuple[Tensor, State]:
     r"""Take a stateful unit through a train: :math:`(s[t], v[t]) = step(v[t-1], c[t])`.
 
@@ -48,26 +45,21 @@ def run_train(
         theta: trained quantities.
         state: before the first step; None starts clean.
         kernels: which loop.
-        pool: side of an average pool behind the unit, without overlap.
-        final: whether the state after the last step is wanted; else the second result may be None.
-        local: one step alone, whose state passes no gradient on; it may come back as a `Pivot`,
-            which only a further call like this one can read.
-        spent: the currents are nobody else's: outputs may take their place where `local`, else
-            their gradient on the way back.
-        rate: of a `Normed` unit whose norm has the statistics of these very currents, from rest;
-            their gradient then goes through both (`neurons.normed.through_statistics`).
+        options: what is wanted. Without `final` the second result may be None; with `local` the
+            state may come back as a `Pivot`, which only a further call like this one can read; a
+            `rate` belongs to a `Normed` unit (`neurons.normed.through_statistics`).
 
     Shape:
-        currents, outputs: [T, B, ...]; with `pool` the outputs' last two axes are that much
+        currents, outputs: [T, B, ...]; with a pool the outputs' last two axes are that much
         shorter.
     """
-    assert rate is None or (state is None and not local)
+    assert options.rate is None or (state is None and not options.local)
     scan = None
     if kernels != "reference" and (kernels == "compiled" or currents.numel() >= WORTH):
         scan = compiled(unit, currents, *theta.values(), *_given(state))
     if scan is not None:
         try:
-            return _compiled(scan, unit, currents, theta, state, pool, final, local, spent, rate)
+            return _compiled(scan, unit, currents, theta, state, options)
         except Unsupported:
             assert not isinstance(state, Pivot)
     if isinstance(state, Pivot):
@@ -76,7 +68,7 @@ def run_train(
             "last step, got a step inside a transform, tracer or mode of torch, or on the "
             "reference kernels; start that step with a fresh state."
         )
-    return _reference(unit, currents, theta, state, pool, rate)
+    return _reference(unit, currents, theta, state, options)
 
 
 def _compiled(
@@ -85,11 +77,7 @@ def _compiled(
     currents: Tensor,
     theta: Theta,
     state: State,
-    pool: int,
-    final: bool,
-    local: bool,
-    spent: bool,
-    rate: Tensor | None,
+    options: TrainOptions,
 ) -> tuple[Tensor, State]:
     scan = found.scan
     if state is None and not found.rests_at_zero:
@@ -98,15 +86,15 @@ def _compiled(
         leaves = [state.value]
     else:
         leaves = [None] * scan.states if state is None else state_leaves(state)
-    _check(unit, currents, theta, leaves, pool)
+    _check(unit, currents, theta, leaves, options.pool)
     values = [theta[name] for name in unit.learn]
     if isinstance(state, Pivot):
-        return scan.run_step(currents, values, state, pool=pool, spent=spent)
+        return scan.run_step(currents, values, state, options)
     if len(leaves) != scan.states:
         raise Unsupported("a state of another form")
-    if local:
+    if options.local:
         with suppress(Unsupported):
-            return scan.run_step(currents, values, leaves, pool=pool, spent=spent)
+            return scan.run_step(currents, values, leaves, options)
     steps = currents.shape[0]
     once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
     clean = bool(leaves) and leaves[0] is None
@@ -116,20 +104,20 @@ def _compiled(
         values, given = rest[: scan.thetas], iter(rest[scan.thetas :])
         theta: Any = dict(zip(unit.learn, values, strict=True))
         state = None if clean else map_state(found.form, lambda _: next(given))
-        out, last = _reference(unit, train, theta, state, pool, rate)
-        return [out, *(state_leaves(last) if final else [])]
+        out, last = _reference(unit, train, theta, state, options)
+        return [out, *(state_leaves(last) if options.final else [])]
 
-    how = {"pool": pool, "finals": final, "spent": spent, "rate": rate}
-    out, last = scan.run(once, values, leaves, steps=steps, again=again, **how)
+    out, last = scan.run(once, values, leaves, steps=steps, again=again, options=options)
     after = iter(last)
-    return out, map_state(found.form, lambda _: next(after)) if final else None
+    return out, map_state(found.form, lambda _: next(after)) if options.final else None
 
 
 def _reference(
-    unit: Unit, currents: Tensor, theta: Theta, state: State, pool: int, rate: Tensor | None
+    unit: Unit, currents: Tensor, theta: Theta, state: State, options: TrainOptions
 ) -> tuple[Tensor, State]:
-    if rate is not None:
-        theta = through_statistics(currents, theta, rate)
+    pool = options.pool
+    if options.rate is not None:
+        theta = through_statistics(currents, theta, options.rate)
     if state is None:
         state = unit.init(currents[0])
     outs = []
@@ -204,12 +192,16 @@ def _changeable(unit: object) -> tuple[object, ...]:
     """Return what may be another value at the next call though the unit is the same."""
     parameters = vars(type(unit)).get("__dataclass_params__")  # a subclass may add what it likes
     if parameters is None or not parameters.frozen:
-        return tuple((name, one, getattr(one, "_version", 0)) for name, one in vars(unit).items())
+        return tuple((name, one, _written(one)) for name, one in vars(unit).items())
     values = [*getattr(unit, "__dict__", {}).values()]
     if "__slots__" in vars(type(unit)):
         values += [getattr(unit, name) for name in vars(type(unit))["__dataclass_fields__"]]
     parts = [one for one in values if type(one) not in _FIXED]
     return tuple(_changeable(one) for one in parts if hasattr(one, "__dict__"))
+
+
+def _written(value: object) -> object:
+    return version(value) if isinstance(value, Tensor) else 0
 
 
 _FIXED = frozenset((float, int, bool, str, tuple, type(None)))
