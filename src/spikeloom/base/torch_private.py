@@ -276,6 +276,11 @@ def prunes(hook: BasePruningMethod, layer: nn.Module, name: str) -> bool:
         return hasattr(layer, f"{name}_mask")
 
 
+def made_by_compile(module: nn.Module) -> bool:
+    """Whether a module is what torch.compile made of another one. Safe: the name of its class."""
+    return hasattr(module, "_orig_mod") or type(module).__name__ == "OptimizedModule"
+
+
 def children_of(module: nn.Module) -> Sequence[tuple[str, nn.Module | None]]:
     """Return a module's children by name, those that stand there twice included.
 

@@ -25,6 +25,7 @@ _IO = {
 }
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 class _Failed(NamedTuple):
@@ -43,15 +44,17 @@ class Scan:
         step: elementwise.
         thetas: number of trained quantities.
         states: number of state tensors.
+        about: whose step it is, for the comment above generated code: name, settings, equation.
 
     Raises:
         Unsupported: no compiler.
     """
 
-    def __init__(self, step: Step, thetas: int, states: int) -> None:
+    def __init__(self, step: Step, thetas: int, states: int, about: str = "") -> None:
         if numba() is None:
             raise Unsupported("no compiler")
         self.step, self.thetas, self.states = step, thetas, states
+        self.about = about or f"The step {step.__qualname__} of {step.__module__}."
         self._made: dict[Any, Any] = {}
 
     def run(
@@ -172,49 +175,68 @@ class Scan:
         period: int | None,
         in_parts: bool,
     ) -> Run:
-        ahead = self._train_kernel(train_forward, replace(variant, over=False))
+        ahead = self._kernel(train_forward, self._programs, replace(variant, over=False))
         back = sums = None
         if wanted and in_parts:
-            sums = self._train_kernel(train_backward, replace(variant, over=False, part="sums"))
-            back = self._train_kernel(train_backward, replace(variant, part="rest"))
+            sums = self._kernel(
+                train_backward, self._programs, replace(variant, over=False, part="sums")
+            )
+            back = self._kernel(train_backward, self._programs, replace(variant, part="rest"))
         elif wanted:
-            back = self._train_kernel(train_backward, variant)
+            back = self._kernel(train_backward, self._programs, variant)
         passes = Passes(ahead, back, sums)
         return Run(passes, layout, steps, variant.pool, variant.over, period)
 
     def _step_run(self, variant: Variant, wanted: bool, layout: Layout, period: int | None) -> Run:
-        ahead = self._step_kernel(step_forward, variant)
-        back = self._step_kernel(step_backward, variant) if wanted else None
+        ahead = self._kernel(step_forward, self._pivots, variant)
+        back = self._kernel(step_backward, self._pivots, variant) if wanted else None
         return Run(Passes(ahead, back), layout, 1, variant.pool, period=period)
 
-    def _train_kernel(
-        self, write: Callable[[StepPrograms, Variant], Source], variant: Variant
+    def _pivots(self, variant: Variant) -> PivotPrograms:
+        programs = find_pivot(self._programs(variant))
+        if programs is None:
+            raise Unsupported("no value that decides output and state")
+        return programs
+
+    def _kernel(
+        self, write: Callable[[P, Variant], Source], of: Callable[[Variant], P], variant: Variant
     ) -> Kernel:
         def make() -> Kernel:
-            return load_kernel(write(self._programs(variant), variant))
+            return load_kernel(write(of(variant), variant), self.about)
 
         return self._once((write, variant), make)
 
-    def _step_kernel(
-        self, write: Callable[[PivotPrograms, Variant], Source], variant: Variant
-    ) -> Kernel:
-        def make() -> Kernel:
-            programs = find_pivot(self._programs(variant))
-            if programs is None:
-                raise Unsupported("no value that decides output and state")
-            return load_kernel(write(programs, variant))
+    def code(self, variant: Variant, *, local: bool = False) -> str:
+        """Return what is compiled for a variant, as text: the forward pass, then the backward pass.
 
-        return self._once((write, variant), make)
+        Args:
+            variant: in one part ("all").
+            local: of one step that passes no gradient on, instead of a train.
+
+        Raises:
+            Unsupported: a step that is no kernel.
+        """
+        if local:
+            pivots = self._pivots(variant)
+            sources = [write(pivots, variant) for write in (step_forward, step_backward)]
+        else:
+            programs = self._programs(variant)
+            sources = [write(programs, variant) for write in (train_forward, train_backward)]
+        return "\n\n".join(one.comment(self.about) + one.text for one in sources)
 
 
-def load_kernel(source: Source) -> Kernel:
+def load_kernel(source: Source, about: str) -> Kernel:
     """Compile a module; its functions are compiled when it is imported.
+
+    Args:
+        source: of the module.
+        about: whose code it is (`Source.comment`).
 
     Raises:
         Unsupported: the compiler failed.
     """
     try:
-        module = load_source(source.text)
+        module = load_source(source.text, source.comment(about))
     except Exception as error:  # a compiler fails in ways of its own
         raise Unsupported(f"{type(error).__name__}: {error}") from error
     numbers = torch.tensor([*source.numbers, 0], dtype=torch.float64)

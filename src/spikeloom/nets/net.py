@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng
-from spikeloom.base.torch_private import Converted, hooks_made, kept_by_user
-from spikeloom.base.tracing import traced
+from spikeloom.base.torch_private import Converted
 from spikeloom.kernels.jit import compiler
 from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.grammar import parse
-from spikeloom.nets.how import Decided, How, Order, Setting
+from spikeloom.nets.how import Decided, How, Order, Setting, torch_now
 from spikeloom.nets.init import initialise
 from spikeloom.nets.input import check_input, check_sequence
 from spikeloom.nets.ops import PLAIN, Ops
@@ -384,10 +383,7 @@ class SpikingNet(Converted):
             watched=bool(self._observers),
             rows=rows,
             private=decided is not None,
-            grad=torch.is_grad_enabled(),
-            kept=kept_by_user(),
-            traced=traced() and not torch.compiler.is_compiling(),
-            hooks=hooks_made(),
+            **torch_now(order),
         )
         if self._settings is not None and setting not in self._settings:
             self._settings.append(setting)

@@ -6,17 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.base.torch_private import hooked
-from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.moments import moments
-from spikeloom.neurons.base import Theta, Unit
+from spikeloom.neurons.base import Theta
 from spikeloom.neurons.normed import CENTRE, SCALE, SHIFT
-from spikeloom.neurons.trains import compiled
 
 OF_TORCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
-
-_FEW = 4
-"""Steps below which a norm that does not repeat along memory is cheaper before the unit."""
 
 
 def over_copies(norm: BatchNorm, current: Tensor, copies: int) -> Tensor:
@@ -101,32 +96,6 @@ def joinable(norm: nn.Module) -> bool:
         return False
     kept = norm.track_running_stats and norm.running_mean is not None
     return bool(norm.affine and kept and not hooked(norm))
-
-
-def joins(norm: nn.BatchNorm1d | nn.BatchNorm2d, unit: Unit, currents: Tensor) -> bool:
-    r"""Whether a unit's kernel can take a norm along, and gains by it.
-
-    Args:
-        norm: a joinable one.
-        unit: behind its norm (`neurons.normed`).
-        currents: without the norm; a single step of those that stay.
-
-    Shape:
-        currents: [T, B, C, ...].
-    """
-    found = compiled(unit, currents)
-    if found is None or not found.rests_at_zero:  # a start that reads the current reads another
-        return False
-    state = torch.float64 if currents.dtype == torch.float64 else torch.float32
-    held = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    if currents.dtype == torch.float16 or any(
-        one.dtype != state for one in held if one is not None
-    ):
-        return False
-    if currents.shape[0] >= _FEW:
-        return True
-    per_channel = norm.weight.view(-1, *[1] * (currents.dim() - 3))
-    return Layout.of(currents).period([per_channel]) is not None
 
 
 def norm_theta(

@@ -13,7 +13,7 @@ from spikeloom.nets.build import Block
 from spikeloom.nets.fit import fit_channels
 from spikeloom.nets.how import How
 from spikeloom.nets.mean_current import run_by_mean
-from spikeloom.nets.norms import joins, norm_theta
+from spikeloom.nets.norms import norm_theta
 from spikeloom.nets.ops import MeanCurrent, Visit, keep
 from spikeloom.nets.saving import packing, recomputing
 from spikeloom.nets.site import Site
@@ -63,7 +63,7 @@ class TrainWalk(Walk):
         once = currents.detach()[: len(currents) // copies]
         site.check_statistics(once[0], steps=len(currents))
         unit: Unit = Normed(site.unit)  # pyright: ignore[reportAssignmentType] - spikes as it does
-        if how.loop != "reference" and joins(site.norm, unit, once):
+        if how.inside(len(once)):
             of_norm, rate = norm_theta(site.norm, once, copies)
             theta = {**theta, **of_norm}
         else:

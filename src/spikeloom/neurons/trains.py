@@ -9,14 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeloom.base.docstrings import equations, first_line
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.torch_private import version
 from spikeloom.base.tracing import ordinary
+from spikeloom.kernels.frame import Variant
 from spikeloom.kernels.program import Unsupported
 from spikeloom.kernels.runs import OPTIONS, Pivot, TrainOptions
-from spikeloom.kernels.scan import Scan
+from spikeloom.kernels.scan import Scan, io_type
 from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
-from spikeloom.neurons.normed import through_statistics
+from spikeloom.neurons.normed import Normed, through_statistics
 
 Kernels = Literal["auto", "compiled", "reference"]
 """Which loop runs: the compiled one where it exists and is worth it, wherever it exists, never."""
@@ -163,8 +165,11 @@ def compiled(unit: Unit, like: Tensor, *others: Tensor) -> UnitScan | None:
         like: currents.
         others: what else the scan is going to read.
     """
-    if like.device.type != "cpu" or not ordinary(like, *others):
-        return None
+    return None if like.device.type != "cpu" or not ordinary(like, *others) else kernel_of(unit)
+
+
+def kernel_of(unit: Unit) -> UnitScan | None:
+    """Return the unit's compiled scan, whatever it is going to read; None where there is none."""
     try:
         return _scan(unit, _changeable(unit))
     except TypeError:  # a unit without hash, or with an attribute that has none
@@ -225,9 +230,55 @@ def _scan(unit: Unit, _: tuple[object, ...]) -> UnitScan | None:
 
     zero = not any(bool(leaf.any()) for leaf in (*state_leaves(form), *state_leaves(other)))
     try:
-        return UnitScan(Scan(step, len(unit.learn), len(state_leaves(form))), form, zero)
+        scan = Scan(step, len(unit.learn), len(state_leaves(form)), _about(unit))
+        return UnitScan(scan, form, zero)
     except Unsupported:
         return None
+
+
+def _about(unit: Unit) -> str:
+    """Say whose code it is: the unit, its settings, and the equation of its docstring."""
+    kind = type(unit)
+    lines = equations(kind)
+    if isinstance(unit, Normed):
+        lines += equations(type(unit.unit))
+    said = lines or [first_line(kind) or "no docstring", "(without an equation in its docstring)"]
+    return "\n".join((f"{kind.__module__}.{kind.__qualname__}", repr(unit), "", *said))
+
+
+def kernel_source(
+    unit: Unit, *, dtype: torch.dtype = torch.float32, pool: int = 1, local: bool = False
+) -> str:
+    """Return the code that is generated and compiled for a unit, to read it.
+
+    It is a comment with the unit's equation, the forward pass, then the backward pass. A setting
+    that is a plain number stands in the comment, not in the code, which other values share.
+
+    Args:
+        unit: the equation.
+        dtype: of the currents.
+        pool: side of an average pool behind the unit.
+        local: of one step that passes no gradient to the next, instead of a whole train.
+
+    Raises:
+        UnsupportedNet: the unit runs on torch's operators alone; the message says why.
+
+    Example:
+        >>> from spikeloom.neurons.leaky import LIF
+        >>> print(kernel_source(LIF(alpha=0.5)).splitlines()[0])
+        # A train, forward, float32.
+    """
+    found = compiled(unit, torch.empty(0, dtype=dtype))
+    try:
+        if found is None:
+            raise Unsupported("no compiler, or a unit without hash or with another state")
+        variant = Variant(io_type(dtype), pool=pool, tiled=bool(unit.learn))
+        return found.scan.code(variant, local=local)
+    except Unsupported as error:
+        raise UnsupportedNet(
+            f"neurons.{type(unit).__name__}: expected a unit with compiled kernels, got {error}; "
+            "it runs on torch's operators, where its step is all the code."
+        ) from error
 
 
 def _plain(state: State) -> bool:

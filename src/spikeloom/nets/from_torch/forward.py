@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from spikeloom.base.torch_private import version
+from spikeloom.base.torch_private import made_by_compile, version
 from spikeloom.nets.from_torch.graph import Reader
 from spikeloom.nets.from_torch.layers import AS_IT_IS, check, place, refusal
 
@@ -68,7 +68,7 @@ def _check_forwards(module: nn.Module) -> None:
     """Refuse what a reading of the class's forward would miss."""
     for path, part in module.named_modules():
         where = place(path, part)
-        made = isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod")
+        made = isinstance(part, torch.jit.ScriptModule) or made_by_compile(part)
         todo = "use the module it was made from; the net can be compiled"
         check(where, not made, "a module of Python's", "a compiled one", todo)
         called = type(part).__call__ is nn.Module.__call__ or isinstance(part, fx.GraphModule)
