@@ -243,11 +243,21 @@ def hooked(*parts: nn.Module | None) -> bool:
 
     Safe: yes.
     """
-    try:
-        if any(getattr(_modules, f"_global_{name}") for name in _OF_CALLS):
+    try:  # written out, since it is asked for every layer of every call
+        c = _modules
+        if c._global_forward_hooks or c._global_forward_pre_hooks:
             return True
-        return any(hooks_of(part) for part in parts if part is not None)
-    except (*_CHANGED, UnsupportedNet):
+        if c._global_backward_hooks or c._global_backward_pre_hooks:
+            return True
+        for part in parts:
+            if part is None:
+                continue
+            if part._forward_hooks or part._forward_pre_hooks:
+                return True
+            if part._backward_hooks or part._backward_pre_hooks:
+                return True
+        return False
+    except _CHANGED:
         return True
 
 
