@@ -125,6 +125,7 @@ class Writer:
     memory: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:
+        # one emitter and one memory per module: names of constants and scopes must not repeat in it
         self.emitter = Emitter(wide=self.variant.state == "float64")
 
     @property
@@ -207,6 +208,9 @@ def function(
 ) -> list[str]:
     """Begin the function that takes blocks lo..hi through time; scratch is one piece of memory.
 
+    It takes an address for each array, however many: it is called once per piece of work, by `body`
+    alone, and what its loops would have to read from memory instead would be read at every element.
+
     Args:
         name: of the function.
         arguments: names of arrays.
@@ -251,6 +255,7 @@ def body(name: str, arguments: list[str]) -> list[str]:
         "    count = m[3]",
         "    piece = claim(data)",
         "    while piece < m[1]:",
+        # numbers of pieces are claimed one by one, so that a thread that was held up takes fewer
         "        lo = piece * m[2]",
         "        hi = min(lo + m[2], count)",
         f"        {name}({', '.join([*arguments, *OWN])}{_GIVEN})",

@@ -81,8 +81,10 @@ class TrainFunction(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         out, last = call.run.forward(call.given(currents, rest), call.options.final)
         ctx.call = call
+        # Through autograd, not on ctx: it counts their versions, shows them to hooks of a user, and
+        # frees them with the graph.
         ctx.save_for_backward(currents, *rest)
-        ctx.set_materialize_grads(False)
+        ctx.set_materialize_grads(False)  # zeros for last states that nobody read cost a train
         return out, *last
 
     @staticmethod
@@ -90,6 +92,8 @@ class TrainFunction(torch.autograd.Function):
         call: TrainCall = ctx.call
         grad, *finals = grads
         currents, *rest = ctx.saved_tensors
+        # A kernel's result is numbers without a history: where this pass is to be differentiated
+        # itself, or carries gradients in batches, torch's operators take over.
         if torch.is_grad_enabled() or not ordinary(currents, *rest, *grads):
             wanted = ctx.needs_input_grad[1:]
             return None, *gradients_again(call.again, (currents, *rest), grads, wanted)

@@ -61,6 +61,8 @@ def load_source(source: str, comment: str = "") -> ModuleType:
             of the unit that was first.
     """
     name = "spikeloom_kernel_" + hashlib.sha256((_built_on() + source).encode()).hexdigest()[:20]
+    # one at a time: numba compiles while the module is imported, and two threads that meet in a
+    # half-imported module would see its body missing
     with _LOADING:
         if name in sys.modules:
             return sys.modules[name]

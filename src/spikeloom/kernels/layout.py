@@ -95,6 +95,7 @@ class Layout:
 
     def tile(self, x: Tensor, period: int, length: int) -> Tensor:
         """Return a quantity as it lies along `length` elements, a multiple of its period."""
+        # outer axes beyond the period hold the same values again: the first of each stands for all
         whole = x.expand(self.shape).permute(self._inwards)
         while whole.numel() > period:
             whole = whole[0]

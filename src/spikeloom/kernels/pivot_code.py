@@ -33,6 +33,7 @@ def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
     out, outs = writer.written(programs.out, loads | {PIVOT.name: pivot}, "o_")
     spike = writer.present(outs)[0]
     store = memory.put("o", spike) if pooled else memory.put("c", variant.store(spike), "i", "ct")
+    # the pivot goes where the old one was read from: `after` has read it in the same iteration
     ends = [*out, store, memory.put("pivot", pivot, "b + i")]
     arguments = ["c", "out", *names("th", programs.thetas), *names("in", rows), "old", "pivot"]
     lines = [

@@ -136,6 +136,8 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
             outs, given = [out for out, _ in pairs], [grad for _, grad in pairs]
             return list(torch.autograd.grad(outs, inputs, given, allow_unused=True))
 
+    # Three shapes, since a step may look at sizes or ranks without showing it in any one of them.
+    # No size is 1: broadcasting would hide a difference.
     found: list[StepPrograms] = []
     for shape in _SHAPES:
 

@@ -129,6 +129,8 @@ class Run:
         quantum = _LINE if self.pool == 1 else self.pool * width * inner
         if self.period is None:
             return quantum
+        # A piece that began inside a period would read its tile from the wrong end. Where both fit
+        # into no block, whole periods matter more than whole cache lines.
         both = lcm(quantum, self.period)
         return both if self.pool > 1 or both <= self._wanted else self.period
 
@@ -145,6 +147,8 @@ class Run:
     def call(self, kernel: Kernel | None, *tensors: Tensor | None, stride: int = 0) -> None:
         """Run a kernel; what is None is not wanted, or not given; `stride` is the gradient's."""
         assert kernel is not None
+        # Addresses own nothing: `tensors` and `kernel` keep what they point to alive until the body
+        # has returned, and it returns when all threads are done.
         given = kernel.numbers.data_ptr()
         numbers = [given, self.steps, self.block, *self.geometry, stride]
         numbers += [0 if one is None else one.data_ptr() for one in tensors]
@@ -169,6 +173,8 @@ class Run:
         """Return memory for sums of their gradients."""
         if self.period is None:
             return [self.layout.empty(one.dtype, one.device) for one in thetas]
+        # a tile for each piece: threads never add into the same memory, and the order of the sum
+        # does not depend on which thread was first
         return [one.new_empty(self.work().pieces, self.block) for one in thetas]
 
     def summed(self, sums: Sequence[Tensor], thetas: Sequence[Tensor]) -> list[Tensor]:
@@ -181,6 +187,7 @@ class Run:
 
     def fresh(self, like: Sequence[Any], currents: Tensor) -> list[Tensor]:
         """Return as many new steps of a state."""
+        # never in half precision: what a state loses in rounding it loses at every step
         dtype = torch.float64 if currents.dtype == torch.float64 else torch.float32
         return [self.layout.empty(dtype, currents.device) for _ in like]
 
@@ -191,6 +198,8 @@ class Run:
     def forward(self, given: Given, final: bool) -> tuple[Tensor, list[Tensor]]:
         """Run a train; see `Scan.run`."""
         currents, thetas, states = given
+        # Outputs never take the currents' place here, spent or not: the backward pass runs forward
+        # again from the currents, since nothing else is stored.
         out = self.out_like(currents)
         last = self.fresh(states, currents) if final else []
         read = (*self.theta(thetas), *self.fitted(states))
@@ -215,7 +224,9 @@ class Run:
             result = currents = currents.clone() if graph_is_kept() else _taken(currents)
         else:
             result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
-        stays = grad.stride(0) == 0  # of a mean over T: one step says it all
+        # A gradient that stays over T, as a mean over time sends it, is never written out T times:
+        # the kernel reads its one step with a stride of 0.
+        stays = grad.stride(0) == 0
         grad = self.outs.fitted(grad[:1] if stays else grad, train=True)
         sums: Sequence[Tensor] = self.sums(thetas)
         state_grads = self.fresh(states, grad) if wants_states else []
@@ -248,6 +259,8 @@ class Run:
         if self.pool > 1:
             out = self.out_like(current)
         else:
+            # Unlike a train's, a step's backward pass needs the pivot alone, never the current: the
+            # output may be written over a spent one.
             out = current = _taken(current) if spent else current.clone()
         if isinstance(before, Pivot):
             (old,) = self.fitted([before.value])
@@ -259,6 +272,7 @@ class Run:
             if value is old and not before.value.is_inference():
                 increment_version(before.value)  # whoever needs it all the same is told
         else:
+            # A first step gets memory of its own: the states before it are the caller's.
             (value,) = self.fresh([None], current)
             states, old = self.fitted(before), None
         assert value is not None
@@ -274,7 +288,7 @@ class Run:
         if self.pool > 1:
             grad, result = fitted, self.layout.empty(grad.dtype, grad.device, 1)
         else:
-            spent |= fitted is not grad
+            spent |= fitted is not grad  # a copy that was made to fit is ours
             grad = result = _taken(fitted) if spent else fitted.clone()
         theta_grads = self.sums(thetas)
         given = self.theta(thetas)

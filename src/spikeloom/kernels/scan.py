@@ -96,6 +96,8 @@ class Scan:
         layout = _layout(currents, pool)
         period = layout.period(thetas) if thetas else None
         variant = Variant(io_type(currents.dtype), constant, pool, over, period is not None)
+        # Kernels know nothing of the layout. It belongs to the `Run`, whose blocks and shares are
+        # worked out once and serve every further train of this shape.
         key = (TrainFunction, variant, wanted, layout, steps, period, rate is None)
         run = self._once(
             key, lambda: self._train_run(variant, wanted, layout, steps, period, rate is not None)
@@ -133,6 +135,7 @@ class Scan:
         wanted, layout = _wanted(current, *thetas), _layout(current, pool)
         period = layout.period(thetas) if thetas else None
         variant = Variant(io_type(current.dtype), pool=pool, tiled=period is not None)
+        # `spent` is no part of it: where an output goes is an address, not another kernel
         key = (StepFunction, variant, wanted, layout, period)
         run = self._once(key, lambda: self._step_run(variant, wanted, layout, period))
         if not wanted:
@@ -175,6 +178,7 @@ class Scan:
         period: int | None,
         in_parts: bool,
     ) -> Run:
+        # forward passes of both kinds are one kernel: only the way back writes over anything
         ahead = self._kernel(train_forward, self._programs, replace(variant, over=False))
         back = sums = None
         if wanted and in_parts:
@@ -239,6 +243,8 @@ def load_kernel(source: Source, about: str) -> Kernel:
         module = load_source(source.text, source.comment(about))
     except Exception as error:  # a compiler fails in ways of its own
         raise Unsupported(f"{type(error).__name__}: {error}") from error
+    # In float64 whatever the variant: the code rounds each to its own type, as torch rounds a
+    # Python number.
     numbers = torch.tensor([*source.numbers, 0], dtype=torch.float64)
     return Kernel(module.body, numbers)
 

@@ -68,6 +68,8 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
     loads |= {f"x{1 + programs.thetas + k}": memory.get(f"k{k}", "i", f"k{k}t") for k in rows}
     loads[f"x{first}"] = writer.grad_load()
     loads |= {f"x{first + 1 + k}": memory.get(f"d{k}") for k in rows}
+    # Only states that the backward pass reads are kept for all T steps of a block, in scratch: the
+    # block is as long as they fit into the near cache.
     read = programs.backward.reads()
     kept = [k for k in rows if f"x{1 + programs.thetas + k}" in read]
     lines, outputs = writer.written(programs.backward, loads)
@@ -92,6 +94,8 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
     elif variant.constant:
         store = [memory.put("acc", f"{memory.get('acc')} + {current}")]
     elif variant.over:
+        # safe element by element: the current at t was read above, in this very iteration, and
+        # earlier steps of the block are read before they are written
         store = [memory.put("c", variant.store(current + more), "i", "ct")]
     else:
         store = [memory.put("gc", variant.store(current + more), "i", "gct")]
@@ -104,6 +108,7 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
         *current_rows,
         *kept_rows,
         *loop(3, [memory.put(f"k{k}", memory.get(f"v{k}"), "i", f"k{k}t") for k in kept]),
+        # the state after the last step is known to whoever asked for it; nobody else reads it
         "            if t + 1 < steps:",
         *loop(4, [*step_lines, *(memory.put(f"v{k}", text) for k, text in enumerate(states))]),
         *_given_or_zero(writer, "d", "gfin", rows),

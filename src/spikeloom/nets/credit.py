@@ -52,6 +52,7 @@ class WeightSum:
     def add(self, grad: Tensor) -> None:
         """Add a gradient."""
         if self.total is None:
+            # the first gradient becomes the sum: it came out of a product of our own
             self.total = grad.to(self.weight.dtype)
         else:
             self.total += grad
@@ -106,6 +107,7 @@ class Credit:
                 add_gradient(weight, total)  # it may lie channels last, as convolutions gave it
             else:
                 shaped.append((weight, total))
+        # before the pass: should it fail, no sum of this batch is left over for the next
         self._sums.clear()
         if shaped:
             backpropagate([one for one, _ in shaped], [grad for _, grad in shaped])

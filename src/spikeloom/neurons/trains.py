@@ -95,12 +95,16 @@ def _compiled(
     if len(leaves) != scan.states:
         raise Unsupported("a state of another form")
     if options.local:
+        # units without a pivot keep whole states, as a train of one step does
         with suppress(Unsupported):
             return scan.run_step(currents, values, leaves, options)
     steps = currents.shape[0]
+    # an expanded train is one step of memory: the kernel reads it T times, and its gradient is one
+    # sum, which autograd would otherwise take over a written-out train
     once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
     clean = bool(leaves) and leaves[0] is None
 
+    # It keeps no train alive: currents and quantities come back from what autograd saved.
     def again(once: Tensor, *rest: Tensor) -> list[Tensor]:
         train = once.expand(steps, *once.shape[1:])
         values, given = rest[: scan.thetas], iter(rest[scan.thetas :])
