@@ -1,15 +1,14 @@
 """Backward passes, and whose a gradient is."""
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from spikeloom.base.errors import UnsupportedNet
+from spikeloom.base.torch_private import holders, modes_off
 
 
 def backpropagate(values: Sequence[Tensor], grads: Sequence[Tensor] | None = None) -> None:
@@ -171,18 +170,7 @@ def is_nobodys(grads: tuple[Tensor, ...]) -> bool:
             its train.
     """
     standard = _standard()
-    return len(standard) > 0 and _holders(grads) == standard
-
-
-def _holders(grads: tuple[Tensor, ...]) -> tuple[int, ...]:
-    """Count who holds a gradient, the tensor it is a view of, and their memory; () for others."""
-    grad = grads[0]
-    base = grad._base
-    if base is None or not grad.untyped_storage().resizable():  # e.g. an array of numpy's
-        return ()
-    memory = grad.untyped_storage()._cdata
-    counts = (grad._use_count(), base._use_count(), torch._C._storage_Use_Count(memory))  # pyright: ignore
-    return (sys.getrefcount(grad), sys.getrefcount(base), *counts)
+    return len(standard) > 0 and holders(grads) == standard
 
 
 class _Probe(torch.autograd.Function):
@@ -195,19 +183,27 @@ class _Probe(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
-        ctx.found.append(_holders(grads))
+        ctx.found.append(holders(grads))
         return grads[0].clone(), None
 
 
 @cache
 def _standard() -> tuple[int, ...]:
     """Return the counts of a gradient that nobody else holds; () where torch does not tell."""
+    alone, shared = _counted(shared=False), _counted(shared=True)
+    # counts that do not move with one more holder say nothing
+    return () if alone == shared else alone
+
+
+def _counted(*, shared: bool) -> tuple[int, ...]:
+    """Return the counts of a gradient in a backward function; if shared, its caller gets it too."""
     found: list[tuple[int, ...]] = []
-    with torch.enable_grad(), _disable_current_modes():  # what watches may hold tensors
+    plain = modes_off()  # what watches may hold tensors
+    if plain is None:
+        return ()
+    with torch.enable_grad(), plain:
         x = torch.ones(1, 2, requires_grad=True)
-        try:
-            out: Tensor = _Probe.apply(x.unsqueeze(0), found)  # pyright: ignore
-            (2 * out.squeeze(0)).sum().backward()
-        except AttributeError:
-            return ()
+        out: Tensor = _Probe.apply(x.unsqueeze(0), found)  # pyright: ignore
+        step = out.squeeze(0)
+        torch.autograd.grad((2 * step).sum(), [x, step] if shared else [x])
     return found[0]

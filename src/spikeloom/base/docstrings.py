@@ -32,6 +32,29 @@ def documented(kind: Any) -> dict[str, str]:
     return found
 
 
+def equations(kind: type) -> list[str]:
+    r"""Return the lines of the equations in a class's docstring, and in those of its bases.
+
+    Args:
+        kind: class.
+
+    Example:
+        >>> class Leak:
+        ...     '''A leak.
+        ...
+        ...     .. math:: v[t] = a v[t-1] + c[t]
+        ...     '''
+        >>> equations(Leak)
+        ['v[t] = a v[t-1] + c[t]']
+    """
+    found: list[str] = []
+    for one in inspect.getmro(kind):
+        text = inspect.cleandoc(vars(one).get("__doc__") or "")
+        for block in re.findall(r"^\.\. math::(.*?)(?:\n\s*\n|\Z)", text, re.MULTILINE | re.DOTALL):
+            found += [line.strip() for line in block.splitlines() if line.strip()]
+    return found
+
+
 def plain(text: str) -> str:
     """Write inline mathematics and code without their marks."""
     text = re.sub(r":math:`([^`]*)`", r"\1", text).replace("`", "")

@@ -100,7 +100,7 @@ class Workload:
         """Return the net as torch's own modules with the same weights; `Fire` where neurons are."""
         net, head = self.spiking()
         synapses = [site.synapse for site in (*net.sites, *head.sites) if site.spec.weighted]
-        modules = list(self._modules())
+        modules = list(self._chain())
         theirs = [one for one in modules if isinstance(one, (nn.Conv2d, nn.Linear))]
         for synapse, module in zip(synapses, theirs, strict=True):
             assert synapse.bias is not None
@@ -109,11 +109,11 @@ class Workload:
                 parametrize.register_parametrization(module, "weight", synapse.shaping)
         return modules
 
-    def _modules(self) -> Iterator[nn.Module]:
+    def _chain(self) -> Iterator[nn.Module]:
         spec, channels, sides = parse(self.text), self.shape[0], list(self.shape[1:])
-        chain = [block.layers[0] for block in spec.blocks]
+        hidden = [block.layers[0] for block in spec.blocks]
         assert spec.readout is not None and all(len(one.layers) == 1 for one in spec.blocks)
-        for layer in (*chain, spec.readout):
+        for layer in (*hidden, spec.readout):
             if layer.kind == "linear" and sides:
                 yield nn.Flatten()
                 for side in sides:

@@ -95,6 +95,7 @@ class Head(nn.Module):
             for name, spec in specs.items()
         )
         initialise(self.sites, torch.Generator().manual_seed(seed))
+        self.register_load_state_dict_pre_hook(_fill_in)
 
     @classmethod
     def of(cls, net: SpikingNet, **options: object) -> "Head":
@@ -142,13 +143,6 @@ class Head(nn.Module):
     def baseline(cls) -> "type[Head]":
         """Return the head of the ReLU net of the same spec."""
         return cls
-
-    def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, *args: Any, **options: Any
-    ) -> None:
-        for name in self.absent_in_older(prefix):
-            state_dict.setdefault(name, torch.zeros(self.classes))
-        super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
     def absent_in_older(self, prefix: str = "") -> tuple[str, ...]:
         """Return the names of weights that older runs may lack, and that then load as 0.
@@ -322,6 +316,12 @@ class Head(nn.Module):
                 f"{low}..{high}",
                 "fix the data or the width of the readout",
             )
+
+
+def _fill_in(head: Head, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Add to weights that are about to be loaded what older runs lack."""
+    for name in head.absent_in_older(prefix):
+        state.setdefault(name, torch.zeros(head.classes))
 
 
 def _last_weights(net: SpikingNet) -> Tensor | None:

@@ -16,6 +16,8 @@ from spikeloom.kernels.source.jit import OPTIONS
 from spikeloom.kernels.threads import HEAD
 
 jitted: Any = numba.njit(cache=True, **OPTIONS)
+inner: Any = numba.njit(**OPTIONS)
+"""For what takes a type as an argument, which numba cannot store; the bodies it ends in are."""
 body: Any = numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 claim: Any = memory.claim
@@ -92,8 +94,13 @@ def _sum_scaled_rows(out, at, rows, width, index, value, count):
 
 
 @jitted
-def _collect(out, at, rows, bias, width, index, value, count, spikes):
-    """Set out[at:] to the bias and the sum of all events; no products where all of them are 1."""
+def _collect(out, at, table, events, spikes):
+    """Set out[at:] to the bias and the sum of all events; no products where all of them are 1.
+
+    table: rows, bias and their width. events: where their rows begin, their values, how many.
+    """
+    rows, bias, width = table
+    index, value, count = events
     for j in range(width):
         put(out, at + j, get(bias, j, 1), 0)
     if spikes:
@@ -102,10 +109,13 @@ def _collect(out, at, rows, bias, width, index, value, count, spikes):
         _sum_scaled_rows(out, at, rows, width, index, value, count)
 
 
-@jitted
-def _linear(data, m, x, rows, bias, out, value):
-    """Take pieces of out [N, M] = bias + x [N, D] rows [D, M]."""
+@inner
+def _linear(data, at, number):
+    """Take pieces of out [N, M] = bias + x [N, D] rows [D, M]; at: pointer to numbers of a type."""
+    m = carray(data, HEAD + LINEAR, dtype=np.int64)
+    x, rows, bias, out = at(m[HEAD]), at(m[HEAD + 1]), at(m[HEAD + 2]), at(m[HEAD + 3])
     depth, width = m[HEAD + 4], m[HEAD + 5]
+    value = np.empty(depth + 1, number)
     index = np.empty(depth + 1, np.int64)
     piece = claim(data)
     while piece < m[1]:
@@ -119,7 +129,7 @@ def _linear(data, m, x, rows, bias, out, value):
             spikes = True
             for k in range(count):
                 spikes &= value[k] == 1
-            _collect(out, n * width, rows, bias, width, index, value, count, spikes)
+            _collect(out, n * width, (rows, bias, width), (index, value, count), spikes)
         piece = claim(data)
 
 
@@ -164,25 +174,33 @@ def _list_interleaved(x, start, shape, lines, channels, values, counts):
     return spikes
 
 
-@jitted
-def _conv(data, m, x, rows, bias, out, line, values, value):
+@inner
+def _conv(data, at, number):
     """Take pieces of a convolution; line oy of image n is element n * OH + oy.
 
-    rows: [K * K * C, M], the window's lines first. line: [OW, M] for planar images.
+    rows: [K * K * C, M], the window's lines first. line: [OW, M] for planar images. at: pointer to
+    numbers of a type.
     """
+    m = carray(data, HEAD + CONV, dtype=np.int64)
+    x, rows, bias, out = at(m[HEAD]), at(m[HEAD + 1]), at(m[HEAD + 2]), at(m[HEAD + 3])
     depth, height, width = shape = m[HEAD + 4], m[HEAD + 5], m[HEAD + 6]
     many, tall, wide = m[HEAD + 7], m[HEAD + 8], m[HEAD + 9]
     side, stride, padding, last = m[HEAD + 10], m[HEAD + 11], m[HEAD + 12], m[HEAD + 13]
     channels = np.empty(height * width * depth, np.int32)
     counts = np.empty(height * width, np.int64)
     index = np.empty(side * side * depth + 1, np.int64)
+    value = np.empty(side * side * depth + 1, number)
+    values = np.empty(height * width * depth, number)
+    room = np.empty(many * wide, number)
+    line = at(np.int64(room.ctypes.data))
+    table = rows, bias, many
     size = depth * height * width
     piece = claim(data)
     while piece < m[1]:
-        at, end = piece * m[2], min((piece + 1) * m[2], m[3])
-        while at < end:
-            n = at // tall
-            first, stop = at - n * tall, min(tall, end - n * tall)
+        row, end = piece * m[2], min((piece + 1) * m[2], m[3])
+        while row < end:
+            n = row // tall
+            first, stop = row - n * tall, min(tall, end - n * tall)
             lines = (
                 max(0, first * stride - padding),
                 max(0, min(height, (stop - 1) * stride - padding + side)),
@@ -205,14 +223,15 @@ def _conv(data, m, x, rows, bias, out, line, values, value):
                                 count += 1
                     if last:
                         to = ((n * tall + oy) * wide + ox) * many
-                        _collect(out, to, rows, bias, many, index, value, count, spikes)
+                        _collect(out, to, table, (index, value, count), spikes)
                     else:
                         to = ox * many
-                        _collect(line, to, rows, bias, many, index, value, count, spikes)
+                        _collect(line, to, table, (index, value, count), spikes)
                 if not last:
                     _turn(line, out, n * many * tall * wide + oy * wide, (many, tall, wide))
-            at = n * tall + stop
+            row = n * tall + stop
         piece = claim(data)
+    room[0] = 0  # it lives until here
 
 
 @jitted
@@ -228,42 +247,22 @@ def _turn(line, out, start, shape):
 @body
 def linear32(data):
     """Run `_linear` in float32."""
-    m = carray(data, HEAD + LINEAR, dtype=np.int64)
-    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
-    value = np.empty(m[HEAD + 4] + 1, np.float32)
-    _linear(data, m, float32(x), float32(rows), float32(bias), float32(out), value)
+    _linear(data, float32, np.float32)
 
 
 @body
 def linear64(data):
     """Run `_linear` in float64."""
-    m = carray(data, HEAD + LINEAR, dtype=np.int64)
-    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
-    value = np.empty(m[HEAD + 4] + 1, np.float64)
-    _linear(data, m, float64(x), float64(rows), float64(bias), float64(out), value)
+    _linear(data, float64, np.float64)
 
 
 @body
 def conv32(data):
     """Run `_conv` in float32."""
-    m = carray(data, HEAD + CONV, dtype=np.int64)
-    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
-    values = np.empty(m[HEAD + 4] * m[HEAD + 5] * m[HEAD + 6], np.float32)
-    value = np.empty(m[HEAD + 10] * m[HEAD + 10] * m[HEAD + 4] + 1, np.float32)
-    room = np.empty(m[HEAD + 7] * m[HEAD + 9], np.float32)
-    line = float32(np.int64(room.ctypes.data))
-    _conv(data, m, float32(x), float32(rows), float32(bias), float32(out), line, values, value)
-    room[0] = 0  # it lives until here
+    _conv(data, float32, np.float32)
 
 
 @body
 def conv64(data):
     """Run `_conv` in float64."""
-    m = carray(data, HEAD + CONV, dtype=np.int64)
-    x, rows, bias, out = m[HEAD], m[HEAD + 1], m[HEAD + 2], m[HEAD + 3]
-    values = np.empty(m[HEAD + 4] * m[HEAD + 5] * m[HEAD + 6], np.float64)
-    value = np.empty(m[HEAD + 10] * m[HEAD + 10] * m[HEAD + 4] + 1, np.float64)
-    room = np.empty(m[HEAD + 7] * m[HEAD + 9], np.float64)
-    line = float64(np.int64(room.ctypes.data))
-    _conv(data, m, float64(x), float64(rows), float64(bias), float64(out), line, values, value)
-    room[0] = 0  # it lives until here
+    _conv(data, float64, np.float64)

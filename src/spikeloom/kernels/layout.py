@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-_LONGEST = 1 << 11
+LONGEST = 1 << 11
 """Elements of a quantity that is worth repeating along a block of work."""
 
 
@@ -91,10 +91,11 @@ class Layout:
                 total *= self.shape[axis]
                 if sizes[axis] != 1:
                     longest = max(longest, total)
-        return longest if longest <= _LONGEST else None
+        return longest if longest <= LONGEST else None
 
     def tile(self, x: Tensor, period: int, length: int) -> Tensor:
         """Return a quantity as it lies along `length` elements, a multiple of its period."""
+        # outer axes beyond the period hold the same values again: the first of each stands for all
         whole = x.expand(self.shape).permute(self._inwards)
         while whole.numel() > period:
             whole = whole[0]

@@ -5,24 +5,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.runs import Passes, Run
 from spikeloom.kernels.scan import io_type, load_kernel
-from spikeloom.kernels.source.emit import Emitter
-from spikeloom.kernels.source.frame import (
-    END,
-    Memory,
-    Source,
-    Variant,
-    body,
-    function,
-    loop,
-    module_source,
-    names,
-)
+from spikeloom.kernels.source.frame import END, Source, Variant, Writer, body, function, loop, names
 from spikeloom.kernels.source.jit import numba
 from spikeloom.kernels.source.program import Unsupported
-from spikeloom.kernels.source.theta_code import ThetaCode, theta_loads
+from spikeloom.kernels.source.theta_code import ThetaCode
 
 
 def moments(train: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -35,7 +25,7 @@ def moments(train: Tensor) -> tuple[Tensor, Tensor] | None:
     Shape:
         train: [T, B, C, ...], channels last in memory; mean, variance: [C], in float32 at least.
     """
-    if train.device.type != "cpu" or numba() is None:
+    if train.device.type != "cpu" or numba() is None or not ordinary(train):
         return None
     train, layout = train.detach(), Layout.of(train)
     wide = torch.float64 if train.dtype == torch.float64 else torch.float32
@@ -52,10 +42,13 @@ def moments(train: Tensor) -> tuple[Tensor, Tensor] | None:
     return some + mean, (square - mean.square()).clamp_(min=0)
 
 
+_ABOUT = "Moments of a batch norm, per channel: sums of x - k and of its square, k = th0."
+
+
 @lru_cache(maxsize=256)
 def _run(dtype: torch.dtype, layout: Layout, steps: int, period: int) -> Run | None:
     try:
-        kernel = load_kernel(_source(Variant(io_type(dtype), tiled=True)))
+        kernel = load_kernel(_source(Variant(io_type(dtype), tiled=True)), _ABOUT)
     except Unsupported:
         return None
     return Run(Passes(kernel, None), layout, steps, 1, period=period)
@@ -63,9 +56,9 @@ def _run(dtype: torch.dtype, layout: Layout, steps: int, period: int) -> Run | N
 
 def _source(variant: Variant) -> Source:
     """Write the module whose `body` sums; addresses are the train, k, and both sums."""
-    memory = Memory()
-    shift = theta_loads(1, variant, memory)["x1"]
-    sums = ThetaCode(["x", "x * x"], variant, memory)
+    writer = Writer(variant)
+    memory, shift = writer.memory, writer.theta_loads(1)["x1"]
+    sums = ThetaCode(["x", "x * x"], writer)
     x = f"x = {variant.load(memory.get('c', 'i', 'ct'))} - {shift}"
     arguments = ["c", "th0", *names("gth", 2)]
     lines = [
@@ -77,4 +70,4 @@ def _source(variant: Variant) -> Source:
         *END,
         *body("sums", arguments),
     ]
-    return module_source(variant, Emitter(wide=variant.state == "float64"), lines)
+    return writer.module("Sums over a train", lines)

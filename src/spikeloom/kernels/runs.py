@@ -1,6 +1,6 @@
-"""Runs of a kernel on tensors, and the autograd functions around them."""
+"""Runs of a kernel on tensors: who owns their memory, and what may be written over."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import lcm
@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from spikeloom.base.autograd import gradients_again, is_nobodys, refuse_second
-from spikeloom.base.errors import UnsupportedNet
-from spikeloom.base.tracing import ordinary
+from spikeloom.base.torch_private import graph_is_kept
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.threads import Shares, run_body, shares
 
@@ -22,9 +20,41 @@ _WIDEST = 1024
 _LINE = 64  # elements: whole cache lines and vectors
 
 
-Again = Callable[..., Sequence[Tensor]]
-"""Takes currents, thetas and first states, and returns what a train returned, by torch's operators:
-outputs, and the last states where they were wanted."""
+class TrainOptions(NamedTuple):
+    """What is wanted of a train, and what may be done on the way.
+
+    Args:
+        pool: side of an average pool behind the outputs, without overlap; 1 for none.
+        final: whether the states after the last step are wanted.
+        local: one step alone, whose state passes no gradient on.
+        spent: nobody else reads the currents. Of a whole train their gradient may take their place
+            on the way back, of a step the outputs at once.
+        rate: says that the last three thetas are a norm by statistics of these very currents, from
+            rest (`kernels.functions.TrainFunction`).
+    """
+
+    pool: int = 1
+    final: bool = True
+    local: bool = False
+    spent: bool = False
+    rate: Tensor | None = None
+
+
+OPTIONS = TrainOptions()
+
+
+class Given(NamedTuple):
+    """What a train reads. It is the caller's: nothing of it is written to but spent currents.
+
+    Args:
+        currents: [T, B, ...], or [1, B, ...] that stay.
+        thetas: trained quantities.
+        states: before the first step; None is 0.
+    """
+
+    currents: Tensor
+    thetas: Sequence[Tensor]
+    states: Sequence[Tensor | None]
 
 
 class Kernel(NamedTuple):
@@ -99,6 +129,8 @@ class Run:
         quantum = _LINE if self.pool == 1 else self.pool * width * inner
         if self.period is None:
             return quantum
+        # A piece that began inside a period would read its tile from the wrong end. Where both fit
+        # into no block, whole periods matter more than whole cache lines.
         both = lcm(quantum, self.period)
         return both if self.pool > 1 or both <= self._wanted else self.period
 
@@ -115,6 +147,8 @@ class Run:
     def call(self, kernel: Kernel | None, *tensors: Tensor | None, stride: int = 0) -> None:
         """Run a kernel; what is None is not wanted, or not given; `stride` is the gradient's."""
         assert kernel is not None
+        # Addresses own nothing: `tensors` and `kernel` keep what they point to alive until the body
+        # has returned, and it returns when all threads are done.
         given = kernel.numbers.data_ptr()
         numbers = [given, self.steps, self.block, *self.geometry, stride]
         numbers += [0 if one is None else one.data_ptr() for one in tensors]
@@ -139,6 +173,8 @@ class Run:
         """Return memory for sums of their gradients."""
         if self.period is None:
             return [self.layout.empty(one.dtype, one.device) for one in thetas]
+        # a tile for each piece: threads never add into the same memory, and the order of the sum
+        # does not depend on which thread was first
         return [one.new_empty(self.work().pieces, self.block) for one in thetas]
 
     def summed(self, sums: Sequence[Tensor], thetas: Sequence[Tensor]) -> list[Tensor]:
@@ -151,6 +187,7 @@ class Run:
 
     def fresh(self, like: Sequence[Any], currents: Tensor) -> list[Tensor]:
         """Return as many new steps of a state."""
+        # never in half precision: what a state loses in rounding it loses at every step
         dtype = torch.float64 if currents.dtype == torch.float64 else torch.float32
         return [self.layout.empty(dtype, currents.device) for _ in like]
 
@@ -158,56 +195,56 @@ class Run:
         """Return a new train of outputs."""
         return self.outs.empty(currents.dtype, currents.device, self.steps)
 
-    def forward(
-        self,
-        currents: Tensor,
-        thetas: Sequence[Tensor],
-        states: Sequence[Tensor | None],
-        finals: bool,
-    ) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, given: Given, final: bool) -> tuple[Tensor, list[Tensor]]:
         """Run a train; see `Scan.run`."""
+        currents, thetas, states = given
+        # Outputs never take the currents' place here, spent or not: the backward pass runs forward
+        # again from the currents, since nothing else is stored.
         out = self.out_like(currents)
-        last = self.fresh(states, currents) if finals else []
-        given = (*self.theta(thetas), *self.fitted(states))
+        last = self.fresh(states, currents) if final else []
+        read = (*self.theta(thetas), *self.fitted(states))
         currents = self.layout.fitted(currents, train=True)
-        self.call(self.passes.forward, currents, out, *given, *(last or none(states)))
+        self.call(self.passes.forward, currents, out, *read, *(last or none(states)))
         return out, last
 
     def backward(
         self,
-        currents: Tensor,
-        thetas: Sequence[Tensor],
-        states: Sequence[Tensor | None],
+        given: Given,
         grad: Tensor,
         finals: Sequence[Tensor | None],
         wants_states: bool,
         rate: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Return gradients of currents, thetas and first states; `rate`: see `TrainFunction`."""
+        currents, thetas, states = given
         currents = self.layout.fitted(currents, train=True)
         if self.over:
-            result = currents = currents.clone() if _graph_is_kept() else _taken(currents)
+            # The one place where a stored train is destroyed: it was spent when it came, and no
+            # second pass through this graph will ask for it. A kept graph works on a copy.
+            result = currents = currents.clone() if graph_is_kept() else _taken(currents)
         else:
             result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
-        stays = grad.stride(0) == 0  # of a mean over T: one step says it all
+        # A gradient that stays over T, as a mean over time sends it, is never written out T times:
+        # the kernel reads its one step with a stride of 0.
+        stays = grad.stride(0) == 0
         grad = self.outs.fitted(grad[:1] if stays else grad, train=True)
         sums: Sequence[Tensor] = self.sums(thetas)
         state_grads = self.fresh(states, grad) if wants_states else []
-        given = (*self.theta(thetas), *self.fitted(states))
+        read = (*self.theta(thetas), *self.fitted(states))
         stride, last = 0 if stays else self.outs.count, self.fitted(finals)
         rest = (*(state_grads or none(states)), *last)
         if rate is None:
             self.call(
-                self.passes.backward, currents, grad, result, *given, *sums, *rest, stride=stride
+                self.passes.backward, currents, grad, result, *read, *sums, *rest, stride=stride
             )
             return result, self.summed(sums, thetas), state_grads
-        first = (*given, *sums, *none(states), *last)
+        # Twice over the same currents, which the first run must leave as they are: only the second
+        # may write the gradient over them.
+        first = (*read, *sums, *none(states), *last)
         self.call(self.passes.sums, currents, grad, None, *first, stride=stride)
         theta_grads = self.summed(sums, thetas)
         share = self.theta(_share_of_statistics(currents, rate, thetas, theta_grads))
-        self.call(
-            self.passes.backward, currents, grad, result, *given, *share, *rest, stride=stride
-        )
+        self.call(self.passes.backward, currents, grad, result, *read, *share, *rest, stride=stride)
         return result, theta_grads, state_grads
 
     def step(
@@ -222,15 +259,20 @@ class Run:
         if self.pool > 1:
             out = self.out_like(current)
         else:
+            # Unlike a train's, a step's backward pass needs the pivot alone, never the current: the
+            # output may be written over a spent one.
             out = current = _taken(current) if spent else current.clone()
         if isinstance(before, Pivot):
             (old,) = self.fitted([before.value])
             states = none(before.states)
             assert old is not None
+            # The pivot is one buffer for all steps: each writes over the last one's value, unless a
+            # backward pass still has to read that (it says so in `waits` when it is done).
             value = old.clone() if before.waits[0] else old
             if value is old and not before.value.is_inference():
                 increment_version(before.value)  # whoever needs it all the same is told
         else:
+            # A first step gets memory of its own: the states before it are the caller's.
             (value,) = self.fresh([None], current)
             states, old = self.fitted(before), None
         assert value is not None
@@ -246,111 +288,12 @@ class Run:
         if self.pool > 1:
             grad, result = fitted, self.layout.empty(grad.dtype, grad.device, 1)
         else:
-            spent |= fitted is not grad
+            spent |= fitted is not grad  # a copy that was made to fit is ours
             grad = result = _taken(fitted) if spent else fitted.clone()
         theta_grads = self.sums(thetas)
         given = self.theta(thetas)
         self.call(self.passes.backward, grad, result, pivot, *given, *theta_grads)
         return result, self.summed(theta_grads, thetas)
-
-
-class TrainFunction(torch.autograd.Function):
-    r"""A train; it stores the currents, and nothing that grows with T besides.
-
-    Currents that are nobody else's make room for their gradient, unless the graph is kept.
-
-    With a `rate` the last three thetas are :math:`\mu, a, b` of a norm
-    :math:`y = a (c - \mu) + b` whose statistics are those of these currents: :math:`\mu` is the
-    mean of n values and :math:`a = \gamma r` with the rate
-    :math:`r = 1 / \sqrt{\sigma^2 + \epsilon}`. Through both the currents get, besides what they
-    have through y,
-
-    .. math:: -\frac{a r^2}{n} \frac{\partial L}{\partial a} (c - \mu)
-        - \frac{a}{n} \frac{\partial L}{\partial b}.
-
-    Both sums are over all currents, so the kernel runs twice: for the sums, then for the rest.
-
-    Where more is asked of the backward pass than numbers (a graph of its own, gradients in batches)
-    the train is computed again by torch's operators.
-    """
-
-    @staticmethod
-    def forward(  # noqa: D102 - torch's interface
-        ctx: Any,
-        run: Run,
-        thetas: int,
-        finals: bool,
-        rate: Tensor | None,
-        again: Again,
-        currents: Tensor,
-        *rest: Any,
-    ) -> tuple[Tensor, ...]:
-        out, last = run.forward(currents, rest[:thetas], rest[thetas:], finals)
-        ctx.run, ctx.thetas, ctx.rate, ctx.again = run, thetas, rate, again
-        ctx.save_for_backward(currents, *rest)
-        ctx.set_materialize_grads(False)
-        return out, *last
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # noqa: D102
-        run: Run = ctx.run
-        grad, *finals = grads
-        currents, *rest = ctx.saved_tensors
-        if torch.is_grad_enabled() or not ordinary(currents, *rest, *grads):
-            wanted = ctx.needs_input_grad[5:]
-            found = gradients_again(ctx.again, (currents, *rest), grads, wanted)
-            return None, None, None, None, None, *found
-        thetas, states = rest[: ctx.thetas], rest[ctx.thetas :]
-        if grad is None:
-            grad = run.out_like(currents).zero_()
-        wants = any(ctx.needs_input_grad[6 + ctx.thetas :])
-        result, theta_grads, state_grads = run.backward(
-            currents, thetas, states, grad, finals or none(states), wants, ctx.rate
-        )
-        found = result, *theta_grads, *(state_grads or none(states))
-        return None, None, None, None, None, *found
-
-
-_CUT = "net.stepper"
-_WHOLE = "it keeps too little for that where ops cut; use net.step"
-
-
-class StepFunction(torch.autograd.Function):
-    """One step whose state passes no gradient on; it stores the pivot that is the state.
-
-    A gradient that is nobody else's makes room for that of the current.
-    """
-
-    @staticmethod
-    def forward(  # noqa: D102 - torch's interface
-        ctx: Any,
-        run: Run,
-        before: Any,
-        spent: bool,
-        waits: list[bool],
-        left: list[Tensor],
-        current: Tensor,
-        *thetas: Tensor,
-    ) -> Tensor:
-        out, pivot = run.step(current, thetas, before, spent)
-        left.append(pivot)
-        ctx.run, ctx.waits = run, waits
-        ctx.save_for_backward(pivot, *thetas)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
-        refuse_second(_CUT, _WHOLE)  # the current, which the pivot depends on, is not kept
-        if not ordinary(*grads):
-            raise UnsupportedNet(
-                f"{_CUT}: expected the gradient of one backward pass, got one under a transform "
-                f"(is_grads_batched, vmap); {_WHOLE}."
-            )
-        pivot, *thetas = ctx.saved_tensors
-        ctx.waits[0] = _graph_is_kept()
-        spent = is_nobodys(grads)  # before the call below takes hold of it
-        result, sums = ctx.run.step_back(pivot, thetas, grads[0], spent)
-        return None, None, None, None, None, result, *sums
 
 
 def _share_of_statistics(
@@ -367,14 +310,13 @@ def none(states: Sequence[Any]) -> list[None]:
     return [None] * len(states)
 
 
-def _graph_is_kept() -> bool:
-    """Whether this backward pass may be followed by another one through the same graph."""
-    autograd = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]
-    return autograd._get_current_graph_task_keep_graph()
-
-
 def _taken(x: Tensor) -> Tensor:
-    """Return the memory of a tensor that nobody reads any more; who stored it is told."""
+    """Return the memory of a tensor that nobody reads any more; who stored it is told.
+
+    The new tensor is another object on the same memory, so it carries no graph along. Autograd's
+    version counter moves, and whoever saved the old one after all gets torch's error instead of
+    wrong numbers.
+    """
     if not x.is_inference():
         increment_version(x)
     return x.new_empty(0).set_(x)  # pyright: ignore[reportArgumentType] - a tensor will do

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import UnsupportedNet
+from spikeloom.kernels.functions import Again, StepCall, StepFunction, TrainCall, TrainFunction
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.pivot import PivotPrograms, find_pivot
-from spikeloom.kernels.runs import Again, Kernel, Passes, Pivot, Run, StepFunction, TrainFunction
+from spikeloom.kernels.runs import OPTIONS, Given, Kernel, Passes, Pivot, Run, TrainOptions
 from spikeloom.kernels.source.frame import Source, Variant
 from spikeloom.kernels.source.jit import load_source, numba
 from spikeloom.kernels.source.pivot_code import step_backward, step_forward
@@ -24,6 +25,7 @@ _IO = {
 }
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 class _Failed(NamedTuple):
@@ -42,15 +44,17 @@ class Scan:
         step: elementwise.
         thetas: number of trained quantities.
         states: number of state tensors.
+        about: whose step it is, for the comment above generated code: name, settings, equation.
 
     Raises:
         Unsupported: no compiler.
     """
 
-    def __init__(self, step: Step, thetas: int, states: int) -> None:
+    def __init__(self, step: Step, thetas: int, states: int, about: str = "") -> None:
         if numba() is None:
             raise Unsupported("no compiler")
         self.step, self.thetas, self.states = step, thetas, states
+        self.about = about or f"The step {step.__qualname__} of {step.__module__}."
         self._made: dict[Any, Any] = {}
 
     def run(
@@ -61,10 +65,7 @@ class Scan:
         *,
         steps: int,
         again: Again | None = None,
-        pool: int = 1,
-        finals: bool = False,
-        spent: bool = False,
-        rate: Tensor | None = None,
+        options: TrainOptions = OPTIONS,
     ) -> tuple[Tensor, list[Tensor]]:
         r"""Run the step over a train.
 
@@ -75,37 +76,37 @@ class Scan:
             steps: T.
             again: the same train by torch's operators, for derivatives of its gradients; None
                 refuses them.
-            pool: side of an average pool over the last two axes of the outputs, without overlap.
-            finals: whether the states after the last step are wanted.
-            spent: nobody else reads the currents, so their gradient may take their place.
-            rate: says that the last three thetas are a norm by statistics of the currents
-                (`kernels.runs.TrainFunction`).
+            options: what is wanted; `local` means nothing here.
 
         Returns:
-            Outputs in the type of the currents, and the last states (empty without `finals`).
+            Outputs in the type of the currents, and the last states (empty without `final`).
 
         Shape:
             currents: [T, B, ...] or [1, B, ...]; thetas: [...]; states, last states: [B, ...];
-            outputs: [T, B, ...], the last two axes divided by `pool`.
+            outputs: [T, B, ...], the last two axes divided by the pool's side.
 
         Raises:
             Unsupported: a type that no kernel is written for, or a step that is no kernel.
         """
         constant = currents.shape[0] == 1 and steps > 1
-        wanted, over = _wanted(currents, *thetas, *states), spent and not constant
+        wanted = _wanted(currents, *thetas, *states)
+        pool, rate = options.pool, options.rate
+        # the gradient of currents that stay is a sum over T: it has no room in any one of them
+        over = wanted and options.spent and not constant
         layout = _layout(currents, pool)
         period = layout.period(thetas) if thetas else None
-        variant = Variant(
-            io_type(currents.dtype), constant, pool, over and wanted, period is not None
-        )
+        variant = Variant(io_type(currents.dtype), constant, pool, over, period is not None)
+        # Kernels know nothing of the layout. It belongs to the `Run`, whose blocks and shares are
+        # worked out once and serve every further train of this shape.
         key = (TrainFunction, variant, wanted, layout, steps, period, rate is None)
         run = self._once(
             key, lambda: self._train_run(variant, wanted, layout, steps, period, rate is not None)
         )
         if not wanted:
-            return run.forward(currents, thetas, states, finals)
+            return run.forward(Given(currents, thetas, states), options.final)
+        call = TrainCall(run, self.thetas, options, again or _refuse_again)
         out, *last = TrainFunction.apply(  # pyright: ignore[reportGeneralTypeIssues]
-            run, self.thetas, finals, rate, again or _refuse_again, currents, *thetas, *states
+            call, currents, *thetas, *states
         )
         return out, last
 
@@ -114,9 +115,7 @@ class Scan:
         current: Tensor,
         thetas: Sequence[Tensor],
         before: Sequence[Tensor | None] | Pivot,
-        *,
-        pool: int = 1,
-        spent: bool = False,
+        options: TrainOptions = OPTIONS,
     ) -> tuple[Tensor, Pivot]:
         """Run one step through which no gradient passes to the next.
 
@@ -124,8 +123,7 @@ class Scan:
             current: of the step.
             thetas: trained quantities.
             before: states of a first step, or what the last step left; it is used up.
-            pool: as in `run`.
-            spent: nobody else reads the current, so the output may take its place.
+            options: what is wanted; only `pool` and `spent` mean anything here.
 
         Shape:
             current, output: [1, B, ...].
@@ -133,9 +131,11 @@ class Scan:
         Raises:
             Unsupported: as in `run`, or a step without a pivot.
         """
+        pool, spent = options.pool, options.spent
         wanted, layout = _wanted(current, *thetas), _layout(current, pool)
         period = layout.period(thetas) if thetas else None
         variant = Variant(io_type(current.dtype), pool=pool, tiled=period is not None)
+        # `spent` is no part of it: where an output goes is an address, not another kernel
         key = (StepFunction, variant, wanted, layout, period)
         run = self._once(key, lambda: self._step_run(variant, wanted, layout, period))
         if not wanted:
@@ -143,8 +143,9 @@ class Scan:
             return out, Pivot(value, (None,) * self.states, [False])
         left: list[Tensor] = []
         waits = [True]
+        call = StepCall(run, before, spent, waits, left)
         out: Tensor = StepFunction.apply(  # pyright: ignore[reportAssignmentType]
-            run, before, spent, waits, left, current, *thetas
+            call, current, *thetas
         )
         return out, Pivot(left[0], (None,) * self.states, waits)
 
@@ -177,51 +178,73 @@ class Scan:
         period: int | None,
         in_parts: bool,
     ) -> Run:
-        ahead = self._train_kernel(train_forward, replace(variant, over=False))
+        # forward passes of both kinds are one kernel: only the way back writes over anything
+        ahead = self._kernel(train_forward, self._programs, replace(variant, over=False))
         back = sums = None
         if wanted and in_parts:
-            sums = self._train_kernel(train_backward, replace(variant, over=False, part="sums"))
-            back = self._train_kernel(train_backward, replace(variant, part="rest"))
+            sums = self._kernel(
+                train_backward, self._programs, replace(variant, over=False, part="sums")
+            )
+            back = self._kernel(train_backward, self._programs, replace(variant, part="rest"))
         elif wanted:
-            back = self._train_kernel(train_backward, variant)
+            back = self._kernel(train_backward, self._programs, variant)
         passes = Passes(ahead, back, sums)
         return Run(passes, layout, steps, variant.pool, variant.over, period)
 
     def _step_run(self, variant: Variant, wanted: bool, layout: Layout, period: int | None) -> Run:
-        ahead = self._step_kernel(step_forward, variant)
-        back = self._step_kernel(step_backward, variant) if wanted else None
+        ahead = self._kernel(step_forward, self._pivots, variant)
+        back = self._kernel(step_backward, self._pivots, variant) if wanted else None
         return Run(Passes(ahead, back), layout, 1, variant.pool, period=period)
 
-    def _train_kernel(
-        self, write: Callable[[StepPrograms, Variant], Source], variant: Variant
+    def _pivots(self, variant: Variant) -> PivotPrograms:
+        programs = find_pivot(self._programs(variant))
+        if programs is None:
+            raise Unsupported("no value that decides output and state")
+        return programs
+
+    def _kernel(
+        self, write: Callable[[P, Variant], Source], of: Callable[[Variant], P], variant: Variant
     ) -> Kernel:
         def make() -> Kernel:
-            return load_kernel(write(self._programs(variant), variant))
+            return load_kernel(write(of(variant), variant), self.about)
 
         return self._once((write, variant), make)
 
-    def _step_kernel(
-        self, write: Callable[[PivotPrograms, Variant], Source], variant: Variant
-    ) -> Kernel:
-        def make() -> Kernel:
-            programs = find_pivot(self._programs(variant))
-            if programs is None:
-                raise Unsupported("no value that decides output and state")
-            return load_kernel(write(programs, variant))
+    def code(self, variant: Variant, *, local: bool = False) -> str:
+        """Return what is compiled for a variant, as text: the forward pass, then the backward pass.
 
-        return self._once((write, variant), make)
+        Args:
+            variant: in one part ("all").
+            local: of one step that passes no gradient on, instead of a train.
+
+        Raises:
+            Unsupported: a step that is no kernel.
+        """
+        if local:
+            pivots = self._pivots(variant)
+            sources = [write(pivots, variant) for write in (step_forward, step_backward)]
+        else:
+            programs = self._programs(variant)
+            sources = [write(programs, variant) for write in (train_forward, train_backward)]
+        return "\n\n".join(one.comment(self.about) + one.text for one in sources)
 
 
-def load_kernel(source: Source) -> Kernel:
+def load_kernel(source: Source, about: str) -> Kernel:
     """Compile a module; its functions are compiled when it is imported.
+
+    Args:
+        source: of the module.
+        about: whose code it is (`Source.comment`).
 
     Raises:
         Unsupported: the compiler failed.
     """
     try:
-        module = load_source(source.text)
+        module = load_source(source.text, source.comment(about))
     except Exception as error:  # a compiler fails in ways of its own
         raise Unsupported(f"{type(error).__name__}: {error}") from error
+    # In float64 whatever the variant: the code rounds each to its own type, as torch rounds a
+    # Python number.
     numbers = torch.tensor([*source.numbers, 0], dtype=torch.float64)
     return Kernel(module.body, numbers)
 

@@ -54,6 +54,8 @@ def run_body(body: Any, numbers: Sequence[int], work: Shares) -> None:
         numbers: addresses and sizes, as the body reads them.
         work: what there is to claim.
     """
+    # `data` is shared by all threads and must outlive the last: none of the three ways below
+    # returns before its threads have.
     workers = work.workers
     data = array("q", (0, work.pieces, work.size, work.total, *numbers))
     address = data.buffer_info()[0]

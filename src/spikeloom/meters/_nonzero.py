@@ -26,9 +26,14 @@ class Pair:
     operands: tuple[Tensor, ...]
 
 
+def operator_name(func: Any) -> str:
+    """Return what torch calls an operator without its overload, as "aten.mm"."""
+    return str(func).rpartition(".")[0]
+
+
 def pairs_of(func: Any, args: tuple[Any, ...], out: Any) -> list[Pair] | None:
     """Return the products of one call of an operator; None for operators not known here."""
-    find = _KNOWN.get(getattr(func, "_overloadpacket", None))
+    find = _KNOWN.get(operator_name(func))
     dense = all(one.layout == torch.strided for one in args if isinstance(one, Tensor))
     return find(out, *args) if find is not None and dense else None
 
@@ -108,12 +113,12 @@ def _total(counts: Tensor) -> int:
     return round(float(counts.sum()))
 
 
-_KNOWN: dict[Any, Callable[..., list[Pair]]] = {
-    aten.mm: _matrices,
-    aten.bmm: _matrices,
-    aten.addmm: _added,
-    aten.baddbmm: _added,
-    aten.convolution: _convolution,
-    aten._convolution: _convolution,
-    aten.convolution_backward: _convolution_backward,
+_KNOWN: dict[str, Callable[..., list[Pair]]] = {
+    "aten.mm": _matrices,
+    "aten.bmm": _matrices,
+    "aten.addmm": _added,
+    "aten.baddbmm": _added,
+    "aten.convolution": _convolution,
+    "aten._convolution": _convolution,
+    "aten.convolution_backward": _convolution_backward,
 }

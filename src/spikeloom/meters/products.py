@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 from spikeloom.base.checks import at_least
+from spikeloom.base.torch_private import in_backward
 from spikeloom.base.tracing import Spectator
-from spikeloom.meters._nonzero import Pair, pairs_of
+from spikeloom.meters._nonzero import Pair, operator_name, pairs_of
 
 FORWARD, BACKWARD = 0, 1
 
@@ -69,11 +70,15 @@ class NonzeroOperations:
 class _Products(Spectator):
     """Sees every product of a call; the running autograd node tells the phase."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._formulas = {str(operator): formula for operator, formula in flop_registry.items()}
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        formula = flop_registry.get(getattr(func, "_overloadpacket", None))
+        formula = self._formulas.get(operator_name(func))
         if formula is None:
             # a composite operator, as linear under inference_mode, hides products inside
             if hasattr(func, "decompose") and func is not torch.ops.prim.device.default:
@@ -84,7 +89,7 @@ class _Products(Spectator):
             return func(*args, **kwargs)
         out = func(*args, **kwargs)
         dense = formula(*args, **kwargs, out_val=out) // 2
-        phase = FORWARD if torch._C._current_autograd_node() is None else BACKWARD
+        phase = BACKWARD if in_backward() else FORWARD
         self.take(phase, func, args, out, dense)
         return out
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spikeloom.base.checks import at_least
 from spikeloom.base.fields import Checked
-from spikeloom.base.tracing import transformed
+from spikeloom.base.torch_private import transformed
 from spikeloom.neurons.trains import WORTH, Kernels
 
 Layout = Literal["auto", "rows", "channels_last"]
@@ -52,14 +52,18 @@ class Execution(Checked):
             return self.kernels
         return "compiled" if elements >= self.worth else "reference"
 
+    def channels_last(self, device: str) -> bool:
+        """Whether images lie with their channels last on a kind of device."""
+        return self.layout == "channels_last" or (self.layout == "auto" and device == "cpu")
+
     def arranged(self, x: Tensor) -> Tensor:
         r"""Return images in the layout; what follows keeps it. An expanded train stays expanded.
 
         Shape:
             x: [B, C, H, W] or [T, B, C, H, W].
         """
-        last = self.layout == "channels_last" or (self.layout == "auto" and x.device.type == "cpu")
-        if not last or transformed():  # vmap knows no other layout than rows
+        # vmap knows no other layout than rows
+        if not self.channels_last(x.device.type) or transformed():
             return x
         if x.dim() == 4:
             return _channels_last(x)

@@ -9,20 +9,28 @@ import math
 from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import nn
 
-from spikeloom.base.tracing import hooked, hooks_made, kept_by_user, ordinary, traced
+from spikeloom.base.torch_private import hooked, hooks_made, kept_by_user
+from spikeloom.base.tracing import ordinary, traced
+from spikeloom.kernels.layout import LONGEST
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.module.build import Plan
 from spikeloom.nets.module.norms import joinable
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import Credited, MeanCurrent, OnWeights, Ops, Plain, cut, keep
 from spikeloom.nets.walk.saving import cheap_sites
-from spikeloom.neurons.trains import Kernels
+from spikeloom.neurons.base import Unit
+from spikeloom.neurons.normed import Normed
+from spikeloom.neurons.trains import Kernels, kernel_of
 
 Order = Literal["time", "layer", "rates"]
 
 _OURS = (Plain, Credited)
 """Synapses whose results belong to nobody else."""
+
+FEW = 4
+"""Steps below which a norm that does not repeat along memory is cheaper before the unit."""
 
 _JOIN = (*_OURS, OnWeights)
 """Synapses that are plain at pools."""
@@ -44,6 +52,9 @@ class Setting(NamedTuple):
         kept: whether hooks of a user may keep what autograd saves.
         traced: whether `torch.jit.trace` is recording.
         hooks: changes with every hook that is registered anywhere.
+        followed: whether torch follows the computation, by a transform, tracer or mode; only asked
+            of whole trains.
+        products: type in which autocast computes products; None where it is off.
     """
 
     order: Order
@@ -58,6 +69,8 @@ class Setting(NamedTuple):
     kept: bool = False
     traced: bool = False
     hooks: object = None
+    followed: bool = False
+    products: torch.dtype | None = None
 
     def at(self, site: Site) -> "Setting":
         """Return in what setting a site is: feedback loops go step by step in layer order too."""
@@ -66,13 +79,16 @@ class Setting(NamedTuple):
         return self._replace(order="time", rows=self.rows // self.steps, steps=1, private=True)
 
 
-def around() -> dict[str, Any]:
-    """Return what the state of torch makes of a setting."""
+def torch_now(order: Order) -> dict[str, Any]:
+    """Return what a `Setting` says of torch, as it is at this call."""
+    low = torch.is_autocast_enabled("cpu")
     return {
         "grad": torch.is_grad_enabled(),
         "kept": kept_by_user(),
         "traced": traced() and not torch.compiler.is_compiling(),
         "hooks": hooks_made(),
+        "followed": order == "layer" and not ordinary(),
+        "products": torch.get_autocast_dtype("cpu") if low else None,
     }
 
 
@@ -84,6 +100,7 @@ class How(NamedTuple):
         pool: side of the average pool that is computed together with the unit; 1 for none.
         joined: whether this site is such a pool, computed with the unit before it.
         norm: "before" the unit, "folded" into the weights, "inside" the unit's kernel.
+        inside_from: how many steps of a train must differ before "inside" is faster than "before".
         short: whether the state may be kept as one value that a step's backward pass needs anyway.
         spare: whether the currents are nobody else's, so that outputs or gradients may take their
             place.
@@ -95,10 +112,18 @@ class How(NamedTuple):
     pool: int = 1
     joined: bool = False
     norm: Literal["none", "before", "folded", "inside"] = "none"
+    inside_from: int = 1
     short: bool = False
     spare: bool = False
     packed: bool = False
     again: bool = False
+
+    def inside(self, different: int) -> bool:
+        """Whether the norm goes inside, for a train of so many different steps.
+
+        The one thing that waits for the call: whether a layer's input stays the same over time.
+        """
+        return self.norm == "inside" and different >= self.inside_from
 
 
 class Decided:
@@ -129,10 +154,11 @@ def decide(site: Site, s: Setting, cheap: frozenset[str] = frozenset()) -> How:
     unit = site.unit
     runs = unit is not None and unit.stateful
     return How(
-        loop=s.execution.loop_for(s.rows * math.prod(site.out_shape)) if runs else "reference",
+        loop=_loop(site, s),
         pool=1 if site.pool is None or why_not_pool(site, s) else site.pool.spec.kernel_size,
         joined=before is not None and before.pool is site and not why_not_pool(before, s),
         norm=_norm(site, s),
+        inside_from=1 if site.norm is None else _inside_from(site, s),
         short=runs and not why_not_short(site, s),
         spare=runs and not why_not_spare(site, s),
         packed=packed,
@@ -202,7 +228,27 @@ def why_not_inside(site: Site, s: Setting) -> str:
         return "the rule changes trains or states"
     if s.watched:
         return "an observer looks at the currents"
-    return "no kernels are wanted" if s.execution.kernels == "reference" else ""
+    if _loop(site, s) == "reference":
+        wanted = s.execution.kernels != "reference"
+        return "the train is too small for a kernel" if wanted else "no kernels are wanted"
+    return "torch follows the computation" if s.followed else _why_not_taken(unit, norm, s)
+
+
+def _why_not_taken(unit: Unit, norm: nn.BatchNorm1d | nn.BatchNorm2d, s: Setting) -> str:
+    """Say why a kernel cannot take a norm along; "" where it can."""
+    if norm.weight.device.type != "cpu":
+        return "kernels run on a CPU"
+    kernel = kernel_of(Normed(unit))  # pyright: ignore[reportArgumentType] - spikes as it does
+    if kernel is None:
+        return "the unit has no kernel"
+    if not kernel.rests_at_zero:  # it may be made from the current, which is another one here
+        return "the unit does not start at 0"
+    kinds = {norm.weight.dtype, norm.bias.dtype}
+    kinds |= {kept.dtype for kept in (norm.running_mean, norm.running_var) if kept is not None}
+    if kinds not in ({torch.float32}, {torch.float64}):
+        return "the norm has another type than states"
+    halves = s.products == torch.float16 and kinds != {torch.float64}
+    return "there are no kernels in float16" if halves else ""
 
 
 def why_not_short(site: Site, s: Setting) -> str:
@@ -239,7 +285,25 @@ def why_not_saving(s: Setting) -> str:
         return "the rule has a synapse or a train of its own"
     if not s.grad:
         return "no gradient is wanted"
-    return "" if ordinary() else "torch follows the computation"
+    return "torch follows the computation" if s.followed else ""
+
+
+def _loop(site: Site, s: Setting) -> Kernels:
+    if site.unit is None or not site.unit.stateful:
+        return "reference"
+    return s.execution.loop_for(s.rows * math.prod(site.out_shape))
+
+
+def _inside_from(site: Site, s: Setting) -> int:
+    """Return from how many different steps on a kernel gains by a norm.
+
+    Where the norm's quantities repeat along memory, they cost nothing; else the kernel reads one
+    of each per neuron, which pays for trains of some steps only.
+    """
+    channels, *sides = site.out_shape
+    apart = sides and channels > 1 and not s.execution.channels_last("cpu")
+    span = math.prod(site.out_shape) if apart else channels
+    return 1 if span <= LONGEST else FEW
 
 
 def _norm(site: Site, s: Setting) -> Literal["none", "before", "folded", "inside"]:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeloom.base.tracing import ordinary, transformed
+from spikeloom.base.torch_private import transformed
+from spikeloom.base.tracing import ordinary
 from spikeloom.neurons.base import LOW_PRECISION, Unit
 from spikeloom.neurons.declared import TRACE_DECAY
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from spikeloom.nets.how import (
+    How,
     Setting,
     cheap_names,
     decide,
@@ -50,12 +51,18 @@ def plan_rows(plan: Plan, setting: Setting) -> list[tuple[str, ...]]:
                 site.name,
                 how.loop if trains else "-",
                 pool,
-                "-" if how.norm == "none" else how.norm,
+                _norm(how),
                 ("short" if how.short else "whole") if trains and order == "time" else "-",
                 ("overwritten" if how.spare else "kept") if trains else "-",
             )
         )
     return rows
+
+
+def _norm(how: How) -> str:
+    if how.norm == "none":
+        return "-"
+    return how.norm if how.inside(1) or how.norm != "inside" else f"inside, T >= {how.inside_from}"
 
 
 def plan_reasons(plan: Plan, setting: Setting) -> list[str]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from spikeloom.base.autograd import add_gradient, backpropagate, is_nobodys, lies_like
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import run_train
 
@@ -122,7 +123,11 @@ def run(x, use, kernels="compiled"):
     """Take one step of an online rule; return the gradient of its current."""
     current = 2 * x
     out, _ = run_train(
-        LIF(), current.unsqueeze(0), {}, kernels=kernels, local=kernels == "compiled"
+        LIF(),
+        current.unsqueeze(0),
+        {},
+        kernels=kernels,
+        options=TrainOptions(local=kernels == "compiled"),
     )
     use(out.squeeze(0), x)
     return None if x.grad is None else x.grad.clone()
@@ -141,7 +146,9 @@ def test_a_gradient_takes_the_place_of_the_one_before():
     places, x = [], leaf()
     current = 2 * x
     current.register_hook(lambda grad: places.append(grad.data_ptr()))
-    out, _ = run_train(LIF(), current.unsqueeze(0), {}, kernels="compiled", local=True)
+    out, _ = run_train(
+        LIF(), current.unsqueeze(0), {}, kernels="compiled", options=TrainOptions(local=True)
+    )
     spikes = out.squeeze(0)
     spikes.register_hook(lambda grad: places.append(grad.data_ptr()))
     (3 * spikes).sum().backward()

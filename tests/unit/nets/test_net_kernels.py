@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import ConfigError
+from spikeloom.kernels.runs import OPTIONS
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
@@ -61,7 +62,7 @@ def noted():
     train, reference = trains.run_train, trains._reference
 
     def run(*args, **options):
-        calls.append(options.get("pool", 1))
+        calls.append(options.get("options", OPTIONS).pool)
         return train(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spikeloom.base.errors import UnsupportedNet
-from spikeloom.base.tracing import hooks_made
+from spikeloom.base.torch_private import hooks_made
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.how import Setting, decide, why_not_short, why_not_spare
 from spikeloom.nets.module.net import SpikingNet

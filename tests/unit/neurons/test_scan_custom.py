@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import ShapeError
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.neurons.integrate_fire import IF, SpikingState
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
@@ -112,10 +113,16 @@ class TestCompiled:
             leaf = kit.laid_out(images, order).requires_grad_()
             with kit.no_fallback():
                 assert torch.autograd.gradcheck(
-                    lambda x: run_train(own.Soft(), x, theta, kernels="compiled", pool=2)[0], leaf
+                    lambda x: run_train(
+                        own.Soft(), x, theta, kernels="compiled", options=TrainOptions(pool=2)
+                    )[0],
+                    leaf,
                 )
             assert torch.autograd.gradgradcheck(
-                lambda x: run_train(own.Soft(), x, theta, kernels="compiled", pool=2)[0], leaf
+                lambda x: run_train(
+                    own.Soft(), x, theta, kernels="compiled", options=TrainOptions(pool=2)
+                )[0],
+                leaf,
             )
 
     def test_it_serves_the_module_too(self):
@@ -130,7 +137,9 @@ def as_the_reference(unit, xs, theta=None, state=None, **options):
     found = []
     for kernels in ("reference", "compiled"):
         leaf = xs.clone().requires_grad_()
-        out, left = run_train(unit, leaf, theta or {}, state, kernels=kernels, **options)
+        out, left = run_train(
+            unit, leaf, theta or {}, state, kernels=kernels, options=TrainOptions(**options)
+        )
         grad = torch.autograd.grad(out.sum(), leaf)[0] if out.requires_grad else torch.zeros(1)
         found.append((out, grad, left))
     (out, grad, left), (mine, my_grad, mine_left) = found

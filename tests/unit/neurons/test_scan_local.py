@@ -7,7 +7,7 @@ import trainpairs as kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeloom.kernels.runs import Pivot
+from spikeloom.kernels.runs import Pivot, TrainOptions
 from spikeloom.neurons.base import detach_state
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import run_train
@@ -23,7 +23,9 @@ def walked(unit, xs, kernels, *, theta=None, state=None, pool=1, seed=0):
     for t, x in enumerate(xs):
         leaf = x.detach().unsqueeze(0).requires_grad_()
         values = {name: one.detach().requires_grad_() for name, one in (theta or {}).items()}
-        out, state = run_train(unit, leaf, values, state, kernels=kernels, pool=pool, local=True)
+        out, state = run_train(
+            unit, leaf, values, state, kernels=kernels, options=TrainOptions(pool=pool, local=True)
+        )
         state = detach_state(state)
         kinds.add(type(state))
         leaves = [leaf, *values.values()]
@@ -92,8 +94,15 @@ def test_a_backward_pass_that_comes_too_late_is_an_error_or_right():
     grads = {}
     for kernels in ("reference", "compiled"):
         leaf = xs[:1].clone().requires_grad_()
-        first, state = run_train(LIF(), leaf, {}, kernels=kernels, local=True)
-        run_train(LIF(), xs[1:], {}, detach_state(state), kernels=kernels, local=True)
+        first, state = run_train(LIF(), leaf, {}, kernels=kernels, options=TrainOptions(local=True))
+        run_train(
+            LIF(),
+            xs[1:],
+            {},
+            detach_state(state),
+            kernels=kernels,
+            options=TrainOptions(local=True),
+        )
         try:
             (grads[kernels],) = torch.autograd.grad(first.sum(), leaf)
         except RuntimeError as error:
@@ -109,6 +118,8 @@ def test_without_gradients():
         with context, kit.no_fallback():
             state, outs = None, []
             for x in xs.split(1):
-                out, state = run_train(LIF(), x, {}, state, kernels="compiled", local=True)
+                out, state = run_train(
+                    LIF(), x, {}, state, kernels="compiled", options=TrainOptions(local=True)
+                )
                 outs.append(out)
             assert torch.equal(torch.cat(outs), expected)

@@ -7,6 +7,7 @@ import trainpairs as kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.normed import CENTRE, SCALE, SHIFT, Normed, through_statistics
@@ -67,8 +68,8 @@ class TestCompiled:
             theta, rate = statistics(leaf, train[:1] if constant else train, seed=1)
             theta |= kit.theta_of(unit, dtype)
             leaves = {name: one.requires_grad_() for name, one in theta.items() if name != CENTRE}
-            how = {"kernels": kernels, "pool": pool, "rate": rate, "spent": spent, "final": False}
-            out, _ = run_train(Normed(unit), train, theta, **how)
+            options = TrainOptions(pool, final=False, spent=spent, rate=rate)
+            out, _ = run_train(Normed(unit), train, theta, kernels=kernels, options=options)
             grads = torch.autograd.grad((out * kit.weights(out, 5)).sum(), [leaf, *leaves.values()])
             found.append([out, *grads])
         for mine, theirs in zip(found[1], found[0], strict=True):

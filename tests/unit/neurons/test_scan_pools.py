@@ -7,6 +7,7 @@ import trainpairs as kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import WORTH, run_train
 
@@ -60,7 +61,7 @@ def test_it_is_the_pool_of_the_whole_train(data, seed):
 def test_channels_stay_where_they_were(order):
     xs = kit.laid_out(torch.rand(3, 2, 4, 6, 6), order)
     with kit.no_fallback():
-        out, state = run_train(LIF(), xs, {}, kernels="compiled", pool=2)
+        out, state = run_train(LIF(), xs, {}, kernels="compiled", options=TrainOptions(pool=2))
         whole, _ = run_train(LIF(), xs, {}, kernels="compiled")
     last = order == "channels_last"
     assert out[0].is_contiguous(memory_format=torch.channels_last) == last

@@ -6,6 +6,7 @@ import trainpairs as kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import run_train
 
@@ -24,7 +25,13 @@ def gradient(xs, spent, pool=1, seed=0, unit=None):
     leaf, currents = made(xs)
     address = currents.data_ptr()
     with kit.no_fallback():
-        out, _ = run_train(unit or LIF(), currents, {}, kernels="compiled", pool=pool, spent=spent)
+        out, _ = run_train(
+            unit or LIF(),
+            currents,
+            {},
+            kernels="compiled",
+            options=TrainOptions(pool=pool, spent=spent),
+        )
     arrived = []
     currents.register_hook(lambda grad: arrived.append(grad.data_ptr() == address))
     (grad,) = torch.autograd.grad((out * kit.weights(out, seed)).sum(), leaf)
@@ -48,7 +55,7 @@ def test_the_gradient_takes_their_place(dtype, pool, data, seed):
 def test_a_constant_train_is_left():
     leaf, current = made(torch.rand(1, 4, 5))
     currents = current.expand(6, 4, 5)
-    out, _ = run_train(LIF(), currents, {}, kernels="compiled", spent=True)
+    out, _ = run_train(LIF(), currents, {}, kernels="compiled", options=TrainOptions(spent=True))
     before = current.detach().clone()
     (over,) = torch.autograd.grad(out.sum(), leaf, retain_graph=True)
     (again,) = torch.autograd.grad(out.sum(), leaf)
@@ -57,7 +64,7 @@ def test_a_constant_train_is_left():
 
 def test_a_graph_that_is_kept_goes_back_twice():
     leaf, currents = made(2 * torch.rand(5, 4, 6, generator=torch.Generator().manual_seed(0)))
-    out, _ = run_train(LIF(), currents, {}, kernels="compiled", spent=True)
+    out, _ = run_train(LIF(), currents, {}, kernels="compiled", options=TrainOptions(spent=True))
     (first,) = torch.autograd.grad(out.sum(), leaf, retain_graph=True)
     (second,) = torch.autograd.grad(out.sum(), leaf)
     assert torch.equal(first, second) and first.any()
@@ -67,7 +74,9 @@ def test_a_graph_that_is_kept_goes_back_twice():
 def test_who_stored_them_is_told(local):
     leaf, currents = made(2 * torch.rand(1 if local else 5, 4, 6))
     other = currents * currents
-    out, _ = run_train(LIF(), currents, {}, kernels="compiled", spent=True, local=local)
+    out, _ = run_train(
+        LIF(), currents, {}, kernels="compiled", options=TrainOptions(spent=True, local=local)
+    )
     if not local:
         torch.autograd.grad(out.sum(), leaf, retain_graph=False)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -82,9 +91,16 @@ def test_a_steps_output_takes_their_place():
         leaf, current = made(x)
         _, other = made(x)
         out, state = run_train(
-            LIF(), current, {}, state, kernels="compiled", local=True, spent=True
+            LIF(),
+            current,
+            {},
+            state,
+            kernels="compiled",
+            options=TrainOptions(local=True, spent=True),
         )
-        whole, kept = run_train(LIF(), other, {}, kept, kernels="compiled", local=True)
+        whole, kept = run_train(
+            LIF(), other, {}, kept, kernels="compiled", options=TrainOptions(local=True)
+        )
         assert out.data_ptr() == current.data_ptr() and torch.equal(out[0], expected[t])
         assert whole.data_ptr() != other.data_ptr() and torch.equal(other, x)
         grad = torch.autograd.grad(out.sum(), leaf)[0]

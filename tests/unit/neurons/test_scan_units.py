@@ -11,6 +11,7 @@ import trainpairs as kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.neurons.leaky import LIF
 
 pytestmark = kit.needs_compiler
@@ -174,7 +175,9 @@ class TestUse:
         with kit.no_fallback():
             theta = kit.theta_of(self.unit, torch.float32)
             args = (self.unit, self.xs, theta)
-            out, state = kit.trains.run_train(*args, kernels="compiled", final=False)
+            out, state = kit.trains.run_train(
+                *args, kernels="compiled", options=TrainOptions(final=False)
+            )
         assert state is None
         assert torch.equal(out, kit.trains.run_train(*args, kernels="reference")[0])
 

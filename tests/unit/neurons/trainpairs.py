@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.neurons import trains
 from spikeloom.neurons.base import map_state
 from spikeloom.neurons.integrate_fire import IF
@@ -127,7 +128,9 @@ def run(unit, xs, *, kernels, theta=None, state=None, pool=1, seed=0, final=True
     theta = {name: value.detach().requires_grad_() for name, value in (theta or {}).items()}
     state = map_state(state, lambda one: one.detach().requires_grad_())
     given = trains.state_leaves(state)
-    out, left = trains.run_train(unit, xs, theta, state, kernels=kernels, pool=pool, final=final)
+    out, left = trains.run_train(
+        unit, xs, theta, state, kernels=kernels, options=TrainOptions(pool=pool, final=final)
+    )
     finals = trains.state_leaves(left) if final else []
     loss = (out * weights(out, seed)).sum().double()
     for place, one in enumerate(finals):

@@ -26,7 +26,7 @@ class Variant:
         over: the gradient of the currents is written over them, for trains that nobody else reads.
         tiled: trained quantities repeat along a block, and are given and summed as one block.
         part: of a backward pass: "all"; or first the "sums" of trained quantities' gradients and,
-            when it is known what follows from them, the "rest" (`kernels.runs.TrainFunction`).
+            when it is known what follows from them, the "rest" (`kernels.functions.TrainFunction`).
     """
 
     io: str = "float32"
@@ -45,6 +45,15 @@ class Variant:
     def bits(self) -> str:
         """Type in which currents and outputs lie in memory."""
         return "uint16" if self.io == "bfloat16" else self.io
+
+    def words(self) -> str:
+        """Say it, for the comment above the code."""
+        said = [self.io]
+        said += ["currents that stay"] if self.constant else []
+        said += [f"behind it an average pool of side {self.pool}"] if self.pool > 1 else []
+        said += ["the currents' gradient written over them"] if self.over else []
+        said += [] if self.part == "all" else [f"part of a pass in two: {self.part}"]
+        return "; ".join(said)
 
     def load(self, text: str) -> str:
         """Write a number from memory as one to compute with."""
@@ -74,41 +83,120 @@ class Memory:
 
 
 class Source(NamedTuple):
-    """A module's text, and the numbers its code is given."""
+    """A module's text, the numbers its code is given, and what it does, in words."""
 
     text: str
     numbers: tuple[float, ...]
+    what: str
 
+    def comment(self, about: str) -> str:
+        """Return what stands above the text, for whoever reads it.
+
+        It is no part of what is compiled: units that differ in their numbers alone share the code.
+
+        Args:
+            about: whose code it is: a unit with its settings, then its equation.
+        """
+        numbers = ", ".join(f"N{k} = {value!r}" for k, value in enumerate(self.numbers))
+        lines = [self.what, "", *about.splitlines(), "", *_LEGEND]
+        if numbers:
+            lines += ["Numbers given when it runs, so that others share this code:", numbers]
+        return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+
+
+_LEGEND = (
+    "c, out: currents, outputs; g, gc: their gradients. th, in, fin: trained quantities, first and",
+    "last states; gth, gin, gfin: their gradients. v, d: state and its gradient while time passes.",
+)
 
 _GIVEN, _READS = "<given>", "<reads>"
 
 
-def module_source(variant: Variant, emitter: Emitter, functions: list[str]) -> Source:
-    """Write a module around its functions."""
-    pooling = pooling_source(variant.pool, variant.load, variant.store, emitter)
-    exp = "math" if emitter.wide else "spikeloom.kernels._scalar_numba"
-    head = [
-        '"""A generated kernel."""',
-        "from math import expm1, log, log1p, sqrt, tanh",
-        "import numba",
-        "import numpy as np",
-        f"from {exp} import exp",
-        "from spikeloom.kernels._scalar_numba import fma, narrow, wide",
-        f"from spikeloom.kernels._memory_numba import {variant.state} as state_at",
-        f"from spikeloom.kernels._memory_numba import {variant.bits} as train_at",
-        "from spikeloom.kernels._memory_numba import claim, get, put",
-        "from spikeloom.kernels._memory_numba import float64 as double_at",
-        "from spikeloom.kernels.source.jit import OPTIONS",
-        f"F = np.{variant.state}",
-        f"STATE, TRAIN = F().itemsize, np.{variant.bits}().itemsize",
-        *(f"{name} = F({value!r})" for name, value in emitter.constants.items()),
-    ]
-    names = list(emitter.numbers)
-    given = ", ".join(["", *names])
-    reads = "".join(f"    {name} = F(get(numbers, {k}, 0))\n" for k, name in enumerate(names))
-    text = "\n".join([*head, *pooling, *functions, ""])
-    text = text.replace(_GIVEN, given).replace(f"{_READS}\n", reads)
-    return Source(text, tuple(emitter.numbers.values()))
+@dataclass
+class Writer:
+    """Writes the module of one variant: its constants, and the scopes of its arrays.
+
+    Args:
+        variant: what is written.
+    """
+
+    variant: Variant
+    emitter: Emitter = field(init=False)
+    memory: Memory = field(default_factory=Memory)
+
+    def __post_init__(self) -> None:
+        # one emitter and one memory per module: names of constants and scopes must not repeat in it
+        self.emitter = Emitter(wide=self.variant.state == "float64")
+
+    @property
+    def pooled(self) -> bool:
+        """Whether outputs go through a pool."""
+        return self.variant.pool > 1
+
+    def loads(self, thetas: int) -> dict[str, str]:
+        """Return the loads of a step's current and trained quantities, by a program's inputs."""
+        current = self.variant.load(self.memory.get("c", "i", "ct"))
+        return {"x0": current} | self.theta_loads(thetas)
+
+    def theta_loads(self, count: int) -> dict[str, str]:
+        """Return the loads of trained quantities alone."""
+        index = "i" if self.variant.tiled else "b + i"
+        return {f"x{1 + k}": self.memory.get(f"th{k}", index) for k in range(count)}
+
+    def grad_load(self) -> str:
+        """Return the load of an output's gradient, which a pool has spread into scratch."""
+        if self.pooled:
+            return self.memory.get("gs")
+        return self.variant.load(self.memory.get("g", "i", "gt"))
+
+    def written(
+        self, program: Program, loads: dict[str, str], prefix: str = ""
+    ) -> tuple[list[str], list[str | None]]:
+        """Write a program's lines behind the loads of the inputs it reads."""
+        read = program.reads()
+        texts = {one.name: prefix + one.name for one in program.inputs}
+        lines, outputs = self.emitter.lines(program, texts, prefix)
+        return [
+            *(f"{text} = {loads[name]}" for name, text in texts.items() if name in read),
+            *lines,
+        ], outputs
+
+    def present(self, outputs: list[str | None]) -> list[str]:
+        """Return the texts of outputs, zero for those that do not exist."""
+        return [self.zero if text is None else text for text in outputs]
+
+    @property
+    def zero(self) -> str:
+        """The number 0."""
+        return self.emitter.constant(0)
+
+    def module(self, what: str, functions: list[str]) -> Source:
+        """Write the module around its functions."""
+        variant, emitter = self.variant, self.emitter
+        pooling = pooling_source(variant.pool, variant.load, variant.store, emitter)
+        exp = "math" if emitter.wide else "spikeloom.kernels._scalar_numba"
+        head = [
+            '"""A generated kernel; the comment above it says of what."""',
+            "from math import expm1, log, log1p, sqrt, tanh",
+            "import numba",
+            "import numpy as np",
+            f"from {exp} import exp",
+            "from spikeloom.kernels._scalar_numba import fma, narrow, wide",
+            f"from spikeloom.kernels._memory_numba import {variant.state} as state_at",
+            f"from spikeloom.kernels._memory_numba import {variant.bits} as train_at",
+            "from spikeloom.kernels._memory_numba import claim, get, put",
+            "from spikeloom.kernels._memory_numba import float64 as double_at",
+            "from spikeloom.kernels.source.jit import OPTIONS",
+            f"F = np.{variant.state}",
+            f"STATE, TRAIN = F().itemsize, np.{variant.bits}().itemsize",
+            *(f"{name} = F({value!r})" for name, value in emitter.constants.items()),
+        ]
+        names = list(emitter.numbers)
+        given = ", ".join(["", *names])
+        reads = "".join(f"    {name} = F(get(numbers, {k}, 0))\n" for k, name in enumerate(names))
+        text = "\n".join([*head, *pooling, *functions, ""])
+        text = text.replace(_GIVEN, given).replace(f"{_READS}\n", reads)
+        return Source(text, tuple(emitter.numbers.values()), f"{what}, {variant.words()}.")
 
 
 def function(
@@ -119,6 +207,9 @@ def function(
     before: list[str] | None = None,
 ) -> list[str]:
     """Begin the function that takes blocks lo..hi through time; scratch is one piece of memory.
+
+    It takes an address for each array, however many: it is called once per piece of work, by `body`
+    alone, and what its loops would have to read from memory instead would be read at every element.
 
     Args:
         name: of the function.
@@ -164,6 +255,7 @@ def body(name: str, arguments: list[str]) -> list[str]:
         "    count = m[3]",
         "    piece = claim(data)",
         "    while piece < m[1]:",
+        # numbers of pieces are claimed one by one, so that a thread that was held up takes fewer
         "        lo = piece * m[2]",
         "        hi = min(lo + m[2], count)",
         f"        {name}({', '.join([*arguments, *OWN])}{_GIVEN})",
@@ -182,21 +274,3 @@ def loop(depth: int, lines: list[str]) -> list[str]:
         return ["    " * depth + "pass"] if depth == 4 else []
     indent = "    " * depth
     return [f"{indent}for i in range(n):", *(f"{indent}    {line}" for line in lines)]
-
-
-def written(
-    program: Program, loads: dict[str, str], emitter: Emitter, prefix: str = ""
-) -> tuple[list[str], list[str | None]]:
-    """Write a program's lines behind the loads of the inputs it reads."""
-    read = program.reads()
-    texts = {one.name: prefix + one.name for one in program.inputs}
-    lines, outputs = emitter.lines(program, texts, prefix)
-    return [
-        *(f"{text} = {loads[name]}" for name, text in texts.items() if name in read),
-        *lines,
-    ], outputs
-
-
-def present(outputs: list[str | None], emitter: Emitter) -> list[str]:
-    """Return the texts of outputs, zero for those that do not exist."""
-    return [emitter.constant(0) if text is None else text for text in outputs]

@@ -4,6 +4,7 @@ import atexit
 import functools
 import hashlib
 import importlib.util
+import itertools
 import os
 import shutil
 import sys
@@ -47,7 +48,7 @@ def kernel_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spikeloom-kernels"
 
 
-def load_source(source: str) -> ModuleType:
+def load_source(source: str, comment: str = "") -> ModuleType:
     """Import generated source from the cache, where compiled code is kept from run to run.
 
     Where the cache cannot be written, the code lives as long as the process; where compiled code
@@ -55,17 +56,22 @@ def load_source(source: str) -> ModuleType:
 
     Args:
         source: a module; it finds its compiler as any module does.
+        comment: lines that stand above it in the file, for whoever reads it. They are no part of
+            what is compiled: the same code for another unit is the same file, whose comment is that
+            of the unit that was first.
     """
     name = "spikeloom_kernel_" + hashlib.sha256((_built_on() + source).encode()).hexdigest()[:20]
+    # one at a time: numba compiles while the module is imported, and two threads that meet in a
+    # half-imported module would see its body missing
     with _LOADING:
         if name in sys.modules:
             return sys.modules[name]
         path = kernel_cache() / f"{name}.py"
         try:
-            _write(path, source)
+            _write(path, source, comment)
         except OSError:
             path = _own_folder() / f"{name}.py"
-            _write(path, source)
+            _write(path, source, comment)
         try:
             return _imported(name, path)
         except Exception:
@@ -104,11 +110,24 @@ def _own_folder() -> Path:
     return Path(folder)
 
 
-def _write(path: Path, source: str) -> None:
-    """Write a file whole or not at all; one that is right keeps its date, and its compiled code."""
+def _write(path: Path, source: str, comment: str) -> None:
+    """Write a file whole or not at all; one that is right keeps its date, and its compiled code.
+
+    The compiler knows its own results by the date of the file and by numbers of lines.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and path.read_bytes() == source.encode():
+    if path.is_file() and _code(path) == source.encode():
         return
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, suffix=".tmp") as file:
-        file.write(source)
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False, suffix=".tmp") as file:
+        file.write((comment + source).encode())
     Path(file.name).replace(path)
+
+
+def _code(path: Path) -> bytes:
+    """Return what a file holds below its comment."""
+    with path.open("rb") as file:
+        return b"".join(itertools.dropwhile(_is_comment, file))
+
+
+def _is_comment(line: bytes) -> bool:
+    return line.startswith(b"#")

@@ -1,21 +1,8 @@
 """The sources of one step between pivots: what an online rule runs and stores."""
 
 from spikeloom.kernels.pivot import PIVOT, PivotPrograms
-from spikeloom.kernels.source.emit import Emitter
-from spikeloom.kernels.source.frame import (
-    END,
-    Memory,
-    Source,
-    Variant,
-    body,
-    function,
-    loop,
-    module_source,
-    names,
-    present,
-    written,
-)
-from spikeloom.kernels.source.theta_code import ThetaCode, theta_loads
+from spikeloom.kernels.source.frame import END, Source, Variant, Writer, body, function, loop, names
+from spikeloom.kernels.source.theta_code import ThetaCode
 
 
 def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
@@ -29,26 +16,24 @@ def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
     Raises:
         Unsupported: an operation is not known.
     """
-    emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
-    pooled = variant.pool > 1
-    rows = range(programs.states)
-    loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
-    loads |= theta_loads(programs.thetas, variant, memory)
-    zero = emitter.constant(0)
+    writer = Writer(variant)
+    memory, pooled, rows = writer.memory, writer.pooled, range(programs.states)
+    loads, zero = writer.loads(programs.thetas), writer.zero
     first = {
         f"x{1 + programs.thetas + k}": f"{memory.get(f'in{k}', 'b + i')} if has_in{k} else {zero}"
         for k in rows
     }
-    into, pivots = written(programs.into, loads | first, emitter)
-    after, states = written(
-        programs.after, loads | {PIVOT.name: memory.get("pivot", "b + i")}, emitter, "s_"
+    into, pivots = writer.written(programs.into, loads | first)
+    after, states = writer.written(
+        programs.after, loads | {PIVOT.name: memory.get("pivot", "b + i")}, "s_"
     )
-    names_of_states = dict(zip(first, present(states, emitter), strict=True))
-    later, _ = written(programs.into, loads | names_of_states, emitter)
-    pivot = present(pivots, emitter)[0]
-    out, outs = written(programs.out, loads | {PIVOT.name: pivot}, emitter, "o_")
-    spike = present(outs, emitter)[0]
+    names_of_states = dict(zip(first, writer.present(states), strict=True))
+    later, _ = writer.written(programs.into, loads | names_of_states)
+    pivot = writer.present(pivots)[0]
+    out, outs = writer.written(programs.out, loads | {PIVOT.name: pivot}, "o_")
+    spike = writer.present(outs)[0]
     store = memory.put("o", spike) if pooled else memory.put("c", variant.store(spike), "i", "ct")
+    # the pivot goes where the old one was read from: `after` has read it in the same iteration
     ends = [*out, store, memory.put("pivot", pivot, "b + i")]
     arguments = ["c", "out", *names("th", programs.thetas), *names("in", rows), "old", "pivot"]
     lines = [
@@ -63,7 +48,7 @@ def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
         *END,
         *body("forward", arguments),
     ]
-    return module_source(variant, emitter, lines)
+    return writer.module("A step between pivots, forward", lines)
 
 
 def step_backward(programs: PivotPrograms, variant: Variant) -> Source:
@@ -75,15 +60,14 @@ def step_backward(programs: PivotPrograms, variant: Variant) -> Source:
     Raises:
         Unsupported: as in `step_forward`.
     """
-    emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
-    pooled = variant.pool > 1
-    loads = theta_loads(programs.thetas, variant, memory)
+    writer = Writer(variant)
+    memory, pooled = writer.memory, writer.pooled
+    loads = writer.theta_loads(programs.thetas)
     loads[PIVOT.name] = memory.get("pivot", "b + i")
-    grad = programs.back.inputs[-1].name
-    loads[grad] = memory.get("gs") if pooled else variant.load(memory.get("g", "i", "gt"))
-    lines, outputs = written(programs.back, loads, emitter)
-    current = present(outputs[:1], emitter)[0]
-    theta = ThetaCode(outputs[1:], variant, memory)
+    loads[programs.back.inputs[-1].name] = writer.grad_load()
+    lines, outputs = writer.written(programs.back, loads)
+    current = writer.present(outputs[:1])[0]
+    theta = ThetaCode(outputs[1:], writer)
     columns = range(programs.thetas)
     arguments = ["g", "gc", "pivot", *names("th", columns), *names("gth", columns)]
     scratch = [*theta.scratch, *(["gs"] if pooled else [])]
@@ -101,4 +85,4 @@ def step_backward(programs: PivotPrograms, variant: Variant) -> Source:
         *END,
         *body("backward", arguments),
     ]
-    return module_source(variant, emitter, text)
+    return writer.module("A step between pivots, backward", text)

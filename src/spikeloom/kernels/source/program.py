@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
+
+from spikeloom.base.torch_private import graph_of
 
 _TRACING = threading.Lock()  # torch's tracer serves one thread at a time
 _SHAPES = ((4,), (3, 2), (2, 3, 2, 5))
@@ -135,6 +136,8 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
             outs, given = [out for out, _ in pairs], [grad for _, grad in pairs]
             return list(torch.autograd.grad(outs, inputs, given, allow_unused=True))
 
+    # Three shapes, since a step may look at sizes or ranks without showing it in any one of them.
+    # No size is 1: broadcasting would hide a difference.
     found: list[StepPrograms] = []
     for shape in _SHAPES:
 
@@ -144,8 +147,8 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
         values = (*example(1), example(thetas), example(states))
         try:
             with _TRACING, torch.autocast("cpu", enabled=False), torch.inference_mode(False):
-                ahead = make_fx(forward)(*values)
-                back = make_fx(backward)(*values, example(1 + states))
+                ahead = graph_of(forward, values)
+                back = graph_of(backward, (*values, example(1 + states)))
         except Exception as error:  # whatever a step does that tracing does not know
             raise Unsupported(f"{type(error).__name__}: {error}") from error
         inputs = 1 + thetas + states
@@ -156,6 +159,7 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
     return found[0]
 
 
+_OPERATOR = type(torch.ops.aten.add.Tensor)
 _VIEWS = {"detach", "alias", "view", "expand", "contiguous"}
 _SAME = {"clone", "lift_fresh_copy", *_VIEWS}
 
@@ -201,7 +205,7 @@ def _program(traced: fx.GraphModule, inputs: int, shape: tuple[int, ...]) -> Pro
 
 def _name(node: fx.Node) -> str:
     """Return what torch calls an operation, as `mul` or `mul_`; nothing for what is none."""
-    if isinstance(node.target, torch._ops.OpOverload):
+    if isinstance(node.target, _OPERATOR):
         return str(node.target).split(".")[1]
     return ""
 

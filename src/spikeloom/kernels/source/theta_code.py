@@ -7,7 +7,7 @@ other is given, and summed over time, element by element.
 
 from dataclasses import dataclass
 
-from spikeloom.kernels.source.frame import Memory, Variant, names
+from spikeloom.kernels.source.frame import Writer, names
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,11 @@ class ThetaCode:
 
     Args:
         sums: texts of their gradients at one step; None where there is none.
-        variant: says which of both forms.
-        memory: names of arrays.
+        writer: knows the variant, which says which of both forms.
     """
 
     sums: list[str | None]
-    variant: Variant
-    memory: Memory
+    writer: Writer
 
     @property
     def scratch(self) -> list[str]:
@@ -31,27 +29,27 @@ class ThetaCode:
 
     def cleared(self, *, block: bool) -> list[str]:
         """Set sums to 0: before each block, or (tiles) once before all of them."""
-        if block == self.variant.tiled:
+        if block == self.writer.variant.tiled:
             return []
         indent = "    " * (2 if block else 1)
-        lines = [f"{indent}    {self.memory.put(one, 'F(0)')}" for one in self.scratch]
+        lines = [f"{indent}    {self.writer.memory.put(one, 'F(0)')}" for one in self.scratch]
         return [f"{indent}for i in range({'n' if block else 'block'}):", *lines] if lines else []
 
     def added(self) -> list[str]:
         """Add the gradients of one element at one step."""
         return [
-            self.memory.put(f"e{k}", f"{self.memory.get(f'e{k}')} + {text}")
+            self.writer.memory.put(f"e{k}", f"{self.writer.memory.get(f'e{k}')} + {text}")
             for k, text in enumerate(self.sums)
             if text is not None
         ]
 
     def stored(self, *, block: bool) -> list[str]:
         """Write sums out: after each block, or (tiles) once after all of them."""
-        if block == self.variant.tiled:
+        if block == self.writer.variant.tiled:
             return []
         indent, index = "    " * (2 if block else 1), "b + i" if block else "piece * block + i"
         lines = [
-            f"{indent}    {self.memory.put(f'gth{k}', self.memory.get(one), index)}"
+            f"{indent}    {self.writer.memory.put(f'gth{k}', self.writer.memory.get(one), index)}"
             for k, one in enumerate(self.scratch)
         ]
         return [f"{indent}for i in range({'n' if block else 'block'}):", *lines] if lines else []
@@ -61,13 +59,8 @@ AFFINE = ["slope", "offset"]
 """Names of the two quantities of `affine`."""
 
 
-def affine(x: str, centre: str, variant: Variant, memory: Memory) -> str:
+def affine(x: str, centre: str, writer: Writer) -> str:
     """Write (x - centre) slope + offset."""
-    slope, offset = (memory.get(one, "i" if variant.tiled else "b + i") for one in AFFINE)
+    index = "i" if writer.variant.tiled else "b + i"
+    slope, offset = (writer.memory.get(one, index) for one in AFFINE)
     return f"(({x} - {centre}) * {slope} + {offset})"
-
-
-def theta_loads(count: int, variant: Variant, memory: Memory) -> dict[str, str]:
-    """Return the loads of trained quantities, by the names of a program's inputs."""
-    index = "i" if variant.tiled else "b + i"
-    return {f"x{1 + k}": memory.get(f"th{k}", index) for k in range(count)}

@@ -7,22 +7,9 @@ states before each step, and then goes back: nothing but the currents is stored 
 
 from dataclasses import replace
 
-from spikeloom.kernels.source.emit import Emitter
-from spikeloom.kernels.source.frame import (
-    END,
-    Memory,
-    Source,
-    Variant,
-    body,
-    function,
-    loop,
-    module_source,
-    names,
-    present,
-    written,
-)
+from spikeloom.kernels.source.frame import END, Source, Variant, Writer, body, function, loop, names
 from spikeloom.kernels.source.program import StepPrograms
-from spikeloom.kernels.source.theta_code import AFFINE, ThetaCode, affine, theta_loads
+from spikeloom.kernels.source.theta_code import AFFINE, ThetaCode, affine
 
 
 def train_forward(programs: StepPrograms, variant: Variant) -> Source:
@@ -36,26 +23,26 @@ def train_forward(programs: StepPrograms, variant: Variant) -> Source:
     Raises:
         Unsupported: an operation is not known, or a state is no number.
     """
-    emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
-    step, outputs = written(programs.forward, _loads(programs, variant, memory), emitter)
-    out, *states = present(outputs, emitter)
-    rows, pooled = range(programs.states), variant.pool > 1
+    writer = Writer(variant)
+    memory, pooled, rows = writer.memory, writer.pooled, range(programs.states)
+    step, outputs = writer.written(programs.forward, _loads(programs, writer))
+    out, *states = writer.present(outputs)
     arguments = ["c", "out", *names("th", programs.thetas), *names("in", rows)]
     arguments += names("fin", rows)
     store = memory.put("o", out) if pooled else memory.put("out", variant.store(out), "i", "ot")
     lines = [
         *function("forward", arguments, [*names("v", rows), *(["o"] if pooled else [])]),
-        *_given_or_zero(memory, "v", "in", rows, emitter.constant(0)),
+        *_given_or_zero(writer, "v", "in", rows),
         "        for t in range(steps):",
         f"            ct = train_at(c + ({'0' if variant.constant else 't'} * count + b) * TRAIN)",
         f"            ot = train_at(out + (t * count + b) // {variant.pool**2} * TRAIN)",
         *loop(3, [*step, store, *(memory.put(f"v{k}", text) for k, text in enumerate(states))]),
         *(["            pool(o, ot, n, width, inner)"] if pooled else []),
-        *_when_given(memory, "fin", "v", rows),
+        *_when_given(writer, "fin", "v", rows),
         *END,
         *body("forward", arguments),
     ]
-    return module_source(variant, emitter, lines)
+    return writer.module("A train, forward", lines)
 
 
 def train_backward(programs: StepPrograms, variant: Variant) -> Source:
@@ -70,30 +57,33 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
     Raises:
         Unsupported: as in `train_forward`.
     """
-    emitter, memory = Emitter(wide=variant.state == "float64"), Memory()
+    writer = Writer(variant)
+    memory, pooled, rows = writer.memory, writer.pooled, range(programs.states)
+    # Forward once more, for the states alone: what the output was is not asked on the way back.
     again = replace(programs.forward, outputs=programs.forward.outputs[1:]).needed()
-    loads = _loads(programs, variant, memory)
-    step_lines, step_outputs = written(again, loads, emitter)
-    states = present(step_outputs, emitter)
-    first, pooled = 1 + programs.thetas + programs.states, variant.pool > 1
-    rows = range(programs.states)
+    loads = _loads(programs, writer)
+    step_lines, step_outputs = writer.written(again, loads)
+    states = writer.present(step_outputs)
+    first = 1 + programs.thetas + programs.states
     loads |= {f"x{1 + programs.thetas + k}": memory.get(f"k{k}", "i", f"k{k}t") for k in rows}
-    loads[f"x{first}"] = memory.get("gs") if pooled else variant.load(memory.get("g", "i", "gt"))
+    loads[f"x{first}"] = writer.grad_load()
     loads |= {f"x{first + 1 + k}": memory.get(f"d{k}") for k in rows}
+    # Only states that the backward pass reads are kept for all T steps of a block, in scratch: the
+    # block is as long as they fit into the near cache.
     read = programs.backward.reads()
     kept = [k for k in rows if f"x{1 + programs.thetas + k}" in read]
-    lines, outputs = written(programs.backward, loads, emitter)
+    lines, outputs = writer.written(programs.backward, loads)
     sums = [] if variant.part == "rest" else outputs[1 : 1 + programs.thetas]
-    theta = ThetaCode(sums, variant, memory)
-    current, *others = present(outputs, emitter)
+    theta = ThetaCode(sums, writer)
+    current, *others = writer.present(outputs)
     carried = others[programs.thetas :]
     arguments = ["c", "g", "gc", *names("th", programs.thetas), *names("in", rows)]
     arguments += [*names("gth", len(sums)), *(AFFINE if variant.part == "rest" else [])]
     arguments += [*names("gin", rows), *names("gfin", rows)]
-    zero = emitter.constant(0)
+    zero = writer.zero
     more = ""
     if variant.part == "rest":
-        more = f" + {affine(loads['x0'], loads[f'x{programs.thetas - 2}'], variant, memory)}"
+        more = f" + {affine(loads['x0'], loads[f'x{programs.thetas - 2}'], writer)}"
     scratch = [*names("v", rows), *names("d", rows), *theta.scratch]
     scratch += [*(["gs"] if pooled else []), *(["acc"] if variant.constant else [])]
     at = "0" if variant.constant else "t"
@@ -104,21 +94,24 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
     elif variant.constant:
         store = [memory.put("acc", f"{memory.get('acc')} + {current}")]
     elif variant.over:
+        # safe element by element: the current at t was read above, in this very iteration, and
+        # earlier steps of the block are read before they are written
         store = [memory.put("c", variant.store(current + more), "i", "ct")]
     else:
         store = [memory.put("gc", variant.store(current + more), "i", "gct")]
     text = [
         *function("backward", arguments, scratch, kept, theta.cleared(block=False)),
-        *_given_or_zero(memory, "v", "in", rows, emitter.constant(0)),
+        *_given_or_zero(writer, "v", "in", rows),
         *theta.cleared(block=True),
         *(loop(2, [memory.put("acc", zero)]) if variant.constant else []),
         "        for t in range(steps):",
         *current_rows,
         *kept_rows,
         *loop(3, [memory.put(f"k{k}", memory.get(f"v{k}"), "i", f"k{k}t") for k in kept]),
+        # the state after the last step is known to whoever asked for it; nobody else reads it
         "            if t + 1 < steps:",
         *loop(4, [*step_lines, *(memory.put(f"v{k}", text) for k, text in enumerate(states))]),
-        *_given_or_zero(memory, "d", "gfin", rows, zero),
+        *_given_or_zero(writer, "d", "gfin", rows),
         "        for t in range(steps - 1, -1, -1):",
         *current_rows,
         *kept_rows,
@@ -134,17 +127,19 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
                 *(memory.put(f"d{k}", text) for k, text in enumerate(carried)),
             ],
         ),
-        *_when_given(memory, "gin", "d", rows),
+        *_when_given(writer, "gin", "d", rows),
         *theta.stored(block=True),
-        *(_constant_end(memory, variant, more) if variant.constant else []),
+        *(_constant_end(writer, more) if variant.constant else []),
         *theta.stored(block=False),
         *END,
         *body("backward", arguments),
     ]
-    return module_source(variant, emitter, text)
+    return writer.module("A train, backward", text)
 
 
-def _constant_end(memory: Memory, variant: Variant, more: str) -> list[str]:
+def _constant_end(writer: Writer, more: str) -> list[str]:
+    """Write the gradient of currents that stay: a sum over T, in a row of its own until the end."""
+    memory, variant = writer.memory, writer.variant
     if variant.part == "sums":
         return []
     return [
@@ -154,7 +149,8 @@ def _constant_end(memory: Memory, variant: Variant, more: str) -> list[str]:
     ]
 
 
-def _given_or_zero(memory: Memory, scratch: str, array: str, rows: range, zero: str) -> list[str]:
+def _given_or_zero(writer: Writer, scratch: str, array: str, rows: range) -> list[str]:
+    memory, zero = writer.memory, writer.zero
     lines: list[str] = []
     for k in rows:
         lines.append(f"        if has_{array}{k}:")
@@ -164,8 +160,9 @@ def _given_or_zero(memory: Memory, scratch: str, array: str, rows: range, zero: 
     return lines
 
 
-def _when_given(memory: Memory, array: str, scratch: str, rows: range) -> list[str]:
+def _when_given(writer: Writer, array: str, scratch: str, rows: range) -> list[str]:
     """Write out scratch where the caller wants it."""
+    memory = writer.memory
     lines: list[str] = []
     for k in rows:
         lines.append(f"        if has_{array}{k}:")
@@ -173,10 +170,9 @@ def _when_given(memory: Memory, array: str, scratch: str, rows: range) -> list[s
     return lines
 
 
-def _loads(programs: StepPrograms, variant: Variant, memory: Memory) -> dict[str, str]:
+def _loads(programs: StepPrograms, writer: Writer) -> dict[str, str]:
     """Return the loads of current, thetas and states in a loop that moves the states on."""
-    loads = {"x0": variant.load(memory.get("c", "i", "ct"))}
-    loads |= theta_loads(programs.thetas, variant, memory)
-    return loads | {
-        f"x{1 + programs.thetas + k}": memory.get(f"v{k}") for k in range(programs.states)
+    states = {f"x{1 + programs.thetas + k}": f"v{k}" for k in range(programs.states)}
+    return writer.loads(programs.thetas) | {
+        name: writer.memory.get(array) for name, array in states.items()
     }

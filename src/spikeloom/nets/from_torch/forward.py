@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from spikeloom.base.torch_private import made_by_compile, version
 from spikeloom.nets.from_torch.graph import Reader
 from spikeloom.nets.from_torch.layers import AS_IT_IS, check, place, refusal
 
@@ -67,7 +68,7 @@ def _check_forwards(module: nn.Module) -> None:
     """Refuse what a reading of the class's forward would miss."""
     for path, part in module.named_modules():
         where = place(path, part)
-        made = isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod")
+        made = isinstance(part, torch.jit.ScriptModule) or made_by_compile(part)
         todo = "use the module it was made from; the net can be compiled"
         check(where, not made, "a module of Python's", "a compiled one", todo)
         called = type(part).__call__ is nn.Module.__call__ or isinstance(part, fx.GraphModule)
@@ -81,10 +82,6 @@ def _check_forwards(module: nn.Module) -> None:
     check(place("", module), single, "a forward with one input", names, AS_IT_IS)
 
 
-def _version(buffer: torch.Tensor) -> int:
-    return 0 if buffer.is_inference() else buffer._version
-
-
 def _streams() -> tuple[Any, Any, Any]:
     """Return the states of torch's, Python's and NumPy's streams of random numbers."""
     numpys = np.random.get_state(legacy=False)  # noqa: NPY002
@@ -95,7 +92,7 @@ def _streams() -> tuple[Any, Any, Any]:
 def _undisturbed(module: nn.Module) -> Iterator[None]:
     """Refuse a forward that draws random numbers or changes its module, and undo that."""
     parts = [(path, part, dict(vars(part))) for path, part in module.named_modules()]
-    buffers = [(one, one.clone(), _version(one)) for one in module.buffers()]
+    buffers = [(one, one.clone(), version(one)) for one in module.buffers()]
     torchs, *others = _streams()
     try:
         yield
@@ -116,7 +113,10 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
             vars(part).update(before)
         with torch.no_grad():
             written = [
-                one.copy_(kept) for one, kept, version in buffers if _version(one) != version
+                one.copy_(kept)
+                for one, kept, before in buffers
+                # a torch that counts no versions leaves the values to compare
+                if version(one) != before and not (type(before) is object and one.equal(kept))
             ]
     if drew:
         came = "random numbers drawn by forward"

@@ -6,10 +6,9 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.weight_norm import WeightNorm
 
+from spikeloom.base.torch_private import hooks_of, prunes, share_tables
 from spikeloom.nets.module.synapse import Shape, Synapse
 from spikeloom.nets.spec.layer import LayerSpec
-
-TABLES = ("_parameters", "_buffers", "_modules")
 
 
 class LentSynapse(Synapse):
@@ -30,8 +29,7 @@ class LentSynapse(Synapse):
     def __init__(self, spec: LayerSpec, in_shape: Shape, where: str, layer: nn.Module) -> None:
         super().__init__(spec, in_shape, where)
         shaping = self.shaping
-        for table in TABLES:
-            self.__dict__[table] = layer.__dict__[table]
+        share_tables(self, layer)
         # not as children, which would be the layer's too
         object.__setattr__(self, "shaping", shaping)
         object.__setattr__(self, "layer", layer)
@@ -52,8 +50,8 @@ class LentSynapse(Synapse):
 
 def made(layer: nn.Module, name: str) -> Any:
     """Return a layer's weight or bias as its forward would see it: pruned, normed, parametrised."""
-    for hook in layer._forward_pre_hooks.values():
-        if isinstance(hook, BasePruningMethod) and hook._tensor_name == name:
+    for hook in hooks_of(layer):
+        if isinstance(hook, BasePruningMethod) and prunes(hook, layer, name):
             return hook.apply_mask(layer)
         if isinstance(hook, WeightNorm) and hook.name == name:
             return hook.compute_weight(layer)

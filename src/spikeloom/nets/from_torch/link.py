@@ -10,10 +10,10 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.weight_norm import WeightNorm
 
+from spikeloom.base.torch_private import children_of, hooks_of
 from spikeloom.nets.from_torch.graph import settings
 from spikeloom.nets.from_torch.layers import check, place, refusal
 
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 MAKERS = (BasePruningMethod, WeightNorm)
 """Hooks of torch's own that make a weight before a forward: nets make it the same way."""
 
@@ -101,7 +101,7 @@ class _Seen:
         self.module = module
         self.kind = type(module)
         self.values = dict(vars(module))
-        self.children = list(module._modules.items())
+        self.children = children_of(module)
         self.shapes = _shapes(module)
         self.hooks = _hooks(module)
 
@@ -115,7 +115,7 @@ class _Seen:
                 if not _equal(before.get(name, self), now.get(name, self)):
                     return f"{self.where}, {name}"
         same = type(module) is self.kind and _shapes(module) == self.shapes
-        same = same and list(module._modules.items()) == self.children
+        same = same and children_of(module) == self.children
         return None if same and _hooks(module) == self.hooks else self.where
 
 
@@ -127,11 +127,12 @@ def _equal(first: object, second: object) -> bool:
 
 
 def _shapes(module: nn.Module) -> list[object]:
-    return [(name, None if p is None else p.shape) for name, p in module._parameters.items()]
+    named = module.named_parameters(recurse=False, remove_duplicate=False)
+    return [(name, parameter.shape) for name, parameter in named]
 
 
 def _hooks(module: nn.Module) -> list[int]:
-    return [id(hook) for table in HOOKS for hook in getattr(module, table).values()]
+    return [id(hook) for hook in hooks_of(module)]
 
 
 def check_followed(module: nn.Module) -> None:
@@ -147,7 +148,7 @@ def check_followed(module: nn.Module) -> None:
         if isinstance(part, LazyModuleMixin):
             todo = "run your module once first"
             raise refusal(where, "a layer with its sizes", "a lazy one", todo)
-        hooks = [hook for table in HOOKS for hook in getattr(part, table).values()]
+        hooks = hooks_of(part)
         weighted = isinstance(part, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
         if weighted and not hasattr(part, "weight"):  # its tables are the synapse's as well
             todo = "prune, norm and parametrise the layers of your module, not the net's synapses"

@@ -1,11 +1,12 @@
 """Weight gradients that a rule collects step by step, summed where they will be used."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.autograd import add_gradient, backpropagate, refuse_second
+from spikeloom.base.torch_private import release_saved, waits
 from spikeloom.neurons.base import LOW_PRECISION
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class WeightSum:
     def add(self, grad: Tensor) -> None:
         """Add a gradient."""
         if self.total is None:
+            # the first gradient becomes the sum: it came out of a product of our own
             self.total = grad.to(self.weight.dtype)
         else:
             self.total += grad
@@ -101,18 +103,26 @@ class Credit:
             weight, total = one.effective, one.total
             if total is None:
                 continue
-            if weight.is_leaf and not _hooked(weight):
+            if weight.is_leaf and not waits(weight):
                 add_gradient(weight, total)  # it may lie channels last, as convolutions gave it
             else:
                 shaped.append((weight, total))
+        # before the pass: should it fail, no sum of this batch is left over for the next
         self._sums.clear()
         if shaped:
             backpropagate([one for one, _ in shaped], [grad for _, grad in shaped])
 
 
-def _hooked(weight: Tensor) -> bool:
-    """Whether a user's hook waits for the gradient of a leaf, which only autograd would call."""
-    return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
+class Taken(NamedTuple):
+    """Where `CreditFunction` takes a weight's gradient, and where to.
+
+    Args:
+        synapse: whose map and weight.
+        into: the sum that gets it; None gives it to autograd.
+    """
+
+    synapse: "Synapse"
+    into: WeightSum | None
 
 
 class CreditFunction(torch.autograd.Function):
@@ -124,14 +134,14 @@ class CreditFunction(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: D102 - torch's interface
         ctx: Any,
-        synapse: "Synapse",
+        taken: Taken,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         presynaptic: Tensor,
-        into: WeightSum | None,
         handle: Tensor | None,
     ) -> Tensor:
+        synapse, into = taken
         used = weight if into is None else into.use(_product_type(x, weight))
         value = synapse.apply_map(x, used, bias)
         ctx.save_for_backward(presynaptic, used)
@@ -145,7 +155,7 @@ class CreditFunction(torch.autograd.Function):
             refuse_second("nets.credit", "a sum of weight gradients has no graph; use bptt")
         (grad,) = grads
         presynaptic, weight = ctx.saved_tensors
-        ctx.maybe_clear_saved_tensors()  # each is freed as soon as it is used
+        release_saved(ctx)
         synapse: Synapse = ctx.synapse
         into: WeightSum | None = ctx.into
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[1:4]
@@ -163,7 +173,7 @@ class CreditFunction(torch.autograd.Function):
             None if part is None else part.to(kind)
             for part, kind in zip(parts, ctx.types, strict=True)
         ]
-        return None, *found, None, None, None
+        return None, *found, None, None
 
 
 def _product_type(x: Tensor, weight: Tensor) -> torch.dtype:

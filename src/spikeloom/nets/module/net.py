@@ -1,10 +1,10 @@
 """The network module: one plan, three ways to run it, no state of its own."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ShapeError
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng
+from spikeloom.base.torch_private import Converted
 from spikeloom.kernels.source.jit import compiler
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.how import Decided, How, Order, Setting, around
+from spikeloom.nets.how import Decided, How, Order, Setting, torch_now
 from spikeloom.nets.module.build import Plan
 from spikeloom.nets.module.init import initialise
 from spikeloom.nets.module.input import check_input, check_sequence
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from spikeloom.nets.from_torch.link import Link
 
 
-class SpikingNet(nn.Module):
+class SpikingNet(Converted):
     """A deep spiking network built from a `NetSpec`.
 
     Calls on a train [T, B, ...] start clean; carrying state on is explicit with `step`.
@@ -118,12 +119,10 @@ class SpikingNet(nn.Module):
 
         return translate(module, in_shape, norm)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "SpikingNet":
-        """Convert or move the net, and with it the last linear layer that its head uses."""
-        super()._apply(fn, recurse)
-        if self.last_linear is not None and recurse:
-            self.last_linear._apply(fn)
-        return self
+    def converted(self, convert: Callable[[nn.Module], object]) -> None:
+        """Convert or move the last linear layer, which the net's head uses, with the net."""
+        if self.last_linear is not None:
+            convert(self.last_linear)
 
     def train(self, mode: bool = True) -> "SpikingNet":
         """Set the mode; a module that the net was made from goes along."""
@@ -388,7 +387,7 @@ class SpikingNet(nn.Module):
             rows=batch * steps,
             steps=steps,
             private=decided is not None,
-            **around(),
+            **torch_now(order),
         )
         if self._settings is not None and setting not in self._settings:
             self._settings.append(setting)

@@ -1,21 +1,20 @@
 """Batch norms: of currents that stand for several steps, and in the kernels of units."""
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from spikeloom.base.tracing import hooked
-from spikeloom.kernels.layout import Layout
+from spikeloom.base.torch_private import hooked
 from spikeloom.kernels.moments import moments
-from spikeloom.neurons.base import Theta, Unit
+from spikeloom.neurons.base import Theta
 from spikeloom.neurons.normed import CENTRE, SCALE, SHIFT
-from spikeloom.neurons.trains import compiled
 
-_FEW = 4
-"""Steps below which a norm that does not repeat along memory is cheaper before the unit."""
+OF_TORCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
 
-def over_copies(norm: _BatchNorm, current: Tensor, copies: int) -> Tensor:
+def over_copies(norm: BatchNorm, current: Tensor, copies: int) -> Tensor:
     r"""Apply a norm in training as to `copies` equal currents in one batch, and return one of them.
 
     Mean, variance :math:`\sigma^2`, result and gradients are those of the current alone, of n
@@ -33,7 +32,7 @@ def over_copies(norm: _BatchNorm, current: Tensor, copies: int) -> Tensor:
     Shape:
         current, result: [N, C, ...].
     """
-    if not isinstance(norm, _BatchNorm):
+    if not isinstance(norm, OF_TORCH):
         return norm(current, copies)
     count = current.numel() // current.shape[1]
     if count == 1:  # a variance of 0 over all copies, and over two as well
@@ -54,7 +53,7 @@ def over_copies(norm: _BatchNorm, current: Tensor, copies: int) -> Tensor:
     return out
 
 
-def step_after_step(norm: _BatchNorm, current: Tensor, steps: int) -> Tensor:
+def step_after_step(norm: BatchNorm, current: Tensor, steps: int) -> Tensor:
     r"""Apply a norm in training as to `steps` equal currents one after the other; return one.
 
     .. math:: r \leftarrow (1 - m)^T r + (1 - (1 - m)^T)\, x
@@ -79,13 +78,13 @@ def step_after_step(norm: _BatchNorm, current: Tensor, steps: int) -> Tensor:
         tracked += steps - 1
 
 
-def statistics(norm: _BatchNorm, current: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(norm: BatchNorm, current: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and (biased) variance per channel as a norm takes them in training.
 
     Shape:
         current: [N, C, ...]; mean, variance: [C].
     """
-    if not isinstance(norm, _BatchNorm):
+    if not isinstance(norm, OF_TORCH):
         return norm.statistics(current)  # of all processes
     axes = [axis for axis in range(current.dim()) if axis != 1]
     return current.mean(axes), current.var(axes, unbiased=False)
@@ -97,32 +96,6 @@ def joinable(norm: nn.Module) -> bool:
         return False
     kept = norm.track_running_stats and norm.running_mean is not None
     return bool(norm.affine and kept and not hooked(norm))
-
-
-def joins(norm: nn.BatchNorm1d | nn.BatchNorm2d, unit: Unit, currents: Tensor) -> bool:
-    r"""Whether a unit's kernel can take a norm along, and gains by it.
-
-    Args:
-        norm: a joinable one.
-        unit: behind its norm (`neurons.normed`).
-        currents: without the norm; a single step of those that stay.
-
-    Shape:
-        currents: [T, B, C, ...].
-    """
-    found = compiled(unit, currents)
-    if found is None or not found.rests_at_zero:  # a start that reads the current reads another
-        return False
-    state = torch.float64 if currents.dtype == torch.float64 else torch.float32
-    held = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    if currents.dtype == torch.float16 or any(
-        one.dtype != state for one in held if one is not None
-    ):
-        return False
-    if currents.shape[0] >= _FEW:
-        return True
-    per_channel = norm.weight.view(-1, *[1] * (currents.dim() - 3))
-    return Layout.of(currents).period([per_channel]) is not None
 
 
 def norm_theta(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
-from spikeloom.base.tracing import hooked
+from spikeloom.base.torch_private import hooked
 from spikeloom.nets.module.norms import over_copies, step_after_step
 from spikeloom.nets.module.synapse import Shape, Synapse
 from spikeloom.nets.spec.layer import LayerSpec

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.errors import ShapeError
 from spikeloom.kernels.layout import interleaved
-from spikeloom.nets.module.credit import CreditFunction, WeightSum
+from spikeloom.nets.module.credit import CreditFunction, Taken, WeightSum
 from spikeloom.nets.module.weight import Masked, Plain, Restricted, Shrunk, Standardised
 from spikeloom.nets.spec.layer import LayerSpec, MaskSpec
 from spikeloom.neurons.base import LOW_PRECISION
@@ -164,7 +164,7 @@ class Synapse(nn.Module):
             return self(x)
         weight = self.effective_weight() if into is None else into.weight
         handle = None if into is None else into.handle
-        args = (self, x, weight, self.bias, presynaptic.detach(), into, handle)
+        args = (Taken(self, into), x, weight, self.bias, presynaptic.detach(), handle)
         out: Tensor = CreditFunction.apply(*args)  # pyright: ignore[reportAssignmentType]
         return out
 

@@ -119,7 +119,7 @@ class Restricted(nn.Module):
         """Move u and v; what a transform makes of them does not outlive it, and is not kept."""
         v = nn.functional.normalize(matrix.t() @ self.u, dim=0)
         u = nn.functional.normalize(matrix @ v, dim=0)
-        if type(u) is Tensor and not transformed():
+        if type(u) is Tensor and not transformed(u):
             self.u, self.v = u, v
         return u, v
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spikeloom.base.checks import within
 from spikeloom.base.errors import wrong_choice
+from spikeloom.base.torch_private import version
 from spikeloom.base.tracing import ordinary
 from spikeloom.kernels import events
 from spikeloom.kernels.layout import interleaved
@@ -259,9 +260,7 @@ def _mark(synapse: Synapse) -> tuple[object, ...]:
         return (object(),)  # made anew at every reading, from what we do not know
     if not isinstance(synapse.shaping, Plain):
         tensors += [*synapse.shaping.parameters(), *synapse.shaping.buffers()]
-    return tuple(
-        (id(one), one.data_ptr(), -1 if one.is_inference() else one._version) for one in tensors
-    )
+    return tuple((id(one), one.data_ptr(), version(one)) for one in tensors)
 
 
 def _break_even(synapse: Synapse, ready: _Prepared, like: Tensor, rows: int) -> float:

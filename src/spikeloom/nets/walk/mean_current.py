@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.base.autograd import refuse_second
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.nets.how import How
 from spikeloom.nets.ops import MeanCurrent, Visit
 from spikeloom.neurons.base import Theta
@@ -54,7 +55,8 @@ class _ByMean(torch.autograd.Function):
         z = currents[0] if job.constant else sum_over_time(currents, job.weights)
         ctx.job = job
         ctx.save_for_backward(z, *values)
-        return run_train(unit, currents, theta, kernels=how.loop, pool=how.pool, final=False)[0]
+        options = TrainOptions(how.pool, final=False)
+        return run_train(unit, currents, theta, kernels=how.loop, options=options)[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102

@@ -58,6 +58,7 @@ def recomputing(currents: Tensor, compute: Callable[[], Tensor]) -> Iterator[Non
     address, shape = currents.data_ptr(), currents.shape  # autograd keeps the function below
 
     def keep(x: Tensor) -> Any:
+        # by address: what autograd saves is often a view, another object on the same memory
         same = x.data_ptr() == address and x.shape == shape
         return Again(compute, x.dtype) if same else x
 

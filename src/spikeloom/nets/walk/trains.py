@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from spikeloom.kernels.levels import pack
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.nets.how import How
 from spikeloom.nets.module.build import Block, Component, Edge
 from spikeloom.nets.module.fit import fit_channels
-from spikeloom.nets.module.norms import joins, norm_theta
+from spikeloom.nets.module.norms import norm_theta
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import MeanCurrent, OwnBackward, Plain, Trains, Visit, keep
 from spikeloom.nets.walk.loops import LoopWalk
@@ -133,7 +134,7 @@ class TrainWalk(Walk):
         once = currents.detach()[: len(currents) // copies]
         site.check_statistics(once[0], steps=len(currents))
         unit: Unit = Normed(site.unit)  # pyright: ignore[reportAssignmentType] - spikes as it does
-        if how.loop != "reference" and joins(site.norm, unit, once):
+        if how.inside(len(once)):
             of_norm, rate = norm_theta(site.norm, once, copies)
             theta = {**theta, **of_norm}
         else:
@@ -239,8 +240,8 @@ def _ran(
     unit: Unit, currents: Tensor, theta: Theta, how: How, rate: Tensor | None = None
 ) -> Tensor:
     """Run a unit over a train as it was decided; `rate` is a norm's (`run_train`)."""
-    options = {"pool": how.pool, "final": False, "spent": how.spare, "rate": rate}
-    return run_train(unit, currents, theta, kernels=how.loop, **options)[0]
+    options = TrainOptions(how.pool, final=False, spent=how.spare, rate=rate)
+    return run_train(unit, currents, theta, kernels=how.loop, options=options)[0]
 
 
 def _again(site: Site, x: Tensor) -> Callable[[], Tensor]:

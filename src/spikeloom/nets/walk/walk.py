@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import Rng, stream_for, uniform
+from spikeloom.kernels.runs import TrainOptions
 from spikeloom.nets.how import How, Setting, cheap_names, decide
 from spikeloom.nets.module.build import Block, Edge, Pass, Plan
 from spikeloom.nets.module.fit import fit_channels
@@ -250,16 +251,15 @@ class StepWalk(Walk):
             unit = site.neuron.unit
             if unit.stateful:
                 how = self.how(site)
+                # a current that was held serves further steps
+                spare = how.spare and name not in self.held.currents
                 outs, state = run_train(
                     unit,
                     current.unsqueeze(0),
                     self.theta(site),
                     self.before.units.get(name),
                     kernels=how.loop,
-                    pool=how.pool,
-                    local=how.short,
-                    # a current that was held serves further steps
-                    spent=how.spare and name not in self.held.currents,
+                    options=TrainOptions(how.pool, local=how.short, spent=spare),
                 )
                 out = outs.squeeze(0)
                 self.units[name] = self.ops.carry(self.visit(site), state)
