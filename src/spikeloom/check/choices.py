@@ -19,6 +19,7 @@ from spikeloom.neurons.base import UNITS
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import SURROGATES
 from spikeloom.rules.base import Trial
+from spikeloom.rules.commit import OwnLoop
 
 
 def works_with_every_unit(case: Case) -> None:
@@ -110,10 +111,10 @@ def _try(case: Case, trial: Trial, *, learn: bool = True) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     xs = torch.rand(trial.steps, 2, *MAPS, generator=generator)
     batch = Batch(xs, torch.tensor([0, 1]), SampleRng(0, 0, torch.arange(2)))
-    rule.prepare(net, head.sites, batch)
+    loop = OwnLoop(rule, rule.prepare(net, head.sites, batch), lambda: None, net, head)
     if not learn:
         return xs
-    return rule.learn(net, batch, head.bind(batch.target, batch.rng), lambda: None).loss
+    return rule.learn(net, batch, head.bind(batch.target, batch.rng), loop).loss
 
 
 def _reached(case: Case) -> bool:

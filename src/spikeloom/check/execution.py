@@ -104,7 +104,7 @@ def _follow(problem: Problem, name: str, what: str) -> None:
             same = torch.allclose(one, copies[key], rtol=1e-11, atol=1e-13)
             require(same, f"{what}: {key} differs from torch's plain step")
         problem.net.project()
-        problem.rule.project()
+        problem.rule.project(problem.net, problem.memory)
         with torch.no_grad():
             for key, one in named.items():
                 copies[key].copy_(one)

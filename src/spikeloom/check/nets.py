@@ -17,6 +17,8 @@ from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.spec import NetSpec
 from spikeloom.neurons.leaky import LIF
 from spikeloom.rules.base import RuleReport
+from spikeloom.rules.commit import OwnLoop, named_parameters
+from spikeloom.rules.memory import Memory
 
 MAPS = (2, 4, 4)
 """Input of the nets."""
@@ -89,7 +91,7 @@ class Problem:
         xs = x.expand(T if spiking else 1, *x.shape)
         self.xs = xs.clone() if copied else xs
         self.target = torch.arange(len(x)) % 2
-        self.rule.prepare(self.net, self.head.sites, self.batch(0))
+        self.memory = self.rule.prepare(self.net, self.head.sites, self.batch(0)) or Memory()
 
     def batch(self, number: int) -> Batch:
         """Return the batch; dropout differs from number to number."""
@@ -98,15 +100,16 @@ class Problem:
 
     def named_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return what is trained, by name."""
-        found = {f"net.{name}": one for name, one in self.net.named_parameters()}
-        found |= {f"head.{name}": one for name, one in self.head.named_parameters()}
-        return found | {f"rule.{row}": one for row, one in enumerate(self.rule.parameters())}
+        return dict(named_parameters(self.rule, self.memory, self.net, self.head))
 
     def learn(self, number: int = 0, commit: Callable[[], None] = lambda: None) -> RuleReport:
         """Let the rule learn from the batch."""
         batch = self.batch(number)
         objective = self.head.bind(batch.target, batch.rng)
-        return self.rule.learn(self.net, batch, objective, commit)
+        loop = OwnLoop(self.rule, self.memory, commit, self.net, self.head)
+        report = self.rule.learn(self.net, batch, objective, loop)
+        self.memory = loop.memory
+        return report
 
 
 def specs_for(case: Case) -> Iterator[tuple[str, NetSpec]]:

@@ -22,6 +22,8 @@ from spikeloom.neurons.base import Unit
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import Kernels
 from spikeloom.rules.base import LearningRule, RuleReport
+from spikeloom.rules.commit import OwnLoop, named_parameters
+from spikeloom.rules.memory import Memory
 
 BITS, T = 8, 4
 RATE = 0.03
@@ -117,7 +119,7 @@ class Toy:
         self.xs = x.expand(steps, *x.shape)
         self.target = (x[:, 0] != x[:, 1]).long()
         self.rows = torch.arange(len(x))
-        self.rule.prepare(self.net, self.head.sites, self.batch())
+        self.memory = self.started = self._prepared(self.rule)
         self.buffers = {name: one.clone() for name, one in self.net.named_buffers()}
 
     @property
@@ -133,27 +135,34 @@ class Toy:
 
     def parameters(self) -> dict[str, Tensor]:
         """Return what is trained, by name: the net's, the head's and the rule's own."""
-        found: dict[str, Tensor] = {f"net.{name}": p for name, p in self.net.named_parameters()}
-        found |= {f"head.{name}": p for name, p in self.head.named_parameters()}
-        return found | {f"rule.{n}": p for n, p in enumerate(self.rule.parameters())}
+        return dict(named_parameters(self.rule, self.memory, self.net, self.head))
 
     def learn(
         self, batch: Batch | None = None, commit: Callable[[], None] = lambda: None
     ) -> RuleReport:
         """Let the rule learn from a batch (the whole task by default)."""
-        return self.taught_by(self.rule, self.batch() if batch is None else batch, commit)
-
-    def taught_by(
-        self, rule: LearningRule, batch: Batch, commit: Callable[[], None] = lambda: None
-    ) -> RuleReport:
-        """Let a rule, prepared or in need of nothing, learn from a batch."""
-        report = rule.learn(self.net, batch, self.head.bind(batch.target, batch.rng), commit)
-        came = type(report).__name__
-        require(isinstance(report, RuleReport), f"learn must return a RuleReport, got {came}")
+        report, self.memory = self._taught(self.rule, self.memory, batch or self.batch(), commit)
         return report
 
+    def taught_by(self, rule: LearningRule, batch: Batch) -> RuleReport:
+        """Let a rule in the place of the toy's own learn from a batch."""
+        return self._taught(rule, self._prepared(rule), batch, lambda: None)[0]
+
+    def _prepared(self, rule: LearningRule) -> Memory:
+        return rule.prepare(self.net, self.head.sites, self.batch()) or Memory()
+
+    def _taught(
+        self, rule: LearningRule, memory: Memory, batch: Batch, commit: Callable[[], None]
+    ) -> tuple[RuleReport, Memory]:
+        loop = OwnLoop(rule, memory, commit, self.net, self.head)
+        report = rule.learn(self.net, batch, self.head.bind(batch.target, batch.rng), loop)
+        came = type(report).__name__
+        require(isinstance(report, RuleReport), f"learn must return a RuleReport, got {came}")
+        return report, loop.memory
+
     def rewind(self) -> None:
-        """Bring back what moves when the net is used: running statistics, power iterations."""
+        """Bring back what moves when the net is used: statistics, iterations, the memory."""
+        self.memory = self.started
         now = dict(self.net.named_buffers())
         for name, before in self.buffers.items():
             now[name].copy_(before)
@@ -191,7 +200,6 @@ class Toy:
 
         def commit() -> None:
             stepper.step()
-            self.rule.project()
             self.clear()
 
         for epoch in range(first, first + epochs):

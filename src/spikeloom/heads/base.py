@@ -16,11 +16,12 @@ from spikeloom.base.fields import checked
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import check_labels
+from spikeloom.heads.error import error_of
 from spikeloom.nets.from_torch.lent import LentSynapse
 from spikeloom.nets.init import initialise
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops, Visit
-from spikeloom.nets.readout import Loss
+from spikeloom.nets.readout import Error, Loss
 from spikeloom.nets.site import Site
 from spikeloom.nets.spec import LayerSpec
 from spikeloom.nets.synapse import Synapse, multiply
@@ -375,6 +376,12 @@ class BoundObjective:
     def over(self, hs: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for a train of features [T, B, D]."""
         return self(hs if self.head.reads == "train" else self.head.reduced(hs), ops)
+
+    def error(self, h: Tensor, ops: Ops = PLAIN) -> Error:
+        """Return the error at the outputs, for features [B, D] or a train [T, B, D]."""
+        if h.dim() == 3 and self.head.reads != "train":
+            h = self.head.reduced(h)
+        return error_of(self, h, ops)
 
     def weights(self, steps: int) -> list[float] | None:
         """Return the weights with which `over` reduces T steps to one; None where it reads all."""

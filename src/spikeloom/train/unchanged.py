@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from spikeloom.train.commit import TrialCommit
 from spikeloom.train.joint_norm import JointNorm
 from spikeloom.train.learn import learn
 from spikeloom.train.setup import Workbench, fewest_samples, snapshot
@@ -13,15 +14,14 @@ from spikeloom.train.setup import Workbench, fewest_samples, snapshot
 
 @contextmanager
 def unchanged(bench: Workbench) -> Iterator[None]:
-    """Put weights, buffers, modes, gradients and the rule's memory back afterwards.
+    """Put weights, buffers, modes and gradients back afterwards.
 
     What is measured concerns this process alone: norms do not wait for the others.
     """
-    modules, rule = bench.modules(), bench.rule
+    modules = bench.modules()
     weights = snapshot(modules)
-    memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
     modes = [(one, one.training) for one in modules.modules()]
-    grads = [(one, one.grad) for one in (*modules.parameters(), *rule.parameters())]
+    grads = [(one, one.grad) for _, one in bench.all_parameters()]
     joint = [one for one in modules.modules() if isinstance(one, JointNorm)]
     for one, _ in grads:
         one.grad = None
@@ -31,7 +31,6 @@ def unchanged(bench: Workbench) -> Iterator[None]:
         yield
     finally:
         modules.load_state_dict(weights)
-        rule.load_state_dict(memory)
         for one, mode in modes:
             one.training = mode
         for one in joint:
@@ -55,7 +54,7 @@ def one_call(
     """Return one call of the rule on the first `size` training samples, and their bytes encoded.
 
     The call updates nothing and leaves no gradients; wrap it in `unchanged`, since norms move
-    their statistics and rules their memory. It has run once, so that what is made once is there.
+    their statistics. It has run once, so that what is made once is there.
 
     Args:
         bench: what learns.
@@ -65,15 +64,11 @@ def one_call(
     bench.set_training()
     batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
     batch = replace(batch, xs=batch.xs[:steps])
-    trained = [one for _, one in bench.parameters()]
-
-    def clear() -> None:
-        for one in trained:
-            one.grad = None
 
     def once() -> None:
-        learn(bench, batch, clear)
-        clear()
+        commit = TrialCommit(bench)
+        learn(bench, batch, commit)
+        commit()
 
     once()
     return once, batch.xs.untyped_storage().nbytes()
