@@ -53,34 +53,25 @@ class Commit:
         """
         raise NotImplementedError
 
-    def within(
-        self, name: str, before: Callable[[Updates | None], Updates | None] | None = None
-    ) -> "Commit":
-        """Return the commit for a rule inside this one, whose memory is a part of this one's.
 
-        Args:
-            name: of that part.
-            before: called when the inner rule commits, with its direct changes; it may change
-                what is in `.grad`, and returns the changes to make.
-        """
-        return _Within(self, name, before)
+class Within(Commit):
+    """The commit for a rule inside another, whose memory is a part of the other's.
 
+    Args:
+        outer: the commit of the other.
+        name: of the part.
+    """
 
-class _Within(Commit):
-    def __init__(
-        self,
-        outer: Commit,
-        name: str,
-        before: Callable[[Updates | None], Updates | None] | None,
-    ) -> None:
-        self.outer, self.name, self.before = outer, name, before
+    def __init__(self, outer: Commit, name: str) -> None:
+        self.outer, self.name = outer, name
 
     @property
     def memory(self) -> Memory:
+        """What the inner rule remembers now."""
         return self.outer.memory[self.name]
 
     def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
-        updates = updates if self.before is None else self.before(updates)
+        """Make the update; see `Commit`."""
         whole = None if memory is None else self.outer.memory.replace({self.name: memory})
         self.outer(updates=updates, memory=whole)
 

@@ -4,15 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from spikeloom.base.autograd import add_gradient
 from spikeloom.base.citation import Citation
 from spikeloom.base.types import Batch
 from spikeloom.nets.net import SpikingNet
 from spikeloom.nets.readout import Objective
 from spikeloom.nets.site import Site
 from spikeloom.rules.base import LearningRule, RuleFacts, RuleReport
-from spikeloom.rules.commit import Commit, Updates
+from spikeloom.rules.commit import Commit, Updates, Within
 from spikeloom.rules.memory import Memory
 
 INNER = "inner"
@@ -62,19 +63,19 @@ class Wrapping(LearningRule):
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
         """Let the inner rule learn; its updates pass through `before_update`."""
-
-        def before(updates: Updates | None) -> Updates | None:
-            return self.before_update(net, commit, updates)
-
-        return self.inner.learn(net, batch, objective, commit.within(INNER, before))
+        passing = _Passing(commit, self, net)
+        try:
+            return self.inner.learn(net, batch, objective, passing)
+        finally:
+            passing.give_back()
 
     def before_update(
         self, net: SpikingNet, commit: Commit, updates: Updates | None
     ) -> Updates | None:
-        """Change what is in `.grad`, and return the direct changes to make.
+        """Change what the inner rule left in `.grad`, and return the direct changes to make.
 
         Args:
-            net: what is trained.
+            net: what is trained; `.grad` of its parameters holds what is new alone.
             commit: of this rule, with its memory.
             updates: of the inner rule.
         """
@@ -93,3 +94,30 @@ class Wrapping(LearningRule):
     def accepts(self, before: LearningRule) -> bool:
         """Whether both rules accept what they find."""
         return isinstance(before, type(self)) and self.inner.accepts(before.inner)
+
+
+class _Passing(Within):
+    """Shows the wrapper the inner rule's gradients without what was in `.grad` before them."""
+
+    def __init__(self, outer: Commit, rule: Wrapping, net: SpikingNet) -> None:
+        super().__init__(outer, INNER)
+        self.rule, self.net = rule, net
+        self._kept: list[tuple[nn.Parameter, Tensor]] = []
+        self._set_aside()
+
+    def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
+        updates = self.rule.before_update(self.net, self.outer, updates)
+        self.give_back()
+        super().__call__(updates=updates, memory=memory)
+        self._set_aside()
+
+    def _set_aside(self) -> None:
+        self._kept = [(one, one.grad) for one in self.net.parameters() if one.grad is not None]
+        for one, _ in self._kept:
+            one.grad = None
+
+    def give_back(self) -> None:
+        """Add what was set aside."""
+        for one, grad in self._kept:
+            add_gradient(one, grad)
+        self._kept = []

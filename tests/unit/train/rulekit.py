@@ -66,7 +66,7 @@ class Hebb(LearningRule):
 
 @dataclass(frozen=True)
 class Gained(LearningRule):
-    """BPTT with a gain on the loss that is trained itself, kept below 2, and remembered.
+    """BPTT with a gain on the loss that is trained itself, kept above 0.5, and a step that halves.
 
     Source:
         A test.
@@ -87,7 +87,7 @@ class Gained(LearningRule):
 
     @torch.no_grad()
     def project(self, net, memory):
-        memory["gain"].clamp_(max=1.0 + memory["step"])
+        memory["gain"].clamp_(0.5, 1.0 + memory["step"])
 
 
 @dataclass(frozen=True)
