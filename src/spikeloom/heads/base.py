@@ -366,6 +366,11 @@ class BoundObjective:
     _noise: dict[str, Tensor | None]
     sample_weights: Tensor | None = None
 
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites of the head."""
+        return self.head.sites
+
     def __call__(self, h: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for one step's features [B, D]."""
         if "mask" not in self._noise:

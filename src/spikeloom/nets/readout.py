@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.site import Site
 
 
 class Loss(NamedTuple):
@@ -38,6 +39,11 @@ class Objective(Protocol):
 
     However often it is called for the batch, its draws (a stochmax mask) stay the same.
     """
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites of the head."""
+        ...
 
     def __call__(self, h: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for one step's features [B, D]."""

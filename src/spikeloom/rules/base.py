@@ -135,7 +135,8 @@ class LearningRule(Checked):
     `facts` say what the rule promises, `trials` what it is tried on; the battery of
     `spikeloom check rule` holds it to both.
 
-    A net that this rule has not prepared is refused by `learn`.
+    A net that it has not prepared is prepared by the first `learn`: what a rule cannot train never
+    gets a gradient.
     """
 
     facts: ClassVar[RuleFacts]
@@ -231,17 +232,20 @@ LearningRule.prepare = _recorded(LearningRule.prepare)
 
 
 def _guarded(learn: Any) -> Any:
-    """Let `learn` refuse nets that its rule has not prepared, and take any function as commit."""
+    """Let `learn` prepare nets that its rule has not seen, and take any function as commit."""
 
     @wraps(learn)
     def call(
         self: LearningRule, net: SpikingNet, batch: Batch, objective: Objective, commit: Any
     ) -> RuleReport:
         if self not in net.prepared:
-            raise UnsupportedNet(
-                f"{self.place()}: expected a net that this rule has prepared, got one that it has "
-                "not seen; call rule.prepare(net, head.sites, batch) once before you train."
-            )
+            if not hasattr(objective, "sites"):
+                raise UnsupportedNet(
+                    f"{self.place()}: expected a net that this rule has prepared, or an objective "
+                    "with the sites of its head, got neither; call rule.prepare(net, head.sites, "
+                    "batch) once before you train."
+                )
+            self.prepare(net, objective.sites, batch)
         if not isinstance(commit, Commit):
             commit = PlainCommit(commit, self.place())
         return learn(self, net, batch, objective, commit)

@@ -9,6 +9,7 @@ from spikeloom.base.errors import NumericalError
 from spikeloom.base.types import Batch
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Error, Loss, Objective
+from spikeloom.nets.site import Site
 from spikeloom.rules.base import RuleReport
 from spikeloom.rules.commit import Commit
 from spikeloom.train.faults import check_loss
@@ -53,6 +54,10 @@ class _Checked:
         self.batch = batch
         self.inner = inner
         self.faulty = faulty
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return self.inner.sites
 
     def __call__(self, h: Tensor, ops: Ops = PLAIN) -> Loss:
         return self._passed(self.inner(h, ops))

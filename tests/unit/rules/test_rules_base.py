@@ -17,6 +17,7 @@ from spikeloom.rules.base import LearningRule, RuleFacts, RuleReport
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.commit import OwnLoop
 from spikeloom.rules.memory import Memory, averaged, local, same
+from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt
 
 TEST = Citation("Nobody", "A test", "here", 2026)
@@ -81,33 +82,48 @@ class TestOlderForms:
 
 
 class TestPreparedNets:
-    def test_others_are_refused_and_left_alone(self):
+    def test_are_prepared_once_by_the_first_learn_of_equal_rules(self, monkeypatch):
         net, head, batch, objective = problem()
-        words = r"rules.bptt: expected a net that this rule has prepared, got .* rule.prepare\("
-        with pytest.raises(UnsupportedNet, match=words):
-            Bptt().learn(net, batch, objective, lambda: None)
-        assert all(one.grad is None for one in [*net.parameters(), *head.parameters()])
-        Sltt().prepare(net, head.sites, batch)
-        with pytest.raises(UnsupportedNet, match="rules.bptt"):
-            Bptt().learn(net, batch, objective, lambda: None)
+        seen, prepare = [], Bptt.prepare
 
-    def test_are_so_for_equal_rules_and_in_copies_of_the_net(self):
-        net, head, batch, objective = problem()
-        Bptt(loss="step").prepare(net, head.sites, batch)
-        for one in (net, copy.deepcopy(net)):
-            Bptt(loss="step").learn(one, batch, objective, lambda: None)
-            with pytest.raises(UnsupportedNet):
-                Bptt().learn(one, batch, objective, lambda: None)
+        def noted(self, net, head_sites, sample):
+            seen.append(head_sites)
+            return prepare(self, net, head_sites, sample)
 
-    def test_are_none_where_the_rule_has_refused(self):
-        net = SpikingNet('c4 c4{unit="relu"} G f2', (2, 4, 4))
+        monkeypatch.setattr(Bptt, "prepare", noted)
+        for _ in range(2):
+            Bptt(loss="step").learn(net, batch, objective, lambda: None)
+            net = copy.deepcopy(net)
+        assert seen == [head.sites]
+        Bptt().learn(net, batch, objective, lambda: None)
+        assert len(seen) == 2
+
+    @pytest.mark.parametrize(
+        ("rule", "text"),
+        [(Sltt(), 'c4 c4{unit="relu"} G f2'), (Ottt(), "c4 M c4 f2"), (Ottt(), "c4 c4 M f2")],
+    )
+    def test_what_a_rule_cannot_train_gets_no_gradient(self, rule, text):
+        """Also where nobody has called prepare; the last is refused for the head's own path."""
+        net = SpikingNet(text, (2, 4, 4))
         head = Softmax.of(net)
         batch = Batch.of(torch.rand(2, 4, 2, 4, 4), torch.arange(4) % 2)
         for _ in range(2):
-            with pytest.raises(UnsupportedNet):
-                Sltt().prepare(net, head.sites, batch)
-            with pytest.raises(UnsupportedNet, match="has prepared"):
-                Sltt().learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
+            with pytest.raises(UnsupportedNet, match="^rules.(sltt|ottt): expected"):
+                rule.learn(net, batch, head.bind(batch.target, batch.rng), lambda: None)
+        assert all(one.grad is None for one in [*net.parameters(), *head.parameters()])
+
+    def test_an_objective_without_sites_needs_a_prepared_net(self):
+        net, head, batch, objective = problem()
+
+        class Own:
+            """A user's own loss: no head to ask."""
+
+            over = objective.over
+
+        with pytest.raises(UnsupportedNet, match="rules.bptt: .* got neither; call rule.prepare"):
+            Bptt().learn(net, batch, Own(), lambda: None)
+        Bptt().prepare(net, head.sites, batch)
+        Bptt().learn(net, batch, Own(), lambda: None)
 
     def test_a_rule_without_memory_gives_an_empty_one(self):
         net, head, batch, _ = problem()

@@ -119,7 +119,6 @@ def learning(net, rule, steps, *, constant):
     xs = 2 * torch.rand(1 if constant else steps, SAMPLES, INPUTS, generator=draw)
     batch = Batch.of(xs.expand(steps, SAMPLES, INPUTS), torch.arange(SAMPLES) % 2)
     objective = head.bind(batch.target, batch.rng)
-    rule.prepare(net, head.sites, batch)
     return lambda: rule.learn(net, batch, objective, lambda: None)
 
 
