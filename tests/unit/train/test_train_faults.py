@@ -9,7 +9,7 @@ from trainkit import bench, recipe, same, tiny
 from spikeloom.base.errors import NumericalError
 from spikeloom.base.types import Batch
 from spikeloom.train import checkpoint, loop_stage
-from spikeloom.train.commit import Commit
+from spikeloom.train.commit import TrainingCommit
 from spikeloom.train.evaluate import evaluate
 from spikeloom.train.learn import learn
 from spikeloom.train.loop import train
@@ -22,7 +22,7 @@ def first_batch(one, size=4):
 
 def committed(one):
     optimizer = make_optimizer(one.stage.optimizer, [weight for _, weight in one.parameters()])
-    return Commit(one, optimizer)
+    return TrainingCommit(one, optimizer)
 
 
 class TestLoss:

@@ -11,7 +11,7 @@ from spikeloom.nets.grammar import write
 from spikeloom.records import storage
 from spikeloom.rules.sltt import Sltt
 from spikeloom.train import checkpoint, loop_stage, record
-from spikeloom.train.commit import Commit
+from spikeloom.train.commit import TrainingCommit
 from spikeloom.train.evaluate import Score, evaluate
 from spikeloom.train.learn import learn
 from spikeloom.train.loop import train
@@ -322,7 +322,7 @@ def test_online_updates_reach_the_next_step_under_autocast():
     optimizer = torch.optim.SGD([p for _, p in one.parameters()], lr=50.0)
     batch = one.batch(one.splits.train, torch.arange(20), epoch=0, part="train")
     with one.net.observe(Watcher()):
-        learn(one, batch, Commit(one, optimizer))
+        learn(one, batch, TrainingCommit(one, optimizer))
     assert not torch.equal(currents[0], currents[1])
     assert not torch.equal(currents[1], currents[2])
 
