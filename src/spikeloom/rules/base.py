@@ -247,7 +247,7 @@ def _guarded(learn: Any) -> Any:
                 )
             self.prepare(net, objective.sites, batch)
         if not isinstance(commit, Commit):
-            commit = PlainCommit(commit, self.place())
+            commit = PlainCommit(commit, self)
         return learn(self, net, batch, objective, commit)
 
     return call

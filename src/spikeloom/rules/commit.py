@@ -83,8 +83,8 @@ class PlainCommit(Commit):
         ConfigError: the rule keeps a memory or changes weights itself, which a function cannot do.
     """
 
-    def __init__(self, step: Callable[[], None], place: str) -> None:
-        self.step, self.place = step, place
+    def __init__(self, step: Callable[[], None], rule: "LearningRule") -> None:
+        self.step, self.rule = step, rule
 
     @property
     def memory(self) -> Memory:
@@ -99,7 +99,7 @@ class PlainCommit(Commit):
 
     def _refusal(self, what: str) -> ConfigError:
         todo = "pass OwnLoop(rule, memory, step, net, head)"
-        return ConfigError.of(self.place, f"a commit {what}", "a plain function", todo)
+        return ConfigError.of(self.rule.place(), f"a commit {what}", "a plain function", todo)
 
 
 class OwnLoop(Commit):
@@ -135,12 +135,9 @@ class OwnLoop(Commit):
 
     def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
         """Make the update; see `Commit`."""
-        place = self.rule.place()
-        changes = resolved(updates, self.named, place)
+        changes = accepted(updates, self.named, self.rule)
+        check_memory(memory, self._memory, self.rule)
         new = self._memory if memory is None else memory
-        if fault := new.fault_after(self._memory, place) if memory is not None else None:
-            raise fault
-        check_finite(changes, place)
         self.step()
         apply(changes)
         self.net.project()
@@ -209,17 +206,37 @@ def resolved(
     return changes
 
 
-def check_finite(changes: Sequence[Change], place: str) -> None:
-    """Refuse changes that are not finite.
+def accepted(
+    updates: Updates | None, named: Sequence[tuple[str, nn.Parameter]], rule: "LearningRule"
+) -> list[Change]:
+    """Return direct changes that can be made: `resolved`, and finite.
 
     Raises:
-        NumericalError: one is not; the message names it.
+        ConfigError, ShapeError: as `resolved`.
+        NumericalError: one is not finite; the message names it.
     """
+    if not updates:
+        return []
+    place = rule.place()
+    changes = resolved(updates, named, place)
     for one in changes:
         if not bool(torch.isfinite(one.value).all()):
             todo = "lower the learning rate or check the input"
             where = f"{place}: updates of '{one.name}'"
             raise NumericalError.of(where, "finite values", "NaN or infinity", todo)
+    return changes
+
+
+def check_memory(memory: Memory | None, before: Memory, rule: "LearningRule") -> None:
+    """Refuse a memory that cannot follow another; None follows any.
+
+    Raises:
+        ConfigError: other leaves, or leaves of another kind.
+        NumericalError: a value is not finite.
+    """
+    fault = None if memory is None else memory.fault_after(before, rule.place())
+    if fault is not None:
+        raise fault
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from torch import nn
 from spikeloom.base.autograd import lies_like
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError, SpikeloomError
 from spikeloom.base.types import Batch
-from spikeloom.rules.commit import Change, Commit, Updates, apply, check_finite, resolved
+from spikeloom.rules.commit import Change, Commit, Updates, accepted, apply, check_memory
 from spikeloom.rules.memory import Leaf, Memory, Value
 from spikeloom.train.faults import first_fault
 from spikeloom.train.setup import Workbench
@@ -25,7 +25,7 @@ class TrainingCommit(Commit):
     def __init__(self, bench: Workbench, optimizer: torch.optim.Optimizer) -> None:
         self.bench = bench
         self.optimizer = optimizer
-        self.named = bench.parameters()
+        self.named, self.every = bench.parameters(), bench.all_parameters()
         self.weight = 1.0
         self.batch: Batch | None = None
         self._fault: SpikeloomError | None = None
@@ -58,11 +58,14 @@ class TrainingCommit(Commit):
             ConfigError: it changes what does not exist, or remembers what it did not before.
         """
         bench = self.bench
-        changes, fault = self._changes(updates)
-        fault = self._fault or self._misplaced() or fault
-        if memory is not None:
-            fault = fault or memory.fault_after(self.memory, bench.rule.place())
-        bench.team.agree(fault)
+        changes: list[Change] = []
+        fault = self._fault or self._misplaced()
+        try:
+            changes = accepted(updates, self.every, bench.rule)
+            check_memory(memory, self.memory, bench.rule)
+        except SpikeloomError as error:
+            fault = fault or error
+        bench.team.agree(fault)  # all processes must hear of it
         bench.team.average([one for _, one in self.named], self.weight)
         changes = self._together(changes)
         memory = self.memory if memory is None else memory.mapped(self._kept)
@@ -88,16 +91,6 @@ class TrainingCommit(Commit):
         bench.remember(memory)
         self.optimizer.zero_grad(set_to_none=True)
         torch.clear_autocast_cache()  # it may hold copies of the weights as they were
-
-    def _changes(self, updates: Updates | None) -> tuple[list[Change], SpikeloomError | None]:
-        """Return direct changes, and what is wrong with them: all processes must hear of it."""
-        place = self.bench.rule.place()
-        try:
-            changes = resolved(updates, self.bench.all_parameters(), place)
-            check_finite(changes, place)
-        except SpikeloomError as fault:
-            return [], fault
-        return changes, None
 
     def _together(self, changes: list[Change]) -> list[Change]:
         """Average changes over the processes.
@@ -148,7 +141,7 @@ class TrialCommit(Commit):
     """
 
     def __init__(self, bench: Workbench) -> None:
-        self.bench = bench
+        self.rule, self.named = bench.rule, bench.all_parameters()
         self._memory = bench.memory
 
     @property
@@ -158,11 +151,8 @@ class TrialCommit(Commit):
 
     def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
         """Forget the update but for the memory; refuse what training would."""
-        place, named = self.bench.rule.place(), self.bench.all_parameters()
-        resolved(updates, named, place)
-        if memory is not None:
-            if fault := memory.fault_after(self._memory, place):
-                raise fault
-            self._memory = memory
-        for _, one in named:
+        accepted(updates, self.named, self.rule)
+        check_memory(memory, self._memory, self.rule)
+        self._memory = self._memory if memory is None else memory
+        for _, one in self.named:
             one.grad = None

@@ -66,7 +66,7 @@ def one_call(
     batch = replace(batch, xs=batch.xs[:steps])
 
     def once() -> None:
-        commit = TrialCommit(bench)
+        commit = TrialCommit(bench)  # with the memory of before
         learn(bench, batch, commit)
         commit()
 
