@@ -5,8 +5,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import PLAIN, Ops
-from spikeloom.nets.site import Site
 
 
 class Loss(NamedTuple):

@@ -13,9 +13,9 @@ from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.base.fields import FAMILIES, Checked, Family
 from spikeloom.base.registry import Registry
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
 from spikeloom.rules.commit import Commit, PlainCommit
 from spikeloom.rules.memory import Memory
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.rules.memory import Memory
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from spikeloom.base.autograd import add_gradient
 from spikeloom.base.citation import Citation
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
 from spikeloom.rules.base import LearningRule, RuleFacts, RuleReport
 from spikeloom.rules.commit import Commit, Updates, Within
 from spikeloom.rules.memory import Memory

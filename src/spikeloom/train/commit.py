@@ -8,10 +8,10 @@ from torch import nn
 from spikeloom.base.autograd import lies_like
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError, SpikeloomError
 from spikeloom.base.types import Batch
+from spikeloom.program.faults import first_fault
+from spikeloom.program.setup import Workbench
 from spikeloom.rules.commit import Change, Commit, Updates, accepted, apply, check_memory
 from spikeloom.rules.memory import Leaf, Memory, Value
-from spikeloom.train.faults import first_fault
-from spikeloom.train.setup import Workbench
 
 
 class TrainingCommit(Commit):

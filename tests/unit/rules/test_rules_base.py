@@ -12,7 +12,7 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.base.types import ALONE, Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.rules.base import LearningRule, RuleFacts, RuleReport
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.commit import OwnLoop

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from trainkit import registered
 
 from spikeloom.base.citation import Citation
 from spikeloom.rules.base import RULES, LearningRule, RuleFacts, RuleReport, Trials
@@ -15,6 +14,7 @@ from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.commit import NewValue
 from spikeloom.rules.memory import Memory, averaged, local, same
 from spikeloom.rules.wrapping import Wrapping
+from trainkit import registered
 
 TEST = Citation("Nobody", "A test", "here", 2026)
 

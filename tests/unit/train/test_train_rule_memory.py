@@ -9,18 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 from rulekit import Hebb, small_rules
-from trainkit import bench, recipe, same, tiny, without_times
 
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError, Stopped
-from spikeloom.records import names, storage
+from spikeloom.program.learn import learn
+from spikeloom.program.setup import make_optimizer, snapshot
+from spikeloom.records import checkpoint, names, storage
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.commit import NewValue
 from spikeloom.rules.memory import Memory
-from spikeloom.train import checkpoint
 from spikeloom.train.commit import TrainingCommit
-from spikeloom.train.learn import learn
 from spikeloom.train.loop import train
-from spikeloom.train.setup import make_optimizer, snapshot
+from trainkit import bench, recipe, same, tiny, without_times
 
 HEBB = {"net": "f8 f3", "stages.0.rule": "hebb", "precision": "64-true"}
 RULES = {"hebb": HEBB, "gained": {"stages.0.rule": "gained"}}

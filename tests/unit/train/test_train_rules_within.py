@@ -3,7 +3,6 @@
 import pytest
 import torch
 from rulekit import Gained, Hebb, Through, small_rules
-from trainkit import bench, recipe, same, tiny
 
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.base.types import Batch
@@ -17,18 +16,19 @@ from spikeloom.check.form import (
     resumes_to_the_bit,
 )
 from spikeloom.check.toy import cases_of
+from spikeloom.compare.plan import plan_rules
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.codec import to_table
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.codec import to_table
+from spikeloom.program.recipe import fingerprint
+from spikeloom.program.setup import snapshot
+from spikeloom.program.tables import override
 from spikeloom.rules.base import RULES
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.commit import OwnLoop
 from spikeloom.rules.sltt import Sltt
 from spikeloom.train.loop import train
-from spikeloom.train.plan import plan_rules
-from spikeloom.train.recipe import fingerprint
-from spikeloom.train.setup import snapshot
-from spikeloom.train.tables import override
+from trainkit import bench, recipe, same, tiny
 
 NAMES = RULES.names()
 FED = '{feedback = [{source = 0, target = 0, layers = "f8", restrict = 0.5}]} f8 f3'

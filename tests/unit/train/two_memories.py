@@ -7,17 +7,16 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 from rulekit import small_rules
-from trainkit import recipe, tiny
 
 from spikeloom.base.errors import ConfigError, Stopped
-from spikeloom.records import names
+from spikeloom.program.setup import set_up
+from spikeloom.records import checkpoint, names
+from spikeloom.records.progress import SILENT
 from spikeloom.rules.memory import Memory, same
-from spikeloom.train import checkpoint
 from spikeloom.train.loop_stage import StageLoop
-from spikeloom.train.progress import SILENT
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import set_up
 from spikeloom.train.state import State, Stored, gathered
+from trainkit import recipe, tiny
 
 
 def main(out: Path) -> None:
