@@ -26,19 +26,19 @@ class Local(LearningRule):
     def prepare(self, net, head_sites, sample) -> None:
         refuse_tail(net, "local")
 
-    def factor(self, net: Any, batch: Any) -> float:
+    def factor(self, net: Any, batch: Any, memory: Any) -> float:
         """Return what hidden errors are multiplied by at every layer."""
         return 1.0
 
-    def ops(self, net: Any, batch: Any) -> Ops:
-        share = self.factor(net, batch)
+    def ops(self, net: Any, batch: Any, memory: Any) -> Ops:
+        share = self.factor(net, batch, memory)
         return Ops(carry=cut, emit=lambda visit, s: share * s + (1 - share) * s.detach())
 
     def active(self, batch: Any) -> Any:
         return range(batch.steps)
 
     def learn(self, net, batch, objective, commit) -> RuleReport:
-        ops = self.ops(net, batch)
+        ops = self.ops(net, batch, commit.memory)
         report = learn_by_step(
             net,
             batch,
@@ -50,8 +50,12 @@ class Local(LearningRule):
         )
         if isinstance(ops.synapse, Credited):
             ops.synapse.flush()
-        commit()
+        self.update(commit, report)
         return report
+
+    def update(self, commit: Any, report: RuleReport) -> None:
+        """Commit what the batch has left."""
+        commit()
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from local import FACTS, Keeping, Local
+from local import FACTS, Local
 
 from spikeloom.base.autograd import add_gradient
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.seeding import derive_seed
 from spikeloom.nets.ops import Credited, OnWeights, Ops, cut
 from spikeloom.rules.base import NO_STEPS, RuleReport, Trial, Trials
+from spikeloom.rules.memory import Memory, averaged, same
 
 
 class ReadsStates(Local):
@@ -19,7 +20,7 @@ class ReadsStates(Local):
     Source: a test; states are read by attribute.
     """
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         last: dict[str, Any] = {}
 
         def carry(visit, state):
@@ -40,7 +41,7 @@ class KeepsCurrents(Local):
     Source: a test.
     """
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         kept = []
 
         def synapse(visit, x):
@@ -58,7 +59,7 @@ class Traced(Local):
     Source: a test.
     """
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         traces: dict[str, torch.Tensor] = {}
 
         def trace(visit, x):
@@ -76,7 +77,7 @@ class Noisy(Local):
     Source: a test.
     """
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         def emit(visit, s):
             rng = batch.rng.stream_for(f"{visit.name}/{visit.step}")
             kind = {"dtype": s.dtype, "device": s.device}
@@ -85,30 +86,25 @@ class Noisy(Local):
         return Ops(carry=cut, emit=emit)
 
 
-class Remembers(Keeping):
+class Remembers(Local):
     """SLTT whose hidden errors shrink with the mean loss of the batches before.
 
     Source: a test.
     """
 
-    def factor(self, net, batch):
-        return 1.0 / (1.0 + self.kept.get("loss", 0.0))
+    def prepare(self, net, head_sites, sample):
+        super().prepare(net, head_sites, sample)
+        return Memory(loss=averaged(0.0))
 
-    def learn(self, net, batch, objective, commit):
-        report = super().learn(net, batch, objective, commit)
-        before = self.kept.get("loss", 0.0)
-        self.kept["loss"] = 0.9 * before + 0.1 * report.loss.item()
-        return report
+    def factor(self, net, batch, memory):
+        return 1.0 / (1.0 + memory["loss"])
 
-    def state_dict(self):
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in self.kept.items()}
-
-    def load_state_dict(self, state):
-        self.kept.clear()
-        self.kept.update({name: value.item() for name, value in state.items()})
+    def update(self, commit, report):
+        loss = 0.9 * commit.memory["loss"] + 0.1 * report.loss.item()
+        commit(memory=commit.memory.replace(loss=loss))
 
 
-class Owns(Keeping):
+class Owns(Local):
     """SLTT whose hidden errors have a trained size, which falls to one half.
 
     Source: a test.
@@ -117,24 +113,15 @@ class Owns(Keeping):
     def prepare(self, net, head_sites, sample):
         super().prepare(net, head_sites, sample)
         weight = next(net.parameters())
-        self.kept["size"] = torch.nn.Parameter(weight.new_tensor([0.9]))
+        return Memory(size=same(torch.nn.Parameter(weight.new_tensor([0.9]))))
 
-    def parameters(self):
-        return [*self.kept.values()]
-
-    def factor(self, net, batch):
-        return self.kept["size"].item()
+    def factor(self, net, batch, memory):
+        return memory["size"].item()
 
     def learn(self, net, batch, objective, commit):
-        size = self.kept["size"]
+        size = commit.memory["size"]
         add_gradient(size, 0.1 * (size.detach() - 0.5))
         return super().learn(net, batch, objective, commit)
-
-    def state_dict(self):
-        return {"size": self.kept["size"].detach()}
-
-    def load_state_dict(self, state):
-        self.kept["size"].data.copy_(state["size"])
 
 
 class Lateral(Local):
@@ -261,7 +248,7 @@ class RandomFeedback(Local):
     Source: a test.
     """
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         def synapse(visit, x):
             own = visit.synapse
             if visit.site.external:
@@ -293,7 +280,7 @@ class NotLinear(Local):
         share = replace(self, share=0.5 + loss)
         return super(NotLinear, share).learn(net, batch, objective, commit)
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         return self.share
 
 

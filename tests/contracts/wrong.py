@@ -11,33 +11,34 @@ from spikeloom.nets.ops import OnWeights, Ops, Plain, cut
 from spikeloom.nets.readout import Loss
 from spikeloom.nets.walk.walk import is_constant
 from spikeloom.rules.base import RuleReport
+from spikeloom.rules.commit import OwnLoop
 
 
 class LargeBatches(Local):
     """Source: wrong only above 16,384 elements."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         return 2.0 if batch.xs.numel() > 1 << 14 else 1.0
 
 
 class ConstantInput(Local):
     """Source: wrong only where the input is one tensor seen T times."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         return 2.0 if is_constant(batch.xs) else 1.0
 
 
 class Watched(Local):
     """Source: wrong only under an observer."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         return 2.0 if net._observers else 1.0
 
 
 class Order(Local):
     """Source: depends on the order of the batch."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         return 1.0 + float(batch.target[0])
 
 
@@ -47,7 +48,7 @@ CALLS = {"count": 0, "size": 0}
 class Previous(Local):
     """Source: depends on what ran before it."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         CALLS["count"] += 1
         return 1.0 + 0.1 * (CALLS["count"] % 7)
 
@@ -55,7 +56,7 @@ class Previous(Local):
 class PreviousSize(Local):
     """Source: divides by the size of the last batch, whoever learned from it."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         last, CALLS["size"] = CALLS["size"] or batch.size, batch.size
         return batch.size / last
 
@@ -63,7 +64,7 @@ class PreviousSize(Local):
 class AcrossSamples(Local):
     """Source: a sample's error leaks into its neighbour's."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         def emit(visit, s):
             return s + 0.5 * (s.roll(1, 0) - s.roll(1, 0).detach())
 
@@ -82,7 +83,7 @@ class NotAddedUp(Local):
 class ReadsPotentials(Local):
     """Source: reads the potential of whatever passes between steps, feedback too."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         gates = {}
 
         def carry(visit, state):
@@ -99,7 +100,7 @@ class ReadsPotentials(Local):
 class KeepsPlainCurrents(Local):
     """Source: keeps the currents of a map that says it is plain, so that they are overwritten."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         currents = {}
 
         class Noting(Plain):
@@ -117,7 +118,7 @@ class KeepsPlainCurrents(Local):
 class ForgetsPools(Local):
     """Source: sends no error through pools."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         def synapse(visit, x):
             return visit.synapse(x if visit.spec.weighted else x.detach())
 
@@ -127,7 +128,7 @@ class ForgetsPools(Local):
 class AllPoolsAreMeans(Local):
     """Source: has average pools in the place of all pools."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         def synapse(visit, x):
             if visit.spec.kind == "max_pool":
                 return F.avg_pool2d(x, visit.spec.kernel)
@@ -161,7 +162,8 @@ class Twice(Local):
     """Source: goes backward twice, and keeps both gradients."""
 
     def learn(self, net, batch, objective, commit):
-        super().learn(net, batch, objective, lambda: None)
+        first = OwnLoop(self, commit.memory, lambda: None, net)
+        super().learn(net, batch, objective, first)
         return super().learn(net, batch, objective, commit)
 
 
@@ -212,7 +214,7 @@ class LastLoss(Local):
 class DetachesBranches(Local):
     """Source: trains the first map of a head alone."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         def synapse(visit, x):
             current = visit.synapse(x)
             first = visit.site.role != "readout" or visit.name == "readout"
@@ -235,7 +237,7 @@ class WritesWeights(Local):
 class ReadsStatistics(Local):
     """Source: depends on running statistics of norms."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         means = [one.mean() for name, one in net.named_buffers() if "running" in name]
         return 1.0 + float(sum(means))
 
@@ -256,14 +258,14 @@ class NormsInEval(Local):
 class Float32Inside(Local):
     """Source: computes errors in float32."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         return Ops(carry=cut, emit=lambda visit, s: s.float().to(s.dtype))
 
 
 class DrawsInSecret(Local):
     """Source: draws from torch's own generator and puts its state back."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         with torch.random.fork_rng():
             return 1.0 + float(torch.rand(1))
 
@@ -271,7 +273,7 @@ class DrawsInSecret(Local):
 class SingleSample(Local):
     """Source: wrong on a batch of one sample, whose spread is taken for 0."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         return 1.0 if batch.size > 1 else 0.0
 
 
@@ -285,7 +287,7 @@ class SkipsFirstStep(Local):
 class ReadsMemoryOrder(Local):
     """Source: takes maps for rows in memory, which they are in one layout alone."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         def emit(visit, s):
             if s.dim() != 4:
                 return s
@@ -299,7 +301,7 @@ class ReadsMemoryOrder(Local):
 class LastPass(Local):
     """Source: credits a shared weight for its first pass alone."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         def synapse(visit, x):
             own = visit.synapse
             if visit.site.role != "body" or visit.name.endswith(".0"):
@@ -313,7 +315,7 @@ class LastPass(Local):
 class IgnoresBias(Local):
     """Source: trains no bias."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         def synapse(visit, x):
             own = visit.synapse
             bias = None if own.bias is None else own.bias.detach()

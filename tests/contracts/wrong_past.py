@@ -1,34 +1,38 @@
 """Rules that are wrong by what they keep: between batches, nets and runs."""
 
-import torch
 from local import Keeping, Local
 
 from spikeloom.nets.ops import OnWeights, Ops, cut
+from spikeloom.rules.memory import Memory, same
 
 
 class Unsaved(Keeping):
     """Source: keeps a mean error from batch to batch and saves it nowhere."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         self.kept["calls"] = self.kept.get("calls", 0.0) + 1
         return 1.0 + 0.25 * min(self.kept["calls"], 6)
 
 
-class StaleOnResume(Unsaved):
-    """Source: saves what it keeps, and does not put it in the place of what is there."""
+class StaleOnResume(Keeping):
+    """Source: reads its memory once and goes on with a count of its own, which it commits."""
 
-    def state_dict(self):
-        return {name: torch.tensor(value) for name, value in self.kept.items()}
+    def prepare(self, net, head_sites, sample):
+        super().prepare(net, head_sites, sample)
+        return Memory(calls=same(0))
 
-    def load_state_dict(self, state):
-        for name, value in state.items():
-            self.kept.setdefault(name, float(value))
+    def factor(self, net, batch, memory):
+        self.kept["calls"] = self.kept.get("calls", memory["calls"]) + 1
+        return 1.0 + 0.25 * min(self.kept["calls"], 6)
+
+    def update(self, commit, report):
+        commit(memory=commit.memory.replace(calls=self.kept["calls"]))
 
 
 class LastMask(Keeping):
     """Source: holds neurons back that were silent in the last batch, and calls it no memory."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         masks, seen = dict(self.kept), self.kept
 
         def emit(visit, s):
@@ -42,7 +46,7 @@ class LastMask(Keeping):
 class LastLength(Keeping):
     """Source: divides by the number of steps of the last batch."""
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         last, self.kept["steps"] = self.kept.get("steps", batch.steps), batch.steps
         return batch.steps / last
 
@@ -50,7 +54,7 @@ class LastLength(Keeping):
 class FirstNet(Keeping):
     """Source: goes back through the weights of the first net it has seen."""
 
-    def ops(self, net, batch):
+    def ops(self, net, batch, memory):
         weights = self.kept.setdefault("weights", {})
 
         def synapse(visit, x):
@@ -75,7 +79,7 @@ class CountsCalls(Keeping):
 
         net.register_forward_pre_hook(count)
 
-    def factor(self, net, batch):
+    def factor(self, net, batch, memory):
         return 1.0 / (1 + self.kept.get("calls", 0))
 
 

@@ -50,7 +50,7 @@ class LinearObjective:
     """A loss that is linear in the logits."""
 
     def __init__(self, problem):
-        self.head = problem.head
+        self.head, self.sites = problem.head, problem.head.sites
         self.coefficients = torch.arange(16.0, dtype=torch.float64).reshape(4, 4) / 16 - 0.5
 
     def __call__(self, h, ops=None):

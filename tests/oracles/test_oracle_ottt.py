@@ -98,6 +98,7 @@ def test_online(view):
             return loss
 
     shown = Shown(one.head.bind(one.batch.target, one.batch.rng))
+    Ottt(update="online").prepare(one.net, one.head.sites, one.batch)
     report = Ottt(update="online").learn(one.net, one.batch, shown, commit)
     assert_close(torch.stack(outputs), DATA["output_online"], "output")
     assert_close(torch.stack(shown.losses), DATA["loss_per_step_online"], "loss")

@@ -22,7 +22,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Across(Protocol):
-    """Figures over all processes that share a batch; every process asks in the same order."""
+    """Figures and tensors over all processes that share a batch; all ask in the same order."""
 
     def total(self, value: float) -> float:
         """Return the sum."""
@@ -30,6 +30,14 @@ class Across(Protocol):
 
     def highest(self, value: float) -> float:
         """Return the largest one."""
+        ...
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Return the sum of tensors of one shape and type, one from each process."""
+        ...
+
+    def mean(self, x: Tensor, samples: int) -> Tensor:
+        """Return the mean of tensors, each counted as often as its process has samples."""
         ...
 
 
@@ -43,6 +51,14 @@ class Alone:
     def highest(self, value: float) -> float:
         """Return the value."""
         return value
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Return the tensor."""
+        return x
+
+    def mean(self, x: Tensor, samples: int) -> Tensor:
+        """Return the tensor."""
+        return x
 
 
 ALONE = Alone()

@@ -15,8 +15,9 @@ from spikeloom.check.prepared import Prepared, Values
 from spikeloom.check.toy import Case, Toy
 from spikeloom.heads.base import HEADS
 from spikeloom.nets.execution import Execution
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import PLAIN, Ops
-from spikeloom.nets.readout import Loss, Objective
+from spikeloom.nets.readout import Error, Loss, Objective
 from spikeloom.nets.spec.grammar import parse
 
 ROWS = (3, 70, 200, 9, 128)
@@ -60,9 +61,15 @@ class Noted:
         """Return the weights of steps, as the objective does."""
         return self._objective.weights(steps)
 
-    def __getattr__(self, name: str) -> Any:
-        """Leave the rest to the objective."""
-        return getattr(self._objective, name)
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites of the head."""
+        return self._objective.sites
+
+    def error(self, h: Tensor, ops: Ops = PLAIN) -> Error:
+        """Answer with the error at the outputs."""
+        (self.steps if h.dim() == 2 else self.trains).append(h.detach())
+        return self._objective.error(h, ops)
 
 
 class Known(NamedTuple):

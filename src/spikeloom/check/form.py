@@ -47,7 +47,9 @@ def has_complete_facts(case: Case) -> None:
     facts = getattr(kind, "facts", None)
     if not isinstance(facts, RuleFacts):
         raise CheckFailed(f"facts must be a RuleFacts on the class, got {facts!r}")
-    require(case.rule.facts is facts, "facts of the rule are not those of its class")
+    told = case.rule.facts
+    known = isinstance(told, RuleFacts) and (told.title, told.source) == (facts.title, facts.source)
+    require(known, f"refined must return facts with the title and source of the class, got {told}")
     require(len(facts.title) > 5, f"facts.title must be the full name, got '{facts.title}'")
     source = facts.source
     require(isinstance(source, Citation), f"facts.source must be a Citation, got {source!r}")
@@ -55,7 +57,7 @@ def has_complete_facts(case: Case) -> None:
     require(named, f"facts.source must have authors, title and year, got {source!r}")
     hints = get_type_hints(RuleFacts)
     for field in ("order", "memory"):
-        came, known = getattr(facts, field), get_args(hints[field])
+        came, known = getattr(told, field), get_args(hints[field])
         require(came in known, f"facts.{field} must be one of {', '.join(known)}, got {came!r}")
     require("Source" in (kind.__doc__ or ""), "the docstring has no section 'Source:'")
 
@@ -211,13 +213,11 @@ def resumes_to_the_bit(case: Case) -> None:
     second.train(1, rows=whole.rows[1::8])
     second.net.load_state_dict(first.net.state_dict())
     second.head.load_state_dict(first.head.state_dict())
-    second.remember(first.memory())
+    second.remember(first.memory)
     again = torch.optim.Adam(second.parameters().values(), RATE)
     again.load_state_dict(optimizer.state_dict())
     second.train(HALF, first=HALF, optimizer=again, rows=rows)
-    why = (
-        "differs after resuming; put what the rule keeps into state_dict(), and replace it in load"
-    )
+    why = "differs after resuming; keep what the rule remembers in the Memory of prepare"
     agree(second.weights(), whole.weights(), why, rtol=0, atol=0)
 
 

@@ -13,6 +13,7 @@ from spikeloom.nets.execution import Execution
 from spikeloom.nets.spec.grammar import parse
 from spikeloom.rules.ann import Ann
 from spikeloom.rules.bptt import Bptt
+from spikeloom.rules.memory import Memory
 
 ROWS = (3, 70, 200, 9, 128)
 BEFORE = (5, 66, 190)
@@ -26,20 +27,20 @@ def starts_every_batch_anew(case: Case) -> None:
     """
     toy = Toy(case)
     toy.learn(toy.batch(rows=torch.tensor(BEFORE)))
-    memory = toy.memory()
+    memory = toy.memory
     toy.rewind()
     expected = _update(toy, memory)
     for what, past in PASTS.items():
         why = (
             f"is another one after {what}; what a rule keeps between batches belongs into its "
-            "memory (state_dict), all else ends with learn"
+            "memory, all else ends with learn"
         )
         agree(_update(toy, memory, past), expected, why)
     if case.rule.facts.order != "equilibrium":  # simulated with running statistics
         _ignores_statistics(case)
 
 
-def _update(toy: Toy, memory: Values, past: Callable[[Toy], None] | None = None) -> Values:
+def _update(toy: Toy, memory: Memory, past: Callable[[Toy], None] | None = None) -> Values:
     """Update a rule that remembers something given, after something else has happened to it."""
     toy.rewind()
     if past is not None:

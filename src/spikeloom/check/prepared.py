@@ -14,6 +14,8 @@ from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
 from spikeloom.rules.base import LearningRule, RuleReport
+from spikeloom.rules.commit import OwnLoop, named_parameters
+from spikeloom.rules.memory import Memory
 
 RATE = 0.03
 
@@ -55,7 +57,7 @@ class Prepared:
 
     def prepare(self) -> None:
         """Let the rule see the net, the head and a batch."""
-        self.rule.prepare(self.net, self.head.sites, self.sample)
+        self.memory = self.rule.prepare(self.net, self.head.sites, self.sample) or Memory()
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -64,9 +66,7 @@ class Prepared:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return what is trained, by name: the net's, the head's and the rule's own."""
-        found = {f"net.{name}": p for name, p in self.net.named_parameters()}
-        found |= {f"head.{name}": p for name, p in self.head.named_parameters()}
-        return found | {f"rule.{row}": p for row, p in enumerate(self.rule.parameters())}
+        return dict(named_parameters(self.rule, self.memory, self.net, self.head))
 
     def learn(
         self,
@@ -78,7 +78,9 @@ class Prepared:
         batch = self.sample if batch is None else batch
         if objective is None:
             objective = self.head.bind(batch.target, batch.rng)
-        report = self.rule.learn(self.net, batch, objective, commit)
+        loop = OwnLoop(self.rule, self.memory, commit, self.net, self.head)
+        report = self.rule.learn(self.net, batch, objective, loop)
+        self.memory = loop.memory
         came = type(report).__name__
         require(isinstance(report, RuleReport), f"learn must return a RuleReport, got {came}")
         return report
@@ -86,12 +88,11 @@ class Prepared:
     def committing(
         self, optimizer: torch.optim.Optimizer, before: Callable[[], None] = nothing
     ) -> Callable[[], None]:
-        """Return a commit as the training loop's: step, project, forget the gradients."""
+        """Return what a commit does with gradients: step, and forget them."""
 
         def commit() -> None:
             before()
             optimizer.step()
-            self.project()
             self.clear()
 
         return commit
@@ -99,7 +100,7 @@ class Prepared:
     def project(self) -> None:
         """Bring what is trained back into its bounds."""
         self.net.project()
-        self.rule.project()
+        self.rule.project(self.net, self.memory)
 
     def update(self, batch: Batch | None = None) -> Values:
         """Learn from a batch as the training loop does, and return all that came of it.
@@ -145,14 +146,9 @@ class Prepared:
         named = self.parameters().items()
         return {f"{name} after the step": p.detach().clone() for name, p in named}
 
-    def memory(self) -> Values:
-        """Return a copy of what the rule remembers between batches."""
-        return {name: value.clone() for name, value in self.rule.state_dict().items()}
-
-    def remember(self, memory: Values) -> None:
+    def remember(self, memory: Memory) -> None:
         """Let the rule go on from what it, or another one, remembered."""
-        if memory:
-            self.rule.load_state_dict({name: value.clone() for name, value in memory.items()})
+        self.memory = self.memory.with_values_of(memory)
 
     def buffers(self) -> Values:
         """Return copies of what moves when the net is used: statistics, power iterations."""

@@ -22,7 +22,7 @@ def headline(bench: "Workbench", where: Path, remark: str = "") -> str:
 
     recipe = bench.recipe
     net = recipe.net.text or recipe.net.preset or write(bench.net.spec)
-    rule = f"{bench.stage.rule.name}, T = {bench.steps}, {recipe.data.name}"
+    rule = f"{bench.stage.rule_title}, T = {bench.steps}, {recipe.data.name}"
     return f"{where}: {rule}{remark}\nnet {net}"
 
 

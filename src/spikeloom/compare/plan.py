@@ -237,7 +237,8 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
 
     Args:
         base: a recipe without its name.
-        rules: by comma; options follow a colon, as in ``ann,sltt:k_steps=2``.
+        rules: by comma; options follow a colon, as in ``ann,sltt:k_steps=2``; a rule within a
+            rule is a name or a table, ``outer:inner={name="sltt",k_steps=2}``.
         seeds: every rule runs with each.
         name: of the comparison.
 
@@ -326,13 +327,13 @@ def name_of(data: str, net: str, rules: str, changes: Sequence[str] = ()) -> str
 
 
 def _outside_brackets(text: str) -> list[str]:
-    """Split a text at the commas that stand in no [list]."""
-    parts, inside = [""], False
-    for piece in re.split(r"([\[\],])", text):
-        if piece == "," and not inside:
+    """Split a text at the commas that stand in no [list] and no {table}."""
+    parts, inside = [""], 0
+    for piece in re.split(r"([\[\]{},])", text):
+        if piece == "," and inside <= 0:
             parts.append("")
             continue
-        inside = piece == "[" or (inside and piece != "]")
+        inside += {"[": 1, "{": 1, "]": -1, "}": -1}.get(piece, 0)
         parts[-1] += piece
     return parts
 

@@ -16,13 +16,14 @@ from spikeloom.base.fields import checked
 from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import check_labels
+from spikeloom.heads.error import error_of
 from spikeloom.nets.from_torch.lent import LentSynapse
 from spikeloom.nets.module.init import initialise
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.module.synapse import Synapse, multiply
 from spikeloom.nets.ops import PLAIN, Ops, Visit
-from spikeloom.nets.readout import Loss
+from spikeloom.nets.readout import Error, Loss
 from spikeloom.nets.spec.net import LayerSpec
 from spikeloom.neurons.reduction import sum_over_time
 
@@ -376,6 +377,11 @@ class BoundObjective:
     _noise: dict[str, Tensor | None]
     sample_weights: Tensor | None = None
 
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites of the head."""
+        return self.head.sites
+
     def __call__(self, h: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for one step's features [B, D]."""
         if "mask" not in self._noise:
@@ -386,6 +392,12 @@ class BoundObjective:
     def over(self, hs: Tensor, ops: Ops = PLAIN) -> Loss:
         """Return logits and loss for a train of features [T, B, D]."""
         return self(hs if self.head.reads == "train" else self.head.reduced(hs), ops)
+
+    def error(self, h: Tensor, ops: Ops = PLAIN) -> Error:
+        """Return the error at the outputs, for features [B, D] or a train [T, B, D]."""
+        if h.dim() == 3 and self.head.reads != "train":
+            h = self.head.reduced(h)
+        return error_of(self, h, ops)
 
     def weights(self, steps: int) -> list[float] | None:
         """Return the weights with which `over` reduces T steps to one; None where it reads all."""

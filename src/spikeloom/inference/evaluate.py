@@ -95,7 +95,7 @@ def evaluate(
             seen += len(index)
         watch.advance(len(whole), accuracy=hits / max(1, seen))
     team.agree(fault)
-    sums = team.sum(hits, total)
+    sums = team.sums(hits, total)
     parts = team.gather(figures)  # a process without samples has none
     means = {
         name: sum(part.get(name, 0.0) for part in parts) / len(samples)

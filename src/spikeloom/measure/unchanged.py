@@ -11,18 +11,18 @@ from spikeloom.meters.base import modes_kept
 from spikeloom.program.joint_norm import JointNorm
 from spikeloom.program.learn import learn
 from spikeloom.program.setup import Workbench, fewest_samples, snapshot
+from spikeloom.train.commit import TrialCommit
 
 
 @contextmanager
 def unchanged(bench: Workbench) -> Iterator[None]:
-    """Put weights, buffers, modes, gradients and the rule's memory back afterwards.
+    """Put weights, buffers, modes and gradients back afterwards.
 
     What is measured concerns this process alone: norms do not wait for the others.
     """
-    modules, rule = bench.modules(), bench.rule
+    modules = bench.modules()
     weights = snapshot(modules)
-    memory = {name: value.detach().clone() for name, value in rule.state_dict().items()}
-    grads = [(weight, weight.grad) for weight in (*modules.parameters(), *rule.parameters())]
+    grads = [(weight, weight.grad) for _, weight in bench.all_parameters()]
     norms = [norm for norm in modules.modules() if isinstance(norm, JointNorm)]
     for weight, _ in grads:
         weight.grad = None
@@ -33,7 +33,6 @@ def unchanged(bench: Workbench) -> Iterator[None]:
             yield
     finally:
         modules.load_state_dict(weights)
-        rule.load_state_dict(memory)
         for norm in norms:
             norm.joint = True
         for weight, grad in grads:
@@ -57,7 +56,7 @@ def one_call(
     It takes another batch, where it is given one.
 
     The call updates nothing and leaves no gradients; wrap it in `unchanged`, since norms move
-    their statistics and rules their memory. It has run once, so that what is made once is there.
+    their statistics. It has run once, so that what is made once is there.
 
     Args:
         bench: what learns.
@@ -67,15 +66,11 @@ def one_call(
     bench.set_training()
     batch = bench.batch(bench.splits.train, torch.arange(size), epoch=0, part="train")
     batch = replace(batch, xs=batch.xs[:steps])
-    trained = [parameter for _, parameter in bench.parameters()]
-
-    def clear() -> None:
-        for parameter in trained:
-            parameter.grad = None
 
     def once(other: Batch = batch) -> None:
-        learn(bench, other, clear)
-        clear()
+        commit = TrialCommit(bench)  # with the memory of before
+        learn(bench, other, commit)
+        commit()
 
     once()
     return once, batch.xs.untyped_storage().nbytes()

@@ -1,18 +1,22 @@
 """One batch through a rule; a loss that is not finite stops it."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from torch import Tensor
 
 from spikeloom.base.errors import NumericalError
 from spikeloom.base.types import Batch
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import PLAIN, Ops
-from spikeloom.nets.readout import Loss, Objective
+from spikeloom.nets.readout import Error, Loss, Objective
 from spikeloom.program.faults import check_loss
 from spikeloom.program.setup import Workbench
 from spikeloom.rules.base import RuleReport
+from spikeloom.rules.commit import Commit
 
 Faulty = Callable[[NumericalError], None]
+Answer = TypeVar("Answer", Loss, Error)
 
 
 def at_once(error: NumericalError) -> None:
@@ -21,7 +25,7 @@ def at_once(error: NumericalError) -> None:
 
 
 def learn(
-    bench: Workbench, batch: Batch, commit: Callable[[], None], *, faulty: Faulty = at_once
+    bench: Workbench, batch: Batch, commit: Commit, *, faulty: Faulty = at_once
 ) -> RuleReport:
     """Let the rule learn from one batch, samples weighted as the stage says.
 
@@ -51,16 +55,23 @@ class _Checked:
         self.inner = inner
         self.faulty = faulty
 
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return self.inner.sites
+
     def __call__(self, h: Tensor, ops: Ops = PLAIN) -> Loss:
         return self._passed(self.inner(h, ops))
 
     def over(self, hs: Tensor, ops: Ops = PLAIN) -> Loss:
         return self._passed(self.inner.over(hs, ops))
 
+    def error(self, h: Tensor, ops: Ops = PLAIN) -> Error:
+        return self._passed(self.inner.error(h, ops))
+
     def weights(self, steps: int) -> Sequence[float] | None:
         return self.inner.weights(steps)
 
-    def _passed(self, loss: Loss) -> Loss:
+    def _passed(self, loss: Answer) -> Answer:
         try:
             check_loss(self.bench, self.batch, "training", loss.value.item())
         except NumericalError as error:

@@ -1,7 +1,8 @@
 """Several processes that train one net: each takes its share of every batch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from spikeloom.base import errors
 from spikeloom.base.autograd import add_gradient
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.program.fabric import Place
+
+ROWS = torch.contiguous_format
+"""How tensors lie while they travel."""
 
 
 class ProcessLost(SpikeloomError):
@@ -56,7 +60,7 @@ class Team:
         """Return this process's part of a batch's rows; parts are alike within one sample."""
         return torch.tensor_split(index, self.size)[self.rank] if self.size > 1 else index
 
-    def sum(self, *values: float) -> list[float]:
+    def sums(self, *values: float) -> list[float]:
         """Add numbers over the processes, in float64."""
         if self.size == 1:
             return list(values)
@@ -64,7 +68,7 @@ class Team:
 
     def total(self, value: float) -> float:
         """Add a number over the processes."""
-        return self.sum(value)[0]
+        return self.sums(value)[0]
 
     def highest(self, value: float) -> float:
         """Return the largest of the processes' numbers."""
@@ -72,7 +76,7 @@ class Team:
 
     def any(self, *flags: bool) -> list[bool]:
         """Return for each flag whether it is set in any process."""
-        return [count > 0 for count in self.sum(*map(float, flags))]
+        return [count > 0 for count in self.sums(*map(float, flags))]
 
     def agree(self, error: SpikeloomError | None) -> None:
         """Raise in all processes what went wrong in one.
@@ -93,15 +97,43 @@ class Team:
         sizes = torch.zeros(self.size, dtype=torch.int64, device=self.device)
         sizes[self.rank] = len(own)
         add_up(sizes)
-        table = own.new_zeros(self.size, int(sizes.max()))
-        table[self.rank, : len(own)] = own
-        add_up(table)  # every row is nonzero in one process alone
-        rows = zip(table.cpu(), sizes.tolist(), strict=True)
-        return [json.loads(bytes(row[:size].tolist())) for row, size in rows]
+        return [json.loads(bytes(row.tolist())) for row in self._rows(own, sizes.tolist())]
 
     def wait(self) -> None:
         """Wait for all processes."""
-        self.sum(0.0)
+        self.sums(0.0)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Add tensors of one shape and type over the processes; the result is a new tensor."""
+        return x if self.size == 1 else add_up(x.detach().clone(memory_format=ROWS))
+
+    def mean(self, x: Tensor, samples: int) -> Tensor:
+        """Return the mean of tensors over the processes, weighted by the samples of each."""
+        return x if self.size == 1 else self.sum(x * (samples / self.total(samples)))
+
+    def first(self, x: Tensor) -> Tensor:
+        """Return the first process's tensor, of one shape and type in all."""
+        return self.sum(x if self.rank == 0 else torch.zeros_like(x))
+
+    def collect(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return every process's tensors, by rank and to the bit; shapes may differ."""
+        if self.size == 1:
+            return [dict(tensors)]
+        found: list[dict[str, Tensor]] = [{} for _ in range(self.size)]
+        for name, x in tensors.items():
+            own = x.detach().contiguous().view(-1).view(torch.uint8)
+            shapes = self.gather(list(x.shape))
+            rows = self._rows(own, [prod(shape) * x.element_size() for shape in shapes])
+            for tables, row, shape in zip(found, rows, shapes, strict=True):
+                tables[name] = row.clone().view(x.dtype).view(shape)
+        return found
+
+    def _rows(self, own: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """Return every process's bytes, by rank."""
+        table = own.new_zeros(self.size, max(sizes))
+        table[self.rank, : len(own)] = own
+        add_up(table)  # every row is nonzero in one process alone
+        return [row[:size] for row, size in zip(table, sizes, strict=True)]
 
     def average(self, parameters: Sequence[nn.Parameter], weight: float) -> None:
         """Replace every gradient by the weighted sum over the processes.

@@ -1,7 +1,8 @@
 """From a recipe to live objects: data, net, head, rule, optimizer, device."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -30,7 +31,9 @@ from spikeloom.program.room import check_room, check_train
 from spikeloom.program.stage import Optimizer, Stage
 from spikeloom.program.tables import placed
 from spikeloom.program.weights import class_weights
-from spikeloom.rules.base import LearningRule
+from spikeloom.rules.base import LearningRule, rules_within
+from spikeloom.rules.commit import named_parameters
+from spikeloom.rules.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,16 @@ class Workbench:
     head: Head
     rule: LearningRule
     steps: int
+    _remembered: list[Memory] = field(default_factory=lambda: [Memory()], compare=False)
+
+    @property
+    def memory(self) -> Memory:
+        """What the rule remembers now."""
+        return self._remembered[0]
+
+    def remember(self, memory: Memory) -> None:
+        """Let the rule remember this from now on."""
+        self._remembered[0] = memory
 
     @property
     def stage(self) -> Stage:
@@ -71,9 +84,11 @@ class Workbench:
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return what is trained, by name."""
-        named = [*self.modules().named_parameters()]
-        named += [(f"rule.{row}", one) for row, one in enumerate(self.rule.parameters())]
-        return [(name, one) for name, one in named if one.requires_grad]
+        return [(name, one) for name, one in self.all_parameters() if one.requires_grad]
+
+    def all_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Return all parameters, by name: frozen ones and the rule's own too."""
+        return named_parameters(self.rule, self.memory, self.net, self.head)
 
     def set_training(self) -> None:
         """Bring net and head into the mode they are trained in; a frozen body keeps its norms."""
@@ -287,8 +302,11 @@ def prepare(bench: Workbench) -> None:
     train = bench.splits.train
     first = torch.arange(min(2, len(train)))
     sample = bench.batch(train, first, epoch=0, part="prepare")
-    with addressed(f"{bench.rule.place()}.", f"stages.{bench.number}.rule."):  # its options alone
-        bench.rule.prepare(bench.net, bench.head.sites, sample)
+    with ExitStack() as stack:
+        for rule, path in rules_within(bench.rule, f"stages.{bench.number}.rule"):
+            stack.enter_context(addressed(f"{rule.place()}.", f"{path}."))  # its options alone
+        memory = bench.rule.prepare(bench.net, bench.head.sites, sample)
+    bench.remember(Memory() if memory is None else memory)
 
 
 def _input_shape(

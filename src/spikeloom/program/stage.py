@@ -8,7 +8,7 @@ from pydantic import ConfigDict, field_serializer, model_validator
 from spikeloom.base.checks import above, at_least, expect, within
 from spikeloom.nets.spec.codec import from_table
 from spikeloom.program.tables import Strict
-from spikeloom.rules.base import RULES, LearningRule
+from spikeloom.rules.base import RULES, LearningRule, rules_within
 
 MOST = 1e6
 """Largest rate or decay of an optimizer: beyond, its arithmetic overflows float32."""
@@ -156,6 +156,13 @@ class Stage(Strict):
     @field_serializer("class_weights")
     def _plain(self, value: Any) -> Any:
         return list(value) if isinstance(value, tuple) else value
+
+    @property
+    def rule_title(self) -> str:
+        """Name of the rule, with those of rules among its options behind it: ``outer(inner)``."""
+        _, *inner = (rule.place() for rule, _ in rules_within(self.learning_rule(), ""))
+        names = ", ".join(place.removeprefix("rules.") for place in inner)
+        return f"{self.rule.name}({names})" if names else self.rule.name
 
     def learning_rule(self, where: str = "rule") -> LearningRule:
         """Build the rule."""

@@ -54,6 +54,8 @@ class StageRecord(Part):
     seconds: Amount | None = None
     stopped: str | None = None
     kept_epoch: Count | None = None
+    memory: dict[str, str] = {}
+    """What the rule remembers, by path: how processes keep it, type and shape."""
 
 
 class SourceRecord(Part):

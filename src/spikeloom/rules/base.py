@@ -1,25 +1,27 @@
 """What a learning rule is, what it promises, and what it reports."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import wraps
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from spikeloom.base.citation import Citation
-from spikeloom.base.errors import UnsupportedNet
-from spikeloom.base.fields import Checked
+from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.fields import FAMILIES, Checked, Family
 from spikeloom.base.registry import Registry
 from spikeloom.base.types import Batch
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
+from spikeloom.rules.commit import Commit, PlainCommit
+from spikeloom.rules.memory import Memory
 
-RULES: Registry[type["LearningRule"]] = Registry(
-    "learning rule", "spikeloom.rules", ("facts", "trials", "prepare", "learn")
-)
+_NEEDS = ("facts", "trials", "prepare", "learn")
 
-Commit = Callable[[], None]
+RULES: Registry[type["LearningRule"]] = Registry("learning rule", "spikeloom.rules", _NEEDS)
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,44 @@ class RuleReport:
     cautions: tuple[str, ...] = ()
 
 
+class _Facts:
+    """A rule's facts: of its class as they were written, of an instance as its options say."""
+
+    def __init__(self, static: RuleFacts) -> None:
+        self.static = static
+
+    def __get__(self, rule: "LearningRule | None", kind: type) -> RuleFacts:
+        return self.static if rule is None else rule.refined(self.static)
+
+
 class LearningRule(Checked):
-    """Base of all rules: a frozen dataclass of options plus `learn`.
+    """Base of all rules: a frozen dataclass of options plus `learn`; it has no state.
 
     `learn` leaves the update direction in ``.grad`` (accumulating, never zeroing) and calls
     `commit` whenever an update is due. `commit` belongs to the loop: it checks the gradients,
-    steps the optimizer, projects and zeroes. `facts` say what the rule promises, `trials` what it
-    is tried on; the battery of `spikeloom check rule` holds it to both.
+    steps the optimizer, projects and zeroes. What a rule remembers is a `Memory`: `prepare` makes
+    the first one, `commit.memory` is the present one, ``commit(memory=...)`` takes the next.
+    `facts` say what the rule promises, `trials` what it is tried on; the battery of
+    `spikeloom check rule` holds it to both.
+
+    A net that it has not prepared is prepared by the first `learn`: what a rule cannot train never
+    gets a gradient.
     """
 
     facts: ClassVar[RuleFacts]
     trials: ClassVar[Trials] = Trials()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let `learn` and `prepare` of a rule keep to the contract, whoever wrote them."""
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        _refuse_older_form(cls)
+        if isinstance(own.get("facts"), RuleFacts):
+            cls.facts = _Facts(own["facts"])  # pyright: ignore[reportAttributeAccessIssue]
+        if "prepare" in own:
+            cls.prepare = _recorded(own["prepare"])
+        if "learn" in own:
+            cls.learn = _guarded(own["learn"])
 
     @classmethod
     def place(cls) -> str:
@@ -131,8 +160,20 @@ class LearningRule(Checked):
         names = [name for name in RULES.names() if RULES.find(name) is cls]
         return f"rules.{names[0] if names else cls.__name__}"
 
-    def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
-        """Check that the net can be trained and set up what the rule owns.
+    def refined(self, facts: RuleFacts) -> RuleFacts:
+        """Return the facts of this instance, where options change those of the class."""
+        return facts
+
+    def sources(self) -> tuple[Citation, ...]:
+        """Return the publications behind this instance."""
+        return (self.facts.source,)
+
+    def prepare(
+        self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch
+    ) -> Memory | None:
+        """Check that the net can be trained, and return the first memory with all its leaves.
+
+        A rule without memory need not return one: whoever calls it gets an empty one.
 
         Raises:
             UnsupportedNet: it cannot; the message says why and what to change.
@@ -151,25 +192,99 @@ class LearningRule(Checked):
         """Return how many updates `learn` makes for a batch of `steps` time steps."""
         return 1
 
-    def parameters(self) -> Iterable[nn.Parameter]:
-        """Return what is trained and owned by the rule itself."""
-        return ()
-
     def learn(
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit
     ) -> RuleReport:
         """Learn from one batch."""
         raise NotImplementedError
 
-    def project(self) -> None:
+    def parameters(self, memory: Memory) -> Iterable[nn.Parameter]:
+        """Return what of the memory an optimizer trains."""
+        return memory.parameters()
+
+    def project(self, net: SpikingNet, memory: Memory) -> None:
         """Bring parameters back into their bounds; runs after each update."""
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what the rule remembers between batches."""
-        return {}
+    def accepts(self, before: "LearningRule") -> bool:
+        """Whether a stage with this rule goes on with the memory of the stage before."""
+        return type(before) is type(self)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what the rule remembers."""
+
+FAMILIES[LearningRule] = Family(RULES, _NEEDS)
+
+
+def _recorded(prepare: Any) -> Any:
+    """Let `prepare` return a memory, and the net know who has prepared it."""
+
+    @wraps(prepare)
+    def call(
+        self: LearningRule, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch
+    ) -> Memory:
+        memory = prepare(self, net, head_sites, sample)
+        if self not in net.prepared:
+            net.prepared.append(self)
+        return Memory() if memory is None else memory
+
+    return call
+
+
+LearningRule.prepare = _recorded(LearningRule.prepare)
+
+
+def _guarded(learn: Any) -> Any:
+    """Let `learn` prepare nets that its rule has not seen, and take any function as commit."""
+
+    @wraps(learn)
+    def call(
+        self: LearningRule, net: SpikingNet, batch: Batch, objective: Objective, commit: Any
+    ) -> RuleReport:
+        if self not in net.prepared:
+            if not hasattr(objective, "sites"):
+                raise UnsupportedNet(
+                    f"{self.place()}: expected a net that this rule has prepared, or an objective "
+                    "with the sites of its head, got neither; call rule.prepare(net, head.sites, "
+                    "batch) once before you train."
+                )
+            self.prepare(net, objective.sites, batch)
+        if not isinstance(commit, Commit):
+            commit = PlainCommit(commit, self)
+        return learn(self, net, batch, objective, commit)
+
+    return call
+
+
+_OLDER = {
+    "state_dict": "return a Memory from prepare and go on with commit(memory=...)",
+    "load_state_dict": "leave it out: a Memory is restored by its names",
+}
+
+
+def _refuse_older_form(cls: type) -> None:
+    """Refuse a rule in the form of version 1, which would lose what it remembers.
+
+    Raises:
+        ConfigError: it has a state of its own, facts that are no value, or lacks an argument.
+    """
+    own, where = vars(cls), f"rules.{cls.__name__}"
+    for name, todo in _OLDER.items():
+        if name in own:
+            raise ConfigError.of(where, "memory as a value", name, todo)
+    for name, arguments in {"parameters": ["memory"], "project": ["net", "memory"]}.items():
+        if name in own and len(inspect.signature(own[name]).parameters) != 1 + len(arguments):
+            wanted = f"{name}(self, {', '.join(arguments)})"
+            raise ConfigError.of(where, wanted, "other arguments", "add them")
+    if isinstance(own.get("facts"), property) or inspect.isroutine(own.get("facts")):
+        todo = "put what options change into refined(self, facts)"
+        raise ConfigError.of(f"{where}.facts", "RuleFacts on the class", "a function", todo)
+
+
+def rules_within(rule: LearningRule, path: str) -> Iterator[tuple[LearningRule, str]]:
+    """Yield a rule and those among its options, with the path at which a recipe sets each."""
+    yield rule, path
+    for option in fields(rule) if is_dataclass(rule) else ():
+        value = getattr(rule, option.name)
+        if isinstance(value, LearningRule):
+            yield from rules_within(value, f"{path}.{option.name}")
 
 
 def refuse_tail(net: SpikingNet, rule: str) -> None:

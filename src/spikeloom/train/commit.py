@@ -1,17 +1,21 @@
-"""What a rule calls when an update is due."""
+"""What a rule calls when an update is due in a training run."""
+
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from spikeloom.base.autograd import lies_like
-from spikeloom.base.errors import NumericalError, ShapeError, SpikeloomError
+from spikeloom.base.errors import ConfigError, NumericalError, ShapeError, SpikeloomError
 from spikeloom.base.types import Batch
 from spikeloom.program.faults import first_fault
 from spikeloom.program.setup import Workbench
+from spikeloom.rules.commit import Change, Commit, Updates, accepted, apply, check_memory
+from spikeloom.rules.memory import Leaf, Memory, Value
 
 
-class Commit:
-    """Check the gradients, average them over processes, clip, step, project and zero.
+class TrainingCommit(Commit):
+    """Check an update, average it over processes, clip, step, change, project and zero.
 
     Args:
         bench: net, head and rule whose parameters are trained.
@@ -21,10 +25,15 @@ class Commit:
     def __init__(self, bench: Workbench, optimizer: torch.optim.Optimizer) -> None:
         self.bench = bench
         self.optimizer = optimizer
-        self.named = bench.parameters()
+        self.named, self.every = bench.parameters(), bench.all_parameters()
         self.weight = 1.0
         self.batch: Batch | None = None
         self._fault: SpikeloomError | None = None
+
+    @property
+    def memory(self) -> Memory:
+        """What the rule remembers now."""
+        return self.bench.memory
 
     def begin(self, batch: Batch, whole: int) -> None:
         """Begin a batch: this process's share of `whole` samples."""
@@ -39,36 +48,79 @@ class Commit:
             raise error
         self._fault = self._fault or error
 
-    def __call__(self) -> None:
+    def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
         """Make the update.
 
         Raises:
-            NumericalError: a gradient is not finite; nothing was updated.
-            ShapeError: a rule of somebody's own left a gradient in another layout than its weight.
+            NumericalError: a value is not finite; nothing was updated.
+            ShapeError: a rule of somebody's own left a gradient in another layout than its weight,
+                or changes a weight by another shape.
+            ConfigError: it changes what does not exist, or remembers what it did not before.
         """
-        self.bench.team.agree(self._fault or self._misplaced())
-        self.bench.team.average([one for _, one in self.named], self.weight)
+        bench = self.bench
+        changes: list[Change] = []
+        fault = self._fault or self._misplaced()
+        try:
+            changes = accepted(updates, self.every, bench.rule)
+            check_memory(memory, self.memory, bench.rule)
+        except SpikeloomError as error:
+            fault = fault or error
+        bench.team.agree(fault)  # all processes must hear of it
+        bench.team.average([one for _, one in self.named], self.weight)
+        changes = self._together(changes)
+        memory = self.memory if memory is None else memory.mapped(self._kept)
         grads = {name: one.grad for name, one in self.named if one.grad is not None}
         norm = nn.utils.get_total_norm(grads.values())
         if not torch.isfinite(norm):
             # a norm may overflow where no gradient has
             bad = [name for name, grad in grads.items() if not torch.isfinite(grad).all()]
             if bad:
-                fault = self.batch and first_fault(self.bench, self.batch)
+                fault = self.batch and first_fault(bench, self.batch)
                 raise NumericalError.of(
                     "training",
                     "finite gradients",
                     f"NaN or infinity for '{bad[0]}', {fault or 'first in the backward pass'}",
                     "lower the learning rate or check the input",
                 )
-        if self.bench.stage.clip is not None:
+        if bench.stage.clip is not None:
             trained = [one for _, one in self.named]
-            nn.utils.clip_grads_with_norm_(trained, self.bench.stage.clip, norm)
+            nn.utils.clip_grads_with_norm_(trained, bench.stage.clip, norm)
         self.optimizer.step()
-        self.bench.net.project()
-        self.bench.rule.project()
+        apply(changes)
+        bench.net.project()
+        bench.rule.project(bench.net, memory)
+        bench.remember(memory)
         self.optimizer.zero_grad(set_to_none=True)
         torch.clear_autocast_cache()  # it may hold copies of the weights as they were
+
+    def _together(self, changes: list[Change]) -> list[Change]:
+        """Average changes over the processes.
+
+        Raises:
+            ConfigError: new values that are not the same in all of them.
+        """
+        team = self.bench.team
+        if team.size == 1:
+            return changes
+        added: list[Change] = []
+        for one in changes:
+            value = team.first(one.value) if one.replaces else team.sum(one.value * self.weight)
+            if one.replaces:
+                team.agree(None if torch.equal(value, one.value) else self._apart(one.name))
+            added.append(replace(one, value=value))
+        return added
+
+    def _apart(self, name: str) -> ConfigError:
+        where = f"{self.bench.rule.place()}: updates of '{name}'"
+        todo = "compute it from averages (batch.across), or commit a change to add"
+        return ConfigError.of(where, "one new value in all processes", "several", todo)
+
+    def _kept(self, path: str, leaf: Leaf) -> Value:
+        """Return what this process keeps of a new leaf."""
+        if leaf.kept != "averaged" or self.bench.team.size == 1:
+            return leaf.value
+        value = leaf.tensor.to(self.bench.fabric.device)
+        return leaf.back(self.bench.team.sum(value * self.weight))
 
     def _misplaced(self) -> ShapeError | None:
         """Return the error of a gradient that a fused optimizer would give to other weights."""
@@ -81,3 +133,28 @@ class Commit:
                     "set gradients with spikeloom.base.autograd.add_gradient",
                 )
         return None
+
+
+class TrialCommit(Commit):
+    """The commit of a call that is measured: it drops gradients and changes, and goes on.
+
+    Args:
+        bench: left as it is.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self.rule, self.named = bench.rule, bench.all_parameters()
+        self._memory = bench.memory
+
+    @property
+    def memory(self) -> Memory:
+        """What the rule remembers within the call."""
+        return self._memory
+
+    def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
+        """Forget the update but for the memory; refuse what training would."""
+        accepted(updates, self.named, self.rule)
+        check_memory(memory, self._memory, self.rule)
+        self._memory = self._memory if memory is None else memory
+        for _, one in self.named:
+            one.grad = None

@@ -137,6 +137,7 @@ def _run(
         after = set_up(recipe, splits, stage=row, fabric=fabric, prepared=False)
         hand_on(bench, after)
         prepare(after)
+        hand_on_memory(bench, after)
         bench = after
         StageLoop(bench, folder, state, progress, stop).run()
     record = finish(bench, folder, state, progress=progress, final=final, stop=stop)
@@ -180,6 +181,15 @@ def hand_on(before: Workbench, after: Workbench) -> None:
         for name, own in target.state_dict().items()
     }
     target.load_state_dict(taken)
+
+
+def hand_on_memory(before: Workbench, after: Workbench) -> None:
+    """Let the rule of a stage that accepts the one before it go on with what that remembers.
+
+    Leaves of one path, kind and shape are taken over; the others keep their first value.
+    """
+    if after.rule.accepts(before.rule):
+        after.remember(after.memory.with_values_of(before.memory))
 
 
 def _open(

@@ -24,10 +24,10 @@ from spikeloom.records import names
 from spikeloom.records.part import LARGEST
 from spikeloom.records.progress import Progress
 from spikeloom.records.run import EpochRecord, HealthRecord, StageRecord
-from spikeloom.train.commit import Commit
+from spikeloom.train.commit import TrainingCommit
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.start import data_line, net_line, predict_seconds, room_line, time_line
-from spikeloom.train.state import State, save_state
+from spikeloom.train.state import State, gathered, save_state
 
 SAVE_SECONDS = 60.0
 """Seconds after which a long epoch is saved again."""
@@ -62,7 +62,7 @@ class StageLoop:
             [parameter for _, parameter in bench.parameters()],
             undecayed=bench.head.undecayed(),
         )
-        self.commit = Commit(bench, self.optimizer)
+        self.commit = TrainingCommit(bench, self.optimizer)
         self.saved = time.monotonic()
         self._sums: list[Any] = [0.0, 0, 0, 0.0, {}]
         self._cautions: list[str] = []
@@ -204,11 +204,11 @@ class StageLoop:
         for lines in team.gather(self._cautions):
             self._caution(lines)
         *figures, notes = self._sums
-        loss, hits, seen, seconds = team.sum(*figures)
-        means = {name: team.sum(notes[name])[0] / seen for name in sorted(notes)}
+        loss, hits, seen, seconds = team.sums(*figures)
+        means = {name: team.sums(notes[name])[0] / seen for name in sorted(notes)}
         return {
             "stage": bench.number,
-            "rule": bench.stage.rule.name,
+            "rule": bench.stage.rule_title,
             "epoch": state.epoch,
             "lr": self._set_rate(len(order) - 1, len(order)),
             "loss": loss / seen,
@@ -219,8 +219,10 @@ class StageLoop:
     def save(self) -> None:
         """Save the state; every process takes part."""
         self.state.sums = self.bench.team.gather(self._sums) if self.state.batch else []
+        memory = gathered(self.bench)
         if self.folder.path is not None:
-            save_state(self.folder / names.STATE, self.state, self.bench, self.optimizer)
+            path = self.folder / names.STATE
+            save_state(path, self.state, self.bench, self.optimizer, memory)
         self.saved = time.monotonic()
 
     def publish(self) -> None:
@@ -245,10 +247,11 @@ class StageLoop:
         """End the stage in the state."""
         state, bench = self.state, self.bench
         entries = state.in_stage()
+        memory = {path: leaf.words for path, leaf in bench.memory.leaves()}
         assert state.kept is not None
         state.stages.append(
             StageRecord(
-                rule=bench.stage.rule.name,
+                rule=bench.stage.rule_title,
                 options=bench.stage.rule.options,
                 steps=bench.steps,
                 epochs=len(entries),
@@ -257,6 +260,7 @@ class StageLoop:
                 seconds=sum(entry.seconds for entry in entries),
                 stopped=stopped,
                 kept_epoch=state.kept.epoch,
+                **({"memory": memory} if memory else {}),
             )
         )
         state.stage, state.epoch, state.batch, state.best = state.stage + 1, 0, 0, {}

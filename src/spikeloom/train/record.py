@@ -17,7 +17,7 @@ from spikeloom.records.progress import Progress
 from spikeloom.records.run import FactsRecord, PerClass, RunRecord, SourceRecord, TrainedRecord
 from spikeloom.records.storage import FORMAT
 from spikeloom.records.units import megabytes, percent
-from spikeloom.rules.base import RULES, RuleFacts
+from spikeloom.rules.base import RuleFacts
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.state import State
 
@@ -109,7 +109,7 @@ def _trained(bench: Workbench, state: State, *, final: bool) -> TrainedRecord:
         data=recipe.data.name,
         classes=tuple(bench.splits.labels) or None,
         skipped=tuple(bench.splits.skipped),
-        rule=stage.rule.name,
+        rule=stage.rule_title,
         rule_options=stage.rule.options,
         steps=bench.steps,
         loss_at=bench.rule.loss_at if bench.steps > 1 else None,
@@ -138,6 +138,7 @@ def _plain(facts: RuleFacts) -> dict[str, Any]:
 
 def _sources(bench: Workbench) -> tuple[SourceRecord, ...]:
     """Return the publications behind rules and head, each once."""
-    found = [RULES.find(stage.rule.name).facts.source for stage in bench.recipe.stages]
+    rules = [stage.learning_rule() for stage in bench.recipe.stages]
+    found = [source for rule in rules for source in rule.sources()]
     found += [bench.head.source] if bench.head.source is not None else []
     return tuple(SourceRecord.model_validate(asdict(source)) for source in dict.fromkeys(found))

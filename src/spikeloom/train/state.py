@@ -19,6 +19,7 @@ from spikeloom.program.setup import Workbench
 from spikeloom.records import checkpoint, checksum
 from spikeloom.records.part import Part
 from spikeloom.records.run import EpochRecord, StageRecord
+from spikeloom.rules.memory import Leaf, Memory, Value
 
 Sums = list[float]
 """Of one process over the batches done in an epoch: loss times samples, hits, samples, seconds."""
@@ -83,18 +84,27 @@ class State:
 
 
 def save_state(
-    path: Path, state: State, bench: Workbench, optimizer: torch.optim.Optimizer
+    path: Path,
+    state: State,
+    bench: Workbench,
+    optimizer: torch.optim.Optimizer,
+    memory: dict[str, Tensor],
 ) -> None:
     """Write state, weights, optimizer, rule and generator in one file.
+
+    Args:
+        path: of the file.
+        state: the position.
+        bench: with the weights.
+        optimizer: with its moments.
+        memory: of the rule in all processes, as `gathered` gives it.
 
     Raises:
         ConfigError: the folder cannot be written; the old file stays.
     """
     tensors = {f"weights.{name}": one for name, one in bench.modules().state_dict().items()}
     tensors |= {f"best.{name}": one for name, one in state.best.items()}
-    tensors |= {f"rule.{name}": one for name, one in bench.rule.state_dict().items()}
-    for row, parameter in enumerate(bench.rule.parameters()):
-        tensors[f"owned.{row}"] = parameter
+    tensors |= memory
     scalars: dict[str, dict[str, Any]] = {}
     for row, values in optimizer.state_dict()["state"].items():
         for key, value in values.items():
@@ -111,6 +121,30 @@ def save_state(
         "optimizer": json.dumps(scalars),
     }
     checkpoint.write_weights(path, tensors, extra)
+
+
+def gathered(bench: Workbench) -> dict[str, Tensor]:
+    """Return the memory of a rule by name in the file; every process takes part.
+
+    Leaves that each process keeps for itself are under its rank.
+
+    Raises:
+        ConfigError: a leaf that is the same everywhere, as the rule says, is not.
+    """
+    shared, own = {}, {}
+    for path, leaf in bench.memory.leaves():
+        (own if leaf.kept == "local" else shared)[path] = leaf.tensor
+    if bench.team.size > 1:
+        sums = {name: checkpoint.of_tensors({name: one}, {}) for name, one in shared.items()}
+        first, *others = bench.team.gather(sums)
+        for name in (name for other in others for name in sums if other[name] != first[name]):
+            where = f"{bench.rule.place()}: memory '{name}'"
+            todo = "say averaged(...) or local(...), or compute it from batch.across"
+            raise ConfigError.of(where, "the same in every process", "several values", todo)
+    shared = {f"memory.{path}": one for path, one in shared.items()}
+    for rank, tensors in enumerate(bench.team.collect(own)):
+        shared |= {f"local.{rank}.{path}": one for path, one in tensors.items()}
+    return shared
 
 
 class Stored:
@@ -151,10 +185,7 @@ class Stored:
         """
         try:
             bench.modules().load_state_dict(self._part("weights"))
-            bench.rule.load_state_dict(self._part("rule"))
-            with torch.no_grad():
-                for row, parameter in enumerate(bench.rule.parameters()):
-                    parameter.copy_(self.tensors[f"owned.{row}"])
+            bench.remember(self._memory(bench))
             rows = self._rows(bench)
             moments: dict[int, dict[str, Any]] = {
                 rows[int(row)]: dict(values) for row, values in self.scalars.items()
@@ -170,6 +201,23 @@ class Stored:
                 torch.cuda.set_rng_state(state, bench.fabric.device)
         except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise self._damaged(error) from None
+
+    def _memory(self, bench: Workbench) -> Memory:
+        """Return the rule's memory in this process.
+
+        Before memory was a value, it lay under rule.<name>, and parameters under owned.<row>.
+        """
+        own = {id(one): row for row, one in enumerate(bench.memory.parameters())}
+
+        def stored(path: str, leaf: Leaf) -> Value:
+            named = f"local.{bench.team.rank}" if leaf.kept == "local" else "memory"
+            older = f"owned.{own[id(leaf.value)]}" if id(leaf.value) in own else f"rule.{path}"
+            found = self.tensors.get(f"{named}.{path}", self.tensors.get(older))
+            if found is None or found.dtype != leaf.tensor.dtype:
+                raise LookupError(f"no '{path}' of the rule's memory as {leaf.words}")
+            return leaf.back(found)
+
+        return bench.memory.mapped(stored)
 
     def _rows(self, bench: Workbench) -> list[int]:
         """Return the place of each stored parameter among those trained now.

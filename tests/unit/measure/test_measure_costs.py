@@ -1,19 +1,16 @@
 """The cost record: consistent with itself, and measured without a trace."""
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from rulekit import small_rules
 
 from spikeloom.base.errors import DataError
 from spikeloom.data.tensors import splits_from_tensors
 from spikeloom.measure import costs as room
 from spikeloom.program.setup import snapshot
-from spikeloom.rules.base import RULES
-from spikeloom.rules.bptt import Bptt
-from trainkit import bench, registered, same, tiny
+from trainkit import bench, same
 
 
 def measure_net(*given, **options):
@@ -198,14 +195,12 @@ class TestNoTrace:
         assert first == second
 
     def test_the_rules_memory_stays(self):
-        with registered(RULES, "counting", Counting):
-            one = bench({"stages.0.rule": "counting"})
-            assert isinstance(one.rule, Counting)
-            one.rule.calls.fill_(7)
-            one.rule.gain.grad = torch.tensor(3.0)
+        with small_rules():
+            one = bench({"stages.0.rule": "gained"})
+            before, gain = one.memory, one.memory["gain"]
+            gain.grad = torch.tensor(3.0)
             measure_costs(one)
-        assert one.rule.calls.item() == 7
-        assert one.rule.gain.grad is not None and one.rule.gain.grad.item() == 3.0
+        assert one.memory is before and gain.item() == 1 and gain.grad.item() == 3
 
     def test_an_error_leaves_no_trace_either(self, monkeypatch):
         one = bench()
@@ -215,37 +210,6 @@ class TestNoTrace:
         with pytest.raises(ZeroDivisionError):
             measure_costs(one)
         assert one.net.training and same(before, snapshot(one.modules()))
-
-
-@dataclass(frozen=True)
-class Counting(Bptt):
-    """A rule that remembers how often it learned, and owns a parameter."""
-
-    facts: ClassVar = Bptt.facts
-
-    def __post_init__(self):
-        object.__setattr__(self, "calls", torch.zeros(()))
-        object.__setattr__(self, "gain", nn.Parameter(torch.ones(())))
-
-    def learn(self, net, batch, objective, commit):
-        self.calls.add_(1)
-        (self.gain * 2).backward()
-        return super().learn(net, batch, objective, commit)
-
-    def parameters(self):
-        return (self.gain,)
-
-    def state_dict(self):
-        return {"calls": self.calls}
-
-    def load_state_dict(self, state):
-        self.calls.copy_(state["calls"])
-
-
-def test_a_rules_own_parameters_are_trained():
-    with registered(RULES, "counting", Counting):
-        one = bench({"stages.0.rule": "counting"}, tiny())
-    assert [name for name, _ in one.parameters()][-1] == "rule.0"
 
 
 @pytest.mark.parametrize("batch", [2, 4])

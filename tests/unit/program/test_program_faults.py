@@ -12,7 +12,7 @@ from spikeloom.program.learn import learn
 from spikeloom.program.setup import make_optimizer, snapshot
 from spikeloom.records import checkpoint
 from spikeloom.train import loop_stage
-from spikeloom.train.commit import Commit
+from spikeloom.train.commit import TrainingCommit
 from spikeloom.train.loop import train
 from trainkit import bench, recipe, same, tiny
 
@@ -23,7 +23,7 @@ def first_batch(one, size=4):
 
 def committed(one):
     optimizer = make_optimizer(one.stage.optimizer, [weight for _, weight in one.parameters()])
-    return Commit(one, optimizer)
+    return TrainingCommit(one, optimizer)
 
 
 class TestLoss:

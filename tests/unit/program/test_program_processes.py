@@ -102,7 +102,7 @@ class TestTeamOfOne:
     def test_takes_everything(self):
         index = torch.arange(5)
         assert self.team.share(index) is index
-        assert self.team.sum(1, 2.5) == [1, 2.5] and self.team.any(True, False) == [True, False]
+        assert self.team.sums(1, 2.5) == [1, 2.5] and self.team.any(True, False) == [True, False]
         assert self.team.gather({"a": 1}) == [{"a": 1}]
 
     def test_raises_its_own_errors(self):

@@ -16,7 +16,7 @@ from spikeloom.records import checkpoint, storage
 from spikeloom.records.progress import Progress
 from spikeloom.rules.sltt import Sltt
 from spikeloom.train import loop_stage, record
-from spikeloom.train.commit import Commit
+from spikeloom.train.commit import TrainingCommit
 from spikeloom.train.loop import train
 from trainkit import bench, recipe, same, tiny, without_times
 
@@ -322,7 +322,7 @@ def test_online_updates_reach_the_next_step_under_autocast():
     optimizer = torch.optim.SGD([p for _, p in one.parameters()], lr=50.0)
     batch = one.batch(one.splits.train, torch.arange(20), epoch=0, part="train")
     with one.net.observe(Watcher()):
-        learn(one, batch, Commit(one, optimizer))
+        learn(one, batch, TrainingCommit(one, optimizer))
     assert not torch.equal(currents[0], currents[1])
     assert not torch.equal(currents[1], currents[2])
 

@@ -2,7 +2,7 @@
 
 Every registered rule with every variant trains nets with every kind of layer (`check.nets`), under
 layouts, kernels and optimizers in turn. The battery tries each rule on all of the nets; here the
-way through recipe, `make_optimizer` and `Commit` is tried on a part of them for each rule.
+way through recipe, `make_optimizer` and `TrainingCommit` is tried on a part of them for each rule.
 """
 
 from dataclasses import fields
@@ -22,7 +22,7 @@ from spikeloom.nets.spec.layer import Kind, Norm
 from spikeloom.program.learn import learn
 from spikeloom.program.setup import batches, make_optimizer, set_up
 from spikeloom.rules.base import RULES
-from spikeloom.train.commit import Commit
+from spikeloom.train.commit import TrainingCommit
 from trainkit import recipe
 
 pytestmark = pytest.mark.long
@@ -87,7 +87,7 @@ def order(one):
 def trained(one):
     """Train an epoch as the library does; return the weights after each batch."""
     named = one.parameters()
-    commit = Commit(one, make_optimizer(one.stage.optimizer, [p for _, p in named]))
+    commit = TrainingCommit(one, make_optimizer(one.stage.optimizer, [p for _, p in named]))
     for index, batch in order(one):
         commit.begin(batch, len(index))
         learn(one, batch, commit)
@@ -153,7 +153,9 @@ def test_a_gradient_in_another_layout_than_its_weight_is_refused():
     """A plug-in rule may write `.grad` itself; fused optimizers would scramble it in silence."""
     case = next(case for case in CASES if case.name == "bptt")
     one = bench_of(case, nets(CASES.index(case))["convolution"], REFERENCE, "adamw")
-    commit = Commit(one, make_optimizer(one.stage.optimizer, [p for _, p in one.parameters()]))
+    commit = TrainingCommit(
+        one, make_optimizer(one.stage.optimizer, [p for _, p in one.parameters()])
+    )
     weight = one.net.sites[1].synapse.weight
     weight.grad = torch.ones_like(weight).contiguous(memory_format=torch.channels_last)
     with pytest.raises(ShapeError, match=r"rules.bptt: expected the gradient of 'net.*set gradien"):

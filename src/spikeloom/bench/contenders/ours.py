@@ -10,6 +10,7 @@ from spikeloom.bench.contender import CONTENDERS, LEARNING_RATE, Contender, Step
 from spikeloom.nets.execution import Execution
 from spikeloom.rules.base import LearningRule
 from spikeloom.rules.bptt import Bptt
+from spikeloom.rules.commit import OwnLoop
 from spikeloom.rules.dsr import Dsr
 from spikeloom.rules.ide import Ide
 from spikeloom.rules.ottt import Ottt
@@ -23,14 +24,16 @@ def _step(task: Task, *, rule: LearningRule, execution: Execution | None = None)
     net.execution = Execution() if execution is None else execution
     xs, y = task.workload.data()
     batch = Batch.of(xs, y)
-    rule.prepare(net, head.sites, batch)
+    memory = rule.prepare(net, head.sites, batch)
     parameters = [*net.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE)
 
-    def commit() -> None:
+    def step() -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         torch.clear_autocast_cache()  # it may hold copies of the weights as they were
+
+    commit = OwnLoop(rule, memory, step, net, head)
 
     def call() -> Tensor:
         with task.autocast():

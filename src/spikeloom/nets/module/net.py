@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 class SpikingNet(Converted):
     """A deep spiking network built from a `NetSpec`.
 
-    Calls on a train [T, B, ...] start clean; carrying state on is explicit with `step`.
-    The result is the train of features for a head; the spec's readout belongs to the head.
+    Calls on a train [T, B, ...] start clean; `step` carries state on. The result is the train of
+    features for a head; the spec's readout belongs to the head.
 
     Args:
         spec: the network, or its text.
@@ -84,6 +84,7 @@ class SpikingNet(Converted):
         self.sites: tuple[Site, ...] = self.plan.sites
         self.last_linear: nn.Linear | None = None
         self.link: Link | None = None
+        self.prepared: list[object] = []  # rules that accepted it
         self._observers: tuple[Observer, ...] = ()
         self._settings: list[Setting] | None = None
         initialise(self.sites, torch.Generator().manual_seed(seed))
@@ -335,8 +336,7 @@ class SpikingNet(Converted):
         if psp is not None:
             x = x * (psp.scale / (1 - psp.decay))
         features = walk.blocks(x, 0, len(self.plan.blocks)).flatten(1)
-        edges = self.plan.edges
-        return features, {number: walk.outputs[edges[number].spec.source] for number in fed}
+        return features, {n: walk.outputs[self.plan.edges[n].spec.source] for n in fed}
 
     @contextmanager
     def observe(self, *observers: Observer) -> Iterator[None]:
