@@ -9,7 +9,7 @@ from local import FACTS, Local
 
 from spikeloom.nets.ops import OnWeights, Ops, Plain, cut
 from spikeloom.nets.readout import Loss
-from spikeloom.nets.walk import is_constant
+from spikeloom.nets.walk.walk import is_constant
 from spikeloom.rules.base import RuleReport
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 
 
 @pytest.fixture(autouse=True, params=["reference", "compiled"])

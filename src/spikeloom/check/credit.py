@@ -15,9 +15,9 @@ from spikeloom.check.prepared import Prepared, Values
 from spikeloom.check.toy import Case, Toy
 from spikeloom.heads.base import HEADS
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss, Objective
+from spikeloom.nets.spec.grammar import parse
 
 ROWS = (3, 70, 200, 9, 128)
 """Samples of the checks of the head."""

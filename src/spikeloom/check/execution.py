@@ -15,8 +15,8 @@ from spikeloom.check.outcome import agree, require
 from spikeloom.check.prepared import Values
 from spikeloom.check.toy import Case, reaches_every_layer
 from spikeloom.nets.execution import Execution
-from spikeloom.train.setup import make_optimizer
-from spikeloom.train.stage import Optimizer
+from spikeloom.program.setup import make_optimizer
+from spikeloom.program.stage import Optimizer
 
 REFERENCE = Execution(kernels="reference", layout="rows")
 OTHERS = (

@@ -10,7 +10,7 @@ from spikeloom.check.outcome import agree
 from spikeloom.check.prepared import Prepared, Values
 from spikeloom.check.toy import Case, T, Toy
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.rules.ann import Ann
 from spikeloom.rules.bptt import Bptt
 

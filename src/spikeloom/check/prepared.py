@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from spikeloom.base.types import Batch
 from spikeloom.check.outcome import require
 from spikeloom.heads.base import Head
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
 from spikeloom.rules.base import LearningRule, RuleReport
 
 RATE = 0.03

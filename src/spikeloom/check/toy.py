@@ -13,8 +13,8 @@ from spikeloom.check.prepared import RATE, Prepared
 from spikeloom.heads.base import Head, Reduction
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import Kernels

@@ -5,8 +5,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from spikeloom.kernels.emit import Emitter
-from spikeloom.kernels.frame import (
+from spikeloom.kernels.layout import Layout
+from spikeloom.kernels.runs import Passes, Run
+from spikeloom.kernels.scan import io_type, load_kernel
+from spikeloom.kernels.source.emit import Emitter
+from spikeloom.kernels.source.frame import (
     END,
     Memory,
     Source,
@@ -17,12 +20,9 @@ from spikeloom.kernels.frame import (
     module_source,
     names,
 )
-from spikeloom.kernels.jit import numba
-from spikeloom.kernels.layout import Layout
-from spikeloom.kernels.program import Unsupported
-from spikeloom.kernels.runs import Passes, Run
-from spikeloom.kernels.scan import io_type, load_kernel
-from spikeloom.kernels.theta_code import ThetaCode, theta_loads
+from spikeloom.kernels.source.jit import numba
+from spikeloom.kernels.source.program import Unsupported
+from spikeloom.kernels.source.theta_code import ThetaCode, theta_loads
 
 
 def moments(train: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -9,12 +9,12 @@ import math
 from typing import Literal, NamedTuple
 
 from spikeloom.base.tracing import hooked, ordinary
-from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.norms import joinable
+from spikeloom.nets.module.build import Plan
+from spikeloom.nets.module.norms import joinable
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import Credited, MeanCurrent, OnWeights, Ops, Plain, cut, keep
-from spikeloom.nets.saving import cheap_sites
-from spikeloom.nets.site import Site
+from spikeloom.nets.walk.saving import cheap_sites
 from spikeloom.neurons.trains import Kernels
 
 Order = Literal["time", "layer", "rates"]

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.tracing import ordinary
-from spikeloom.kernels.program import Unsupported
 from spikeloom.kernels.runs import Pivot
 from spikeloom.kernels.scan import Scan
+from spikeloom.kernels.source.program import Unsupported
 from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
 from spikeloom.neurons.normed import through_statistics
 

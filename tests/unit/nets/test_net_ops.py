@@ -7,10 +7,10 @@ import torch
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.tracing import hooks_made
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
 from spikeloom.nets.how import Setting, decide, why_not_short, why_not_spare
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Carry, Credited, OnWeights, Ops, Visit, cut, keep
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import detach_state
 from spikeloom.neurons.leaky import LIF
 

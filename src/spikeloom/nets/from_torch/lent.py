@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.weight_norm import WeightNorm
 
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.synapse import Shape, Synapse
+from spikeloom.nets.module.synapse import Shape, Synapse
+from spikeloom.nets.spec.layer import LayerSpec
 
 TABLES = ("_parameters", "_buffers", "_modules")
 
