@@ -29,6 +29,19 @@ def learns_what_frozen_layers_cannot(case: Case) -> None:
     require(not idle, f"layers {', '.join(idle)} got a gradient of zeros; {_where(case)}")
     whole = Toy(case)
     epochs, accuracy = _train_until_solved(whole, rule.trials.epochs)
+    if case.kernels == "reference":  # the task proves itself once, whatever the kernels
+        alone = f" ({_alone(case, epochs):.0%} with hidden layers frozen)"
+    else:
+        alone = ""
+    require(
+        accuracy > SOLVED,
+        f"expected an accuracy above {SOLVED:.0%} after {epochs} updates, got {accuracy:.0%}"
+        f"{alone}; {_where(case)}",
+    )
+
+
+def _alone(case: Case, epochs: int) -> float:
+    """Return the accuracy of the head alone, which must be low."""
     frozen = Toy(case)
     start = {name: p.detach().clone() for name, p in frozen.parameters().items()}
     frozen.train(epochs, frozen=True)
@@ -44,11 +57,7 @@ def learns_what_frozen_layers_cannot(case: Case) -> None:
         f"the task proves nothing: the accuracy is {alone:.0%} with hidden layers frozen; choose "
         "a smaller trials.body",
     )
-    require(
-        accuracy > SOLVED,
-        f"expected an accuracy above {SOLVED:.0%} after {epochs} updates, got {accuracy:.0%} "
-        f"({alone:.0%} with hidden layers frozen); {_where(case)}",
-    )
+    return alone
 
 
 def learns_without_labels_if_it_says_so(case: Case) -> None:
