@@ -126,4 +126,4 @@ def _write(path: Path, source: str, comment: str) -> None:
 def _code(path: Path) -> bytes:
     """Return what a file holds below its comment."""
     lines = path.read_bytes().splitlines(keepends=True)
-    return b"".join(itertools.dropwhile(lambda line: line.startswith(b"#"), lines))
+    return b"".join(itertools.dropwhile(lambda line: line[:1] == b"#", lines))
