@@ -4,7 +4,6 @@ import atexit
 import functools
 import hashlib
 import importlib.util
-import itertools
 import os
 import shutil
 import sys
@@ -126,4 +125,5 @@ def _write(path: Path, source: str, comment: str) -> None:
 def _code(path: Path) -> bytes:
     """Return what a file holds below its comment."""
     lines = path.read_bytes().splitlines(keepends=True)
-    return b"".join(itertools.dropwhile(lambda line: line[:1] == b"#", lines))
+    first = next((k for k, line in enumerate(lines) if not line.startswith(b"#")), len(lines))
+    return b"".join(lines[first:])
