@@ -17,9 +17,9 @@ from statistics import median
 import torch
 
 from spikeloom.base.allocator import keep_memory
-from spikeloom.nets.events import EventEngine
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.walk.events import EventEngine
 from spikeloom.report.table import to_markdown
 
 RATES = (0.05, 0.1, 0.2, 0.5)

@@ -24,8 +24,8 @@ from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.clock import Timing, stopwatch
 from spikeloom.meters.peak import peak_allocated
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.leaky import LIF
 from spikeloom.report.table import to_markdown
 from spikeloom.rules.ann import Ann

@@ -25,7 +25,11 @@ LEVELS = (
     {"nets"},
     {"heads", "rules", "convert", "meters"},
     {"records"},
+    {"program"},
+    {"inference"},
+    {"measure"},
     {"train"},
+    {"compare"},
     {"check"},
     {"report", "graph", "rescale"},
     {"bench"},
@@ -48,6 +52,7 @@ OUTER = {
 }
 HEAVY = {"lightning", "pandas", "plotly", "matplotlib", "datasets"}
 MAX_LINES = 400
+MAX_FILES = 20
 IMPORT_BUDGET = 120
 """Modules of other libraries, beyond those of torch, that package and command load at once."""
 
@@ -135,7 +140,7 @@ def unit_reads(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def test_a_unit_is_read_by_what_it_declares():
     """A user's unit may call its fields anything: no other name of them is right everywhere."""
-    rooms = {"rules", "meters", "nets", "heads", "train"}
+    rooms = {"rules", "meters", "nets", "heads", "program", "inference", "measure", "train"}
     found = [
         f"{place(path, line)}: {words}"
         for path, tree in trees()
@@ -181,7 +186,7 @@ def test_rooms_do_not_import_the_whole_package():
     whole = [
         place(path, one.line)
         for path, one in all_imports()
-        if one.module == "spikeloom" and RANK.get(room_of(path), 99) < RANK["train"]
+        if one.module == "spikeloom" and RANK.get(room_of(path), 99) < RANK["program"]
     ]
     assert not whole, whole
 
@@ -255,6 +260,16 @@ def test_files_stay_small():
     assert not long, f"split these files (at most {MAX_LINES} lines): {long}"
 
 
+def test_rooms_stay_small():
+    """A reader sees at a glance what lies in a folder."""
+    full = {
+        str(folder.relative_to(ROOT)): count
+        for folder in sorted({path.parent for path in SOURCES})
+        if (count := len(list(folder.glob("*.py")))) > MAX_FILES
+    }
+    assert not full, f"split these folders (at most {MAX_FILES} files): {full}"
+
+
 def compared_strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
     """Yield string constants that a branch or comparison asks for."""
     for node in ast.walk(tree):
@@ -324,7 +339,7 @@ def test_public_names_are_found_where_they_live(name):
     package = importlib.import_module(name)
     for one in package.__all__:
         assert getattr(package, one).__name__ == one
-        assert getattr(package, one).__module__.startswith(name)
+        assert getattr(package, one).__module__.startswith("spikeloom.")
     with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'nothing'"):
         _ = package.nothing
 

@@ -13,7 +13,7 @@ MOST_ARGUMENTS = 7
 ROOMS = {"base", "kernels", "neurons", "nets", "rules"}
 MORE_ARGUMENTS: dict[str, str] = {}
 """Functions that may take more, as "file:name", each with its reason. (Generated kernels take an
-address for each array; they are text here, and `kernels.frame.function` says why.)"""
+address for each array; they are text here, and `kernels.source.frame.function` says why.)"""
 
 
 def arguments(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int]]:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from spikeloom.data.base import load_data
     from spikeloom.heads.softmax import Softmax
     from spikeloom.heads.stochmax import Stochmax
-    from spikeloom.nets.grammar import parse
-    from spikeloom.nets.net import SpikingNet
-    from spikeloom.nets.spec import BlockSpec, FeedbackSpec, LayerSpec, NetSpec
+    from spikeloom.nets.module.net import SpikingNet
+    from spikeloom.nets.spec.grammar import parse
+    from spikeloom.nets.spec.net import BlockSpec, FeedbackSpec, LayerSpec, NetSpec
     from spikeloom.neurons.integrate_fire import IF
     from spikeloom.neurons.leaky import LIF
     from spikeloom.neurons.module import Neuron
@@ -50,19 +50,19 @@ __getattr__ = lazily(
         "LIF": "neurons.leaky",
         "Augment": "data.augment",
         "Batch": "base.types",
-        "BlockSpec": "nets.spec",
-        "FeedbackSpec": "nets.spec",
-        "LayerSpec": "nets.spec",
-        "NetSpec": "nets.spec",
+        "BlockSpec": "nets.spec.net",
+        "FeedbackSpec": "nets.spec.net",
+        "LayerSpec": "nets.spec.net",
+        "NetSpec": "nets.spec.net",
         "Neuron": "neurons.module",
         "OverTime": "neurons.over_time",
         "Relu": "neurons.relu",
         "Results": "report.results",
         "Softmax": "heads.softmax",
-        "SpikingNet": "nets.net",
+        "SpikingNet": "nets.module.net",
         "Stochmax": "heads.stochmax",
         "load_data": "data",
-        "parse": "nets.grammar",
+        "parse": "nets.spec.grammar",
         "results": "report.results",
     },
 )

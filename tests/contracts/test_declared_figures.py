@@ -9,15 +9,16 @@ from ownlif import BAR, LEAK, OURS, Bare, BareMisnamed, Faster, Misnamed, Told
 
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.kernels.levels import pack
+from spikeloom.measure.probe import _Watcher
 from spikeloom.meters.base import watch
 from spikeloom.meters.firing import FiringMeter
 from spikeloom.meters.operations import OperationMeter
 from spikeloom.meters.settling import settling
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.init import weight_scale
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.spec import BlockSpec
+from spikeloom.nets.module.init import weight_scale
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.layer import LayerSpec
+from spikeloom.nets.spec.net import BlockSpec
 from spikeloom.neurons.declared import (
     DECLARATIONS,
     FIRING_THRESHOLD,
@@ -30,7 +31,6 @@ from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
 from spikeloom.neurons.spike import spike
-from spikeloom.train.probe import _Watcher
 
 
 class TestFigures:

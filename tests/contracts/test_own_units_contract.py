@@ -29,8 +29,8 @@ from spikeloom.base.errors import ConfigError, SpikeloomError, UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.check.battery import all_cases
 from spikeloom.check.toy import Case
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.declared import (
     NoRateClamp,
     RateClamp,

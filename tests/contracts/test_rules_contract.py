@@ -16,9 +16,9 @@ from spikeloom.check.choices import MAPS
 from spikeloom.check.toy import Case, cases_of
 from spikeloom.encoders import ENCODERS
 from spikeloom.heads.base import HEADS
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Ops
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import UNITS, detach_state
 from spikeloom.neurons.surrogate import SURROGATES
 from spikeloom.rules.base import RULES, LearningRule, RuleFacts, RuleReport, Trial, Trials

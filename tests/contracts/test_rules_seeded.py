@@ -22,7 +22,7 @@ from spikeloom.check.samples import (
 )
 from spikeloom.check.toy import Case
 from spikeloom.nets.ops import Credited, OnWeights, Ops, cut
-from spikeloom.nets.walk import is_constant
+from spikeloom.nets.walk.walk import is_constant
 from spikeloom.rules.base import NO_STEPS, LearningRule, RuleFacts, RuleReport, Trials, refuse_tail
 from spikeloom.rules.steps import learn_by_step
 

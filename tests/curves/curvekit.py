@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "train"))
-
-from trainkit import recipe, tiny  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from spikeloom.rules.base import RULES  # noqa: E402
 from spikeloom.train.loop import train  # noqa: E402
+from trainkit import recipe, tiny  # noqa: E402
 
 KEPT = Path(__file__).parent / "curves.json"
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from spikeloom import Batch, Softmax, SpikingNet, parse
 from spikeloom.base.errors import UnsupportedNet
-from spikeloom.nets.codec import inline
+from spikeloom.nets.spec.codec import inline
+from spikeloom.program.recipe import Net, Paper, Published, Recipe
 from spikeloom.rules.base import RULES
-from spikeloom.train.recipe import Net, Paper, Published, Recipe
 
 DOCS = Path(__file__).parents[2] / "docs"
 STAGE = get_args(Recipe.model_fields["stages"].annotation)[0]

@@ -79,11 +79,11 @@ def test_the_readme_shows_the_record_of_the_demo():
 @pytest.mark.parametrize("label", ["ANN", "BPTT", "SLTT"])
 def test_a_fresh_run_is_within_the_spread_of_the_record(label, tmp_path):
     """Trains one seed again: two test images or three deviations, whichever is more."""
+    from spikeloom.compare.plan import read_comparison
     from spikeloom.records.comparison import ComparisonRecord
     from spikeloom.records.files import open_record
     from spikeloom.report.means import means
     from spikeloom.train.loop import train
-    from spikeloom.train.plan import read_comparison
 
     entries = open_record(DEMO, ComparisonRecord).entries
     stored = means(next(entry for entry in entries if entry.label == label))

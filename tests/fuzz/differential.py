@@ -17,11 +17,11 @@ from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.peak import peak_allocated
-from spikeloom.nets.codec import from_table
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Ops, cut
+from spikeloom.nets.spec.codec import from_table
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.trains import state_leaves
 from spikeloom.rules.base import RULES

@@ -7,8 +7,8 @@ from fuzzing import FLOATS, NUMBERS, OTHERS, TEXTS, cases, refusal, sweep
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.train.recipe import build_recipe
-from spikeloom.train.tables import override
+from spikeloom.program.recipe import build_recipe
+from spikeloom.program.tables import override
 
 BASE = {"name": "t", "net": "c4 P f10", "data": "digits", "stages": [{"rule": "bptt"}]}
 COUNTS = {

@@ -5,9 +5,9 @@ import torch
 from fuzzing import cases, refusal, sweep
 from hypothesis import strategies as st
 
-from spikeloom.nets.grammar import parse, write
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.presets import PRESETS, preset
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse, write
+from spikeloom.nets.spec.presets import PRESETS, preset
 
 WIDTHS = ["0", "1", "2", "4", "7", "16", "00004", "999999999999", "9" * 400, "9" * 5000, "٣", "-1"]
 FIELDS = [

@@ -7,9 +7,9 @@ import pytest
 from fuzzing import cases, mutants, refusal, sweep
 from hypothesis import strategies as st
 
-from spikeloom.train.recipe import build_recipe
-from spikeloom.train.setup import set_up
-from spikeloom.train.unchanged import one_call
+from spikeloom.measure.unchanged import one_call
+from spikeloom.program.recipe import build_recipe
+from spikeloom.program.setup import set_up
 
 UNIT = {"name": "lif", "alpha": 0.5, "surrogate": {"name": "sigmoid", "k": 4.0}}
 TABLE = {

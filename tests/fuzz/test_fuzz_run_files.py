@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 
 from spikeloom.base.errors import Stopped
 from spikeloom.data import Samples
-from spikeloom.records import names
+from spikeloom.inference.evaluate import evaluate
+from spikeloom.inference.opening import open_inputs, open_run
+from spikeloom.inference.over_time import predict_over_time
+from spikeloom.program.recipe import build_recipe
+from spikeloom.records import checkpoint, names
 from spikeloom.records.files import open_record
 from spikeloom.records.run import RunRecord
 from spikeloom.report.page import render
 from spikeloom.report.records import read_entries
-from spikeloom.train import checkpoint, runs
-from spikeloom.train.evaluate import evaluate
+from spikeloom.train import runs
 from spikeloom.train.loop import train
-from spikeloom.train.opening import open_inputs, open_run
-from spikeloom.train.over_time import predict_over_time
-from spikeloom.train.recipe import build_recipe
 
 RECIPE = build_recipe(
     {

@@ -6,9 +6,9 @@ from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.readout import Loss
+from spikeloom.nets.spec.grammar import parse
 
 B = 5
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import Triangle
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from spikeloom.nets.fit import fit_channels
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.fit import fit_channels
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import Sigmoid
 

@@ -5,8 +5,8 @@ import torch
 from rule_runs import NETS, Problem, T, total
 
 from spikeloom.heads.stochmax import Stochmax
+from spikeloom.nets.module.synapse import Synapse
 from spikeloom.nets.ops import Ops
-from spikeloom.nets.synapse import Synapse
 from spikeloom.neurons.base import detach_state
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF

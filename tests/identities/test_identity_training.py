@@ -7,12 +7,12 @@ import torch
 from plain_torch import PlainNet, PlainOptimizer
 
 from spikeloom.data import splits_from_tensors
+from spikeloom.program.recipe import build_recipe
+from spikeloom.program.setup import set_up, snapshot
+from spikeloom.records.progress import SILENT
 from spikeloom.train import loop_stage
 from spikeloom.train.loop_stage import StageLoop
-from spikeloom.train.progress import SILENT
-from spikeloom.train.recipe import build_recipe
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import set_up, snapshot
 from spikeloom.train.state import State
 
 UNIT = {"name": "lif", "alpha": 0.5, "surrogate": {"name": "sigmoid", "k": 4.0}}

@@ -10,9 +10,9 @@ from torch import Tensor
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Ops
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import Unit
 
 STEPS, SAMPLES = 6, 5

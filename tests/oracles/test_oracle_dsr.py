@@ -9,8 +9,8 @@ from mlp_oracle import arrays
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.heads.rates import Rates
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.rules.dsr import Dsr

@@ -7,9 +7,9 @@ from mlp_oracle import arrays
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.weight import Restricted
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.weight import Restricted
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.rules.ide import Ide
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mlp_oracle import arrays, assert_close, case, check_forward, check_gradients
 
-from spikeloom.nets.synapse import Synapse
+from spikeloom.nets.module.synapse import Synapse
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import Sigmoid
 from spikeloom.rules.ottt import Ottt

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from spikeloom.base.extras import EXTRAS
-from spikeloom.train.shipped import shipped_recipes
+from spikeloom.program.shipped import shipped_recipes
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -5,8 +5,8 @@ from statistics import mean
 
 import pytest
 
-from spikeloom.train.compare import run_comparison
-from spikeloom.train.plan import read_comparison
+from spikeloom.compare.plan import read_comparison
+from spikeloom.compare.run import run_comparison
 
 DEMO = Path(__file__).parents[2] / "recipes" / "demo.toml"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from spikeloom.compare.plan import read_comparison
 from spikeloom.data import DATA
-from spikeloom.nets.build import Plan as NetPlan
+from spikeloom.nets.module.build import Plan as NetPlan
+from spikeloom.program.setup import set_up
 from spikeloom.rules.base import RULES
-from spikeloom.train.plan import read_comparison
-from spikeloom.train.setup import set_up
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "recipes").rglob("*.toml"))

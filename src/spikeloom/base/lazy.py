@@ -12,7 +12,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its name.
-        homes: module below the package by public name.
+        homes: module of spikeloom by public name, such as ``program.recipe``.
 
     Raises:
         AttributeError: on use, for a name that is not among them.
@@ -25,6 +25,6 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        return getattr(import_module(f"spikeloom.{homes[name]}"), name)
 
     return find

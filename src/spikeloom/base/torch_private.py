@@ -343,7 +343,7 @@ class Converted(nn.Module):
 def graph_of(function: Callable[..., Any], values: Iterator[Any] | Sequence[Any]) -> fx.GraphModule:
     """Return the operators of torch that a function runs on some values.
 
-    Safe: an error, which leads to the reference loop (`kernels.program`).
+    Safe: an error, which leads to the reference loop (`kernels.source.program`).
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
 

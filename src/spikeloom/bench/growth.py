@@ -9,7 +9,7 @@ from spikeloom.bench.plan import Plan
 from spikeloom.bench.process import Process, Refused
 from spikeloom.bench.spread import Rounds, Spread, seconds
 from spikeloom.bench.workloads import SMALL_CONV, WORKLOADS, Workload
-from spikeloom.train.progress import SILENT, Progress
+from spikeloom.records.progress import SILENT, Progress
 
 Axis = Literal["T", "B"]
 

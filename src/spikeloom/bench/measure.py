@@ -9,7 +9,7 @@ from spikeloom.bench.machine import memory_left
 from spikeloom.bench.plan import Plan
 from spikeloom.bench.process import Process, Refused
 from spikeloom.bench.workloads import Workload
-from spikeloom.train.progress import SILENT, Progress
+from spikeloom.records.progress import SILENT, Progress
 
 KEY = "step"
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.bench.workloads import UNIT
-from spikeloom.kernels.jit import compiler
+from spikeloom.kernels.source.jit import compiler
 from spikeloom.meters.clock import stopwatch
 from spikeloom.neurons.module import Neuron
 

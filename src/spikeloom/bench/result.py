@@ -11,7 +11,7 @@ from spikeloom.bench.neuron import SHAPE
 from spikeloom.bench.plan import Plan
 from spikeloom.bench.process import Process, Refused
 from spikeloom.bench.reach import Figure, reach
-from spikeloom.train.progress import SILENT, Progress
+from spikeloom.records.progress import SILENT, Progress
 
 NEURON_ROUNDS = 15
 QUICK_SHAPE = (4, 2, 16, 8, 8)

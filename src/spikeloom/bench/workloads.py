@@ -12,10 +12,10 @@ from torch.nn.utils import parametrize
 from spikeloom.base.errors import ConfigError
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.weight import Standardised
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.weight import Standardised
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.layer import LayerSpec
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import Arctan
 
@@ -37,7 +37,7 @@ class Workload:
     Args:
         name: as `--workloads` takes it.
         about: the net in words.
-        text: the net in the grammar of `nets.grammar`; plain chains of conv, linear and pools.
+        text: the net in the grammar of `nets.spec.grammar`; plain chains of conv, linear and pools.
         shape: of one sample.
         steps: T.
         batch: B.

@@ -13,8 +13,8 @@ from spikeloom.encoders import ENCODERS
 from spikeloom.encoders.base import Encoder
 from spikeloom.heads.base import HEADS
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import UNITS
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import SURROGATES

@@ -13,8 +13,8 @@ from spikeloom.check.nets import Problem, specs_for
 from spikeloom.check.outcome import require
 from spikeloom.check.toy import Case
 from spikeloom.nets.execution import Execution
-from spikeloom.train.setup import make_optimizer
-from spikeloom.train.stage import Optimizer
+from spikeloom.program.setup import make_optimizer
+from spikeloom.program.stage import Optimizer
 
 REFERENCE = Execution(kernels="reference", layout="rows")
 OTHERS = (

@@ -12,9 +12,9 @@ from spikeloom.check.toy import Case, T, fresh
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.spec import NetSpec
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.net import NetSpec
 from spikeloom.neurons.leaky import LIF
 from spikeloom.rules.base import RuleReport
 

@@ -15,9 +15,9 @@ from spikeloom.check.outcome import require
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.site import Site
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import Kernels

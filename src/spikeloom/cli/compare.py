@@ -17,7 +17,7 @@ from spikeloom.cli.stopping import expect_training, stoppable
 from spikeloom.cli.train import Set, changed
 
 if TYPE_CHECKING:
-    from spikeloom.train.plan import Plan
+    from spikeloom.compare.plan import Plan
 
 _STYLES = {"head": "bold", "title": "italic", "failed": "red", "refused": "yellow"}
 _WRAPPED = ("note", "failed", "refused")
@@ -66,13 +66,13 @@ def compare(
     1 if a run failed.
     """
     expect_training()
+    from spikeloom.compare.run import run_comparison
     from spikeloom.records import names
+    from spikeloom.records.progress import all_of
     from spikeloom.report.blocks import comparison_lines
     from spikeloom.report.columns import choose
     from spikeloom.report.page import figures_lacking, write_page
     from spikeloom.report.pick import pick
-    from spikeloom.train.compare import run_comparison
-    from spikeloom.train.progress import all_of
 
     chosen = choose(columns)
     given = {"max_mb": max_mb, "max_ms": max_ms, "max_spikes": max_spikes}
@@ -146,8 +146,8 @@ def _plan(
     controls: bool,
 ) -> "Plan":
     """Read files or options into a plan."""
-    from spikeloom.train.controls import with_controls
-    from spikeloom.train.plan import merge, name_of, plan_rules, read_comparison
+    from spikeloom.compare.controls import with_controls
+    from spikeloom.compare.plan import merge, name_of, plan_rules, read_comparison
 
     wanted = None if seeds is None else _parse_seeds(seeds)
     if recipes:

@@ -77,7 +77,7 @@ def _defaults(kind: Any) -> Iterator[tuple[str, str]]:
 def _shown(value: Any) -> str:
     """Write a default as a recipe does."""
     if dataclasses.is_dataclass(value):
-        from spikeloom.nets.codec import inline, to_table
+        from spikeloom.nets.spec.codec import inline, to_table
 
         table = to_table(value)
         return str(table["name"]) if set(table) == {"name"} else inline(table)
@@ -134,7 +134,7 @@ def _surrogate(name: str) -> Details:
 
 def _head(name: str) -> Details:
     from spikeloom.heads.base import HEADS
-    from spikeloom.train.recipe import HEAD_OWN
+    from spikeloom.program.recipe import HEAD_OWN
 
     head = HEADS.find(name, "list")
     source = (("source", str(head.source)),) if head.source else ()
@@ -167,8 +167,8 @@ def _data(name: str) -> Details:
 
 
 def _net(name: str) -> Details:
-    from spikeloom.nets.grammar import write
-    from spikeloom.nets.presets import PRESETS
+    from spikeloom.nets.spec.grammar import write
+    from spikeloom.nets.spec.presets import PRESETS
 
     if name not in PRESETS:
         raise unknown_name("list", "preset", name, PRESETS)
@@ -183,7 +183,7 @@ def _net(name: str) -> Details:
 
 def recipe_files() -> dict[str, Path]:
     """Return the shipped recipes by name, and those below ./recipes that are others by file."""
-    from spikeloom.train.shipped import shipped_recipes
+    from spikeloom.program.shipped import shipped_recipes
 
     shipped = dict(shipped_recipes())
     known = {path.resolve() for path in shipped.values()}
@@ -196,7 +196,7 @@ def recipe_facts(path: Path) -> dict[str, str]:
 
     A file that says less has empty texts.
     """
-    from spikeloom.train.tables import read_toml
+    from spikeloom.program.tables import read_toml
 
     try:
         table = read_toml(path)

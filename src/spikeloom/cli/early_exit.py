@@ -7,9 +7,9 @@ from spikeloom.cli.console import bar, beside, to_left
 from spikeloom.records import units
 
 if TYPE_CHECKING:
+    from spikeloom.inference.early_exit import Exit, ExitScore
     from spikeloom.meters.clock import Timing
-    from spikeloom.nets.events import EventEngine
-    from spikeloom.train.early_exit import Exit, ExitScore
+    from spikeloom.nets.walk.events import EventEngine
 
 Record = dict[str, Any]
 
@@ -39,7 +39,7 @@ def parse_exits(text: str | None, by: str) -> "tuple[Exit, ...]":
             f"--exit-margin: expected numbers of 0 or more, separated by commas, got '{text}'; "
             "write e.g. 0.5,0.9."
         )
-    from spikeloom.train.early_exit import Exit
+    from spikeloom.inference.early_exit import Exit
 
     measure: Any = by
     return (Exit(None, measure), *(Exit(level, measure) for level in sorted(set(levels))))

@@ -29,7 +29,7 @@ from spikeloom.records import units
 
 if TYPE_CHECKING:
     from spikeloom.data import Splits
-    from spikeloom.train.over_time import OverTime
+    from spikeloom.inference.over_time import OverTime
 
 PARTS = ("test", "validation", "train")
 
@@ -78,11 +78,11 @@ def evaluate(
     at_least(1).check("--samples", samples)
     import torch
 
-    from spikeloom.nets.events import EventEngine
+    from spikeloom.inference import early_exit
+    from spikeloom.inference.opening import find_run, open_run
+    from spikeloom.inference.over_time import reads_early, score_over_time
     from spikeloom.nets.ops import PLAIN
-    from spikeloom.train import early_exit
-    from spikeloom.train.opening import find_run, open_run
-    from spikeloom.train.over_time import reads_early, score_over_time
+    from spikeloom.nets.walk.events import EventEngine
 
     machine = EventEngine.of(engine)
     ops = PLAIN if machine is None else machine.ops
@@ -158,8 +158,8 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
         ConfigError: a change of something else than the data.
     """
     from spikeloom.data import load_data
-    from spikeloom.train.inputs import stated
-    from spikeloom.train.opening import open_inputs, open_recipe
+    from spikeloom.inference.opening import open_inputs, open_recipe
+    from spikeloom.program.inputs import stated
 
     for change in changes or []:
         if not change.startswith("data."):

@@ -97,7 +97,7 @@ def _rules() -> Rows:
 
 
 def _nets() -> Rows:
-    from spikeloom.nets.presets import PRESETS
+    from spikeloom.nets.spec.presets import PRESETS
 
     rows = [
         (

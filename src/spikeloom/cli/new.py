@@ -29,7 +29,7 @@ def new_recipe(
 
     Nothing is overwritten.
     """
-    from spikeloom.train.template import write_recipe
+    from spikeloom.program.template import write_recipe
 
     write_recipe(path, net=net, data=data, rule=rule)
     say(f"written: {path}\n\n  spikeloom train {path}")

@@ -25,9 +25,9 @@ from spikeloom.records import units
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spikeloom.train.files import Given
-    from spikeloom.train.opening import Inputs
-    from spikeloom.train.setup import Workbench
+    from spikeloom.inference.files import Given
+    from spikeloom.inference.opening import Inputs
+    from spikeloom.program.setup import Workbench
 
 MOST_ROWS = 40
 """Samples of one file that are printed; all are in the JSON."""
@@ -59,8 +59,8 @@ def predict(
     """
     check_device(device)
     at_least(1).check("--top", top)
+    from spikeloom.inference.opening import find_run, open_inputs, open_run
     from spikeloom.report.classes import class_names
-    from spikeloom.train.opening import find_run, open_inputs, open_run
 
     folder = find_run(run)
     console = plain_console()
@@ -98,8 +98,8 @@ def _predicted(
     bench: "Workbench", inputs: "Inputs", path: Path, *, invert: bool
 ) -> Iterator[Record]:
     """Return one record per sample of a file."""
-    from spikeloom.train.files import read_file
-    from spikeloom.train.over_time import predict_over_time
+    from spikeloom.inference.files import read_file
+    from spikeloom.inference.over_time import predict_over_time
 
     given = read_file(path, inputs, invert=invert)
     probabilities, spikes = predict_over_time(bench, given.samples)
@@ -109,7 +109,7 @@ def _predicted(
 
 
 def _sample(given: "Given", row: int, probabilities: "Tensor", spikes: "Tensor") -> Record:
-    from spikeloom.train.over_time import settled
+    from spikeloom.inference.over_time import settled
 
     tops = probabilities.argmax(1).tolist()
     return {

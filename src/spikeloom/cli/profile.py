@@ -14,10 +14,10 @@ from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark,
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from spikeloom.program.setup import Workbench
     from spikeloom.records.costs import CostRecord
+    from spikeloom.records.progress import Progress
     from spikeloom.report.layers import AnyCosts
-    from spikeloom.train.progress import Progress
-    from spikeloom.train.setup import Workbench
 
 UNTRAINED = "; untrained weights: rates are those of the initial net"
 
@@ -40,6 +40,8 @@ def profile(
     """Count parameters, spikes, operations and energy of a net, per layer and pass."""
     check_device(device)
     at_least(1).check("--samples", samples)
+    from spikeloom.inference.opening import find_run
+    from spikeloom.program.shipped import recipe_file
     from spikeloom.report.layers import (
         LAYER_NOTE,
         layer_rows,
@@ -47,8 +49,6 @@ def profile(
         summary_rows,
     )
     from spikeloom.report.table import in_parts, to_text
-    from spikeloom.train.opening import find_run
-    from spikeloom.train.shipped import recipe_file
 
     console = plain_console()
     trained = what.is_dir() or not recipe_file(what).exists()
@@ -94,10 +94,10 @@ def profile(
 
 def _print_plan(bench: "Workbench", console: "Console") -> None:
     """Print how a call of the rule and an evaluation compute each layer."""
+    from spikeloom.measure.planned import settings_of
+    from spikeloom.program.setup import prepare
     from spikeloom.report.planned import plan_reasons, plan_rows, plan_title
     from spikeloom.report.table import to_text
-    from spikeloom.train.planned import settings_of
-    from spikeloom.train.setup import prepare
 
     prepare(bench)
     for word, settings in settings_of(bench).items():
@@ -111,9 +111,9 @@ def _print_plan(bench: "Workbench", console: "Console") -> None:
 
 def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":
     """Open a run, or build the net of a recipe."""
-    from spikeloom.train.opening import open_run
-    from spikeloom.train.recipe import read_recipe
-    from spikeloom.train.setup import set_up
+    from spikeloom.inference.opening import open_run
+    from spikeloom.program.recipe import read_recipe
+    from spikeloom.program.setup import set_up
 
     if trained:
         return open_run(path, device=device)
@@ -129,7 +129,7 @@ def _reference(path: Path, bench: "Workbench") -> "CostRecord":
     Raises:
         ConfigError: the run is of another net or other data, or no ANN.
     """
-    from spikeloom.nets.grammar import write
+    from spikeloom.nets.spec.grammar import write
     from spikeloom.report.records import read_entries
 
     runs = [run for entry in read_entries([path]) for run in entry.runs]
@@ -151,9 +151,9 @@ def _reference(path: Path, bench: "Workbench") -> "CostRecord":
 
 def _measure(bench: "Workbench", samples: int, progress: "Progress") -> tuple["AnyCosts", str]:
     """Return the costs, and what to say of training: what it took, or why the rule refuses."""
+    from spikeloom.measure.costs import measure_costs, measure_net
+    from spikeloom.program.setup import prepare
     from spikeloom.report.layers import training_line
-    from spikeloom.train.costs import measure_costs, measure_net
-    from spikeloom.train.setup import prepare
 
     try:
         prepare(bench)

@@ -15,7 +15,7 @@ from rich.text import Text
 from spikeloom.cli.console import plain_console
 from spikeloom.cli.stopping import imported
 from spikeloom.records import units
-from spikeloom.train.progress import SILENT, Progress
+from spikeloom.records.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from spikeloom.records.run import EpochRecord

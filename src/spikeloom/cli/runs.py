@@ -9,7 +9,7 @@ from rich.console import Console
 from spikeloom.base.errors import ConfigError, wrong_choice
 
 if TYPE_CHECKING:
-    from spikeloom.train.setup import Workbench
+    from spikeloom.program.setup import Workbench
 
 Json = Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")]
 
@@ -18,7 +18,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda; default: as
 
 def headline(bench: "Workbench", where: Path, remark: str = "") -> str:
     """Say in two lines what is open: the run or recipe, and its net."""
-    from spikeloom.nets.grammar import write
+    from spikeloom.nets.spec.grammar import write
 
     recipe = bench.recipe
     net = recipe.net.text or recipe.net.preset or write(bench.net.spec)
@@ -28,7 +28,7 @@ def headline(bench: "Workbench", where: Path, remark: str = "") -> str:
 
 def run_remark(folder: Path) -> str:
     """Say that a run has not ended, where it has not."""
-    from spikeloom.train.opening import is_finished
+    from spikeloom.inference.opening import is_finished
 
     return "" if is_finished(folder) else "; unfinished, the weights kept so far"
 

@@ -8,7 +8,7 @@ from typing import Any
 from spikeloom.cli import early
 from spikeloom.cli.early import speaks
 from spikeloom.cli.plain import say
-from spikeloom.train.progress import Progress
+from spikeloom.records.progress import Progress
 
 PLAIN = "stopped."
 BEFORE = "stopped before training began: nothing is lost, the same command begins again."

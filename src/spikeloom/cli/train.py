@@ -12,7 +12,7 @@ from spikeloom.cli.progress import watcher
 from spikeloom.cli.stopping import expect_training, speaks, stoppable
 
 if TYPE_CHECKING:
-    from spikeloom.train.recipe import Recipe
+    from spikeloom.program.recipe import Recipe
 
 Set = Annotated[
     list[str] | None,
@@ -47,11 +47,11 @@ def train(
     """Train a recipe; write its run folder and print what came out."""
     expect_training()
     from spikeloom.records.comparison import EntryRecord
+    from spikeloom.records.progress import all_of
     from spikeloom.records.run import RunRecord
     from spikeloom.report.blocks import single_lines
     from spikeloom.report.columns import choose
     from spikeloom.train.loop import train as run
-    from spikeloom.train.progress import all_of
     from spikeloom.train.runs import stored_recipe
     from spikeloom.train.tensorboard import TensorBoardProgress
 
@@ -112,10 +112,10 @@ def read_changed(path: Path, changes: list[str] | None, given: dict[str, Any]) -
 
     A path of data in the file is relative to the file, one in a change to the current folder.
     """
-    from spikeloom.train.places import data_path, located
-    from spikeloom.train.recipe import build_recipe
-    from spikeloom.train.shipped import recipe_file
-    from spikeloom.train.tables import placed, read_toml
+    from spikeloom.program.places import data_path, located
+    from spikeloom.program.recipe import build_recipe
+    from spikeloom.program.shipped import recipe_file
+    from spikeloom.program.tables import placed, read_toml
 
     file = recipe_file(path)
     own = read_toml(file)
@@ -132,7 +132,7 @@ def changed(table: dict[str, Any], changes: list[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: a change without "=", or a path that leads nowhere.
     """
-    from spikeloom.train.tables import override, parse_value
+    from spikeloom.program.tables import override, parse_value
 
     for change in changes or []:
         path, equals, value = change.partition("=")

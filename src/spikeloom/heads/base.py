@@ -17,13 +17,13 @@ from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import check_labels
 from spikeloom.nets.from_torch.lent import LentSynapse
-from spikeloom.nets.init import initialise
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.init import initialise
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
+from spikeloom.nets.module.synapse import Synapse, multiply
 from spikeloom.nets.ops import PLAIN, Ops, Visit
 from spikeloom.nets.readout import Loss
-from spikeloom.nets.site import Site
-from spikeloom.nets.spec import LayerSpec
-from spikeloom.nets.synapse import Synapse, multiply
+from spikeloom.nets.spec.net import LayerSpec
 from spikeloom.neurons.reduction import sum_over_time
 
 HEADS: Registry[type["Head"]] = Registry("head", "spikeloom.heads", ("about", "of", "loss"))

@@ -10,7 +10,7 @@ from spikeloom.base.fields import checked
 from spikeloom.heads.base import HEADS, Decay, Head, Reduction, widened
 from spikeloom.heads.mix import SHARE, Mix
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
 

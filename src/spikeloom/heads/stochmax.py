@@ -13,9 +13,9 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
 from spikeloom.heads.base import HEADS, Decay, Head, Reduction, batch_mean, cross_entropy, widened
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import PLAIN, Ops, Visit
 from spikeloom.nets.readout import Loss
-from spikeloom.nets.site import Site
 
 Variant = Literal["softmax", "random", "determ", "panda", "qp", "dropmax"]
 Start = Literal["prior", "zero"]

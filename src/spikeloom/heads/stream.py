@@ -7,9 +7,9 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.heads.base import Head
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
-from spikeloom.nets.state import Held, NetState, pick_rows
+from spikeloom.nets.walk.state import Held, NetState, pick_rows
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from spikeloom.kernels import _memory_numba as memory
-from spikeloom.kernels.jit import OPTIONS
+from spikeloom.kernels.source.jit import OPTIONS
 from spikeloom.kernels.threads import HEAD
 
 jitted: Any = numba.njit(cache=True, **OPTIONS)

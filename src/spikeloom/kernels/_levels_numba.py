@@ -6,7 +6,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from spikeloom.kernels.jit import OPTIONS
+from spikeloom.kernels.source.jit import OPTIONS
 
 ONE, HALF, MANY = np.float32(1), np.float32(0.5), np.float32(256)
 jitted: Any = numba.njit(cache=True, **OPTIONS)

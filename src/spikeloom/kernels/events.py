@@ -13,8 +13,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from spikeloom.kernels.jit import numba
 from spikeloom.kernels.layout import interleaved
+from spikeloom.kernels.source.jit import numba
 from spikeloom.kernels.threads import run_body, shares
 
 DTYPES = (torch.float32, torch.float64)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.tracing import ordinary
-from spikeloom.kernels.jit import numba
 from spikeloom.kernels.layout import Layout
+from spikeloom.kernels.source.jit import numba
 
 _WORTH = 1 << 12  # elements below which storing less saves nothing
 _PARTS = (1, 2, 3)  # the smallest mean of a window may be of as many spikes

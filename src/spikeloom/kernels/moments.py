@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.tracing import ordinary
-from spikeloom.kernels.frame import END, Source, Variant, Writer, body, function, loop, names
-from spikeloom.kernels.jit import numba
 from spikeloom.kernels.layout import Layout
-from spikeloom.kernels.program import Unsupported
 from spikeloom.kernels.runs import Passes, Run
 from spikeloom.kernels.scan import io_type, load_kernel
-from spikeloom.kernels.theta_code import ThetaCode
+from spikeloom.kernels.source.frame import END, Source, Variant, Writer, body, function, loop, names
+from spikeloom.kernels.source.jit import numba
+from spikeloom.kernels.source.program import Unsupported
+from spikeloom.kernels.source.theta_code import ThetaCode
 
 
 def moments(train: Tensor) -> tuple[Tensor, Tensor] | None:

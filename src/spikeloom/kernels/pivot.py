@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spikeloom.kernels.program import Operation, Program, StepPrograms, Value
+from spikeloom.kernels.source.program import Operation, Program, StepPrograms, Value
 
 PIVOT = Value("p")
 

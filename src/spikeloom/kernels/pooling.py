@@ -7,7 +7,7 @@ where they lie last, else 1.
 
 from collections.abc import Callable
 
-from spikeloom.kernels.emit import Emitter
+from spikeloom.kernels.source.emit import Emitter
 
 _TEMPLATE = """
 

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import UnsupportedNet
-from spikeloom.kernels.frame import Source, Variant
 from spikeloom.kernels.functions import Again, StepCall, StepFunction, TrainCall, TrainFunction
-from spikeloom.kernels.jit import load_source, numba
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.pivot import PivotPrograms, find_pivot
-from spikeloom.kernels.pivot_code import step_backward, step_forward
-from spikeloom.kernels.program import Step, StepPrograms, Unsupported, trace_step
 from spikeloom.kernels.runs import OPTIONS, Given, Kernel, Passes, Pivot, Run, TrainOptions
-from spikeloom.kernels.train_code import train_backward, train_forward
+from spikeloom.kernels.source.frame import Source, Variant
+from spikeloom.kernels.source.jit import load_source, numba
+from spikeloom.kernels.source.pivot_code import step_backward, step_forward
+from spikeloom.kernels.source.program import Step, StepPrograms, Unsupported, trace_step
+from spikeloom.kernels.source.train_code import train_backward, train_forward
 
 _IO = {
     torch.float32: "float32",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spikeloom.base.errors import DataError, wrong_choice
 from spikeloom.base.types import InputKind
-from spikeloom.nets.walk import is_constant
+from spikeloom.nets.walk.walk import is_constant
 
 KINDS = ("constant", "real", "events", "counts")
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from spikeloom.meters._pairs import count
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.site import Site
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 
 LARGEST_TOLERANCE = 1 / 16
 """Beyond this a value is never taken for an integer, however coarse its type."""

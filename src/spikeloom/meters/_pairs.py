@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from spikeloom.nets.synapse import Synapse
+from spikeloom.nets.module.synapse import Synapse
 
 
 def count(shape: tuple[int, ...]) -> int:

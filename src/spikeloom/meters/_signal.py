@@ -6,9 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from spikeloom.nets.build import Block, Pass
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.site import Site
+from spikeloom.nets.module.build import Block, Pass
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 
 Operands = Literal["input", "spikes", "real"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from spikeloom.meters._pairs import count, formula, pairs
 from spikeloom.meters._signal import Operands
 from spikeloom.meters.record import SiteOperations
-from spikeloom.nets.site import Site
+from spikeloom.nets.module.site import Site
 from spikeloom.neurons.declared import STEP_OPERATIONS, StepOperations
 
 MOST = StepOperations(multiplies=3, adds=1, compares=2)

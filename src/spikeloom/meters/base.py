@@ -10,8 +10,8 @@ from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.types import InputKind
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.site import Site
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 
 
 class Meter(Protocol):
@@ -22,7 +22,7 @@ class Meter(Protocol):
         ...
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Take note of one firing; see `nets.state.Observer`."""
+        """Take note of one firing; see `nets.walk.state.Observer`."""
         ...
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.meters.base import BatchMeter
-from spikeloom.nets.site import Site
+from spikeloom.nets.module.site import Site
 from spikeloom.neurons.declared import MOST_FIRINGS, OUTPUTS
 
 ALWAYS = 0.95
@@ -53,7 +53,7 @@ class FiringMeter(BatchMeter):
 
     Example:
         >>> from spikeloom.meters.base import watch
-        >>> from spikeloom.nets.net import SpikingNet
+        >>> from spikeloom.nets.module.net import SpikingNet
         >>> net, meter = SpikingNet("f4 f2", (1,)), FiringMeter()
         >>> with watch(net, torch.zeros(3, 5, 1), meter):
         ...     features = net(torch.zeros(3, 5, 1))

@@ -24,10 +24,10 @@ from spikeloom.meters._tally import Sums, Tally, closed
 from spikeloom.meters.base import BatchMeter, Spread, per_sample
 from spikeloom.meters.record import OperationRecord, SiteOperations
 from spikeloom.meters.spikes import spike_counts
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.site import Site
-from spikeloom.nets.synapse import Synapse
-from spikeloom.nets.walk import is_constant
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
+from spikeloom.nets.module.synapse import Synapse
+from spikeloom.nets.walk.walk import is_constant
 
 
 @dataclass
@@ -69,7 +69,7 @@ class OperationMeter(BatchMeter):
     no common unit and is real-valued.
 
     Shape:
-        x_in: [t, B, ...]; see `nets.state.Observer`.
+        x_in: [t, B, ...]; see `nets.walk.state.Observer`.
 
     Raises:
         ConfigError: a network in training mode.

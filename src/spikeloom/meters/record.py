@@ -6,7 +6,7 @@ from typing import Literal
 
 from spikeloom.meters._signal import Operands
 from spikeloom.meters.base import Spread, layer_name
-from spikeloom.nets.site import Role
+from spikeloom.nets.module.site import Role
 
 Count = Literal[
     "dense",

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import UnsupportedNet
-from spikeloom.nets.edge_rates import EdgeRates
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.walk.edge_rates import EdgeRates
 from spikeloom.neurons.declared import RATE, TRACE_DECAY
 from spikeloom.neurons.reduction import RunningMean, decay_of
 

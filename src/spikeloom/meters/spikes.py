@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spikeloom.meters.base import BatchMeter, Spread, layer_name, per_sample
-from spikeloom.nets.site import Site
+from spikeloom.nets.module.site import Site
 
 
 def spike_counts(s: Tensor, axes: int | tuple[int, ...]) -> Tensor:
@@ -106,7 +106,7 @@ class SpikeMeter(BatchMeter):
 
     Example:
         >>> from spikeloom.meters.base import watch
-        >>> from spikeloom.nets.net import SpikingNet
+        >>> from spikeloom.nets.module.net import SpikingNet
         >>> net, meter = SpikingNet("f2", (1,)), SpikeMeter()
         >>> with watch(net, torch.ones(3, 1, 1), meter):
         ...     features = net(torch.ones(3, 1, 1))

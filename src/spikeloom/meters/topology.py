@@ -7,12 +7,12 @@ import torch
 
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.meters._pairs import count, formula, pairs
-from spikeloom.nets.build import Plan
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.site import Role
-from spikeloom.nets.spec import NetSpec
-from spikeloom.nets.synapse import Shape, Synapse
+from spikeloom.nets.module.build import Plan
+from spikeloom.nets.module.site import Role
+from spikeloom.nets.module.synapse import Shape, Synapse
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.layer import LayerSpec
+from spikeloom.nets.spec.net import NetSpec
 
 
 @dataclass(frozen=True)

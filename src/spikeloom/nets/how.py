@@ -14,12 +14,12 @@ from torch import nn
 from spikeloom.base.torch_private import hooked, hooks_made, kept_by_user
 from spikeloom.base.tracing import ordinary, traced
 from spikeloom.kernels.layout import LONGEST
-from spikeloom.nets.build import Plan
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.norms import joinable
+from spikeloom.nets.module.build import Plan
+from spikeloom.nets.module.norms import joinable
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import Credited, MeanCurrent, OnWeights, Ops, Plain, cut, keep
-from spikeloom.nets.saving import cheap_sites
-from spikeloom.nets.site import Site
+from spikeloom.nets.walk.saving import cheap_sites
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.normed import Normed
 from spikeloom.neurons.trains import Kernels, kernel_of

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from spikeloom.nets.credit import Credit
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.site import Site
-from spikeloom.nets.synapse import Synapse
+from spikeloom.nets.module.credit import Credit
+from spikeloom.nets.module.site import Site
+from spikeloom.nets.module.synapse import Synapse
+from spikeloom.nets.spec.layer import LayerSpec
 from spikeloom.neurons.base import State, Theta, Unit, detach_state
 
 

@@ -13,10 +13,10 @@ from spikeloom.base.docstrings import equations, first_line
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.torch_private import version
 from spikeloom.base.tracing import ordinary
-from spikeloom.kernels.frame import Variant
-from spikeloom.kernels.program import Unsupported
 from spikeloom.kernels.runs import OPTIONS, Pivot, TrainOptions
 from spikeloom.kernels.scan import Scan, io_type
+from spikeloom.kernels.source.frame import Variant
+from spikeloom.kernels.source.program import Unsupported
 from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
 from spikeloom.neurons.normed import Normed, through_statistics
 

@@ -42,3 +42,10 @@ def milliseconds(seconds: float) -> float:
         250.0
     """
     return 1e3 * seconds
+
+
+def span(seconds: float) -> str:
+    """Write a time span in its largest fitting unit: 40 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from spikeloom.nets.build import Plan
 from spikeloom.nets.how import (
     How,
     Setting,
@@ -14,7 +13,8 @@ from spikeloom.nets.how import (
     why_not_short,
     why_not_spare,
 )
-from spikeloom.nets.site import Site
+from spikeloom.nets.module.build import Plan
+from spikeloom.nets.module.site import Site
 
 HEADINGS = ("layer", "neurons by", "pool", "norm", "state", "currents")
 

@@ -7,9 +7,9 @@ from spikeloom.base.autograd import backpropagate
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
 from spikeloom.rules.base import (
     RULES,
     Commit,

@@ -11,9 +11,9 @@ from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.fields import Checked
 from spikeloom.base.registry import Registry
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
 
 RULES: Registry[type["LearningRule"]] = Registry(
     "learning rule", "spikeloom.rules", ("facts", "trials", "prepare", "learn")

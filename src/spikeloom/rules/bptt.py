@@ -9,9 +9,9 @@ from torch import Tensor
 from spikeloom.base.autograd import backpropagate
 from spikeloom.base.citation import Citation
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Loss, Objective
-from spikeloom.nets.site import Site
 from spikeloom.rules.base import (
     NO_STEPS,
     RULES,

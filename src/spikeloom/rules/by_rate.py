@@ -10,14 +10,14 @@ from torch import Tensor
 from spikeloom.base.autograd import backpropagate
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
-from spikeloom.nets.edge_rates import EdgeRates
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.norms import statistics
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.norms import statistics
+from spikeloom.nets.module.site import Site
+from spikeloom.nets.module.synapse import Synapse
 from spikeloom.nets.ops import OnWeights, Ops, Visit
 from spikeloom.nets.readout import Loss, Objective
-from spikeloom.nets.site import Site
-from spikeloom.nets.synapse import Synapse
-from spikeloom.nets.walk import is_constant
+from spikeloom.nets.walk.edge_rates import EdgeRates
+from spikeloom.nets.walk.walk import is_constant
 from spikeloom.neurons.declared import FIRING_THRESHOLD, RATE
 from spikeloom.neurons.reduction import RunningMean, decay_of
 from spikeloom.rules.base import refuse_tail

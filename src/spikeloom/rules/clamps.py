@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import UnsupportedNet
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.site import Site
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.neurons.base import Theta, Unit
 from spikeloom.neurons.declared import (
     FIRING_THRESHOLD,

@@ -11,9 +11,9 @@ from spikeloom.base.autograd import backpropagate
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import NumericalError, UnsupportedNet, addressed
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
 from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
 from spikeloom.rules.base import (
     RULES,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.reduction import decay_of
 from spikeloom.rules.clamps import Clamped, clamped

@@ -11,10 +11,10 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.fields import conform
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import Credited, Ops, Visit, cut
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
 from spikeloom.neurons.base import LOW_PRECISION, declares
 from spikeloom.rules.base import (
     NO_STEPS,

@@ -10,10 +10,10 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import derive_seed
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import Credited, Ops, cut
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
 from spikeloom.rules.base import (
     NO_STEPS,
     RULES,

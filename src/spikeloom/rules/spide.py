@@ -12,10 +12,10 @@ from spikeloom.base.checks import above, at_least
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import OnWeights, Ops, Visit
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.site import Site
 from spikeloom.neurons.declared import FIRING_THRESHOLD
 from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
 from spikeloom.rules.base import (

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from spikeloom.base.autograd import backpropagate
 from spikeloom.base.types import Batch
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.nets.readout import Objective
-from spikeloom.nets.walk import Held, is_constant
+from spikeloom.nets.walk.walk import Held, is_constant
 from spikeloom.rules.base import RuleReport
 
 

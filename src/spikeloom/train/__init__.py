@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 from spikeloom.base.lazy import lazily
 
 if TYPE_CHECKING:
+    from spikeloom.inference.opening import open_run
+    from spikeloom.program.recipe import Recipe, build_recipe, read_recipe
     from spikeloom.train.loop import train
-    from spikeloom.train.opening import open_run
-    from spikeloom.train.recipe import Recipe, build_recipe, read_recipe
 
 __all__ = ["Recipe", "build_recipe", "open_run", "read_recipe", "train"]
 
 __getattr__ = lazily(
     __name__,
     {
-        "Recipe": "recipe",
-        "build_recipe": "recipe",
-        "open_run": "opening",
-        "read_recipe": "recipe",
-        "train": "loop",
+        "Recipe": "program.recipe",
+        "build_recipe": "program.recipe",
+        "open_run": "inference.opening",
+        "read_recipe": "program.recipe",
+        "train": "train.loop",
     },
 )

@@ -6,8 +6,8 @@ from torch import nn
 from spikeloom.base.autograd import lies_like
 from spikeloom.base.errors import NumericalError, ShapeError, SpikeloomError
 from spikeloom.base.types import Batch
-from spikeloom.train.faults import first_fault
-from spikeloom.train.setup import Workbench
+from spikeloom.program.faults import first_fault
+from spikeloom.program.setup import Workbench
 
 
 class Commit:

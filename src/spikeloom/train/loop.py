@@ -6,21 +6,21 @@ from pathlib import Path
 
 from spikeloom.base.errors import DataError
 from spikeloom.data import Splits
+from spikeloom.inference.opening import open_inputs
+from spikeloom.measure.environment import difference, environment
+from spikeloom.measure.rehearsal import set_up_first
+from spikeloom.program.fabric import Place, make_fabric
+from spikeloom.program.inputs import Inputs, describe_inputs, load_splits
+from spikeloom.program.recipe import Recipe
+from spikeloom.program.setup import Workbench, prepare, set_up
 from spikeloom.records import names, storage
 from spikeloom.records.files import open_record
+from spikeloom.records.progress import SILENT, Progress, expect_progress
 from spikeloom.records.run import EnvironmentRecord, TrainedRecord
 from spikeloom.train import runs
-from spikeloom.train.environment import difference, environment
-from spikeloom.train.fabric import Place, make_fabric
-from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
 from spikeloom.train.loop_stage import StageLoop
-from spikeloom.train.opening import open_inputs
-from spikeloom.train.progress import SILENT, Progress, expect_progress
-from spikeloom.train.recipe import Recipe
 from spikeloom.train.record import finish
-from spikeloom.train.rehearsal import set_up_first
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import Workbench, prepare, set_up
 from spikeloom.train.state import State, Stored
 
 Stop = Callable[[], bool]

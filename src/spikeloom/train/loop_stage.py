@@ -10,22 +10,22 @@ from pydantic import ValidationError
 from spikeloom.base.errors import NumericalError, Stopped
 from spikeloom.base.seeding import derive_seed
 from spikeloom.data.broken import named
-from spikeloom.records import names
-from spikeloom.records.part import LARGEST
-from spikeloom.records.run import EpochRecord, HealthRecord, StageRecord
-from spikeloom.train.commit import Commit
-from spikeloom.train.evaluate import Score, evaluate
-from spikeloom.train.health import (
+from spikeloom.inference.evaluate import Score, evaluate
+from spikeloom.measure.health import (
     health_lines,
     layer_health,
     memory_warning,
     predict_memory,
 )
-from spikeloom.train.input_facts import input_facts, input_line, tiny_input
-from spikeloom.train.learn import learn
-from spikeloom.train.progress import Progress
+from spikeloom.measure.input_facts import input_facts, input_line, tiny_input
+from spikeloom.program.learn import learn
+from spikeloom.program.setup import Workbench, batches, make_optimizer, snapshot
+from spikeloom.records import names
+from spikeloom.records.part import LARGEST
+from spikeloom.records.progress import Progress
+from spikeloom.records.run import EpochRecord, HealthRecord, StageRecord
+from spikeloom.train.commit import Commit
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import Workbench, batches, make_optimizer, snapshot
 from spikeloom.train.start import data_line, net_line, predict_seconds, room_line, time_line
 from spikeloom.train.state import State, save_state
 

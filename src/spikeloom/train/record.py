@@ -5,20 +5,20 @@ from dataclasses import asdict
 from typing import Any
 
 from spikeloom.base.errors import Stopped
-from spikeloom.nets.grammar import write
+from spikeloom.inference.over_time import score_over_time
+from spikeloom.measure.costs import measure_costs
+from spikeloom.measure.environment import environment
+from spikeloom.measure.probe import probe
+from spikeloom.nets.spec.grammar import write
+from spikeloom.program.setup import Workbench
 from spikeloom.records import names
 from spikeloom.records.costs import CostRecord
+from spikeloom.records.progress import Progress
 from spikeloom.records.run import FactsRecord, PerClass, RunRecord, SourceRecord, TrainedRecord
 from spikeloom.records.storage import FORMAT
 from spikeloom.records.units import megabytes, percent
 from spikeloom.rules.base import RULES, RuleFacts
-from spikeloom.train.costs import measure_costs
-from spikeloom.train.environment import environment
-from spikeloom.train.over_time import score_over_time
-from spikeloom.train.probe import probe
-from spikeloom.train.progress import Progress
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import Workbench
 from spikeloom.train.state import State
 
 

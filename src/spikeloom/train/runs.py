@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.records import storage
+from spikeloom.program.recipe import Recipe, build_recipe, fingerprint
+from spikeloom.records import checkpoint, storage
 from spikeloom.records.files import open_run, save_epochs, save_record
 from spikeloom.records.names import (
     ENVIRONMENT,
@@ -22,8 +23,6 @@ from spikeloom.records.names import (
 )
 from spikeloom.records.part import Part
 from spikeloom.records.run import EpochRecord, TrainedRecord
-from spikeloom.train import checkpoint
-from spikeloom.train.recipe import Recipe, build_recipe, fingerprint
 
 WORTH = (METRICS, STATE, WEIGHTS, RESULT, SAMPLES)
 """What nobody would want to lose, also where the recipe beside it is gone."""

@@ -7,13 +7,13 @@ import torch
 from spikeloom.base.errors import NumericalError
 from spikeloom.base.memory import free_bytes, in_words
 from spikeloom.data import Splits
+from spikeloom.inference.evaluate import EVALUATION_BATCH, predict
+from spikeloom.measure.health import memory_line
+from spikeloom.measure.unchanged import one_call, training_size, unchanged
 from spikeloom.meters.clock import stopwatch
-from spikeloom.nets.grammar import write
-from spikeloom.train.entries import span
-from spikeloom.train.evaluate import EVALUATION_BATCH, predict
-from spikeloom.train.health import memory_line
-from spikeloom.train.setup import Workbench, batches
-from spikeloom.train.unchanged import one_call, training_size, unchanged
+from spikeloom.nets.spec.grammar import write
+from spikeloom.program.setup import Workbench, batches
+from spikeloom.records.units import span
 
 LONGEST_NET = 100
 """Characters of a net's text in the line about it; the record has it whole."""

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, DataError
-from spikeloom.records import checksum
+from spikeloom.program.recipe import Recipe, fingerprint, fingerprint_as_written
+from spikeloom.program.setup import Workbench
+from spikeloom.records import checkpoint, checksum
 from spikeloom.records.part import Part
 from spikeloom.records.run import EpochRecord, StageRecord
-from spikeloom.train import checkpoint
-from spikeloom.train.recipe import Recipe, fingerprint, fingerprint_as_written
-from spikeloom.train.setup import Workbench
 
 Sums = list[float]
 """Of one process over the batches done in an epoch: loss times samples, hits, samples, seconds."""

@@ -20,13 +20,14 @@ from spikeloom.data.augment import Augment
 from spikeloom.encoders.base import ENCODERS
 from spikeloom.heads.base import HEADS
 from spikeloom.heads.softmax import Softmax
+from spikeloom.inference.early_exit import Exit
 from spikeloom.meters.energy import EnergyTable
 from spikeloom.meters.memory import EnergyMemory
-from spikeloom.nets.codec import from_table
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.layer import Filter, LayerSpec, MaskSpec
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.spec import BlockSpec, FeedbackSpec, NetSpec
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.codec import from_table
+from spikeloom.nets.spec.layer import Filter, LayerSpec, MaskSpec
+from spikeloom.nets.spec.net import BlockSpec, FeedbackSpec, NetSpec
 from spikeloom.neurons.base import UNITS, Unit
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
@@ -35,7 +36,6 @@ from spikeloom.neurons.peers import SURROGATE_NAMES, UNIT_NAMES
 from spikeloom.neurons.surrogate import SURROGATES, Arctan, FastSigmoid, Sigmoid, Triangle
 from spikeloom.rules.base import RULES
 from spikeloom.rules.linear_solve import Solver
-from spikeloom.train.early_exit import Exit
 
 CONV = LayerSpec("conv", 4)
 RNG = SampleRng(0, 0, torch.arange(2))

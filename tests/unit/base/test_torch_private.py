@@ -15,7 +15,7 @@ from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.runs import TrainOptions
 from spikeloom.meters.products import TrainingOperations, count_operations
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Credited, Ops, cut
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import run_train
@@ -83,7 +83,9 @@ def without(name):
         elif name == "global hooks":
             patch.setattr(door, "_modules", object())
         elif name == "release":
-            patch.setattr("spikeloom.nets.credit.release_saved", lambda _: door.release_saved(0))
+            patch.setattr(
+                "spikeloom.nets.module.credit.release_saved", lambda _: door.release_saved(0)
+            )
         elif name == "make_fx":
             patch.delattr("torch.fx.experimental.proxy_tensor.make_fx")
         else:

@@ -23,7 +23,7 @@ from spikeloom.bench.plan import (
 from spikeloom.bench.process import Process, Refused
 from spikeloom.bench.result import run
 from spikeloom.bench.workloads import Workload
-from spikeloom.train.progress import Progress
+from spikeloom.records.progress import Progress
 
 TINY = Workload("tiny", "conv", "c4 P f8 f10", (3, 8, 8), steps=3, batch=4)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from clikit import RECIPE
 
+from spikeloom.inference.opening import describe_inputs
+from spikeloom.program.recipe import build_recipe
+from spikeloom.program.tables import override
 from spikeloom.records import storage
 from spikeloom.train.loop import train
-from spikeloom.train.opening import describe_inputs
-from spikeloom.train.recipe import build_recipe
-from spikeloom.train.tables import override
 
 
 def table(**changes: Any) -> dict[str, Any]:

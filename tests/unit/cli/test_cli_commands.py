@@ -14,12 +14,12 @@ from spikeloom.cli.main import app
 from spikeloom.data import DATA
 from spikeloom.encoders import ENCODERS
 from spikeloom.heads.base import HEADS
-from spikeloom.nets.presets import PRESETS
+from spikeloom.nets.spec.presets import PRESETS
 from spikeloom.neurons.base import UNITS
+from spikeloom.program.shipped import shipped_folder, shipped_recipes
 from spikeloom.records import storage
 from spikeloom.rules.base import RULES
 from spikeloom.train import loop_stage
-from spikeloom.train.shipped import shipped_folder, shipped_recipes
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from clikit import RECIPE, command
 
 from spikeloom.base.errors import NumericalError, Stopped
+from spikeloom.compare import run as running
 from spikeloom.records import storage
-from spikeloom.train import compare as running
 
 SMALL = ["--set", "data.train_size=40", "--set", "stages.0.epochs=1", "--set", "stages.0.steps=2"]
 SMALL_NET = ["--net", "c4 P f10", "--data", "digits", "--no-controls", *SMALL]

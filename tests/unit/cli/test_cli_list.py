@@ -30,7 +30,7 @@ def every_name():
     from spikeloom.data import DATA
     from spikeloom.encoders import ENCODERS
     from spikeloom.heads.base import HEADS
-    from spikeloom.nets.presets import PRESETS
+    from spikeloom.nets.spec.presets import PRESETS
     from spikeloom.neurons.surrogate import SURROGATES
 
     registries = {"rules": RULES, "units": UNITS, "heads": HEADS, "encoders": ENCODERS}

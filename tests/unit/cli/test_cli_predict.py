@@ -13,9 +13,9 @@ from runkit import make_run
 
 from spikeloom.data import DATA, load_data
 from spikeloom.data.base import DataInfo
+from spikeloom.inference.evaluate import predict
+from spikeloom.inference.opening import open_run
 from spikeloom.records import storage
-from spikeloom.train.evaluate import predict
-from spikeloom.train.opening import open_run
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -85,7 +85,7 @@ def test_the_data_need_not_be_there(call, monkeypatch):
 
     monkeypatch.setitem(DATA._members, "digits", replace(DATA.find("digits"), load=absent))
     assert isinstance(DATA.find("digits"), DataInfo)
-    monkeypatch.setattr("spikeloom.train.recipe.from_hints", lambda *_, **__: {})
+    monkeypatch.setattr("spikeloom.program.recipe.from_hints", lambda *_, **__: {})
     done = call("predict", "snn", "d0.png")
     assert done.code == 0, done.err
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from screen import Screen
 
 from spikeloom.cli.progress import duration, epoch_line, watcher
+from spikeloom.records.progress import SILENT, Progress, all_of
 from spikeloom.records.run import EpochRecord
-from spikeloom.train.progress import SILENT, Progress, all_of
 
 ENTRY = EpochRecord(epoch=0, loss=0.5, accuracy=0.9, val_accuracy=0.875, seconds=1.25)
 

@@ -9,9 +9,9 @@ from clikit import command
 from PIL import Image
 
 from spikeloom.data import load_data
+from spikeloom.inference.evaluate import predict
+from spikeloom.inference.opening import open_run
 from spikeloom.records import storage
-from spikeloom.train.evaluate import predict
-from spikeloom.train.opening import open_run
 
 STAGES = '[[stages]]\nrule = "bptt"\nsteps = {}\nepochs = 1\nbatch = 8\n'
 

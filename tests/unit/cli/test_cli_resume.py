@@ -203,7 +203,7 @@ class TestBeforeTraining:
     def test_another_command(self, call, monkeypatch):
         call("train", "r.toml", "--out", "x")
         monkeypatch.setattr(
-            "spikeloom.train.opening.open_run",
+            "spikeloom.inference.opening.open_run",
             lambda *_, **__: signal.raise_signal(signal.SIGTERM),
         )
         done = call("evaluate", "x")

@@ -17,9 +17,9 @@ from PIL import Image, ImageCms
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data import load_data
 from spikeloom.data.decode import Decoder, Reading
+from spikeloom.inference.files import read_file
+from spikeloom.program.inputs import Inputs, describe_inputs, load_splits
 from spikeloom.train import build_recipe
-from spikeloom.train.files import read_file
-from spikeloom.train.inputs import Inputs, describe_inputs, load_splits
 
 MODES = {
     **{mode: "PNG" for mode in ("1", "L", "LA", "P", "P transparent", "RGB", "RGBA", "I;16")},

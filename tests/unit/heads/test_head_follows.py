@@ -10,7 +10,7 @@ from spikeloom.heads.base import HEADS
 from spikeloom.heads.rates import Rates
 from spikeloom.heads.softmax import Softmax
 from spikeloom.heads.stochmax import Stochmax
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
 

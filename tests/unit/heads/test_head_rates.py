@@ -10,8 +10,8 @@ from spikeloom.check.battery import all_cases
 from spikeloom.check.toy import Toy
 from spikeloom.heads.rates import Rates
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.integrate_fire import IF
 
 RNG = SampleRng(0, 0, torch.arange(4))

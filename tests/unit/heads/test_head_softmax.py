@@ -10,7 +10,7 @@ from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.seeding import SampleRng
 from spikeloom.heads.base import HEADS
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 
 F64 = torch.float64
 B, D, K, T = 5, 7, 4, 6

@@ -7,8 +7,8 @@ from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
 from spikeloom.heads.stream import Stream, StreamState
-from spikeloom.nets.events import EventEngine
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.walk.events import EventEngine
 
 SHAPE = (2, 6, 6)
 

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeloom.kernels import events, jit
+from spikeloom.kernels import events
+from spikeloom.kernels.source import jit
 
 pytestmark = pytest.mark.skipif(events.kernels() is None, reason="needs numba")
 

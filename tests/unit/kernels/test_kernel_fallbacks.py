@@ -13,9 +13,9 @@ import torch
 from kernelkit import leaky, needs_compiler
 
 import spikeloom
-from spikeloom.kernels import jit
-from spikeloom.kernels.program import Unsupported
 from spikeloom.kernels.scan import Scan
+from spikeloom.kernels.source import jit
+from spikeloom.kernels.source.program import Unsupported
 from spikeloom.neurons import trains
 from spikeloom.neurons.leaky import LIF
 
@@ -93,7 +93,9 @@ class TestBrokenCompiler:
         assert is_reference()  # tried once: a step costs no second attempt
 
     def test_generated_code_that_is_wrong(self, monkeypatch):
-        monkeypatch.setattr("spikeloom.kernels.emit._BINARY", {"mul": "* unknown *", "div": "/"})
+        monkeypatch.setattr(
+            "spikeloom.kernels.source.emit._BINARY", {"mul": "* unknown *", "div": "/"}
+        )
         assert is_reference()
 
 

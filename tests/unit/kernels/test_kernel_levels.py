@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeloom.kernels import jit, levels
+from spikeloom.kernels import levels
 from spikeloom.kernels.levels import pack
+from spikeloom.kernels.source import jit
 
 pytestmark = pytest.mark.skipif(jit.numba() is None, reason="no compiler")
 

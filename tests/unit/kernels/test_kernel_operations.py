@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernelkit import needs_compiler, pairs
 
-from spikeloom.kernels import emit
-from spikeloom.kernels.jit import OPTIONS, numba
-from spikeloom.kernels.program import Unsupported, trace_step
+from spikeloom.kernels.source import emit
+from spikeloom.kernels.source.jit import OPTIONS, numba
+from spikeloom.kernels.source.program import Unsupported, trace_step
 
 pytestmark = needs_compiler
 DTYPES = [torch.float32, torch.float64]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kernelkit import leaky, needs_compiler
 
 from spikeloom.kernels import threads
-from spikeloom.kernels.jit import numba
+from spikeloom.kernels.source.jit import numba
 
 
 class Body:

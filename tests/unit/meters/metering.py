@@ -11,8 +11,8 @@ from spikeloom.meters.base import watch
 from spikeloom.meters.operations import OperationMeter
 from spikeloom.meters.record import OperationRecord
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.spec import NetSpec
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.net import NetSpec
 
 TEXT, SHAPE = "c8 P c8 f16 f10", (2, 8, 8)
 

@@ -18,7 +18,7 @@ from spikeloom.meters.energy import (
     strict_energy,
 )
 from spikeloom.meters.record import OperationRecord, SiteOperations
-from spikeloom.nets.grammar import parse
+from spikeloom.nets.spec.grammar import parse
 
 EQUAL = EnergyTable("equal", 1.0, 1.0, 32)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from spikeloom.meters.base import watch
 from spikeloom.meters.firing import FiringMeter
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 
 
 def net_with(weights: list[float], unit: str = "", text: str = "f{n}{unit} f2") -> SpikingNet:

@@ -9,8 +9,8 @@ from spikeloom.encoders.base import ENCODERS
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters._signal import READOUT, signals
 from spikeloom.meters.energy import FP32, INT32, paper_energy, strict_energy
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 
 STEPS = 4
 IMAGE = torch.randint(0, 17, (3, 1, 4, 4), generator=torch.Generator().manual_seed(1)).float()

@@ -5,7 +5,7 @@ from metering import bernoulli, dyadic_net, operations_of
 from spikeloom.base.errors import ConfigError
 from spikeloom.meters.energy import FP16, INT32, strict_energy
 from spikeloom.meters.memory import EnergyMemory, memory_accesses, memory_energy
-from spikeloom.nets.grammar import parse
+from spikeloom.nets.spec.grammar import parse
 
 KB = 1024
 

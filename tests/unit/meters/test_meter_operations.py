@@ -7,7 +7,7 @@ from spikeloom.heads.softmax import Softmax
 from spikeloom.heads.stochmax import Stochmax
 from spikeloom.meters.base import watch
 from spikeloom.meters.operations import OperationMeter
-from spikeloom.nets.grammar import parse
+from spikeloom.nets.spec.grammar import parse
 
 NO_BIAS = "{default = {bias = false}} "
 COUNTS = ("ac", "mac", "mac_dense", "ac_folded", "mac_folded", "effective", "dense")

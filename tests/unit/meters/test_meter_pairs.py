@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from metering import bernoulli
 
 from spikeloom.meters._pairs import fan_out, formula, pairs
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.synapse import Synapse
+from spikeloom.nets.module.synapse import Synapse
+from spikeloom.nets.spec.layer import LayerSpec
 
 
 def layer(kind, out, in_shape, **fields):

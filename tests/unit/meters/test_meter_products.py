@@ -14,8 +14,8 @@ from spikeloom.meters.products import (
     count_operations,
 )
 from spikeloom.meters.topology import topology
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.ottt import Ottt

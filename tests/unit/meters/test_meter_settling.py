@@ -3,9 +3,9 @@ import torch
 
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.meters.settling import settling
-from spikeloom.nets.edge_rates import EdgeRates
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.walk.edge_rates import EdgeRates
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 

@@ -8,7 +8,7 @@ from spikeloom.meters.base import Spread, layer_name, watch
 from spikeloom.meters.energy import FP32, paper_energy, strict_energy
 from spikeloom.meters.operations import OperationMeter
 from spikeloom.meters.spikes import SpikeMeter, spike_counts
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 
 TEXT = "c4 P [c4]x2 f6 f3"
 SHAPE = (1, 6, 6)

@@ -3,8 +3,8 @@ import torch
 
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.meters.topology import topology
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 
 CIFAR = (3, 32, 32)
 SKIP = '[c36]{join = "before_unit"}'

@@ -10,9 +10,9 @@ from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.peak import peak_allocated
-from spikeloom.nets.layer import Filter, LayerSpec, MaskSpec
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.spec import BlockSpec, FeedbackSpec, NetSpec
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.layer import Filter, LayerSpec, MaskSpec
+from spikeloom.nets.spec.net import BlockSpec, FeedbackSpec, NetSpec
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu

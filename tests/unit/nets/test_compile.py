@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_model, save_model
 
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import map_state
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import Sigmoid

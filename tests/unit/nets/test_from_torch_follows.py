@@ -12,8 +12,8 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from spikeloom.base.errors import ShapeError, SpikeloomError, UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.events import EventEngine, _mark
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.walk.events import EventEngine, _mark
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
 from spikeloom.rules.base import RULES

@@ -10,7 +10,7 @@ from torch import nn
 from torchkit import SHAPE, XS, Residual, neuron, over_time
 
 from spikeloom.base.errors import ConfigError, ShapeError, UnsupportedNet
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 
 
 class Functional(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchkit import SHAPE, XS, Residual, neuron, over_time
 
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 
 
 def random_module(draw: random.Random) -> nn.Sequential:

@@ -7,7 +7,7 @@ from netkit import generator, rng_for
 from torch import nn
 
 from spikeloom.base.errors import UnsupportedNet
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
-from spikeloom.nets.build import Plan
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.build import Plan
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.leaky import LIF
 
 

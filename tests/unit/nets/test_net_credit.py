@@ -8,9 +8,9 @@ from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.products import count_operations
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Credited, Visit
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.leaky import LIF
 from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.kernels import events
-from spikeloom.nets import events as engines
-from spikeloom.nets.events import EventEngine
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Visit
+from spikeloom.nets.walk import events as engines
+from spikeloom.nets.walk.events import EventEngine
 
 EXAMPLES = settings(max_examples=40)
 compiled = pytest.mark.skipif(events.kernels() is None, reason="needs numba")

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.nets.layer import LayerSpec, MaskSpec
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.weight import Masked, Restricted
 from spikeloom.nets.ops import Ops
-from spikeloom.nets.spec import BlockSpec, FeedbackSpec, NetSpec
-from spikeloom.nets.weight import Masked, Restricted
+from spikeloom.nets.spec.layer import LayerSpec, MaskSpec
+from spikeloom.nets.spec.net import BlockSpec, FeedbackSpec, NetSpec
 
 XS = kit.dyadic((6, 3, 4, 8, 8), seed=3)
 

@@ -4,9 +4,9 @@ import netkit as kit
 import pytest
 import torch
 
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Ops
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.leaky import LIF
 
 NETS = [

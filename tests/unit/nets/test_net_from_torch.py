@@ -9,7 +9,7 @@ from torch import nn
 
 from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
 from spikeloom.neurons.relu import Relu

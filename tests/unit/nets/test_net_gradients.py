@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.synapse import Synapse
+from spikeloom.nets.module.synapse import Synapse
+from spikeloom.nets.spec.layer import LayerSpec
 
 LAYERS = {
     "linear": (LayerSpec("linear", 5), (12,)),

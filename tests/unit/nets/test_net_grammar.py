@@ -5,11 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from spikeloom.base.errors import ConfigError, SpikeloomError
-from spikeloom.nets.codec import from_table, to_table
-from spikeloom.nets.grammar import parse, parse_path, write
-from spikeloom.nets.layer import Filter, LayerSpec
-from spikeloom.nets.presets import PRESETS
-from spikeloom.nets.spec import BlockSpec, NetSpec
+from spikeloom.nets.spec.codec import from_table, to_table
+from spikeloom.nets.spec.grammar import parse, parse_path, write
+from spikeloom.nets.spec.layer import Filter, LayerSpec
+from spikeloom.nets.spec.net import BlockSpec, NetSpec
+from spikeloom.nets.spec.presets import PRESETS
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from spikeloom.nets import train_walk
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
 from spikeloom.nets.how import FEW, Setting, decide, why_not_inside
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import PLAIN
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.walk import trains as train_walk
 from spikeloom.neurons.leaky import LIF
 from spikeloom.report.planned import plan_reasons, plan_rows
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.init import weight_scale
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.presets import PRESETS, preset
+from spikeloom.nets.module.init import weight_scale
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.presets import PRESETS, preset
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu

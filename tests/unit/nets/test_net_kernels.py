@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spikeloom.base.errors import ConfigError
 from spikeloom.kernels.runs import OPTIONS
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.neurons import trains
 
@@ -66,8 +66,8 @@ def noted():
         return train(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spikeloom.nets.walk.run_train", run)
-        patch.setattr("spikeloom.nets.train_walk.run_train", run)
+        patch.setattr("spikeloom.nets.walk.walk.run_train", run)
+        patch.setattr("spikeloom.nets.walk.trains.run_train", run)
         patch.setattr(trains, "_reference", lambda *a: references.append(1) or reference(*a))
         yield calls, references
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from spikeloom.base.errors import ShapeError
-from spikeloom.nets import train_walk
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.walk import trains as train_walk
 from spikeloom.neurons import trains
 from spikeloom.neurons.leaky import LIF
 

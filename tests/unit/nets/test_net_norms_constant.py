@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.norms import over_copies, step_after_step
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.norms import over_copies, step_after_step
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.leaky import LIF
-from spikeloom.train.joint_norm import JointNorm
+from spikeloom.program.joint_norm import JointNorm
 
 SHAPES = {"linear": (3, 5), "one sample": (1, 5), "maps": (2, 5, 3, 3), "one map": (1, 5, 2, 2)}
 MOMENTA = pytest.mark.parametrize("momentum", [0.1, 0.3, None])
@@ -84,7 +84,7 @@ def test_step_after_step(name, momentum):
 @SHAPED
 @MOMENTA
 def test_a_norm_over_several_processes(shape, momentum):
-    """Here for one process; `tests/unit/train/test_train_processes.py` has two."""
+    """Here for one process; `tests/unit/program/test_program_processes.py` has two."""
     plain = norm_for(shape, momentum)
     joint = JointNorm(copy.deepcopy(plain))  # pyright: ignore[reportArgumentType]
     joint.joint = False

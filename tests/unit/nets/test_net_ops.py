@@ -8,7 +8,7 @@ from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.torch_private import hooks_made
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.how import Setting, decide, why_not_short, why_not_spare
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import PLAIN, Carry, Credited, OnWeights, Ops, Visit, cut, keep
 from spikeloom.neurons.base import detach_state
 

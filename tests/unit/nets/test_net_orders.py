@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Ops
-from spikeloom.nets.spec import NetSpec
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.net import NetSpec
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import Sigmoid
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.nets.build import Plan
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.presets import PRESETS, Preset, preset
+from spikeloom.nets.module.build import Plan
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.presets import PRESETS, Preset, preset
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from spikeloom.nets.build import Plan
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.presets import PRESETS
-from spikeloom.nets.synapse import Synapse
-from spikeloom.nets.weight import Standardised
+from spikeloom.nets.module.build import Plan
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.synapse import Synapse
+from spikeloom.nets.module.weight import Standardised
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.layer import LayerSpec
+from spikeloom.nets.spec.presets import PRESETS
 from spikeloom.neurons.integrate_fire import IF
 
 

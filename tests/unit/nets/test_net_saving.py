@@ -7,11 +7,11 @@ import torch
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.kernels import jit
+from spikeloom.kernels.source import jit
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.saving import cheap_sites
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.walk.saving import cheap_sites
 from spikeloom.neurons.leaky import LIF
 from spikeloom.rules.bptt import Bptt
 

@@ -3,9 +3,9 @@
 import pytest
 
 from spikeloom.base.errors import ConfigError, UnsupportedNet
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.layer import Filter, LayerSpec, MaskSpec
-from spikeloom.nets.spec import BlockSpec, FeedbackSpec, NetSpec
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.layer import Filter, LayerSpec, MaskSpec
+from spikeloom.nets.spec.net import BlockSpec, FeedbackSpec, NetSpec
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.relu import Relu

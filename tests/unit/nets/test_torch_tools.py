@@ -14,8 +14,8 @@ from torchtools import Scaled, leaf
 from spikeloom import SpikingNet
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
 from spikeloom.nets.ops import Credited, Ops, cut
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons import trains
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron

@@ -10,8 +10,8 @@ import trainpairs as kit
 
 from spikeloom.base.docstrings import equations
 from spikeloom.base.errors import UnsupportedNet
-from spikeloom.kernels import jit
 from spikeloom.kernels.moments import moments
+from spikeloom.kernels.source import jit
 from spikeloom.neurons import trains
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF

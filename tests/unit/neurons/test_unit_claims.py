@@ -9,8 +9,8 @@ import torch
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.base import declares
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from spikeloom.base.errors import DataError, NumericalError
+from spikeloom.inference.evaluate import Score
 from spikeloom.records import names, units
 from spikeloom.records.comparison import ComparisonRecord
 from spikeloom.records.costs import EnergyRecord
@@ -19,7 +20,6 @@ from spikeloom.records.files import (
 )
 from spikeloom.records.run import EpochRecord, RunRecord, SourceRecord, TrainedRecord
 from spikeloom.records.storage import FORMAT, NewerFormat, read_json, write_record
-from spikeloom.train.evaluate import Score
 from spikeloom.train.loop_stage import _epoch
 
 TRAINED = {

@@ -110,7 +110,7 @@ def test_a_finished_comparison_goes_on_without_training(monkeypatch, capsys, tmp
     """Recipes, tuning and records of the folder are those of the same command today."""
     shutil.copytree(FIXTURES / "small", tmp_path / "small")
     before = (tmp_path / "small/bptt/seed0/result.json").read_bytes()
-    monkeypatch.setattr("spikeloom.train.compare.train", None)
+    monkeypatch.setattr("spikeloom.compare.run.train", None)
     out = ("--out", tmp_path / "small", "--quiet")
     text = printed(monkeypatch, capsys, "compare", "small.toml", *out)
     expect("small.compare.txt", text.replace(str(tmp_path), "."))

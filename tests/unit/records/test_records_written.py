@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from spikeloom.program.recipe import read_recipe
 from spikeloom.records.run import EpochRecord
 from spikeloom.train.loop import train
-from spikeloom.train.recipe import read_recipe
 
 FIXTURES = Path(__file__).parent / "fixtures"
 MEASURED = ("ms_per_sample", "ms_per_step", "bytes_per_step")

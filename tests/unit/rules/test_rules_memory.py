@@ -12,8 +12,8 @@ from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
 from spikeloom.meters.peak import allocations, highest
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.neurons.integrate_fire import IF
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.spike import spike

@@ -5,20 +5,20 @@ from typing import ClassVar
 
 import pytest
 import torch
-from comparekit import ENTRIES, HEAD, loads, written
-from trainkit import recipe, registered, same, tiny
 
+from comparekit import ENTRIES, HEAD, loads, written
 from spikeloom.base.errors import ConfigError
+from spikeloom.compare.plan import read_comparison
+from spikeloom.compare.run import run_comparison
 from spikeloom.heads.base import HEADS
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.readout import Loss
+from spikeloom.records import checkpoint
 from spikeloom.report.table import entry_rows
 from spikeloom.rules.base import RULES, LearningRule, RuleReport
 from spikeloom.rules.bptt import Bptt
-from spikeloom.train import checkpoint
-from spikeloom.train.compare import run_comparison
 from spikeloom.train.loop import train
-from spikeloom.train.plan import read_comparison
+from trainkit import recipe, registered, same, tiny
 
 pytestmark = pytest.mark.usefixtures(loads.__name__)
 

@@ -2,21 +2,20 @@
 
 import pytest
 import torch
-from trainkit import bench, recipe, tiny
 
 from spikeloom.base.errors import DataError, Stopped
 from spikeloom.heads.stochmax import ENTROPY, RHO_RIVALS, RHO_TARGET, Stochmax
-from spikeloom.records import names
-from spikeloom.train import checkpoint
-from spikeloom.train.evaluate import evaluate
+from spikeloom.inference.evaluate import evaluate
+from spikeloom.inference.opening import open_run
+from spikeloom.program.setup import make_optimizer
+from spikeloom.program.stage import Optimizer
+from spikeloom.records import checkpoint, names
+from spikeloom.records.progress import SILENT
 from spikeloom.train.loop import train
 from spikeloom.train.loop_stage import StageLoop
-from spikeloom.train.opening import open_run
-from spikeloom.train.progress import SILENT
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import make_optimizer
-from spikeloom.train.stage import Optimizer
 from spikeloom.train.state import State, Stored, save_state
+from trainkit import bench, recipe, tiny
 
 BRANCHES = ("head.synapses.retain.", "head.synapses.posterior.")
 STOCHMAX = {"net": "c4 P f8 f3", "head": "stochmax"}
@@ -98,7 +97,7 @@ class TestFigures:
     def test_are_means_over_samples_not_batches(self, monkeypatch):
         one = bench(STOCHMAX | {"precision": "64-true"})
         whole = evaluate(one, one.splits.validation, "validation").figures
-        monkeypatch.setattr("spikeloom.train.evaluate.EVALUATION_BATCH", 4)  # of 15
+        monkeypatch.setattr("spikeloom.inference.evaluate.EVALUATION_BATCH", 4)  # of 15
         assert evaluate(one, one.splits.validation, "validation").figures == pytest.approx(whole)
 
     def test_a_head_without_has_no_notes(self):

@@ -2,23 +2,23 @@
 
 import pytest
 import torch
-from trainkit import bench, recipe, same, tiny, without_times
 
 from spikeloom.base.errors import ConfigError
 from spikeloom.cli.progress import watcher
 from spikeloom.data import Splits
-from spikeloom.nets.grammar import write
-from spikeloom.records import storage
+from spikeloom.inference.evaluate import Score, evaluate
+from spikeloom.inference.over_time import score_over_time
+from spikeloom.nets.spec.grammar import write
+from spikeloom.program.learn import learn
+from spikeloom.program.recipe import build_recipe
+from spikeloom.program.setup import set_up, snapshot
+from spikeloom.records import checkpoint, storage
+from spikeloom.records.progress import Progress
 from spikeloom.rules.sltt import Sltt
-from spikeloom.train import checkpoint, loop_stage, record
+from spikeloom.train import loop_stage, record
 from spikeloom.train.commit import Commit
-from spikeloom.train.evaluate import Score, evaluate
-from spikeloom.train.learn import learn
 from spikeloom.train.loop import train
-from spikeloom.train.over_time import score_over_time
-from spikeloom.train.progress import Progress
-from spikeloom.train.recipe import build_recipe
-from spikeloom.train.setup import set_up, snapshot
+from trainkit import bench, recipe, same, tiny, without_times
 
 FILES = {
     ".lock",

@@ -8,11 +8,11 @@ from spikeloom.base.types import Batch
 from spikeloom.check.battery import all_cases
 from spikeloom.check.nets import Problem, specs_for
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.module import Neuron
+from spikeloom.program.processes import Team
 from spikeloom.rules.sltt import Sltt
-from spikeloom.train.processes import Team
 
 NETS = ("convolution", "convolution of 1x1", "transposed convolution", "standardised", "feedback")
 FORMATS = pytest.mark.parametrize(
@@ -86,7 +86,7 @@ class Two:
 
 @FORMATS
 def test_averages_over_processes_lie_as_their_weights(memory_format, monkeypatch):
-    monkeypatch.setattr("spikeloom.train.processes.add_up", lambda x: x)
+    monkeypatch.setattr("spikeloom.program.processes.add_up", lambda x: x)
     shapes = [(4, 3, 3, 3), (4, 3, 1, 1), (5, 4), (6,)]
     weights = [nn.Parameter(torch.rand(shape)) for shape in shapes]
     for one in weights:

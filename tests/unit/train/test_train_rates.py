@@ -2,19 +2,19 @@
 
 import pytest
 import torch
-from trainkit import recipe, tiny
 
 from spikeloom.base.errors import ConfigError, NumericalError
 from spikeloom.base.types import Batch
 from spikeloom.heads.softmax import Softmax
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.program.processes import Team
+from spikeloom.program.setup import set_up
+from spikeloom.records.progress import SILENT
 from spikeloom.rules.ide import Ide
 from spikeloom.train.loop_stage import StageLoop
-from spikeloom.train.processes import Team
-from spikeloom.train.progress import SILENT
 from spikeloom.train.runs import RunFolder
-from spikeloom.train.setup import set_up
 from spikeloom.train.state import State
+from trainkit import recipe, tiny
 
 LATERAL = "{feedback = [{source = 0, target = 0, layers = 'c4'%s}]} c4 P f3"
 

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
-from comparekit import loads, two  # noqa: F401
 from filelock import FileLock
-from trainkit import recipe, tiny
 
+from comparekit import loads, two  # noqa: F401
 from spikeloom.base.errors import ConfigError
+from spikeloom.compare.run import run_comparison
 from spikeloom.records import names, storage
-from spikeloom.train.compare import run_comparison
 from spikeloom.train.loop import train
+from trainkit import recipe, tiny
 
 
 def run(out, changes=None, **options):

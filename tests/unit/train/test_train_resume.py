@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from trainkit import recipe, same, tiny, without_times
 
 from spikeloom.base.errors import ConfigError, DataError, NumericalError, Stopped
-from spikeloom.records import names, storage
+from spikeloom.records import checkpoint, names, storage
 from spikeloom.records.run import RunRecord
-from spikeloom.train import checkpoint, loop_stage, runs
+from spikeloom.train import loop_stage, runs
 from spikeloom.train.loop import train
 from spikeloom.train.state import Stored
+from trainkit import recipe, same, tiny, without_times
 
 pytestmark = pytest.mark.long
 

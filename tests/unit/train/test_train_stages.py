@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from trainkit import recipe, same, tiny
 
 from spikeloom.base.errors import SpikeloomError
+from spikeloom.inference.evaluate import Score
+from spikeloom.program.learn import learn
+from spikeloom.program.setup import snapshot
 from spikeloom.train import loop, loop_stage
-from spikeloom.train.evaluate import Score
-from spikeloom.train.learn import learn
 from spikeloom.train.loop import train
-from spikeloom.train.setup import snapshot
+from trainkit import recipe, same, tiny
 
 
 def run(changes=None, out=None, **options):

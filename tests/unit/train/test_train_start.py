@@ -2,15 +2,16 @@
 
 import pytest
 import torch
-from trainkit import bench, recipe, same, tiny
 
 from spikeloom.base.errors import NumericalError
 from spikeloom.data import splits_from_tensors
-from spikeloom.train import start, unchanged
+from spikeloom.measure import unchanged
+from spikeloom.program.setup import snapshot
+from spikeloom.records.progress import SILENT, Progress, all_of
+from spikeloom.train import start
 from spikeloom.train.loop import train
-from spikeloom.train.progress import SILENT, Progress, all_of
-from spikeloom.train.setup import snapshot
 from spikeloom.train.start import data_line, net_line, predict_seconds, room_line, time_line
+from trainkit import bench, recipe, same, tiny
 
 
 class Told(Progress):

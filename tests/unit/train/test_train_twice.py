@@ -6,16 +6,17 @@ from pathlib import Path
 
 import filelock
 import pytest
-from comparekit import loads, row, two  # noqa: F401
-from trainkit import recipe, tiny
 
+from comparekit import loads, row, two  # noqa: F401
 from spikeloom.base.errors import ConfigError
+from spikeloom.compare import run as compare
+from spikeloom.compare.folder import clear
+from spikeloom.compare.plan import Plan
+from spikeloom.compare.run import run_comparison
 from spikeloom.records import names, storage
-from spikeloom.train import compare, loop, runs
-from spikeloom.train.compare import run_comparison
-from spikeloom.train.folder import clear
+from spikeloom.train import loop, runs
 from spikeloom.train.loop import train
-from spikeloom.train.plan import Plan
+from trainkit import recipe, tiny
 
 CHANGES = {"stages.0.epochs": 1}
 

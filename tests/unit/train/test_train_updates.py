@@ -12,18 +12,18 @@ from typing import get_args
 
 import pytest
 import torch
-from trainkit import recipe
 
 from spikeloom.base.errors import ShapeError
 from spikeloom.check.battery import all_cases
 from spikeloom.check.nets import LAYERS, MAPS, specs_for
 from spikeloom.data import splits_from_tensors
-from spikeloom.nets.grammar import write
-from spikeloom.nets.layer import Kind, Norm
+from spikeloom.nets.spec.grammar import write
+from spikeloom.nets.spec.layer import Kind, Norm
+from spikeloom.program.learn import learn
+from spikeloom.program.setup import batches, make_optimizer, set_up
 from spikeloom.rules.base import RULES
 from spikeloom.train.commit import Commit
-from spikeloom.train.learn import learn
-from spikeloom.train.setup import batches, make_optimizer, set_up
+from trainkit import recipe
 
 PLAIN = {
     "sgd": torch.optim.SGD,

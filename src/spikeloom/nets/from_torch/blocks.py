@@ -9,8 +9,8 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from spikeloom.nets.from_torch.graph import INPUT, Step
 from spikeloom.nets.from_torch.layers import SYNAPSES, Fields, check, layer_fields, refusal
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.spec import BlockSpec, Join
+from spikeloom.nets.spec.layer import LayerSpec
+from spikeloom.nets.spec.net import BlockSpec, Join
 from spikeloom.neurons.module import Neuron
 from spikeloom.neurons.relu import Relu
 

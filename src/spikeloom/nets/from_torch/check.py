@@ -6,7 +6,7 @@ from torch.func import functional_call
 
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.nets.from_torch.layers import AS_IT_IS, place, refusal
-from spikeloom.nets.net import SpikingNet
+from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.ops import Ops
 from spikeloom.neurons.module import Neuron
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spikeloom.nets.from_torch.layers import check, refusal
-from spikeloom.nets.spec import Join
+from spikeloom.nets.spec.net import Join
 
 SHAPE_ADVICE = "use flatten, which keeps the axes of time and batch and joins the rest"
 

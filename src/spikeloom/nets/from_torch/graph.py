@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.nets.from_torch.functions import FUNCTIONS, JOINS, Call, Size, flatten
 from spikeloom.nets.from_torch.layers import AS_IT_IS, check, check_known, place, refusal
-from spikeloom.nets.spec import Join
+from spikeloom.nets.spec.net import Join
 from spikeloom.neurons.module import Neuron
 
 INPUT = -1

@@ -7,8 +7,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.weight_norm import WeightNorm
 
 from spikeloom.base.torch_private import hooks_of, prunes, share_tables
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.synapse import Shape, Synapse
+from spikeloom.nets.module.synapse import Shape, Synapse
+from spikeloom.nets.spec.layer import LayerSpec
 
 
 class LentSynapse(Synapse):

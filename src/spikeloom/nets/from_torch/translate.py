@@ -21,10 +21,10 @@ from spikeloom.nets.from_torch.forward import read_forward
 from spikeloom.nets.from_torch.layers import check, place, refusal
 from spikeloom.nets.from_torch.lent import LentSynapse, made
 from spikeloom.nets.from_torch.link import Link, Mode, check_followed
-from spikeloom.nets.net import SpikingNet
-from spikeloom.nets.site import Site
-from spikeloom.nets.spec import NetSpec
-from spikeloom.nets.synapse import Shape, Synapse
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
+from spikeloom.nets.module.synapse import Shape, Synapse
+from spikeloom.nets.spec.net import NetSpec
 from spikeloom.neurons.module import Neuron
 
 

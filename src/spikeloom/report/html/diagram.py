@@ -3,9 +3,9 @@
 from html import escape
 
 from spikeloom.base.errors import SpikeloomError
-from spikeloom.nets.grammar import parse
-from spikeloom.nets.layer import LayerSpec
-from spikeloom.nets.spec import BlockSpec
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.layer import LayerSpec
+from spikeloom.nets.spec.net import BlockSpec
 
 _LONGEST = 2000
 """Texts beyond are shown, not drawn."""

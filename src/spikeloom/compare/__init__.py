@@ -1,0 +1,1 @@
+"""Comparisons: what rows differ in, what they have still to do, what they have done."""

@@ -1,0 +1,292 @@
+"""Answers over time: what the first 1, 2, ... T steps of one pass say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.types import Batch
+from spikeloom.data import Samples
+from spikeloom.inference.evaluate import EVALUATION_BATCH
+from spikeloom.meters.spikes import spike_counts
+from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.site import Site
+from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.walk.state import NetState
+from spikeloom.nets.walk.walk import is_constant
+from spikeloom.program.faults import check_loss
+from spikeloom.program.setup import Workbench, batches
+from spikeloom.records.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of a batch after some numbers of steps.
+
+    Shape:
+        logits: [S, B, K]; spikes: [S, B], emitted by the net until then.
+    """
+
+    steps: tuple[int, ...]
+    logits: Tensor
+    spikes: Tensor
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """Scores after some numbers of steps, from one pass.
+
+    Args:
+        steps: after how many.
+        accuracy: share of right answers at each.
+        loss: mean cross entropy of the head's answer at each.
+        spikes: mean number of spikes per inference until each.
+        at: the steps that `confusion` stands for: the run's T, or the last evaluated below it.
+        confusion: how often a label was given an answer.
+        samples: how many.
+
+    Shape:
+        confusion: [K, K], labels first.
+    """
+
+    steps: tuple[int, ...]
+    accuracy: tuple[float, ...]
+    loss: tuple[float, ...]
+    spikes: tuple[float, ...]
+    at: int
+    confusion: Tensor
+    samples: int
+
+    @property
+    def correct(self) -> list[int]:
+        """Right answers of each class, after `at` steps."""
+        return self.confusion.diagonal().tolist()
+
+    @property
+    def by_class(self) -> list[int]:
+        """Samples of each class."""
+        return self.confusion.sum(1).tolist()
+
+
+@torch.no_grad()
+def answers(bench: Workbench, batch: Batch, steps: Sequence[int], ops: Ops = PLAIN) -> Answers:
+    r"""Run a batch once and read the answer after each number of steps.
+
+    The answer after t steps is the head's of the features of the first t. A net is causal, so it
+    equals that of a run of t steps wherever the encoder's code of t steps is the beginning of its
+    longer one. Blocks that read the time mean run again for each t, on the mean so far.
+
+    Args:
+        bench: what to run.
+        batch: encoded for max(steps) or more.
+        steps: rising, from 1 to the batch's.
+        ops: how synapses are computed, e.g. those of an `EventEngine`.
+    """
+    net, head = bench.net.eval(), bench.head.eval()
+    counter = _Counter(batch)
+    with bench.fabric.autocast():
+        with net.observe(counter):
+            hs = _features(net, batch, ops)
+        parts = (hs[:t] if net.spec.tail is None else net.finish(hs[:t], ops) for t in steps)
+        logits = torch.stack([head.logits(head.reduced(part), ops) for part in parts])
+    return Answers(tuple(steps), logits, counter.until(steps))
+
+
+def score_over_time(
+    bench: Workbench,
+    samples: Samples,
+    part: str,
+    *,
+    steps: Sequence[int] | None = None,
+    rows: Tensor | None = None,
+    ops: Ops = PLAIN,
+    progress: Progress = SILENT,
+) -> OverTime:
+    """Score the answers after each number of steps, all from one pass over the samples.
+
+    Args:
+        bench: what to run.
+        samples: on what.
+        part: name of the part; its random streams are its own, as in `evaluate`.
+        steps: after how many; None for every one up to the run's T.
+        rows: the samples to take; None for all.
+        ops: how synapses are computed, e.g. those of an `EventEngine`.
+        progress: receives the number of samples done.
+
+    Raises:
+        ConfigError: steps that the encoder or a net without time cannot give.
+        NumericalError: a loss is not finite.
+
+    Shape:
+        rows: [N].
+    """
+    chosen = check_steps(bench, samples, part, steps)
+    longer = replace(bench, steps=max(bench.steps, chosen[-1]))
+    rows = torch.arange(len(samples)) if rows is None else rows
+    hits = torch.zeros(len(chosen), dtype=torch.float64)
+    losses, spikes = torch.zeros_like(hits), torch.zeros_like(hits)
+    classes = bench.head.classes
+    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    at = max(t for t in chosen if t <= bench.steps or t == chosen[0])
+    progress.phase(part, len(rows))
+    for places in batches(len(rows), EVALUATION_BATCH, None):
+        batch = longer.batch(samples, rows[places], epoch=0, part=part)
+        given = answers(bench, batch, chosen, ops)
+        flat = given.logits.flatten(0, 1)
+        wanted = batch.target.repeat(len(chosen))
+        loss = F.cross_entropy(flat, wanted, reduction="none").view(len(chosen), -1).sum(1)
+        for one in loss.tolist():
+            check_loss(bench, batch, part, one)
+        losses += loss.double().cpu()
+        top = given.logits.argmax(2)  # [S, B]
+        hits += (top == batch.target).sum(1).cpu()
+        spikes += given.spikes.sum(1).cpu()
+        pairs = batch.target * classes + top[chosen.index(at)]
+        confusion += torch.bincount(pairs.cpu(), minlength=classes * classes)
+        progress.advance(len(places))
+    progress.close()
+    count = len(rows)
+    return OverTime(
+        chosen,
+        tuple((hits / count).tolist()),
+        tuple((losses / count).tolist()),
+        tuple((spikes / count).tolist()),
+        at,
+        confusion.view(classes, classes),
+        count,
+    )
+
+
+def predict_over_time(
+    bench: Workbench, samples: Samples, *, progress: Progress = SILENT
+) -> tuple[Tensor, Tensor]:
+    """Return the answers to samples without labels after 1, 2, ... T steps.
+
+    Draws of a random code depend on a sample's row in `samples` alone.
+
+    Returns:
+        Probabilities of the classes, and the spikes of the net until each step.
+
+    Shape:
+        probabilities: [N, T, K]; spikes: [N, T].
+    """
+    steps = range(1, bench.steps + 1)
+    probabilities, spikes = [], []
+    for index in batches(len(samples), EVALUATION_BATCH, None):
+        given = answers(bench, bench.batch(samples, index, epoch=0, part="predict"), steps)
+        probabilities.append(given.logits.softmax(2).transpose(0, 1).cpu())
+        spikes.append(given.spikes.T.cpu())
+        progress.advance(len(index))
+    return torch.cat(probabilities), torch.cat(spikes)
+
+
+def check_steps(
+    bench: Workbench, samples: Samples, part: str, steps: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Return the numbers of steps to read, rising; those of the run where None are given.
+
+    More steps than the run was trained with are given only where the longer code begins with the
+    shorter one, so that its answers are those of a longer run.
+
+    Raises:
+        ConfigError: a number below 1, steps for a net without time, or beyond a code that depends
+            on T.
+        ShapeError: the data have their own time axis and end before.
+    """
+    trained = bench.steps
+    chosen = tuple(sorted(set(range(1, trained + 1) if steps is None else steps)))
+    if not chosen or chosen[0] < 1:
+        raise ConfigError(f"steps: expected numbers of 1 or more, got {list(steps or ())}; fix it.")
+    if not bench.rule.facts.spiking and chosen != (1,):
+        raise ConfigError(
+            f"steps: expected none for a net without time (rule '{bench.stage.rule.name}'), got "
+            f"{list(chosen)}; leave them out."
+        )
+    if chosen[-1] > trained and not begins_alike(bench, samples, part, trained, chosen[-1]):
+        raise ConfigError(
+            f"steps: expected {trained} at most, since the code of encoder "
+            f"'{bench.recipe.encoder.name}' changes with T, got {chosen[-1]}; lower them."
+        )
+    return chosen
+
+
+def begins_alike(bench: Workbench, samples: Samples, part: str, shorter: int, longer: int) -> bool:
+    """Whether the encoder's code of `longer` steps begins with that of `shorter`.
+
+    It is tried out on the first samples: constant and Poisson code do (the latter on a CPU, whose
+    random numbers come in order), latency code does not.
+
+    Raises:
+        ShapeError: the encoder cannot give as many steps.
+    """
+    index = torch.arange(min(8, len(samples)))
+    short, long = (
+        replace(bench, steps=steps).batch(samples, index, epoch=0, part=part).xs
+        for steps in (shorter, longer)
+    )
+    return torch.equal(short, long[:shorter])
+
+
+def reads_early(bench: Workbench, samples: Samples, part: str) -> bool:
+    """Whether answers before T are early readings of a code made for T steps.
+
+    They then differ from those of a run with fewer steps. Data with their own time axis are read
+    early too, but a shorter recording is the same thing.
+    """
+    if bench.steps == 1:
+        return False
+    try:
+        return not begins_alike(bench, samples, part, bench.steps - 1, bench.steps)
+    except ShapeError:
+        return False
+
+
+def settled(tops: Sequence[int]) -> int:
+    """Return the first row from which on all answers are the last one.
+
+    Example:
+        >>> settled([8, 3, 8, 8])
+        2
+    """
+    row = len(tops) - 1
+    while row > 0 and tops[row - 1] == tops[-1]:
+        row -= 1
+    return row
+
+
+def _features(net: SpikingNet, batch: Batch, ops: Ops) -> Tensor:
+    """Return the train of features, before the blocks that read the time mean."""
+    if net.spec.tail is None:
+        return net(batch.xs, rng=batch.rng, ops=ops)
+    xs = batch.xs
+    held = net.hold(xs[0], ops, steps=len(xs), rng=batch.rng) if is_constant(xs) else None
+    state: NetState | None = None
+    features = []
+    for x in xs.unbind(0):
+        h, state = net.step(x, state, ops, rng=batch.rng, held=held)
+        features.append(h)
+    return torch.stack(features)
+
+
+class _Counter:
+    """Observer that counts the spikes of every step and sample."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._counts = torch.zeros(
+            (batch.steps, batch.size), dtype=torch.int64, device=batch.xs.device
+        )
+        self._seen: dict[str, int] = {}
+
+    def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
+        if site.unit is None or not site.unit.spiking:
+            return
+        start = self._seen.get(site.name, 0)
+        self._seen[site.name] = end = start + len(s_out)
+        self._counts[start:end] += spike_counts(s_out.flatten(2), 2)
+
+    def until(self, steps: Sequence[int]) -> Tensor:
+        """Return the spikes until each number of steps, [S, B]."""
+        return self._counts.cumsum(0)[[t - 1 for t in steps]]

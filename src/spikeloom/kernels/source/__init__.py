@@ -1,0 +1,1 @@
+"""From a unit's traced equations to compiled source."""

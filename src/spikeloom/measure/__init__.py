@@ -1,0 +1,1 @@
+"""What a run costs and shows beside its accuracy; called by training and by commands."""

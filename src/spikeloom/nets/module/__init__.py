@@ -1,0 +1,1 @@
+"""Networks as modules: from a spec to sites, weights and the net."""

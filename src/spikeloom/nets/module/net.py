@@ -1,0 +1,395 @@
+"""The network module: one plan, three ways to run it, no state of its own."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from spikeloom.base.errors import ShapeError, UnsupportedNet
+from spikeloom.base.fields import checked
+from spikeloom.base.seeding import Rng
+from spikeloom.base.torch_private import Converted
+from spikeloom.kernels.source.jit import compiler
+from spikeloom.nets.execution import Execution
+from spikeloom.nets.how import Decided, How, Order, Setting, torch_now
+from spikeloom.nets.module.build import Plan
+from spikeloom.nets.module.init import initialise
+from spikeloom.nets.module.input import check_input, check_sequence
+from spikeloom.nets.module.site import Site
+from spikeloom.nets.module.size import measure
+from spikeloom.nets.module.synapse import Shape
+from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.net import NetSpec
+from spikeloom.nets.walk.stepper import Stepper
+from spikeloom.nets.walk.trains import TrainWalk
+from spikeloom.nets.walk.walk import (
+    Held,
+    NetState,
+    Observer,
+    RateWalk,
+    StepWalk,
+    is_constant,
+    low_pass,
+)
+
+if TYPE_CHECKING:
+    from spikeloom.nets.from_torch.link import Link
+
+
+class SpikingNet(Converted):
+    """A deep spiking network built from a `NetSpec`.
+
+    Calls on a train [T, B, ...] start clean; carrying state on is explicit with `step`.
+    The result is the train of features for a head; the spec's readout belongs to the head.
+
+    Args:
+        spec: the network, or its text.
+        in_shape: one sample's shape, (C, H, W) or (D,).
+        seed: of the initial weights (see `nets.module.init`).
+        execution: how it is computed; the attribute may be changed at any time.
+
+    Raises:
+        ConfigError, ShapeError, UnsupportedNet: an impossible net, named by layer.
+
+    Example:
+        >>> net = SpikingNet("c8 P f16 f10", (1, 8, 8))
+        >>> net(torch.rand(4, 2, 1, 8, 8)).shape
+        torch.Size([4, 2, 16])
+    """
+
+    @checked("net")
+    def __init__(
+        self,
+        spec: NetSpec | str,
+        in_shape: Shape,
+        *,
+        seed: int = 0,
+        execution: Execution | None = None,
+    ) -> None:
+        super().__init__()
+        self.execution = Execution() if execution is None else execution
+        self.spec = parse(spec) if isinstance(spec, str) else spec
+        self.in_shape = tuple(in_shape)
+        if len(self.in_shape) not in (1, 3) or min(self.in_shape) < 1:
+            raise ShapeError(
+                f"net: expected an input shape (C, H, W) or (D,), got {self.in_shape}; fix it."
+            )
+        measure(self.spec, self.in_shape)  # refuses what no memory holds
+        self.plan = Plan(self.spec, self.in_shape)
+        self.sites: tuple[Site, ...] = self.plan.sites
+        self.last_linear: nn.Linear | None = None
+        self.link: Link | None = None
+        self._observers: tuple[Observer, ...] = ()
+        self._settings: list[Setting] | None = None
+        initialise(self.sites, torch.Generator().manual_seed(seed))
+
+    @classmethod
+    def from_torch(
+        cls,
+        module: nn.Module,
+        in_shape: Shape,
+        *,
+        norm: Literal["batch_step", "batch_all"] = "batch_step",
+    ) -> "SpikingNet":
+        """Build a net around a user's own module; both train the same parameters.
+
+        The module is a Sequential, or its forward is written for one step [B, ...] with our
+        `Neuron` in between, which sees all steps. The page docs/howto/from_torch.md lists what is
+        translated, what the net follows afterwards and what is refused. A last Linear without
+        neurons is left to the head (`Head.of`); it stays out of the net's own parameters. Values
+        of net and module are compared once, on a random input of two samples and steps.
+
+        Args:
+            module: layers of torch and `Neuron`, in Sequentials and modules of your own.
+            in_shape: one sample's shape, (C, H, W) or (D,).
+            norm: whether batch norms take their statistics over the batch at each step, or over
+                batch and time at once.
+
+        Raises:
+            ConfigError: another `norm`, or no module.
+            ShapeError, UnsupportedNet: what cannot be translated, by place and class. The net
+                raises the same where its module was changed later in a way it cannot follow.
+        """
+        from spikeloom.nets.from_torch.translate import (
+            translate,  # it builds nets: imported when called
+        )
+
+        return translate(module, in_shape, norm)
+
+    def converted(self, convert: Callable[[nn.Module], object]) -> None:
+        """Convert or move the last linear layer, which the net's head uses, with the net."""
+        if self.last_linear is not None:
+            convert(self.last_linear)
+
+    def train(self, mode: bool = True) -> "SpikingNet":
+        """Set the mode; a module that the net was made from goes along."""
+        super().train(mode)
+        if self.link is not None:
+            self.link.module.train(mode)
+        return self
+
+    @property
+    def backend(self) -> str:
+        """What takes units through time here: a compiler and its version, or "reference"."""
+        return "reference" if self.execution.kernels == "reference" else compiler()
+
+    @property
+    def features(self) -> int:
+        """Number of features D the head reads."""
+        return math.prod(self.plan.out_shape)
+
+    def forward(self, xs: Tensor, rng: Rng | None = None, ops: Ops = PLAIN) -> Tensor:
+        """Run in layer order, or in time order where the net has feedback."""
+        run = self.run_by_time if self.spec.feedback else self.run_by_layer
+        return run(xs, ops, rng=rng)
+
+    def step(
+        self,
+        x: Tensor,
+        state: NetState | None,
+        ops: Ops = PLAIN,
+        *,
+        rng: Rng | None = None,
+        held: Held | None = None,
+    ) -> tuple[Tensor, NetState]:
+        r"""Advance one time step.
+
+        Blocks behind one that reads the time mean do not run here; see `finish`.
+
+        Args:
+            x: input of this step.
+            state: what the last step left; None starts clean.
+            ops: seams of a rule.
+            rng: streams for dropout in training.
+            held: result of `hold` where the input is the same at every step.
+
+        Returns:
+            Features of this step, and the state to carry on.
+
+        Shape:
+            x: [B, \*in_shape]; features: [B, D], unflattened where a tail follows.
+
+        Raises:
+            ShapeError: x does not fit the net.
+            UnsupportedNet: batch_all statistics in training, which need all steps at once.
+        """
+        return self._step(x, state, ops, rng, held)
+
+    def stepper(
+        self, ops: Ops = PLAIN, *, rng: Rng | None = None, held: Held | None = None
+    ) -> Stepper:
+        """Return what takes the net from step to step and keeps the state to itself.
+
+        A state that nobody else sees may be kept in less memory, where `ops` cut every gradient
+        between steps.
+
+        Args:
+            ops: seams of a rule.
+            rng: streams for dropout in training.
+            held: as in `step`.
+        """
+        return Stepper(partial(self._step, ops=ops, rng=rng, held=held, decided=Decided()))
+
+    def _step(
+        self,
+        x: Tensor,
+        state: NetState | None,
+        ops: Ops,
+        rng: Rng | None,
+        held: Held | None,
+        decided: Decided | None = None,
+    ) -> tuple[Tensor, NetState]:
+        check_input(self, x.unsqueeze(0), in_time=True)
+        walking = self._walking("time", ops, rng, len(x), decided)
+        walk = StepWalk(*walking, before=state or NetState(), held=held)
+        x = self._arranged(x)
+        if self.spec.input_psp is not None:
+            x = walk.filter_input(x, self.spec.input_psp.decay, self.spec.input_psp.scale)
+        walk.feed()
+        h = walk.blocks(x, 0, self._end)
+        return (h.flatten(1) if self.spec.tail is None else h), walk.after()
+
+    def hold(self, x: Tensor, ops: Ops = PLAIN, *, steps: int, rng: Rng | None = None) -> Held:
+        r"""Compute once what an input that never changes makes constant.
+
+        That is everything up to the first current of a stateful unit. Valid as long as the
+        weights stay the same.
+
+        Args:
+            x: input of every step.
+            ops: seams of a rule.
+            steps: number of steps it stands for.
+            rng: streams for dropout in training.
+
+        Shape:
+            x: [B, \*in_shape].
+        """
+        check_input(self, x.unsqueeze(0), in_time=True)
+        walk = StepWalk(
+            *self._walking("time", ops, rng, len(x), Decided()), before=NetState(), holding=steps
+        )
+        return Held() if self.spec.input_psp is not None else walk.hold_prefix(self._arranged(x))
+
+    def run_by_time(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
+        r"""Run step after step.
+
+        Shape:
+            xs: [T, B, \*in_shape]; result: [T, B, D].
+
+        Raises:
+            ShapeError: xs does not fit the net.
+            UnsupportedNet: batch_all statistics in training.
+        """
+        check_input(self, xs, in_time=True)
+        held = None
+        if is_constant(xs) and len(xs) > 1:
+            held = self.hold(xs[0], ops, steps=len(xs), rng=rng)
+        stepper = self.stepper(ops, rng=rng, held=held)
+        return self.finish(torch.stack([stepper(x) for x in xs.unbind(0)]), ops, rng=rng)
+
+    def run_by_layer(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
+        r"""Run layer after layer, each on the whole train; equal to `run_by_time`.
+
+        Shape:
+            xs: [T, B, \*in_shape]; result: [T, B, D].
+
+        Raises:
+            ShapeError: xs does not fit the net.
+            UnsupportedNet: the net has feedback.
+        """
+        check_input(self, xs, in_time=False)
+        if self.spec.feedback:
+            raise UnsupportedNet(
+                "net.run_by_layer: expected a net without feedback, got "
+                f"{len(self.spec.feedback)} feedback edge(s); use run_by_time."
+            )
+        walk = TrainWalk(*self._walking("layer", ops, rng, len(xs) * xs.shape[1]))
+        xs, psp = self._arranged(xs), self.spec.input_psp
+        if psp is not None:
+            xs = low_pass(xs, psp.decay, psp.scale)
+        h = walk.blocks(xs, 0, self._end)
+        return self.finish(h, ops, rng=rng)
+
+    def finish(self, h: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
+        """Run the blocks that read the time mean, once, and flatten the features.
+
+        Shape:
+            h: [T, B, ...]; result: [T, B, D], the same at every t where a tail ran.
+        """
+        if self.spec.tail is None:
+            return h.flatten(2)
+        walk = TrainWalk(*self._walking("layer", ops, rng, h.shape[1]))
+        out = walk.blocks(h.mean(0, keepdim=True), self.spec.tail, len(self.plan.blocks))
+        return out.flatten(2).expand(h.shape[0], -1, -1)
+
+    def run_rates(
+        self,
+        x: Tensor,
+        ops: Ops = PLAIN,
+        *,
+        rng: Rng | None = None,
+        fed: Mapping[int, Tensor] | None = None,
+    ) -> Tensor:
+        r"""Run once with every unit's steady rate in the place of its spikes.
+
+        Args:
+            x: constant input.
+            ops: seams of a rule.
+            rng: streams for dropout in training.
+            fed: rate arriving at the start of each feedback edge, by its number.
+
+        Shape:
+            x: [B, \*in_shape]; result: [B, D].
+        """
+        return self.rate_map(x, fed or {}, ops, rng=rng)[0]
+
+    def rate_map(
+        self, x: Tensor, fed: Mapping[int, Tensor], ops: Ops = PLAIN, *, rng: Rng | None = None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        r"""Run once in rates, from rates at the starts of feedback edges to rates there.
+
+        An equilibrium is where both are the same.
+
+        Args:
+            x: constant input.
+            fed: rate arriving at the start of each feedback edge, by its number; edges that are
+                not named send nothing.
+            ops: seams of a rule.
+            rng: streams for dropout in training.
+
+        Returns:
+            Features, and the outputs of the blocks where the named edges start.
+
+        Shape:
+            x: [B, \*in_shape]; features: [B, D].
+        """
+        check_input(self, x.unsqueeze(0), in_time=False)
+        x = self._arranged(x)
+        walk = RateWalk(*self._walking("rates", ops, rng, len(x)))
+        for number, rate in fed.items():
+            edge = self.plan.edges[number]
+            target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
+            walk.added[target] = walk.added.get(target, 0) + walk.path(edge.sites, rate)
+        psp = self.spec.input_psp
+        if psp is not None:
+            x = x * (psp.scale / (1 - psp.decay))
+        features = walk.blocks(x, 0, len(self.plan.blocks)).flatten(1)
+        edges = self.plan.edges
+        return features, {number: walk.outputs[edges[number].spec.source] for number in fed}
+
+    @contextmanager
+    def observe(self, *observers: Observer) -> Iterator[None]:
+        """Show every firing inside the block to the observers."""
+        before = self._observers
+        self._observers = (*before, *observers)
+        try:
+            yield
+        finally:
+            self._observers = before
+
+    @contextmanager
+    def settings(self) -> Iterator[list[Setting]]:
+        """Collect in which settings the net is run inside the block; each decides how it is."""
+        before, self._settings = self._settings, []
+        try:
+            yield self._settings
+        finally:
+            self._settings = before
+
+    def project(self) -> None:
+        """Bring trained thresholds back into their bounds, after an update."""
+        for site in self.sites:
+            if site.neuron is not None:
+                site.neuron.project()
+
+    def _arranged(self, xs: Tensor) -> Tensor:
+        convolves = any(site.spec.kind.startswith("conv") for site in self.sites)
+        return self.execution.arranged(xs) if convolves else xs
+
+    def _walking(
+        self, order: Order, ops: Ops, rng: Rng | None, rows: int, decided: Decided | None = None
+    ) -> tuple[Plan, Setting, dict[str, How], Rng | None, tuple[Observer, ...]]:
+        check_sequence(order, ops)
+        setting = Setting(
+            order,
+            ops,
+            self.execution,
+            self.training,
+            watched=bool(self._observers),
+            rows=rows,
+            private=decided is not None,
+            **torch_now(order),
+        )
+        if self._settings is not None and setting not in self._settings:
+            self._settings.append(setting)
+        hows = {} if decided is None else decided.of(setting)
+        return self.plan, setting, hows, rng, self._observers
+
+    @property
+    def _end(self) -> int:
+        return len(self.plan.blocks) if self.spec.tail is None else self.spec.tail

@@ -1,0 +1,306 @@
+"""Synapses: the linear map of a layer, and its weight gradient for any presynaptic signal."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikeloom.base.errors import ShapeError
+from spikeloom.kernels.layout import interleaved
+from spikeloom.nets.module.credit import CreditFunction, Taken, WeightSum
+from spikeloom.nets.module.weight import Masked, Plain, Restricted, Shrunk, Standardised
+from spikeloom.nets.spec.layer import LayerSpec, MaskSpec
+from spikeloom.neurons.base import LOW_PRECISION
+
+Shape = tuple[int, ...]
+
+
+def multiply(x: Tensor, weight: Tensor) -> bool:
+    """Whether a synapse multiplies an input of this type with a weight of that type.
+
+    Types must agree, but for autocast, which casts all but float64, and weights of low precision,
+    to which the input is cast.
+    """
+    if x.dtype == weight.dtype or weight.dtype in LOW_PRECISION:
+        return True
+    return torch.is_autocast_enabled(x.device.type) and torch.float64 not in (x.dtype, weight.dtype)
+
+
+class Synapse(nn.Module):
+    """The linear map of one layer; pools and upsampling are maps without weights.
+
+    Args:
+        spec: the layer.
+        in_shape: one sample's shape at its input, (C, H, W) or (D,).
+        where: the layer's name, for errors.
+        mask: fixed sparse wiring.
+        restrict: bound on a norm of the weight.
+        restrict_norm: which one.
+        zero: whether the weight starts at 0.
+
+    Raises:
+        ShapeError: the layer cannot take that input, e.g. a pool below 1x1.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        spec: LayerSpec,
+        in_shape: Shape,
+        where: str,
+        *,
+        mask: MaskSpec | None = None,
+        restrict: float | None = None,
+        restrict_norm: Literal["spectral", "frobenius"] = "spectral",
+        zero: bool = False,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.zero = zero
+        self.in_shape = (_count(in_shape),) if spec.kind == "linear" else in_shape
+        self.out_shape = _out_shape(spec, self.in_shape, where)
+        self.shaping: nn.Module = Plain()
+        self._make_parameters()
+        if spec.weighted:
+            if spec.norm == "weight":
+                self.shaping = Standardised(self.weight, self.out_axis)
+            if mask is not None:
+                self.shaping = Masked(self.weight, mask)
+            self.restrict, self.restrict_norm = restrict, restrict_norm
+
+    def _make_parameters(self) -> None:
+        spec, self.bias = self.spec, None
+        if spec.weighted:
+            self.weight = nn.Parameter(torch.zeros(self.weight_shape))
+            self.bias = nn.Parameter(torch.zeros(spec.out)) if spec.bias else None
+
+    def bound(self) -> None:
+        """Bound the norm, starting from the present weight; called once after initialisation."""
+        if self.spec.weighted and self.restrict is not None:
+            if self.restrict_norm == "spectral":
+                bound: nn.Module = Restricted(self.effective_weight(), self.restrict)
+            else:
+                bound = Shrunk(self.restrict)
+            self.shaping = nn.Sequential(self.shaping, bound)
+
+    @property
+    def weight_shape(self) -> Shape:
+        """Shape that the weight must have."""
+        return _weight_shape(self.spec, self.in_shape)
+
+    @property
+    def out_axis(self) -> int:
+        """Axis of the weight that counts output channels."""
+        return 1 if self.spec.kind == "conv_transpose" else 0
+
+    @property
+    def fan_in(self) -> int:
+        """Number of weights of one output neuron (away from borders, stride 1)."""
+        return self.weight.numel() // self.weight.shape[self.out_axis]
+
+    def effective_weight(self) -> Tensor:
+        """Return the weight the map uses (standardised, masked or bounded)."""
+        return self.shaping(self.weight)
+
+    def apply_map(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        r"""Apply the map with a given weight and bias.
+
+        Shape:
+            x: [N, \*in_shape]; a linear layer flattens it. result: [N, \*out_shape].
+        """
+        spec = self.spec
+        kernel, stride, padding = spec.kernel_size, spec.step_size, spec.pad_size
+        if weight is not None and weight.dtype in LOW_PRECISION:
+            x = x.to(weight.dtype)  # states, and so spikes, stay float32
+        match spec.kind:
+            case "linear":
+                assert weight is not None
+                return F.linear(x.flatten(1), weight, bias)
+            case "conv":
+                assert weight is not None
+                return F.conv2d(x, weight, bias, stride, padding)
+            case "conv_transpose":
+                assert weight is not None
+                return F.conv_transpose2d(x, weight, bias, stride, padding, spec.output_padding)
+            case "avg_pool":
+                return F.avg_pool2d(x, kernel, stride, padding)
+            case "max_pool":
+                return F.max_pool2d(x, kernel, stride, padding)
+            case "global_pool":
+                return x.mean((-2, -1), keepdim=True)
+            case "upsample":
+                return x.repeat_interleave(kernel, -1).repeat_interleave(kernel, -2)
+            case "identity":
+                return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the map."""
+        if not self.spec.weighted:
+            return self.apply_map(x, None, None)
+        return self.apply_map(x, self.effective_weight(), self.bias)
+
+    def credited(self, x: Tensor, presynaptic: Tensor, into: WeightSum | None = None) -> Tensor:
+        r"""Apply the map to `x`, but give the weight the gradient it would have at `presynaptic`.
+
+        .. math::
+            y = W x + b, \quad
+            \frac{\partial L}{\partial W} := \delta\, p^T, \quad
+            \frac{\partial L}{\partial x} = W^T \delta, \quad
+            \frac{\partial L}{\partial b} = \textstyle\sum \delta
+
+        No second product is computed forward: the map is linear in the weight.
+
+        Args:
+            x: input.
+            presynaptic: what stands in the weight's gradient.
+            into: takes the weight, and sums its gradient there instead of in autograd's graph.
+
+        Shape:
+            x, presynaptic: [N, \\*in_shape]; result: [N, \\*out_shape].
+        """
+        if not self.spec.weighted:
+            return self(x)
+        weight = self.effective_weight() if into is None else into.weight
+        handle = None if into is None else into.handle
+        args = (Taken(self, into), x, weight, self.bias, presynaptic.detach(), handle)
+        out: Tensor = CreditFunction.apply(*args)  # pyright: ignore[reportAssignmentType]
+        return out
+
+    def parameter_gradients(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        wanted: tuple[bool, bool],
+        into: WeightSum | None = None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        r"""Return the gradients of (effective) weight and bias; None for what is not wanted.
+
+        Args:
+            grad: of the output.
+            x: input.
+            weight: effective.
+            wanted: which of the two.
+            into: where the weight's is added; None is returned in its place then.
+
+        Shape:
+            grad: [N, \*out_shape]; x: [N, \*in_shape].
+        """
+        for_weight, for_bias = wanted
+        found, of_bias = None, None
+        if self.spec.kind != "linear" and for_weight:
+            _, found, of_bias = self._convolved_back(grad, x, weight, [False, *wanted])
+            if into is not None:
+                into.add(found)
+                found = None
+        elif for_weight and into is not None:
+            into.add_product(grad, x.flatten(1))
+        elif for_weight:
+            found = grad.t() @ x.flatten(1)
+        if not for_bias:
+            return found, None
+        if of_bias is None:
+            of_bias = grad.sum([axis for axis in range(grad.dim()) if axis != 1])
+        return found, of_bias
+
+    def input_gradient(self, grad: Tensor, weight: Tensor, shape: Shape) -> Tensor:
+        r"""Return the gradient of the input, which itself is not needed.
+
+        Args:
+            grad: of the output.
+            weight: effective.
+            shape: of the input, [N, \*in_shape].
+        """
+        if self.spec.kind == "linear":
+            return (grad @ weight).view(shape)
+        hollow = _hollow(grad, shape)
+        return self._convolved_back(grad, hollow, weight, [True, False, False])[0]
+
+    def _convolved_back(
+        self, grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        spec = self.spec
+        return torch.ops.aten.convolution_backward(
+            grad,
+            x,
+            weight,
+            [spec.out],
+            [spec.step_size] * 2,
+            [spec.pad_size] * 2,
+            [1, 1],
+            spec.kind == "conv_transpose",
+            [spec.output_padding] * 2,
+            1,
+            wanted,
+        )
+
+    def extra_repr(self) -> str:
+        """Show kind and shapes."""
+        return f"{self.spec.kind}, {self.in_shape} -> {self.out_shape}"
+
+
+def _hollow(like: Tensor, shape: Shape) -> Tensor:
+    """Return images of a shape whose values mean nothing, in the layout of others'.
+
+    They lie in the others' memory where there is enough: torch copies what has gaps or overlaps.
+    """
+    _, channels, height, width = shape
+    strides = (channels * height * width, height * width, width, 1)
+    if interleaved(like):
+        strides = (strides[0], 1, width * channels, channels)
+    whole = like.is_contiguous() or interleaved(like)
+    if whole and like.numel() >= strides[0] * shape[0]:
+        return like.as_strided(shape, strides)
+    return like.new_empty_strided(shape, strides)
+
+
+def _count(shape: Shape) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _weight_shape(spec: LayerSpec, in_shape: Shape) -> Shape:
+    window = (spec.kernel_size, spec.kernel_size)
+    match spec.kind:
+        case "linear":
+            return (spec.out, in_shape[0])
+        case "conv":
+            return (spec.out, in_shape[0], *window)
+        case _:
+            return (in_shape[0], spec.out, *window)
+
+
+def _out_shape(spec: LayerSpec, in_shape: Shape, where: str) -> Shape:
+    if spec.kind == "linear":
+        return (spec.out,)
+    if spec.kind == "identity":
+        return in_shape
+    if len(in_shape) != 3:
+        raise ShapeError(
+            f"net layer {where} ({spec.kind}): expected maps (C, H, W), got {in_shape}; "
+            "put it before the first fully connected layer."
+        )
+    channels, *sides = in_shape
+    kernel, stride, padding = spec.kernel_size, spec.step_size, spec.pad_size
+    match spec.kind:
+        case "global_pool":
+            return (channels, 1, 1)
+        case "upsample":
+            sides = [side * kernel for side in sides]
+        case "conv_transpose":
+            sides = [
+                (side - 1) * stride - 2 * padding + kernel + spec.output_padding for side in sides
+            ]
+        case _:
+            sides = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
+    if min(sides) < 1:
+        raise ShapeError(
+            f"net layer {where} ({spec.kind}, window {kernel}): expected maps of at least "
+            f"{max(1, kernel - 2 * padding)}x{max(1, kernel - 2 * padding)}, got "
+            f"{in_shape[1]}x{in_shape[2]}; drop a pool or use larger images."
+        )
+    return (spec.out if spec.weighted else channels, *sides)

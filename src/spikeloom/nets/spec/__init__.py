@@ -1,0 +1,1 @@
+"""Networks as data: layers, nets, their text and table forms, presets."""

@@ -1,0 +1,1 @@
+"""One file per order of computation, and what passes along it."""
