@@ -24,7 +24,7 @@ class Spectator(TorchDispatchMode):
 
 def traced() -> bool:
     """Whether `torch.jit.trace` is recording."""
-    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage] - it is documented
 
 
 def ordinary(*tensors: Tensor | None) -> bool:

@@ -4,7 +4,6 @@ import atexit
 import functools
 import hashlib
 import importlib.util
-import itertools
 import os
 import shutil
 import sys
@@ -125,9 +124,6 @@ def _write(path: Path, source: str, comment: str) -> None:
 
 def _code(path: Path) -> bytes:
     """Return what a file holds below its comment."""
-    with path.open("rb") as file:
-        return b"".join(itertools.dropwhile(_is_comment, file))
-
-
-def _is_comment(line: bytes) -> bool:
-    return line.startswith(b"#")
+    lines = path.read_bytes().splitlines(keepends=True)
+    first = next((k for k, line in enumerate(lines) if not line.startswith(b"#")), len(lines))
+    return b"".join(lines[first:])
