@@ -46,7 +46,7 @@ def test_the_counter_counts_all_but_self():
 DOOR = "torch_private.py"
 SEMI_PRIVATE = {"maybe_clear_saved_tensors", "next_id", "proxy_tensor", "make_fx"}
 """Names without an underscore that torch does not document."""
-OTHERS = {"_exit", "_getframe", "_fields", "_is_protocol"}
+OTHERS = {"_exit", "_getframe", "_fields", "_is_protocol", "_replace"}
 """Private by name only, of Python's own library."""
 
 

@@ -8,10 +8,10 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import SpikeloomError
+from spikeloom.base.torch_private import TorchDispatchMode, hooked
 from spikeloom.check.credit import own_logits
 from spikeloom.check.outcome import CheckFailed, CheckSkipped, agree, place, require
 from spikeloom.check.prepared import RATE, Values
@@ -177,8 +177,7 @@ def _world(toy: Toy) -> dict[str, Any]:
         "gradients were left switched off": torch.is_grad_enabled(),
         "net or head was left in eval mode": [one.training for one in modules],
         "something was left in the net; what a rule keeps is its memory": [
-            (sorted(vars(one)), len(one._forward_hooks), len(one._forward_pre_hooks))
-            for one in modules
+            (sorted(vars(one)), hooked(one)) for one in modules
         ],
     }
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.base.checks import at_least, within
@@ -17,6 +16,7 @@ from spikeloom.base.registry import Registry
 from spikeloom.base.seeding import Rng
 from spikeloom.base.types import check_labels
 from spikeloom.heads.error import error_of
+from spikeloom.heads.losses import widened
 from spikeloom.nets.from_torch.lent import LentSynapse
 from spikeloom.nets.module.init import initialise
 from spikeloom.nets.module.net import SpikingNet
@@ -335,36 +335,6 @@ def _last_weights(net: SpikingNet) -> Tensor | None:
         *reversed([*net.buffers()]),
     )
     return next((one for one in candidates if one.is_floating_point()), None)
-
-
-def widened(o: Tensor) -> Tensor:
-    """Return scores in float32 at least, for what is computed from them."""
-    return o.to(torch.promote_types(o.dtype, torch.float32))
-
-
-def batch_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
-    r"""Return the mean of what samples give, each times its weight.
-
-    .. math:: \frac{1}{B} \sum_b w_b \ell_b
-
-    Divided by B and not by the sum of weights, so that what a sample gives does not depend on its
-    other samples of the batch: shares of a batch on several processes add up to the batch.
-
-    Shape:
-        values, weights: [B]; result: [].
-    """
-    return values.mean() if weights is None else (values * weights.to(values.dtype)).mean()
-
-
-def cross_entropy(o: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the cross entropy as `batch_mean` takes it.
-
-    Shape:
-        o: [B, K]; target, weights: [B]; result: [].
-    """
-    if weights is None:
-        return F.cross_entropy(o, target)
-    return batch_mean(F.cross_entropy(o, target, reduction="none"), weights)
 
 
 @dataclass(frozen=True)

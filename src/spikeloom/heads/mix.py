@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.base.checks import expect, within
-from spikeloom.heads.base import batch_mean, cross_entropy
+from spikeloom.heads.losses import batch_mean, cross_entropy
 
 SHARE = within(0, 1, noun="a share")
 """What part of the loss the squared error may be."""

@@ -8,7 +8,8 @@ from torch import Tensor
 from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
-from spikeloom.heads.base import HEADS, Decay, Head, Reduction, widened
+from spikeloom.heads.base import HEADS, Decay, Head, Reduction
+from spikeloom.heads.losses import widened
 from spikeloom.heads.mix import SHARE, Mix
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss

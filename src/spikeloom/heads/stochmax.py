@@ -12,7 +12,8 @@ from spikeloom.base.checks import above, at_least, within
 from spikeloom.base.citation import Citation
 from spikeloom.base.fields import checked
 from spikeloom.base.seeding import Rng, stream_for, uniform
-from spikeloom.heads.base import HEADS, Decay, Head, Reduction, batch_mean, cross_entropy, widened
+from spikeloom.heads.base import HEADS, Decay, Head, Reduction
+from spikeloom.heads.losses import batch_mean, cross_entropy, widened
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import PLAIN, Ops, Visit
 from spikeloom.nets.readout import Loss

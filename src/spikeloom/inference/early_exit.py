@@ -21,7 +21,8 @@ from spikeloom.meters.spikes import spike_counts
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.walk.walk import is_constant
-from spikeloom.program.setup import Workbench, batches
+from spikeloom.program.batching import batches
+from spikeloom.program.setup import Workbench
 from spikeloom.records.progress import SILENT, Progress
 
 ExitBy = Literal["margin", "confidence", "logit"]

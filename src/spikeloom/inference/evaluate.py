@@ -12,8 +12,9 @@ from spikeloom.base.types import Batch
 from spikeloom.data import Samples
 from spikeloom.heads.base import Head
 from spikeloom.nets.ops import PLAIN, Ops
+from spikeloom.program.batching import batches
 from spikeloom.program.faults import check_loss
-from spikeloom.program.setup import Workbench, batches
+from spikeloom.program.setup import Workbench
 from spikeloom.records.progress import SILENT, Progress
 
 EVALUATION_BATCH = 256

@@ -17,8 +17,9 @@ from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.walk.state import NetState
 from spikeloom.nets.walk.walk import is_constant
+from spikeloom.program.batching import batches
 from spikeloom.program.faults import check_loss
-from spikeloom.program.setup import Workbench, batches
+from spikeloom.program.setup import Workbench
 from spikeloom.records.progress import SILENT, Progress
 
 

@@ -19,7 +19,8 @@ from spikeloom.meters.products import count_nonzero_operations, count_operations
 from spikeloom.meters.record import OperationRecord
 from spikeloom.meters.settling import settling
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
-from spikeloom.program.setup import Workbench, batches, fewest_samples
+from spikeloom.program.batching import batches, fewest_samples
+from spikeloom.program.setup import Workbench
 from spikeloom.records.costs import (
     CostRecord,
     Energies,

@@ -18,7 +18,8 @@ from spikeloom.measure.unchanged import one_call, training_size, unchanged
 from spikeloom.meters.base import modes_kept, watch
 from spikeloom.meters.firing import FiringMeter
 from spikeloom.meters.peak import allocations, highest, peak_allocated
-from spikeloom.program.setup import Workbench, batches
+from spikeloom.program.batching import batches
+from spikeloom.program.setup import Workbench
 from spikeloom.records import units
 from spikeloom.records.run import HealthRecord
 from spikeloom.rules.base import RULES

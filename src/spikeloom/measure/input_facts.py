@@ -6,7 +6,8 @@ import torch
 
 from spikeloom.data import DATA, Splits
 from spikeloom.data.units import is_whole
-from spikeloom.program.setup import Workbench, batches
+from spikeloom.program.batching import batches
+from spikeloom.program.setup import Workbench
 from spikeloom.records import units
 
 SAMPLES = 256

@@ -5,7 +5,8 @@ import torch
 from spikeloom.inference.evaluate import EVALUATION_BATCH, predict
 from spikeloom.measure.unchanged import one_call, training_size, unchanged
 from spikeloom.nets.how import Setting
-from spikeloom.program.setup import Workbench, batches
+from spikeloom.program.batching import batches
+from spikeloom.program.setup import Workbench
 
 
 def settings_of(bench: Workbench) -> dict[str, list[Setting]]:

@@ -17,8 +17,9 @@ from spikeloom.encoders import Encoder
 from spikeloom.inference.over_time import answers
 from spikeloom.measure.costs import metered
 from spikeloom.measure.unchanged import one_call, unchanged
+from spikeloom.program.batching import batches, fewest_samples
 from spikeloom.program.recipe import Recipe
-from spikeloom.program.setup import Workbench, batches, fewest_samples, prepare, set_up
+from spikeloom.program.setup import Workbench, prepare, set_up
 from spikeloom.program.tables import placed
 
 if TYPE_CHECKING:

@@ -8,10 +8,12 @@ import torch
 
 from spikeloom.base.types import Batch
 from spikeloom.meters.base import modes_kept
+from spikeloom.program.batching import fewest_samples
 from spikeloom.program.joint_norm import JointNorm
 from spikeloom.program.learn import learn
-from spikeloom.program.setup import Workbench, fewest_samples, snapshot
-from spikeloom.train.commit import TrialCommit
+from spikeloom.program.setup import Workbench, snapshot
+from spikeloom.rules.commit import Commit, Updates, accepted, check_memory
+from spikeloom.rules.memory import Memory
 
 
 @contextmanager
@@ -74,3 +76,28 @@ def one_call(
 
     once()
     return once, batch.xs.untyped_storage().nbytes()
+
+
+class TrialCommit(Commit):
+    """The commit of a call that is measured: it drops gradients and changes, and goes on.
+
+    Args:
+        bench: left as it is.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self.rule, self.named = bench.rule, bench.all_parameters()
+        self._memory = bench.memory
+
+    @property
+    def memory(self) -> Memory:
+        """What the rule remembers within the call."""
+        return self._memory
+
+    def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
+        """Forget the update but for the memory; refuse what training would."""
+        accepted(updates, self.named, self.rule)
+        check_memory(memory, self._memory, self.rule)
+        self._memory = self._memory if memory is None else memory
+        for _, one in self.named:
+            one.grad = None

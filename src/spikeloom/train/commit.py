@@ -133,28 +133,3 @@ class TrainingCommit(Commit):
                     "set gradients with spikeloom.base.autograd.add_gradient",
                 )
         return None
-
-
-class TrialCommit(Commit):
-    """The commit of a call that is measured: it drops gradients and changes, and goes on.
-
-    Args:
-        bench: left as it is.
-    """
-
-    def __init__(self, bench: Workbench) -> None:
-        self.rule, self.named = bench.rule, bench.all_parameters()
-        self._memory = bench.memory
-
-    @property
-    def memory(self) -> Memory:
-        """What the rule remembers within the call."""
-        return self._memory
-
-    def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
-        """Forget the update but for the memory; refuse what training would."""
-        accepted(updates, self.named, self.rule)
-        check_memory(memory, self._memory, self.rule)
-        self._memory = self._memory if memory is None else memory
-        for _, one in self.named:
-            one.grad = None

@@ -18,8 +18,9 @@ from spikeloom.measure.health import (
     predict_memory,
 )
 from spikeloom.measure.input_facts import input_facts, input_line, tiny_input
+from spikeloom.program.batching import batches
 from spikeloom.program.learn import learn
-from spikeloom.program.setup import Workbench, batches, make_optimizer, snapshot
+from spikeloom.program.setup import Workbench, make_optimizer, snapshot
 from spikeloom.records import names
 from spikeloom.records.part import LARGEST
 from spikeloom.records.progress import Progress

@@ -16,7 +16,8 @@ from spikeloom.measure.health import memory_line
 from spikeloom.measure.unchanged import one_call, training_size, unchanged
 from spikeloom.meters.clock import Timing, stopwatch
 from spikeloom.nets.spec.grammar import write
-from spikeloom.program.setup import Workbench, batches
+from spikeloom.program.batching import batches
+from spikeloom.program.setup import Workbench
 from spikeloom.records.units import span
 
 FEWEST_BATCHES = 3

@@ -10,14 +10,10 @@ from torch import nn
 
 from spikeloom.base.errors import ConfigError, DataError, ShapeError, SpikeloomError
 from spikeloom.data import splits_from_tensors
+from spikeloom.program.batching import batches, fewest_samples
 from spikeloom.program.fabric import make_fabric
 from spikeloom.program.learn import learn
-from spikeloom.program.setup import (
-    batches,
-    fewest_samples,
-    make_optimizer,
-    set_up,
-)
+from spikeloom.program.setup import make_optimizer, set_up
 from spikeloom.program.stage import Optimizer, Schedule
 from trainkit import bench, recipe, tiny
 

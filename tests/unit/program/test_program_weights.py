@@ -8,7 +8,8 @@ import torch
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.seeding import SampleRng
 from spikeloom.data import Samples, Splits
-from spikeloom.heads.base import HEADS, batch_mean
+from spikeloom.heads.base import HEADS
+from spikeloom.heads.losses import batch_mean
 from spikeloom.heads.softmax import Softmax
 from spikeloom.program.learn import learn
 from spikeloom.program.weights import class_weights

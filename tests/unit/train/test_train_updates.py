@@ -19,8 +19,9 @@ from spikeloom.check.nets import LAYERS, MAPS, specs_for
 from spikeloom.data import splits_from_tensors
 from spikeloom.nets.spec.grammar import write
 from spikeloom.nets.spec.layer import Kind, Norm
+from spikeloom.program.batching import batches
 from spikeloom.program.learn import learn
-from spikeloom.program.setup import batches, make_optimizer, set_up
+from spikeloom.program.setup import make_optimizer, set_up
 from spikeloom.rules.base import RULES
 from spikeloom.train.commit import TrainingCommit
 from trainkit import recipe
