@@ -312,7 +312,11 @@ FAULTS = [
     (Misled, "reports_what_it_saw", "logits are not those of the net's own forward pass"),
     (Summing, "is_linear_in_the_batch_where_it_says_so", "is not the mean over samples"),
     (Frugal, "remembers_as_much_of_the_past_as_it_says", "says constant, but autograd held"),
-    (Forgetful, "resumes_to_the_bit", "differs after resuming; keep it in the Memory of prepare"),
+    (
+        Forgetful,
+        "resumes_to_the_bit",
+        "after resuming; keep what the rule remembers in the",
+    ),
     (Narrow, "works_with_every_unit", "rules.broken: expected state, got none"),
     (Refusing, "refuses_what_it_says", "must be refused, was accepted"),
     (Picky, "refuses_what_it_says", "the error must say 'expected average pools', it says"),

@@ -39,9 +39,11 @@ class NoModes:
     """Stands for torch's dispatch modes where there are none: whoever needs one is refused."""
 
     def __init__(self) -> None:
-        raise UnsupportedNet(
-            "meters.products: expected a torch that shows its operators to a TorchDispatchMode, "
-            f"got torch {torch.__version__}; use another version to count operations."
+        raise UnsupportedNet.of(
+            "meters.products",
+            "a torch that shows its operators to a TorchDispatchMode",
+            f"torch {torch.__version__}",
+            "use another version to count operations",
         )
 
 
@@ -232,9 +234,11 @@ def hooks_of(module: nn.Module) -> list[Any]:
     try:
         return [hook for name in _OF_CALLS for hook in getattr(module, f"_{name}").values()]
     except _CHANGED as error:
-        raise UnsupportedNet(
-            f"{type(module).__name__}: expected a torch whose modules show their hooks, got torch "
-            f"{torch.__version__}; use another version."
+        raise UnsupportedNet.of(
+            type(module).__name__,
+            "a torch whose modules show their hooks",
+            f"torch {torch.__version__}",
+            "use another version",
         ) from error
 
 
@@ -313,9 +317,11 @@ def share_tables(module: nn.Module, layer: nn.Module) -> None:
         for table in ("_parameters", "_buffers", "_modules"):
             module.__dict__[table] = layer.__dict__[table]
     except KeyError as error:
-        raise UnsupportedNet(
-            f"{type(layer).__name__}: expected a torch whose modules keep their parameters in a "
-            f"table, got torch {torch.__version__}; build the net from its text instead."
+        raise UnsupportedNet.of(
+            type(layer).__name__,
+            "a torch whose modules keep their parameters in a table",
+            f"torch {torch.__version__}",
+            "build the net from its text instead",
         ) from error
 
 

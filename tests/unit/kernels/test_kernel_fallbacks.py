@@ -174,7 +174,9 @@ class TestFolder:
 
     def started(self, *lines, **variables):
         source = str(Path(spikeloom.__file__).parents[1])
-        script = "\n".join(["from spikeloom.kernels import jit", f"source = {SMALL!r}", *lines])
+        script = "\n".join(
+            ["from spikeloom.kernels.source import jit", f"source = {SMALL!r}", *lines]
+        )
         return subprocess.Popen(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONPATH": source, **variables},

@@ -161,7 +161,7 @@ class TestOlderRuns:
     def test_a_missing_parameter_of_the_state_is_no_older_run(self, tmp_path):
         one = bench(STOCHMAX)
         loop = loop_of(one)
-        save_state(tmp_path / names.STATE, State(), one, loop.optimizer)
+        save_state(tmp_path / names.STATE, State(), one, loop.optimizer, {})
         stored = Stored(tmp_path / names.STATE, one.recipe)
         stored.tensors.pop("weights.head.synapses.retain.bias")
         with pytest.raises(DataError, match="expected the state of a run"):

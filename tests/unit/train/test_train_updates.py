@@ -109,7 +109,7 @@ def by_hand(one, name):
                 weight.grad = weight.grad.clone(memory_format=torch.contiguous_format)
         optimizer.step()
         one.net.project()
-        one.rule.project()
+        one.rule.project(one.net, one.memory)
         optimizer.zero_grad()
 
     for _, batch in order(one):
