@@ -158,6 +158,14 @@ def dual() -> bool:
         return True
 
 
+def traced() -> bool:
+    """Whether `torch.jit.trace` is recording. Safe: torch's public, slower answer."""
+    try:
+        return _C._get_tracing_state() is not None
+    except _CHANGED:
+        return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage] - documented
+
+
 def in_batches(x: Tensor) -> bool:
     """Whether a tensor is one of `is_grads_batched`, which stands for many. Safe: yes."""
     try:

@@ -12,6 +12,7 @@ from spikeloom.base.torch_private import (
     dual,
     in_batches,
     intercepted,
+    traced,
     transformed,
 )
 
@@ -20,11 +21,6 @@ _PLAIN = {Tensor, nn.Parameter, nn.Buffer}
 
 class Spectator(TorchDispatchMode):
     """A mode that looks at matrix products alone, so that compiled loops may run under it."""
-
-
-def traced() -> bool:
-    """Whether `torch.jit.trace` is recording."""
-    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage] - it is documented
 
 
 def ordinary(*tensors: Tensor | None) -> bool:

@@ -10,7 +10,7 @@ from spikeloom.base.autograd import gradients_again, is_nobodys, refuse_second
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.torch_private import graph_is_kept
 from spikeloom.base.tracing import ordinary
-from spikeloom.kernels.runs import Given, Pivot, Run, TrainOptions, none
+from spikeloom.kernels.runs import Given, Pivot, Reader, Run, TrainOptions, none
 
 Again = Callable[..., Sequence[Tensor]]
 """Takes currents, thetas and first states, and returns what a train returned, by torch's operators:
@@ -44,14 +44,14 @@ class StepCall(NamedTuple):
         run: the kernels.
         before: what the last step left, whose memory is used again; or the states of a first step.
         spent: as in `TrainOptions`.
-        waits: see `Pivot`; true from the start, since a backward pass is to come.
+        reader: this step's backward pass, as its `Pivot` knows it.
         left: takes the pivot out. It is no output for autograd: no gradient goes through it.
     """
 
     run: Run
     before: Sequence[Tensor | None] | Pivot
     spent: bool
-    waits: list[bool]
+    reader: Reader
     left: list[Tensor]
 
 
@@ -123,7 +123,7 @@ class StepFunction(torch.autograd.Function):
     ) -> Tensor:
         out, pivot = call.run.step(current, thetas, call.before, call.spent)
         call.left.append(pivot)
-        ctx.run, ctx.waits = call.run, call.waits  # not the call: it would hold the state before
+        ctx.run, ctx.reader = call.run, call.reader  # not the call: it would hold the state before
         ctx.save_for_backward(pivot, *thetas)
         return out
 
@@ -136,7 +136,7 @@ class StepFunction(torch.autograd.Function):
                 f"(is_grads_batched, vmap); {_WHOLE}."
             )
         pivot, *thetas = ctx.saved_tensors
-        ctx.waits[0] = graph_is_kept()  # else the next step may write over the pivot
+        ctx.reader.waits = graph_is_kept()  # else the next step may write over the pivot
         spent = is_nobodys(grads)  # before the call below takes hold of it
         result, sums = ctx.run.step_back(pivot, thetas, grads[0], spent)
         return None, result, *sums

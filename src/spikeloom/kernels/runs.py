@@ -75,6 +75,17 @@ class Passes(NamedTuple):
     sums: Kernel | None = None
 
 
+class Reader:
+    """A backward pass that is to read a value, or has read it.
+
+    Not a list or tuple: what maps the tensors of a state (`neurons.base.map_state`) copies those,
+    and the copy would never hear that the pass is over.
+    """
+
+    def __init__(self, waits: bool) -> None:
+        self.waits = waits
+
+
 class Pivot(NamedTuple):
     """A state as the one value it follows from, where no gradient passes from step to step.
 
@@ -84,12 +95,12 @@ class Pivot(NamedTuple):
     Args:
         value: [B, ...].
         states: placeholders for the state's tensors.
-        waits: holds True as long as a backward pass may read the value.
+        reader: the backward pass that may read the value.
     """
 
     value: Tensor
     states: tuple[None, ...]
-    waits: list[bool]
+    reader: Reader
 
 
 @dataclass
@@ -267,8 +278,8 @@ class Run:
             states = none(before.states)
             assert old is not None
             # The pivot is one buffer for all steps: each writes over the last one's value, unless a
-            # backward pass still has to read that (it says so in `waits` when it is done).
-            value = old.clone() if before.waits[0] else old
+            # backward pass still has to read that.
+            value = old.clone() if before.reader.waits else old
             if value is old and not before.value.is_inference():
                 increment_version(before.value)  # whoever needs it all the same is told
         else:

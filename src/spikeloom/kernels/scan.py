@@ -11,7 +11,7 @@ from spikeloom.base.errors import UnsupportedNet
 from spikeloom.kernels.functions import Again, StepCall, StepFunction, TrainCall, TrainFunction
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.pivot import PivotPrograms, find_pivot
-from spikeloom.kernels.runs import OPTIONS, Given, Kernel, Passes, Pivot, Run, TrainOptions
+from spikeloom.kernels.runs import OPTIONS, Given, Kernel, Passes, Pivot, Reader, Run, TrainOptions
 from spikeloom.kernels.source.frame import Source, Variant
 from spikeloom.kernels.source.jit import load_source, numba
 from spikeloom.kernels.source.pivot_code import step_backward, step_forward
@@ -140,14 +140,14 @@ class Scan:
         run = self._once(key, lambda: self._step_run(variant, wanted, layout, period))
         if not wanted:
             out, value = run.step(current, thetas, before, spent)
-            return out, Pivot(value, (None,) * self.states, [False])
+            return out, Pivot(value, (None,) * self.states, Reader(False))
         left: list[Tensor] = []
-        waits = [True]
-        call = StepCall(run, before, spent, waits, left)
+        reader = Reader(True)
+        call = StepCall(run, before, spent, reader, left)
         out: Tensor = StepFunction.apply(  # pyright: ignore[reportAssignmentType]
             call, current, *thetas
         )
-        return out, Pivot(left[0], (None,) * self.states, waits)
+        return out, Pivot(left[0], (None,) * self.states, reader)
 
     def _once(self, key: Any, make: Callable[[], T]) -> T:
         """Make something once; what failed once fails again at once."""

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from spikeloom.base.torch_private import hooked, hooks_made, kept_by_user
-from spikeloom.base.tracing import ordinary, traced
+from spikeloom.base.torch_private import hooked, hooks_made, kept_by_user, traced
+from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.layout import LONGEST
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.module.build import Plan

@@ -96,6 +96,8 @@ def map_state(state: State, change: Any) -> State:
     """Apply `change` to every tensor of a state; the structure stays."""
     if isinstance(state, Tensor):
         return change(state)
+    if state is None:
+        return None
     if isinstance(state, tuple):
         parts = [map_state(part, change) for part in state]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)

@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeloom.base.torch_private import dual, functionalized, transformed
-from spikeloom.base.tracing import traced
+from spikeloom.base.torch_private import dual, functionalized, traced, transformed
 from spikeloom.neurons.surrogate import Surrogate
 
 

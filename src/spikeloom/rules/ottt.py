@@ -184,7 +184,8 @@ class Ottt(LearningRule):
                 "current, which a single trace cannot represent; set trace_decay of the rule, or "
                 "change these settings."
             )
-        decay = conform(float, decay, f"rules.ottt: trace_decay of {type(unit).__name__}")
+        if type(decay) is not float:  # asked at every step
+            decay = conform(float, decay, f"rules.ottt: trace_decay of {type(unit).__name__}")
         if not 0 <= decay <= 1:
             raise UnsupportedNet(
                 f"rules.ottt: expected a trace_decay in [0, 1] of the neurons before layer "

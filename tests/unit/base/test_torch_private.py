@@ -56,6 +56,7 @@ IN_C = [
     "_len_torch_dispatch_stack",
     "_len_torch_function_stack",
     "_storage_Use_Count",
+    "_get_tracing_state",
     "_current_autograd_node",
 ]
 OF_TENSORS = ["_version", "_base", "_use_count", "_backward_hooks"]

@@ -6,6 +6,7 @@ import torch
 
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.torch_private import hooks_made
+from spikeloom.kernels.runs import Run
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.how import Setting, decide, why_not_short, why_not_spare
 from spikeloom.nets.module.net import SpikingNet
@@ -136,6 +137,26 @@ class TestStates:
         if kept:
             torch.stack(losses).sum().backward()
             close([p.grad for p in net.parameters()], [2 * grad for grad in once])
+
+    @pytest.mark.parametrize(("late", "buffers"), [(False, 1), (True, 4)])
+    def test_steps_share_one_buffer_where_each_backward_pass_is_over(
+        self, monkeypatch, late, buffers
+    ):
+        """A copy at every step was right too, and took a tenth of an online update."""
+        plain, places = Run.step, []
+
+        def step(self, *given):
+            out, value = plain(self, *given)
+            places.append(value)  # kept: else memory may come back at the same address
+            return out, value
+
+        monkeypatch.setattr(Run, "step", step)
+        stepper, losses = net_of("compiled", "f8 f3").stepper(Ops(carry=cut)), []
+        for x in frames(4):
+            losses.append(stepper(x).square().sum())
+            if not late:
+                losses[-1].backward()
+        assert len(places) == 4 and len({one.data_ptr() for one in places}) == buffers
 
 
 class TestCurrents:
