@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from rulekit import small_rules
 
+from rulekit import small_rules
 from spikeloom.base.errors import DataError
 from spikeloom.data.tensors import splits_from_tensors
 from spikeloom.measure import costs as room

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import Pair
 from two_processes import EVERY, REST, SOME, train_all, trained
 
+from forked import Pair
 from spikeloom import __main__ as program
 from spikeloom.base.errors import ConfigError, NumericalError
 from spikeloom.inference import evaluate

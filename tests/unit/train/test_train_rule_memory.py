@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from rulekit import Hebb, small_rules
 
+from rulekit import Hebb, small_rules
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError, Stopped
 from spikeloom.program.learn import learn
 from spikeloom.program.setup import make_optimizer, snapshot

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from rulekit import Gained, Hebb, Through, small_rules
 
+from rulekit import Gained, Hebb, Through, small_rules
 from spikeloom.base.errors import ConfigError, UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.check.battery import run_check

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
-from rulekit import small_rules
 
+from rulekit import small_rules
 from spikeloom.base.errors import ConfigError, Stopped
 from spikeloom.program.setup import set_up
 from spikeloom.records import checkpoint, names
