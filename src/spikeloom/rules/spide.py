@@ -209,7 +209,9 @@ class _Pairs:
             site = visit.site
             if site.unit is not None and not site.unit.stateful:
                 return rate  # it passes gradients as it is
-            self.leaves[site.name] = rates[site.name].clone().requires_grad_()
+            # behind a delay of T steps or more nothing has come by now: it has been silent
+            known = rates.setdefault(site.name, torch.zeros_like(rate))
+            self.leaves[site.name] = known.clone().requires_grad_()
             return self.leaves[site.name]
 
         self.fed = {number: one.detach().requires_grad_() for number, one in found.sources.items()}
