@@ -350,6 +350,28 @@ def test_public_names_are_found_where_they_live(name):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("train.setup", "program.setup", "make_optimizer"),
+        ("train.stage", "program.stage", "Optimizer"),
+        ("train.recipe", "program.recipe", "build_recipe"),
+        ("train.progress", "records.progress", "Progress"),
+        ("train.opening", "inference.opening", "open_run"),
+        ("train.compare", "compare.run", "run_comparison"),
+        ("train.plan", "compare.plan", "plan_rules"),
+        ("nets.net", "nets.module.net", "SpikingNet"),
+        ("nets.events", "nets.walk.events", "EventEngine"),
+    ],
+)
+def test_names_are_still_found_where_they_were(old, new, name):
+    importlib.import_module("spikeloom." + old.split(".")[0])
+    there = importlib.import_module(f"spikeloom.{old}")
+    assert getattr(there, name) is getattr(importlib.import_module(f"spikeloom.{new}"), name)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = there.nothing
+
+
+@pytest.mark.parametrize(
     ("source", "expected"),
     [
         ("if rule == 'bptt': pass", ["bptt"]),

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from spikeloom.base.lazy import lazily
+from spikeloom.base.lazy import lazily, moved
 
 if TYPE_CHECKING:
     from spikeloom.inference.opening import open_run
@@ -19,5 +19,22 @@ __getattr__ = lazily(
         "open_run": "inference.opening",
         "read_recipe": "program.recipe",
         "train": "train.loop",
+    },
+)
+
+moved(
+    __name__,
+    {
+        "compare": "compare.run",
+        "controls": "compare.controls",
+        "files": "inference.files",
+        "health": "measure.health",
+        "opening": "inference.opening",
+        "over_time": "inference.over_time",
+        "plan": "compare.plan",
+        "progress": "records.progress",
+        "recipe": "program.recipe",
+        "setup": "program.setup",
+        "stage": "program.stage",
     },
 )

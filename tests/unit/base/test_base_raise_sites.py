@@ -23,7 +23,7 @@ NO_ERRORS_OF_USERS = {
     ),
     "TomlError": (5, "the same"),
     "NoToml": (1, "the same"),
-    "AttributeError": (1, "a module without that name"),
+    "AttributeError": (2, "a module without that name"),
     "LookupError": (1, "found inside a file: whoever opens it names the file"),
     "Refused": (4, "a process of the benchmark: a remark in the table's notes"),
     "Stopped": (4, "nothing went wrong; the text says how to go on"),
