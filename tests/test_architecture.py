@@ -21,7 +21,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 LEVELS = (
     {"base"},
-    {"kernels"},
+    {"kernels", "tasks"},
     {"neurons", "encoders", "data"},
     {"nets"},
     {"heads", "rules", "convert", "meters"},

@@ -62,6 +62,8 @@ class Head(nn.Module):
     """
 
     about: ClassVar[str] = ""
+    tasks: ClassVar[tuple[str, ...]] = ("classify",)
+    """Names of the tasks whose targets its loss takes."""
     reads: ClassVar[Literal["reduced", "train"]] = "reduced"
     source: ClassVar[Citation | None] = None
     maps: ClassVar[tuple[str, ...]] = ("readout",)

@@ -29,6 +29,7 @@ from spikeloom.program.places import located
 from spikeloom.program.shipped import recipe_file
 from spikeloom.program.stage import Choice, Stage
 from spikeloom.program.tables import Strict, build_model, placed, read_toml
+from spikeloom.tasks.base import TASKS, Task
 
 Name = Annotated[
     str,
@@ -170,7 +171,9 @@ class Recipe(Strict):
 
     Args:
         name: of the run folder.
-        net, data, head, encoder: what is trained on what.
+        net, data, encoder: what is trained on what.
+        task: what is learned, and how answers are judged.
+        head: what is trained on the net's features; the task's own where none is named.
         augment: random changes of training pictures, as `Augment` takes them.
         execution: how the net is computed, as `Execution` takes it.
         stages: one after the other; weights are handed on by name.
@@ -184,6 +187,7 @@ class Recipe(Strict):
     name: Name
     net: Net
     data: Choice
+    task: Choice = Choice(name="classify")
     head: Choice = Choice(name="softmax")
     encoder: Choice = Choice(name="constant")
     augment: dict[str, Any] = {}
@@ -199,13 +203,19 @@ class Recipe(Strict):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
-        """Let options of head and encoder stand without the name of the default."""
+        """Let options of task, head and encoder stand without the name of the default."""
         if not isinstance(value, Mapping):
             return value
-        fields = {key: cls.model_fields[key].default.name for key in ("head", "encoder")}
+        defaults = {key: cls.model_fields[key].default.name for key in ("task", "head", "encoder")}
+        task = value.get("task", defaults["task"])
+        task = task.get("name", defaults["task"]) if isinstance(task, Mapping) else task
+        own = TASKS.find(task).head if task in TASKS.names() else defaults["head"]
+        if own != defaults["head"]:
+            defaults["head"] = own
+            value = {"head": own} | dict(value)
         named = {
             key: {"name": name} | dict(value[key])
-            for key, name in fields.items()
+            for key, name in defaults.items()
             if isinstance(value.get(key), Mapping)
         }
         return {**value, **named}
@@ -214,6 +224,11 @@ class Recipe(Strict):
     def last(self) -> Stage:
         """The last stage: the one whose net is reported."""
         return self.stages[-1]
+
+    def build_task(self) -> Task:
+        """Build the task."""
+        kind = TASKS.find(self.task.name, "task")
+        return from_table(kind, self.task.options, "task")
 
     def build_encoder(self) -> Encoder:
         """Build the encoder."""
@@ -236,11 +251,20 @@ class Recipe(Strict):
         """
         for row, stage in enumerate(self.stages):
             stage.learning_rule(f"stages.{row}.rule")
+        self.build_task()
         self.build_encoder()
         self.build_augment()
         self.build_execution()
         check_weights(self.net.spec())
         head = HEADS.find(self.head.name, "head")
+        if self.task.name not in head.tasks:
+            fitting = [name for name in HEADS.names() if self.task.name in HEADS.find(name).tasks]
+            raise ConfigError.of(
+                "head",
+                f"one for task '{self.task.name}': {', '.join(fitting) or 'none is known'}",
+                f"'{self.head.name}'",
+                "choose one, or change the task",
+            )
         with addressed(f"head.{self.head.name}", "head"):
             head(2, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
         info = DATA.find(self.data.name, "data")

@@ -34,6 +34,7 @@ from spikeloom.program.weights import class_weights
 from spikeloom.rules.base import LearningRule, rules_within
 from spikeloom.rules.commit import named_parameters
 from spikeloom.rules.memory import Memory
+from spikeloom.tasks.base import Task
 
 
 @dataclass(eq=False)
@@ -54,6 +55,7 @@ class Workbench:
     head: Head
     rule: LearningRule
     steps: int
+    task: Task
     memory: Memory = field(default_factory=Memory)
 
     @cached_property
@@ -151,6 +153,7 @@ def set_up(
         ConfigError, DataError, ShapeError, UnsupportedNet: what does not fit, with its path.
     """
     recipe.check()
+    task = recipe.build_task()
     number = range(len(recipe.stages))[stage]
     fabric = make_fabric(recipe, processes=1) if fabric is None else fabric
     team = Team(fabric)
@@ -216,7 +219,7 @@ def set_up(
     if augment is not None:
         augment.check(splits.shape)
     bench = Workbench(
-        recipe, number, fabric, team, splits, encoder, augment, net, head, rule, steps
+        recipe, number, fabric, team, splits, encoder, augment, net, head, rule, steps, task
     )
     bench.modules().to(fabric.device)
     check_batches(bench)

@@ -1,0 +1,68 @@
+"""Figures that answers are judged by: names, units and directions, without anything to compute."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure that answers are judged by.
+
+    Args:
+        name: as records have it, one word in small letters, e.g. "accuracy".
+        title: as heads of tables have it; the name by default.
+        unit: behind the title; "%" shows shares as percent.
+        best: whether high or low values are good.
+        least: lowest value there can be; None for no bound.
+        most: highest, likewise.
+        about: one line, for legends.
+
+    Example:
+        >>> error = Metric("mae", "MAE", best="low", least=0)
+        >>> error.better(0.1, than=0.2), error.gain(0.5, over=0.75)
+        (True, 0.25)
+    """
+
+    name: str
+    title: str = ""
+    unit: str = ""
+    best: Literal["high", "low"] = "high"
+    least: float | None = None
+    most: float | None = None
+    about: str = ""
+
+    def better(self, value: float, *, than: float) -> bool:
+        """Whether a value is better than another; equal values are not."""
+        return self.rank(value) > self.rank(than)
+
+    def gain(self, value: float, *, over: float) -> float:
+        """Return by how much a value is better than another; below 0 where it is worse."""
+        return self.rank(value) - self.rank(over)
+
+    def rank(self, value: float) -> float:
+        """Return what is higher for better values, to sort and to choose by."""
+        return value if self.best == "high" else -value
+
+    def shown(self, value: float) -> float:
+        """Return a value in the metric's unit."""
+        return 100 * value if self.unit == "%" else value
+
+    def allows(self, value: float) -> bool:
+        """Whether it can have a value."""
+        low = self.least is None or value >= self.least
+        return low and (self.most is None or value <= self.most)
+
+    @property
+    def head(self) -> str:
+        """The head of a column: title and unit."""
+        return f"{self.title or self.name} {self.unit}".strip()
+
+
+ACCURACY = Metric(
+    "accuracy",
+    unit="%",
+    least=0,
+    most=1,
+    about="share of samples whose class is found",
+)
+"""What every run was judged by before there were other tasks."""
