@@ -85,17 +85,17 @@ class Batch(Checked):
 
     Args:
         xs: encoded input, time first.
-        target: class numbers.
+        target: what should be answered: class numbers, or real numbers.
         rng: the samples' random streams.
         number: of the batch in its epoch, for draws made once per batch.
         across: what a rule that is not linear in the batch asks of the processes with other shares.
 
     Shape:
-        xs: [T, B, ...]; target: [B].
+        xs: [T, B, ...]; target: [B] of int64, or [B, ...] of a float type.
 
     Raises:
-        ShapeError: xs and target hold different numbers of samples, no step or sample, or labels
-            that are no int64 class numbers.
+        ShapeError: xs and target hold different numbers of samples, no step or sample, or targets
+            that are neither int64 class numbers nor real numbers.
         NumericalError: a value of xs is not finite. Spikes would hide it from the loss.
     """
 
@@ -109,7 +109,8 @@ class Batch(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        good = self.xs.dim() >= 3 and self.target.dim() == 1
+        real = isinstance(self.target, Tensor) and self.target.dtype in FLOATS
+        good = self.xs.dim() >= 3 and (self.target.dim() == 1 or real)
         if not good or self.xs.shape[1] != len(self.target) or min(self.xs.shape[:2]) < 1:
             raise ShapeError.of(
                 "batch",
@@ -117,7 +118,8 @@ class Batch(Checked):
                 f"{tuple(self.xs.shape)} and {tuple(self.target.shape)}",
                 "encode the input first",
             )
-        check_labels("batch", self.target)
+        if not real:
+            check_labels("batch", self.target)
         seen = self.xs[:1] if self.xs.stride(0) == 0 else self.xs
         finite = torch.isfinite(seen)
         if not finite.all():

@@ -16,6 +16,8 @@ from spikeloom.base.registry import Registry
 from spikeloom.base.types import Values
 from spikeloom.data.decode import Reading
 from spikeloom.data.units import REAL, WHOLE
+from spikeloom.tasks.classify import Classify
+from spikeloom.tasks.regress import Regress
 
 DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data", ("about", "load", "state"))
 
@@ -173,7 +175,7 @@ class Splits:
 
     Args:
         name: of the set, used in messages.
-        classes: K, at least 2.
+        classes: K, number of classes, 2 or more; of real targets, how many numbers each holds.
         train: to learn from.
         validation: taken from training data, never from the test part.
         test: to report.
@@ -204,7 +206,7 @@ class Splits:
                 len(self.labels),
                 "give one per class, or none",
             )
-        if self.classes < 2:
+        if self.classes < 2 and not self.train.y.is_floating_point():
             raise DataError.of(
                 f"data.{self.name}",
                 "at least 2 classes",
@@ -256,7 +258,7 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         DataError: as listed at `Splits`, naming `where` and the first bad row.
     """
     x, y, rows = samples.store, samples.y, samples.rows
-    if x.ndim < 1 or y.shape != (x.shape[:1] if rows is None else rows.shape):
+    if x.ndim < 1 or y.shape[:1] != (x.shape[:1] if rows is None else rows.shape):
         raise DataError.of(
             where,
             "one label per sample",
@@ -265,22 +267,14 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         )
     if x.numel() == 0 or len(samples) == 0:
         raise DataError.of(where, "at least one sample", f"x {list(x.shape)}", "fill the part")
-    if y.dtype != torch.int64 or x.dtype not in WHOLE + REAL:
+    if y.dtype not in (torch.int64, *REAL) or x.dtype not in WHOLE + REAL:
         raise DataError.of(
             where,
-            "x of booleans, whole numbers or floats of 16 to 64 bits and y int64",
+            "x of booleans, whole numbers or floats of 16 to 64 bits, and y int64 or such floats",
             f"{x.dtype} and {y.dtype}",
             "convert them",
         )
-    wrong = ((y < 0) | (y >= classes)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise DataError.of(
-            where,
-            f"labels in 0..{classes - 1}",
-            f"{int(y[row])} at row {row}",
-            "correct the label or the number of classes",
-        )
+    (Regress() if y.is_floating_point() else Classify()).check(where, y, classes)
     if x.is_floating_point():
         finite = x.isfinite().reshape(len(x), -1).all(1)
         wrong = (~(finite if rows is None else finite[rows])).nonzero()

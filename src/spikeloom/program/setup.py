@@ -204,6 +204,9 @@ def set_up(
                 f"'{recipe.head.name}'",
                 "drop them, or let its loss take weights=",
             )
+    for part, samples in splits.parts():
+        with addressed(f"data.{splits.name}", "task"):
+            task.check(f"data.{splits.name}.{part}", samples.y, splits.classes)
     if head.classes != splits.classes:
         raise ConfigError.of(
             "net",
