@@ -235,7 +235,6 @@ class OperationMeter(BatchMeter):
                 whole = whole if may is None else whole & may
             sums.ac_folded += torch.where(whole, value.abs() @ fan, 0.0)
             sums.mac_folded += torch.where(whole, 0.0, active)
-            sums.mac_dense_folded += (~whole) * float(dense)
             here = value.abs().sum(1) / came.fold
             sums.activity += torch.where(whole, here, float(step.shape[1]))
             sums.spike_input &= whole

@@ -32,11 +32,6 @@ class TrainingOperations:
     forward: int
     backward: int
 
-    @property
-    def total(self) -> int:
-        """Both together."""
-        return self.forward + self.backward
-
     def per_sample(self, samples: int) -> tuple[float, float]:
         """Return forward and backward operations per training sample.
 

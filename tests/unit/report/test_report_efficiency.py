@@ -4,7 +4,8 @@ import pytest
 import reportkit as kit
 from pagekit import Reader, entry
 
-from spikeloom.meters.energy import FP32, break_even_rate
+from spikeloom.meters.break_even import break_even_rate
+from spikeloom.meters.energy import FP32
 from spikeloom.report.columns import COLUMNS
 from spikeloom.report.efficiency import efficiency, measured_anns
 from spikeloom.report.entries import Entry
@@ -68,7 +69,7 @@ def test_a_uniform_net_breaks_even_at_the_ratio_of_prices(rate, steps):
     macs = 5000
     net = FP32.e_ac * macs * rate * steps
     even = break_even_rate(rate, net, net, FP32.e_mac * macs)
-    assert even == pytest.approx(FP32.break_even / steps)
+    assert even == pytest.approx(FP32.e_mac / FP32.e_ac / steps)
 
 
 def test_a_costly_input_leaves_no_rate_and_silence_leaves_any():
