@@ -5,48 +5,13 @@ import sys
 import unicodedata
 from collections.abc import Mapping
 
-NEAR: Mapping[str, str] = {
-    "±": "+-",
-    "→": ">",
-    "←": "<",
-    "…": "~",
-    "×": "x",
-    "·": ".",
-    "°": "o",
-    "≤": "<",
-    "≥": ">",
-    "−": "-",
-    "–": "-",
-    "—": "-",
-    "‘": "'",
-    "’": "'",
-    "“": '"',
-    "”": '"',
-    "•": "*",
-    "α": "a",
-    "β": "b",
-    "μ": "u",
-    "σ": "s",
-    "█": "#",
-    "▉": "#",
-    "▊": "#",
-    "▋": "=",
-    "▌": "=",
-    "▍": "-",
-    "▎": "-",
-    "▏": "-",
-    "▁": "_",
-    "▂": ".",
-    "▃": ":",
-    "▄": "-",
-    "▅": "=",
-    "▆": "+",
-    "▇": "*",
-    "─": "-",
-    "━": "-",
-    "│": "|",
-    "┃": "|",
-}
+NEAR: Mapping[str, str] = {"±": "+-"} | dict(
+    (
+        *zip("→←…×·°≤≥−–—‘’“”•", "><~x.o<>---''\"\"*", strict=True),
+        *zip("αβμσ", "abus", strict=True),
+        *zip("█▉▊▋▌▍▎▏▁▂▃▄▅▆▇─━│┃", "###==---_.:-=+*--||", strict=True),
+    )
+)
 """What stands for signs that the commands print; others lose their accents, or become "?"."""
 
 _NAME = "spikeloom.near"
