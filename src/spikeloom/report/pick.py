@@ -67,12 +67,21 @@ def unsettled(entries: Sequence[EntryRecord]) -> set[str]:
     where one of those is level (see `means.level`), it rests on nothing.
     """
     field, on_front = competing(entries), front(entries)
+    prices = [one.energy for one in field]
+    doubtful = level_with_cheaper(dict(enumerate(field)), dict(enumerate(prices)))
+    return {field[row].label for row in doubtful} & on_front
+
+
+def level_with_cheaper(scores: Mapping[int, Means], prices: Mapping[int, float]) -> set[int]:
+    """Return the entries, by number, that are level with another that costs as much or less."""
     return {
-        one.label
-        for one in field
-        if one.label in on_front
-        and any(
-            other is not one and other.energy <= one.energy and level(one, other) for other in field
+        number
+        for number in scores
+        if any(
+            other != number
+            and prices[other] <= prices[number]
+            and level(scores[number], scores[other])
+            for other in scores
         )
     }
 

@@ -11,8 +11,8 @@ from spikeloom.records.run import EpochRecord, RunRecord
 from spikeloom.records.samples import SamplesRecord
 from spikeloom.records.units import megabytes, microjoules, percent
 from spikeloom.report.entries import Entry
-from spikeloom.report.means import FEWEST_RUNS_TIMED, accuracies_of, latency_of, level, means
-from spikeloom.report.pick import pareto
+from spikeloom.report.means import FEWEST_RUNS_TIMED, accuracies_of, latency_of, means
+from spikeloom.report.pick import level_with_cheaper, pareto
 
 Drawn = dict[str, Any]
 """Numbers as the page's script reads them."""
@@ -127,18 +127,13 @@ def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
 def unsettled(entries: Sequence[Entry], cost: Cost, line: Sequence[int]) -> set[int]:
     """Return the entries of a front that are level with another; see `report.pick.unsettled`."""
     data = entries[line[0]].data
-    field = [number for number, one in enumerate(entries) if one.competes and one.data == data]
-    prices = {number: cost_of(entries[number], cost) for number in field}
-    known = {number: price for number, price in prices.items() if price is not None}
-    scores = {number: means(entries[number].record()) for number in known}
-    return {
-        number
-        for number in line
-        if any(
-            other != number and price <= known[number] and level(scores[number], scores[other])
-            for other, price in known.items()
-        )
+    prices = {
+        number: price
+        for number, one in enumerate(entries)
+        if one.competes and one.data == data and (price := cost_of(one, cost)) is not None
     }
+    scores = {number: means(entries[number].record()) for number in prices}
+    return level_with_cheaper(scores, prices).intersection(line)
 
 
 def figure_data(entries: Sequence[Entry]) -> Drawn:
