@@ -105,29 +105,22 @@ class EntryState:
             assert isinstance(record, RunRecord)
             self.runs[job.number] = record
         else:
-            self._note(job, accuracy=record.val_accuracy, loss=record.val_loss)
+            self._note(job, record.val_accuracy, record.val_loss, None)
 
     def fail(self, job: Job, error: str) -> None:
         """Store why a run failed."""
         if job.final:
             self.errors[job.number] = error
         else:
-            self._note(job, error=error)
+            self._note(job, None, None, error)
 
     def _note(
-        self,
-        job: Job,
-        *,
-        accuracy: float | None = None,
-        loss: float | None = None,
-        error: str | None = None,
+        self, job: Job, accuracy: float | None, loss: float | None, error: str | None
     ) -> None:
         assert self.plan.tune is not None
+        values = self.plan.tune.settings[job.number]
         self.trials[job.number] = TrialRecord(
-            set=self.plan.tune.settings[job.number],
-            val_accuracy=accuracy,
-            val_loss=loss,
-            error=error,
+            set=values, val_accuracy=accuracy, val_loss=loss, error=error
         )
 
     def error_of(self, job: Job) -> str | None:

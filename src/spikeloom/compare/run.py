@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -73,8 +74,7 @@ def run_comparison(
     data = _Data(progress)
     refusals = _Refusals(plan, data)
     jobs = jobs_of(plan, [row for row in plan.rows if refusals.of(row) is None], out)
-    runner = _Runner(plan, out, data, refusals, progress=progress, stop=stop)
-    runner.command = command
+    runner = _Runner(plan, out, data, refusals, progress, stop, command)
     if not overwrite and out.is_dir() and not os.access(out, os.W_OK):
         check_kept(plan, jobs, out)
         if (results := runner.settled(jobs)) is not None:
@@ -90,30 +90,24 @@ def run_comparison(
         return runner.run(jobs, lock)
 
 
+@dataclass
 class _Runner:
     """One pass over the jobs to read what is finished, one to do the rest."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        out: Path,
-        data: "_Data",
-        refusals: "_Refusals",
-        *,
-        progress: Progress,
-        stop: Callable[[], bool],
-    ) -> None:
-        self.plan = plan
-        self.out = out
-        self.data = data
-        self.progress = progress
-        self.stop = stop
-        self.entries = {
-            row.slug: EntryState(plan, row, refusal=refusals.of(row)) for row in plan.rows
-        }
-        self.refusals = refusals
+    plan: Plan
+    out: Path
+    data: "_Data"
+    refusals: "_Refusals"
+    progress: Progress
+    stop: Callable[[], bool]
+    command: str | None
+
+    def __post_init__(self) -> None:
         self.pace = Pace()
-        self.command: str | None = None
+        self.entries = {
+            row.slug: EntryState(self.plan, row, refusal=self.refusals.of(row))
+            for row in self.plan.rows
+        }
 
     def settled(self, jobs: list[Job]) -> ComparisonRecord | None:
         """Return the results where every run is finished, None where something is left to do."""
