@@ -7,19 +7,6 @@ from spikeloom.meters._signal import Operands
 from spikeloom.meters.base import Spread
 from spikeloom.nets.module.site import Role
 
-_FIXED = (
-    "name",
-    "kind",
-    "role",
-    "unit",
-    "inputs",
-    "neurons",
-    "weights",
-    "formula",
-    "pairs",
-    "operands",
-)
-
 
 @dataclass(frozen=True)
 class SiteOperations:
@@ -114,12 +101,12 @@ class SiteOperations:
         return self.spikes_out / seen if seen else 0.0
 
     def __add__(self, other: "SiteOperations") -> "SiteOperations":
-        """Add the counts of the same site over further samples."""
+        """Add the counts of the same site over further samples: whatever is 0 by default."""
         assert self.name == other.name
         sums = {
             one.name: getattr(self, one.name) + getattr(other, one.name)
             for one in fields(self)
-            if one.name not in (*_FIXED, "spike_input")
+            if one.default == 0
         }
         return replace(self, **sums, spike_input=self.spike_input and other.spike_input)
 
