@@ -42,7 +42,7 @@ class Curve:
         sizes: of what grows.
         seconds: median of each size.
         peaks: bytes of each size.
-        spreads: of the seconds, with their quartiles; empty where they are not known.
+        spreads: of the seconds, with their quartiles.
     """
 
     workload: str
@@ -56,10 +56,13 @@ class Curve:
 
     @property
     def steepest(self) -> Spread:
-        """`jump` with the least and most that the quartiles of both sizes leave open."""
+        """Largest factor by which time grows where the size doubles; 2 is linear growth.
+
+        Its quartiles are the least and most that those of both sizes leave open.
+        """
         pairs = list(zip(self.spreads, self.spreads[1:], strict=False))
         if not pairs:
-            return Spread(self.jump, self.jump, self.jump)
+            return Spread(1.0, 1.0, 1.0)
         before, after = max(pairs, key=lambda pair: pair[1].median / pair[0].median)
         return Spread(
             after.median / before.median,
@@ -67,17 +70,6 @@ class Curve:
             after.high / before.low,
             min(before.count, after.count),
         )
-
-    @property
-    def jump(self) -> float:
-        """Largest factor by which time grows where the size doubles; 2 is linear growth.
-
-        Example:
-            >>> Curve("mlp", "bptt", "T", 1, (1, 2, 4), (1.0, 1.5, 3.0), (1, 1, 1)).jump
-            2.0
-        """
-        pairs = zip(self.seconds, self.seconds[1:], strict=False)
-        return max((later / earlier for earlier, later in pairs), default=1.0)
 
 
 @dataclass(frozen=True)
