@@ -136,13 +136,20 @@ def table_lines(
     text = to_text(rows).splitlines()
     body = text[len(text) - len(entries) :]
     lines = [Line(line, "head") for line in text[: len(text) - len(entries)]]
-    block = None
-    for entry, text in zip(entries, body, strict=True):
-        if titled and block_of(entry) != block:
-            block = block_of(entry)
-            lines.append(Line(title_of(block, entries), "title"))
+    for entry, title, text in zip(entries, _titles(entries), body, strict=True):
+        if titled and title:
+            lines.append(Line(title, "title"))
         lines.append(Line(text, verdict_of(entry) or "row"))
     return lines
+
+
+def _titles(entries: Sequence[EntryRecord]) -> list[str]:
+    """Return what stands above the row of each entry: a title where its block begins."""
+    blocks = [block_of(entry) for entry in entries]
+    return [
+        title_of(block, entries) if block != before else ""
+        for before, block in zip(["", *blocks], blocks, strict=False)
+    ]
 
 
 def plain_table(
@@ -163,11 +170,9 @@ def plain_table(
         return "\n".join([*lines, *class_lines(entries), "", *below])
     titled: list[tuple[str, ...]] = [rows[0]]
     several = len({block_of(entry) for entry in entries}) > 1
-    block = None
-    for entry, row in zip(entries, rows[1:], strict=True):
-        if several and block_of(entry) != block:
-            block = block_of(entry)
-            titled.append((f"*{title_of(block, entries)}*", *[""] * (len(row) - 1)))
+    for title, row in zip(_titles(entries), rows[1:], strict=True):
+        if several and title:
+            titled.append((f"*{title}*", *[""] * (len(row) - 1)))
         titled.append(row)
     by_class = "\n".join(class_lines(entries)).strip("\n")
     fenced = [f"```text\n{by_class}\n```"] if by_class else []

@@ -90,7 +90,7 @@ def render(entries: Sequence[Entry]) -> str:
         Section("settings", "Settings", sections.settings(entries)),
         Section("environment", "Environment", sections.environment(entries)),
         Section("sources", "Sources", sections.sources(entries)),
-        Section("reading", "How to read this", _READING.format(columns=_meanings()), "Reading"),
+        Section("reading", "How to read this", _reading(), "Reading"),
     ]
     links = [part.link() for part in (*above, *figures, *below) if part.html]
     return Template(_asset("page.html")).substitute(
@@ -166,7 +166,7 @@ def _plots(name: str, drawn: Drawn) -> str:
     elif name == "tradeoffs":
         charts = [f"cost:{cost['key']}" for cost in drawn["costs"]]
     elif name == "samples":
-        return _SAMPLES
+        return _asset("samples.html")
     else:
         charts = [name]
     places = "".join(f'<div class="plot" data-chart="{escape(chart)}"></div>' for chart in charts)
@@ -183,10 +183,10 @@ def _legend(entries: Sequence[Entry]) -> str:
     )
 
 
-def _meanings() -> str:
-    """Say what each column of the table means."""
+def _reading() -> str:
+    """Say what each column of the table means, and what to rely on."""
     lines = "".join(f"<li>{escape(line)}</li>" for line in explained(COLUMNS))
-    return f"<ul>{lines.replace('uJ', 'µJ')}</ul>"
+    return Template(_asset("reading.html")).substitute(columns=lines.replace("uJ", "µJ"))
 
 
 def _policy(scripts: Iterable[str]) -> str:
@@ -292,26 +292,3 @@ _FIGURES = {
         "potentials are those just before firing, the dashed line is the threshold.",
     ),
 }
-
-_SAMPLES = (
-    '<div class="tools script"><label>entry <select id="sample-entry"></select></label>'
-    '<div id="thumbs" class="thumbs" role="group" aria-label="samples"></div></div>'
-    '<div class="sample"><div class="picture"><canvas id="picture" width="8" height="8" '
-    'role="img"></canvas><p id="verdict"></p></div><div class="plot" data-chart="forming"></div>'
-    '</div><div class="plot" data-chart="traces"></div>'
-)
-
-_READING = (
-    "{columns}"
-    "<p>Accuracy is measured on the test part. This part is used once and for no selection: "
-    "weights are selected on the validation part. ± is the standard deviation over seeds; one "
-    "seed has none. Controls show how easy the task is: an entry that is hardly better than a "
-    "control has learned little. Do not rely on a difference that is smaller than the spread over "
-    "seeds.</p>"
-    "<p>Entries that are best at their energy, memory or time are found from means over seeds; "
-    "entries closer than their spread may change places. The ratio to the ANN holds for the "
-    "ReLU net of the same layers, not for the best net of another kind.</p>"
-    "<p>Click a heading to sort. Click a name beside the figures to highlight its entry. The "
-    "filter takes words that a label, rule or net contains. The page loads nothing: it can be "
-    "mailed and archived.</p>"
-)

@@ -46,6 +46,7 @@ class Cost:
         read: takes it from a run's record; None where that lacks it.
         spiking: whether only spiking nets have it.
         runs: how many an entry must have for it to be a figure.
+        tile: how the tiles above the page write it; empty for costs that have none.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Cost:
     read: Callable[[RunRecord], float | None]
     spiking: bool = False
     runs: int = 1
+    tile: str = ""
 
 
 def _latency(run: RunRecord) -> float | None:
@@ -67,12 +69,14 @@ COSTS = (
         "energy",
         "energy (µJ per sample)",
         lambda run: microjoules(run.costs.energy.strict_fp32.net),
+        tile="{:.3g} µJ",
     ),
     Cost(
         "memory",
         "memory",
         "training memory (MB, peak of one batch)",
         lambda run: megabytes(run.costs.training.peak_bytes),
+        tile="{:.1f} MB",
     ),
     Cost(
         "seconds",
@@ -80,6 +84,7 @@ COSTS = (
         "training time (s)",
         lambda run: run.train_seconds,
         runs=FEWEST_RUNS_TIMED,
+        tile="{:.1f} s",
     ),
     Cost(
         "paper",
