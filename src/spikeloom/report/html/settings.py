@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spikeloom.records.settings import NO_SETTINGS, leaves
 from spikeloom.report.entries import Entry
-
-_NOT_COMPARED = ("name", "seed", "paper", "published")
-"""Parts of a recipe that change no result of an entry."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,11 @@ def compare_settings(entries: Sequence[Entry]) -> Settings:
 
 def flatten(recipe: Mapping[str, Any]) -> dict[str, str]:
     """Return a recipe's settings by dotted path; what is not set is left out."""
-    flat: dict[str, str] = {}
-
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, Mapping):
-            for key, part in value.items():
-                walk(part, f"{path}.{key}" if path else str(key))
-        elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-            for row, part in enumerate(value):
-                walk(part, f"{path}.{row}")
-        elif value is not None:
-            flat[path] = value if isinstance(value, str) else json.dumps(value)
-
-    walk({key: part for key, part in recipe.items() if key not in _NOT_COMPARED}, "")
-    return flat
+    settings = {key: part for key, part in recipe.items() if key not in NO_SETTINGS}
+    return {
+        path: value if isinstance(value, str) else json.dumps(value)
+        for path, value in leaves(settings)
+    }
 
 
 def environments(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
