@@ -7,7 +7,6 @@ alone: nothing here and below imports more than torch and numpy.
 import gc
 import json
 import os
-import platform
 import resource
 import sys
 import time
@@ -110,10 +109,6 @@ class Host:
         """Time the neuron alone."""
         return measure_neuron(tuple(request["shape"]), request["rounds"])
 
-    def about(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the versions this interpreter has."""
-        return {"python": platform.python_version(), "torch": torch.__version__}
-
 
 def warm_up(call: Callable[[], object]) -> int:
     """Run steps until they no longer get faster (kernels compiled, memory taken); return how many.
@@ -140,7 +135,6 @@ def serve(requests: TextIO, replies: TextIO, threads: int) -> None:
         "turn": host.turn,
         "close": host.close,
         "neuron": host.neuron,
-        "about": host.about,
     }
     for line in requests:
         request = json.loads(line)

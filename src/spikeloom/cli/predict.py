@@ -69,7 +69,6 @@ def predict(
             except SpikeloomError as error:
                 faults.append(error)
             progress.advance(1)
-        progress.close()
     show = _Show(class_names(inputs.labels or [""] * inputs.classes), top)
     if rows:
         console.print(headline(bench, folder, run_remark(folder)) + "\n")

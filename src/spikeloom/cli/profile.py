@@ -69,7 +69,6 @@ def profile(
     reference = None if ann is None else _reference(ann, bench)
     with watcher() as progress:
         costs, took = _measure(bench, samples, progress)
-        progress.close()
     spiking = bench.rule.facts.spiking
     console.print(f"means over {costs.metered_samples} test samples, ± standard error\n")
     console.print(to_text(to_left(summary_rows(costs, spiking=spiking, ann=reference), (2,))))
