@@ -154,7 +154,6 @@ def main() -> None:
 
 
 def _fastest(steps: Mapping[Layout, Step]) -> Layout:
-    """Return the layout with the fastest step."""
     for step in steps.values():
         step.call()
     first = {layout: stopwatch(step.call) for layout, step in steps.items()}

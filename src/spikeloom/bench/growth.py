@@ -191,7 +191,6 @@ def _key(workload: Workload) -> str:
 
 
 def _open(process: Process, name: str, workload: Workload, *, timed: bool) -> int:
-    """Build a step and return its peak memory."""
     facts = process.ask(
         "open",
         key=_key(workload),

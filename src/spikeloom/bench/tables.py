@@ -142,12 +142,10 @@ def between(spread: Spread) -> str:
 
 
 def _median(spread: Spread) -> str:
-    """Write a median in milliseconds; "-" where it is in doubt."""
     return "-" if spread.doubt else milliseconds(spread.median)
 
 
 def _with_range(curve: Curve, place: int) -> str:
-    """Write the milliseconds at one size with their quartiles."""
     spread = curve.spreads[place]
     return "-" if spread.doubt else f"{milliseconds(spread.median)} ({_range(spread)})"
 

@@ -63,7 +63,6 @@ def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def _print_details(family: str, name: str) -> None:
-    """Print what is known of one name: facts, options with their defaults, what is refused."""
     found = details(family, name)
     console = _console()
     console.print(f"{name}: {found.title}", markup=False, style="bold")

@@ -89,7 +89,6 @@ def predict(
 def _predicted(
     bench: "Workbench", inputs: "Inputs", path: Path, *, invert: bool
 ) -> Iterator[Record]:
-    """Return one record per sample of a file."""
     from spikeloom.inference.files import read_file
     from spikeloom.inference.over_time import predict_over_time
 

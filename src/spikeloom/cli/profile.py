@@ -94,7 +94,6 @@ def profile(
 
 
 def _print_plan(bench: "Workbench", console: "Console") -> None:
-    """Print how a call of the rule and an evaluation compute each layer."""
     from spikeloom.measure.planned import settings_of
     from spikeloom.program.setup import prepare
     from spikeloom.report.planned import plan_reasons, plan_rows, plan_title
@@ -111,7 +110,6 @@ def _print_plan(bench: "Workbench", console: "Console") -> None:
 
 
 def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":
-    """Open a run, or build the net of a recipe."""
     from spikeloom.inference.opening import open_run
     from spikeloom.program.recipe import read_recipe
     from spikeloom.program.setup import set_up

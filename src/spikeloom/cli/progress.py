@@ -70,8 +70,6 @@ def watcher(
 
 @dataclass
 class _Phase:
-    """A phase under way."""
-
     name: str
     total: int
     unit: str

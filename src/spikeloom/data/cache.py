@@ -217,7 +217,6 @@ def _check_alike(
 
 
 def _without(y: np.ndarray, faults: Sequence[Fault]) -> np.ndarray:
-    """Return labels without those of pictures that were left out."""
     return np.delete(y, [fault.row for fault in faults])
 
 

@@ -90,7 +90,6 @@ def read_idx(path: Path) -> Tensor:
 
 
 def _parse(path: Path, file: File) -> Tensor:
-    """Read header and bytes of an open IDX file."""
     magic = _read(file, 4)
     if len(magic) < 4 or magic[:3] != b"\x00\x00\x08" or not 1 <= magic[3] <= 4:
         raise DataError.of(
@@ -122,7 +121,6 @@ def _read(file: File, size: int) -> bytearray:
 
 
 def _read_part(name: str, folder: Path, part: str) -> Samples:
-    """Read images and labels of one part and check that they belong together."""
     image_file = _needed(name, folder, f"{part}-images-idx3-ubyte")
     label_file = _needed(name, folder, f"{part}-labels-idx1-ubyte")
     x, y = read_idx(image_file), read_idx(label_file)
@@ -158,7 +156,6 @@ def _needed(name: str, folder: Path, stem: str) -> Path:
 
 
 def _state(name: str, root: Path) -> str:
-    """Return which files are there."""
     folder = root / name.replace("_", "-")
     missing = [f"{stem}.gz" for stem in STEMS if _find(folder, stem) is None]
     return f"missing: {', '.join(missing)} in {folder.name}/" if missing else "ready"

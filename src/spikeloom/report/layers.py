@@ -132,7 +132,6 @@ def _reference(ours: EnergyRecord, ann: EnergyRecord | None) -> float:
 
 
 def _break_even(costs: AnyCosts, ann: float) -> str:
-    """Write the mean rate at which the net would take the ANN's strict energy."""
     strict = costs.energy.strict_fp32
     if strict.driven is None:
         return "-"

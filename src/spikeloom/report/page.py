@@ -133,7 +133,6 @@ def _scores(entries: Sequence[Entry]) -> str:
 
 
 def _by_class(entries: Sequence[Entry]) -> str:
-    """Write the accuracy per class of unbalanced data; empty elsewhere."""
     text = "\n".join(class_lines([entry.record() for entry in entries])).strip("\n")
     return f'<pre class="classes scroll" tabindex="0">{escape(text)}</pre>' if text else ""
 
@@ -174,7 +173,6 @@ def _plots(name: str, drawn: Drawn) -> str:
 
 
 def _legend(entries: Sequence[Entry]) -> str:
-    """List the entries once, with the mark each has in every figure."""
     return "".join(
         f'<li><button type="button" data-e="{number}" aria-pressed="false">'
         f'<i class="swatch" data-e="{number}"></i><span>{escape(entry.label)}</span></button></li>'
@@ -184,7 +182,6 @@ def _legend(entries: Sequence[Entry]) -> str:
 
 
 def _reading() -> str:
-    """Say what each column of the table means, and what to rely on."""
     lines = "".join(f"<li>{escape(line)}</li>" for line in explained(COLUMNS))
     return Template(_asset("reading.html")).substitute(columns=lines.replace("uJ", "µJ"))
 

@@ -160,7 +160,6 @@ def compact(results: ComparisonRecord) -> ComparisonRecord:
 
 
 def _seed_folders(folder: Path) -> list[Path]:
-    """Return the run folders of one entry, by seed."""
     found = [place.parent for place in folder.glob(f"seed*/{names.RECIPE}") if place.is_file()]
     return sorted(found, key=lambda place: (len(place.name), place.name))
 

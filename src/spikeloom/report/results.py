@@ -142,7 +142,6 @@ def _about(entry: Entry, record: EntryRecord) -> tuple[Any, ...]:
 
 
 def _names() -> list[str]:
-    """Return the names of all columns of `Results.rows`."""
     figures = [
         name
         for column in COLUMNS

@@ -197,7 +197,6 @@ def _band(rows: Sequence[Sequence[float]]) -> Drawn:
 
 
 def _curve(entry: Entry) -> Drawn | None:
-    """Return an entry's epochs as bands over its seeds."""
     curves = [one.curve for one in (*entry.runs, *entry.unfinished) if one.curve]
     if not curves:
         return None
@@ -225,7 +224,6 @@ def _curve(entry: Entry) -> Drawn | None:
 
 
 def _point(entry: Entry) -> Drawn | None:
-    """Return an entry's accuracy with its costs."""
     if not entry.runs:
         return None
     values = accuracies_of(entry)

@@ -159,7 +159,6 @@ def _cell(
 
 
 def _short(differences: Sequence[str]) -> str:
-    """Write differences as the terminal does, without the path of the one stage."""
     return "; ".join(differences).replace("stages.0.", "")
 
 
@@ -170,7 +169,6 @@ def _front_cell(front: list[str], place: int) -> str:
 
 
 def _reason(entry: Entry) -> str:
-    """Say why an entry has no numbers."""
     if entry.refusal is not None:
         return f"<b>refused</b> {escape(entry.refusal)}"
     if entry.error is not None:

@@ -66,7 +66,6 @@ def lede(entries: Sequence[Entry]) -> str:
 
 
 def _rules(run: RunRecord) -> str:
-    """Name the rules of a run's stages, in order."""
     stages = [stage.rule for stage in run.stages]
     return " → ".join(stages) if len(stages) > 1 else run.rule
 
@@ -277,7 +276,6 @@ def _linked(text: str) -> str:
 
 
 def _bibtex(source: SourceRecord, taken: set[str]) -> str:
-    """Write one entry; its key is the first author's name and the year."""
     name = re.sub(r"[^a-z]", "", source.authors.split()[0].lower()) if source.authors else ""
     key = base = f"{name or 'source'}{source.year or ''}"
     while key in taken:
@@ -309,7 +307,6 @@ def _cell(value: str) -> str:
 
 
 def _breakable(path: str) -> str:
-    """Let a dotted path break at its dots."""
     return escape(path).replace(".", ".<wbr>")
 
 
