@@ -8,7 +8,6 @@ from statistics import mean
 from typing import Any
 
 from spikeloom.base.errors import SpikeloomError
-from spikeloom.compare.differences import differences
 from spikeloom.compare.plan import Plan, Row
 from spikeloom.compare.tuning import changed
 from spikeloom.program.recipe import Recipe
@@ -52,10 +51,6 @@ class Job:
     def with_values(self, recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         """Return a recipe with tuned values put in."""
         return changed(recipe, values, f"'{self.row.label}'")
-
-    def changes(self, stored: Recipe) -> str:
-        """Return in what the recipe differs from one on disk."""
-        return ", ".join(one.text for one in differences(self.recipe, stored))
 
 
 def jobs_of(plan: Plan, rows: Sequence[Row], out: Path) -> list[Job]:
@@ -122,17 +117,6 @@ class EntryState:
         self.trials[job.number] = TrialRecord(
             set=values, val_accuracy=accuracy, val_loss=loss, error=error
         )
-
-    def error_of(self, job: Job) -> str | None:
-        """Return why a job failed."""
-        if job.final:
-            return self.errors.get(job.number)
-        trial = self.trials.get(job.number)
-        return None if trial is None else trial.error
-
-    def first_trial_error(self) -> str:
-        """Return why the first trial failed."""
-        return next((one.error for one in self.trials.values() if one.error), "none ran")
 
     def recipe_of(self, job: Job) -> Recipe | None:
         """Return what a job trains, tuned values put in; None while these are not chosen."""

@@ -77,8 +77,8 @@ def run_comparison(
     runner = _Runner(plan, out, data, refusals, progress, stop, command)
     if not overwrite and out.is_dir() and not os.access(out, os.W_OK):
         check_kept(plan, jobs, out)
-        if (results := runner.settled(jobs)) is not None:
-            return results
+        if not runner.unfinished(jobs):
+            return runner.results()
     with locked(out) as lock:
         if overwrite:
             check_unused(job.folder for job in jobs)
@@ -109,10 +109,6 @@ class _Runner:
             for row in self.plan.rows
         }
 
-    def settled(self, jobs: list[Job]) -> ComparisonRecord | None:
-        """Return the results where every run is finished, None where something is left to do."""
-        return None if self.unfinished(jobs) else self._results()
-
     def unfinished(self, jobs: list[Job]) -> list[Job]:
         """Read what is finished; return what is left to do."""
         self._read(jobs)
@@ -140,7 +136,8 @@ class _Runner:
                 continue
             recipe = entry.recipe_of(job)
             if recipe is None:
-                entry.fail(job, f"tuning: no trial came to its end: {entry.first_trial_error()}")
+                first = next((one.error for one in entry.trials.values() if one.error), "none ran")
+                entry.fail(job, f"tuning: no trial came to its end: {first}")
             elif (record := finished(job.folder, recipe)) is not None:
                 entry.keep(job, record)  # the row's last missing trial decided which recipe it is
             else:
@@ -180,8 +177,9 @@ class _Runner:
         except Stopped:
             raise
         except Exception as error:  # noqa: BLE001  one row's failure must not end the others
-            entry.fail(job, reason(error, job.folder))
-            self.progress.warn(f"{job.title} failed: {entry.error_of(job)}")
+            why = reason(error, job.folder)
+            entry.fail(job, why)
+            self.progress.warn(f"{job.title} failed: {why}")
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -190,12 +188,13 @@ class _Runner:
             entry.keep(job, record)
 
     def _write(self, lock: Lock) -> ComparisonRecord:
-        results = self._results()
+        results = self.results()
         lock.check()
         save_record(self.out / names.RESULTS, results)
         return results
 
-    def _results(self) -> ComparisonRecord:
+    def results(self) -> ComparisonRecord:
+        """Return the content of results.json as it is now."""
         plan = self.plan
         return ComparisonRecord(
             format=FORMAT,
