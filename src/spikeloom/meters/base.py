@@ -1,6 +1,6 @@
 """What every meter shares: batches, order of sites, and a mean with its standard error."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -143,11 +143,23 @@ class BatchMeter:
         self._net, self._xs = net, xs
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Record one call of a site; see `nets.walk.state.Observer`."""
+        """Record one call of a site; see `nets.walk.state.Observer`.
+
+        Shape:
+            current, s_out: [T', B, ...].
+
+        Raises:
+            ConfigError: no batch is open.
+            ShapeError: another number of samples than the batch has.
+        """
         raise NotImplementedError
 
     def read(self) -> Any:
-        """Return the record of all closed batches."""
+        """Return the record of all closed batches.
+
+        Raises:
+            ConfigError: no batch was closed yet.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -200,7 +212,7 @@ class BatchMeter:
             )
         return self._net
 
-    def _in_order(self, names: list[str]) -> list[str]:
+    def _in_order(self, names: Iterable[str]) -> list[str]:
         """Sort names as the net lists its sites; the head's follow as they were seen."""
         place = {site.name: row for row, site in enumerate(self._closed().sites)}
         return sorted(names, key=lambda name: place.get(name, len(place)))

@@ -108,15 +108,7 @@ class SpikeMeter(BatchMeter):
         self._samples: list[Tensor] = []
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Count the spikes of one call of a site.
-
-        Shape:
-            current, s_out: [T', B, ...].
-
-        Raises:
-            ConfigError: no batch is open.
-            ShapeError: another number of samples than the batch has.
-        """
+        """Count the spikes of one call of a site; see `BatchMeter.see`."""
         self._check(site, current)
         if site.unit is None or not site.unit.spiking:
             return
@@ -125,13 +117,9 @@ class SpikeMeter(BatchMeter):
         self._batch[site.name] = (before + count, steps + s_out.shape[0], s_out[0, 0].numel())
 
     def read(self) -> SpikeRecord:
-        """Return the record of all closed batches.
-
-        Raises:
-            ConfigError: no batch was closed yet.
-        """
+        """Return the record of all closed batches; see `BatchMeter.read`."""
         self._closed()
-        sites = tuple(self._totals[name] for name in self._in_order(list(self._totals)))
+        sites = tuple(self._totals[name] for name in self._in_order(self._totals))
         return SpikeRecord(
             self.samples, self.sample_steps, Spread.of(per_sample(self._samples)), sites
         )
