@@ -9,7 +9,7 @@ from spikeloom.records.units import microjoules
 from spikeloom.report.classes import class_lines
 from spikeloom.report.columns import MAIN, Column, explained, of_group
 from spikeloom.report.doubts import doubts
-from spikeloom.report.means import means, over
+from spikeloom.report.means import over
 from spikeloom.report.numbers import joules
 from spikeloom.report.provenance import made_with
 from spikeloom.report.table import (
@@ -237,26 +237,19 @@ def fixed_ann(entries: Sequence[EntryRecord]) -> str | None:
     its products, run once; None before anything ran.
     """
     ran = [entry for entry in entries if entry.runs]
-    anns = [entry for entry in ran if not entry.runs[0].facts.spiking]
-    anns = [entry for entry in anns if not entry.control]
-    if anns:
-        one = means(anns[0])
-        net, how = anns[0].runs[0].net, f"measured, '{one.label}'"
-        strict, paper = one.energy, one.energy_paper
-    elif ran:
-        net, how = (
-            ran[0].runs[0].ann_net,
-            "not measured: every product of it once, zeros included",
-        )
-        strict, paper = (
-            microjoules(over(ran[0], read))
-            for read in (
-                lambda cost: cost.energy.strict_fp32.dense_ann,
-                lambda cost: cost.energy.paper_int32.dense_ann,
-            )
-        )
-    else:
+    if not ran:
         return None
+    anns = [entry for entry in ran if not (entry.control or entry.runs[0].facts.spiking)]
+    one, run = (anns or ran)[0], (anns or ran)[0].runs[0]
+    if anns:
+        net, figure, how = run.net, "net", f"measured, '{one.label}'"
+    else:
+        net, figure = run.ann_net, "dense_ann"
+        how = "not measured: every product of it once, zeros included"
+    strict, paper = (
+        microjoules(over(one, lambda cost, kind=kind: getattr(getattr(cost.energy, kind), figure)))
+        for kind in ("strict_fp32", "paper_int32")
+    )
     net = net.removeprefix(_RELU)
     return (
         f"ANN to compare with: ReLU net {net} ({how}): {joules(strict)} uJ per sample, "
