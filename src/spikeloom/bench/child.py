@@ -90,7 +90,7 @@ class Host:
         call = self.steps[key].call
         begun = time.perf_counter()
         spent = stopwatch(call)
-        # by the fastest: a lead that was slow for coming first must not count for being slow
+        # the fastest step decides: the first may be slow since another contender ran before
         self.fastest[key] = min(spent, self.fastest.get(key, spent))
         seconds = [spent] if self.fastest[key] >= LEAD_BELOW else []
         while len(seconds) < request["steps"]:

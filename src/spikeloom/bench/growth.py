@@ -124,7 +124,8 @@ def measure_flatness(plan: Plan, progress: Progress = SILENT) -> list[Flatness]:
                 with Process(plan.threads, plan.python_of(name)) as process:
                     for count in steps:
                         table = workload.sized(steps=count)
-                        peaks.append(_open(process, name, table, timed=False))
+                        facts = process.open(_key(table), name, table, timed=False)
+                        peaks.append(int(facts["peak"]))
                         process.ask("close", key=_key(table))
                         progress.advance(1)
             except Refused as reason:
@@ -158,7 +159,7 @@ def _curves(
             processes[name] = process
             peaks[name] = []
             for work in works:
-                peaks[name].append(_open(process, name, work, timed=True))
+                peaks[name].append(int(process.open(_key(work), name, work)["peak"]))
                 progress.advance(1)
         turns: dict[tuple[str, int], list[tuple[float, ...]]] = {}
         for _ in range(rounds):
@@ -188,16 +189,3 @@ def _curves(
 
 def _key(workload: Workload) -> str:
     return f"{workload.name} {workload.steps} {workload.batch}"
-
-
-def _open(process: Process, name: str, workload: Workload, *, timed: bool) -> int:
-    facts = process.ask(
-        "open",
-        key=_key(workload),
-        contender=name,
-        workload=workload.to_dict(),
-        precision="fp32",
-        layout="contiguous",
-        timed=timed,
-    )
-    return int(facts["peak"])

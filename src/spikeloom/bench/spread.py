@@ -63,8 +63,8 @@ def seconds(rounds: Rounds) -> Spread:
 def fastest(each: Mapping[str, Rounds]) -> str | None:
     """Return the name that is fastest within rounds; None without names.
 
-    That is whose median comes nearest, in the median round, to the best median of the round. A
-    round that was slow for one alone does not decide.
+    In each round a name's median time is divided by the best median of the round; the name with
+    the smallest median of these ratios is the fastest. So a single slow round does not decide.
 
     Args:
         each: rounds by name; those of the same number ran side by side.

@@ -38,7 +38,7 @@ def say_error(text: str) -> None:
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """Replace what cannot be encoded; two letters take the blank behind, so that columns stand."""
+    """Replace what cannot be encoded; two letters also take the blank behind, to keep columns."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text, at, parts = error.object, error.start, []

@@ -212,13 +212,9 @@ class _Titled(Progress):
 
     def __init__(self, inner: Progress, title: str) -> None:
         self.title = title
-        self.advance = inner.advance
-        self.epoch = inner.epoch
-        self.plan = inner.plan
-        self.inputs = inner.inputs
-        self.warn = inner.warn
-        self.close = inner.close
         self._phase = inner.phase
+        for name in ("plan", "advance", "epoch", "inputs", "warn", "close"):
+            setattr(self, name, getattr(inner, name))
 
     def phase(self, name: str, total: int, unit: str = "images", *, done: int = 0) -> None:
         self._phase(f"{self.title}: {name}", total, unit, done=done)

@@ -163,14 +163,9 @@ def training_line(costs: CostRecord) -> str:
             lines += ["time of one more step: -", f"  {growth.ms_per_step_doubt}"]
     lines.append(f"operations per sample: {forward} forward, {backward} backward, dense")
     if (some := one.nonzero) is not None:
-        parts = [
-            f"{count(ac)} AC + {count(mac)} MAC {phase}"
-            for phase, ac, mac in (
-                ("forward", some.forward_ac, some.forward_mac),
-                ("backward", some.backward_ac, some.backward_mac),
-            )
-        ]
-        lines.append(f"without products by 0: {', '.join(parts)}")
+        forward = f"{count(some.forward_ac)} AC + {count(some.forward_mac)} MAC forward"
+        backward = f"{count(some.backward_ac)} AC + {count(some.backward_mac)} MAC backward"
+        lines.append(f"without products by 0: {forward}, {backward}")
     return "\n".join(lines)
 
 

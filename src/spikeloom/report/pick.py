@@ -63,8 +63,8 @@ def front(entries: Sequence[EntryRecord]) -> set[str]:
 def unsettled(entries: Sequence[EntryRecord]) -> set[str]:
     """Return the labels on the front that are level with a cheaper entry.
 
-    A place rests on being more accurate than every entry that takes as little energy or less;
-    where one of those is level (see `means.level`), it rests on nothing.
+    An entry is on the front because it is more accurate than every entry that takes as little
+    energy or less. Where one of those is level with it (see `means.level`), that reason fails.
     """
     field, on_front = competing(entries), front(entries)
     prices = [one.energy for one in field]

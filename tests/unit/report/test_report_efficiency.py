@@ -22,7 +22,7 @@ def pair(*, ann=True):
 def test_every_reading_by_hand():
     entries = pair()
     found = efficiency(entries[1], measured_anns(entries))
-    assert found is not None and found.ann == "ANN"
+    assert found is not None
     assert found.paper == pytest.approx(1 / 2)  # the nets have sizes 1 and 3, the ANN 1
     assert found.paper_own_rate == pytest.approx(30 / 80)
     assert found.strict == pytest.approx(1 / 2)

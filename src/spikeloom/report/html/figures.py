@@ -24,7 +24,7 @@ SAMPLE_BUDGET = 6_000_000
 """Characters that all sample traces together may take in the page."""
 
 _TELLS = 6
-"""Decimals of a percentage that can tell two means apart; beyond is rounding."""
+"""Decimals of a percentage to which two means are compared; the rest is rounding error."""
 
 _CURVES: dict[str, Callable[[EpochRecord], float | None]] = {
     "loss": lambda epoch: epoch.loss,
@@ -189,11 +189,8 @@ def _band(rows: Sequence[Sequence[float]]) -> Drawn:
     columns = [
         [row[place] for row in rows if place < len(row)] for place in range(max(map(len, rows)))
     ]
-    return {
-        "mean": [mean(column) for column in columns],
-        "low": [min(column) for column in columns],
-        "high": [max(column) for column in columns],
-    }
+    figures = {"mean": mean, "low": min, "high": max}
+    return {name: [read(column) for column in columns] for name, read in figures.items()}
 
 
 def _curve(entry: Entry) -> Drawn | None:

@@ -220,13 +220,13 @@ def table(title: str, headings: Iterable[str], rows: Sequence[Sequence[str]]) ->
 def environment(entries: Sequence[Entry]) -> str:
     """Tabulate what the runs ran on; empty where no record says."""
     found = environments(entries)
-    pairs = {}
-    for key, values in found.items():
-        texts = [
+    pairs = {
+        key: ", ".join(
             value if len(values) == 1 else f"{value} ({_many(count, 'run')})"
             for value, count in values.items()
-        ]
-        pairs[key] = ", ".join(texts)
+        )
+        for key, values in found.items()
+    }
     return _pairs(pairs) if pairs else ""
 
 

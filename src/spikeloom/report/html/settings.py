@@ -1,6 +1,7 @@
 """Settings of the entries: what all share, and where they differ."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,15 +50,14 @@ def flatten(recipe: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def environments(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
+def environments(entries: Sequence[Entry]) -> dict[str, Counter[str]]:
     """Return, per key of the runs' environments, its values and how many runs have each."""
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, Counter[str]] = {}
     for entry in entries:
         for run in entry.runs:
             table = flatten({} if run.environment is None else run.environment.table())
             if table and run.processes > 1:
                 table["processes"] = str(run.processes)
             for key, value in table.items():
-                values = counts.setdefault(key, {})
-                values[value] = values.get(value, 0) + 1
+                counts.setdefault(key, Counter())[value] += 1
     return counts
