@@ -69,7 +69,6 @@ def predict(
             except SpikeloomError as error:
                 faults.append(error)
             progress.advance(1)
-        progress.close()
     show = _Show(class_names(inputs.labels or [""] * inputs.classes), top)
     if rows:
         console.print(headline(bench, folder, run_remark(folder)) + "\n")
@@ -90,7 +89,6 @@ def predict(
 def _predicted(
     bench: "Workbench", inputs: "Inputs", path: Path, *, invert: bool
 ) -> Iterator[Record]:
-    """Return one record per sample of a file."""
     from spikeloom.inference.files import read_file
     from spikeloom.inference.over_time import predict_over_time
 

@@ -17,6 +17,7 @@ from spikeloom.program.recipe import Name, Recipe, Seed, build_recipe, read_reci
 from spikeloom.program.shipped import recipe_file
 from spikeloom.program.stage import Choice
 from spikeloom.program.tables import Strict, build_model, override, parse_value, placed, read_toml
+from spikeloom.records import names
 
 LONGEST_NAME = 80
 """Characters of a name made of what is compared; file systems take 255."""
@@ -67,7 +68,7 @@ class Row:
     @property
     def slug(self) -> str:
         """The label as a folder name."""
-        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-") or "entry"
+        return names.entry_folder(self.label)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,6 @@ def added(*sums: Sequence[float]) -> list[float]:
 
 
 def _figures(bench: Workbench, features: Tensor, batch: Batch, ops: Ops) -> dict[str, float]:
-    """Return the head's figures of a batch."""
     head = bench.head
     if type(head).figures is Head.figures:
         return {}
