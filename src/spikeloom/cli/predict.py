@@ -18,7 +18,6 @@ from spikeloom.records import units
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spikeloom.inference.files import Given
     from spikeloom.inference.opening import Inputs
     from spikeloom.program.setup import Workbench
 
@@ -46,7 +45,7 @@ def predict(
     device: Device = None,
     json: Json = None,
 ) -> None:
-    """Predict the class of files with a trained net.
+    """Predict the class, or the numbers, of files with a trained net.
 
     Files that cannot be read are named; the others are predicted, and the exit code is 1.
     """
@@ -69,7 +68,9 @@ def predict(
             except SpikeloomError as error:
                 faults.append(error)
             progress.advance(1)
-    show = _Show(class_names(inputs.labels or [""] * inputs.classes), top)
+    show: _Show = _Numbers([], 1)
+    if bench.task.classes:
+        show = _Show(class_names(inputs.labels or [""] * inputs.classes), top)
     if rows:
         console.print(headline(bench, folder, run_remark(folder)) + "\n")
         console.print(show.table(rows))
@@ -93,27 +94,28 @@ def _predicted(
     from spikeloom.inference.over_time import predict_over_time
 
     given = read_file(path, inputs, invert=invert)
-    probabilities, spikes = predict_over_time(bench, given.samples)
-    return (
-        _sample(given, row, probabilities[row], spikes[row]) for row in range(len(probabilities))
-    )
+    found, spikes = predict_over_time(bench, given.samples)
+    said = _of_classes if bench.task.classes else _of_numbers
+    for row, (answers, counts) in enumerate(zip(found, spikes, strict=True)):
+        about = {"file": str(given.path), "row": None if given.single else row}
+        yield about | {"notes": list(given.notes)} | said(answers) | {"spikes": counts.tolist()}
 
 
-def _sample(given: "Given", row: int, probabilities: "Tensor", spikes: "Tensor") -> Record:
+def _of_classes(probabilities: "Tensor") -> Record:
     from spikeloom.inference.over_time import settled
 
     tops = probabilities.argmax(1).tolist()
     return {
-        "file": str(given.path),
-        "row": None if given.single else row,
-        "notes": list(given.notes),
         "answer": tops[-1],
         "probability": float(probabilities[-1, tops[-1]]),
         "final_from": settled(tops) + 1,
         "answers": tops,
         "probabilities": probabilities.tolist(),
-        "spikes": spikes.tolist(),
     }
+
+
+def _of_numbers(answers: "Tensor") -> Record:
+    return {"answer": answers[-1].tolist(), "answers": answers.tolist()}
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,33 @@ class _Show:
         turns = [one for t, one in enumerate(answers) if t == 0 or answers[t - 1] != one]
         path = " → ".join(map(str, turns[-3:]))
         return f"{sparks} {'… → ' if len(turns) > 3 else ''}{path}"
+
+
+class _Numbers(_Show):
+    """How answers in numbers are printed."""
+
+    def course(self, rows: list[Record]) -> str:
+        """Lay out the answer after every step, one block per sample."""
+        from spikeloom.report.table import to_text
+
+        blocks = []
+        for row in rows[:MOST_ROWS]:
+            cells = [("t", "answer", "spikes")]
+            for t, answer in enumerate(row["answers"]):
+                cells.append((str(t + 1), _numbers(answer), f"{row['spikes'][t]:,}"))
+            blocks.append(f"{_label(row)}\n{to_text(to_left(cells, (1,)))}")
+        return "\n\n".join(blocks)
+
+    def _head(self, timed: bool) -> list[str]:
+        return ["file", "answer", "spikes"]
+
+    def _line(self, row: Record, timed: bool) -> list[str]:
+        spikes = row["spikes"][-1]
+        return [_label(row), _numbers(row["answer"]), f"{spikes:,}" if spikes else "-"]
+
+
+def _numbers(answer: list[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in answer)
 
 
 def _label(row: Record) -> str:

@@ -215,10 +215,10 @@ def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
     x = stored_tensor(where, x)
     if y.is_complex() or y.dtype == torch.bool:
         raise DataError.of(where, "y of an integer or float type", y.dtype, "give class numbers")
-    if y.is_floating_point():
-        y = y.unsqueeze(1) if y.ndim == 1 else y
-    else:
+    if not y.is_floating_point():
         y = y.long()
+    elif y.ndim == 1:
+        y = y.unsqueeze(1)
     time = time_axis("data", x.shape[1:], time)
     scaling = Scaling(peak_of("data", x, scale, time), time=bool(time))
     values = values_of(x, scale, scaling)

@@ -165,19 +165,21 @@ def predict_over_time(
     Draws of a random code depend on a sample's row in `samples` alone.
 
     Returns:
-        Probabilities of the classes, and the spikes of the net until each step.
+        Probabilities of the classes, or the answers themselves for a task without classes, and the
+        spikes of the net until each step.
 
     Shape:
-        probabilities: [N, T, K]; spikes: [N, T].
+        answers: [N, T, K]; spikes: [N, T].
     """
     steps = range(1, bench.steps + 1)
-    probabilities, spikes = [], []
+    found, spikes = [], []
     for index in batches(len(samples), EVALUATION_BATCH, None):
         given = answers(bench, bench.batch(samples, index, epoch=0, part="predict"), steps)
-        probabilities.append(given.logits.softmax(2).transpose(0, 1).cpu())
+        values = given.logits.softmax(2) if bench.task.classes else given.logits
+        found.append(values.transpose(0, 1).cpu())
         spikes.append(given.spikes.T.cpu())
         progress.advance(len(index))
-    return torch.cat(probabilities), torch.cat(spikes)
+    return torch.cat(found), torch.cat(spikes)
 
 
 def check_steps(

@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from spikeloom.records.costs import CostRecord
 from spikeloom.records.part import LARGEST, Amount, Count, Many, Number, Part, Positive, Seed, Share
-from spikeloom.tasks.metric import ACCURACY, Metric
+from spikeloom.tasks.metric import ACCURACY, Metric, named
 
 
 def validation(name: str) -> str:
@@ -34,6 +34,7 @@ class MetricRecord(Part):
     best: Literal["high", "low"] = "high"
     least: Number | None = None
     most: Number | None = None
+    of_samples: bool = False
     about: str = ""
 
     @property
@@ -76,6 +77,21 @@ class EpochRecord(Part):
     notes: dict[str, Number] = {}
     val_loss: Number | None = None
     health: Many[HealthRecord] | None = None
+
+    @model_validator(mode="after")
+    def _numbers(self) -> "EpochRecord":
+        if not self.judged:
+            raise ValueError("expected metrics, e.g. accuracy and val_accuracy")
+        for name in self.judged:
+            for key in (name, validation(name)):
+                _check(named(name), key, self[key])
+        return self
+
+    @property
+    def judged(self) -> list[str]:
+        """Names of the metrics, the one that decides first."""
+        more = self.model_extra or {}
+        return [name for name in more if validation(name) in more]
 
 
 class StageRecord(Part):
@@ -238,7 +254,7 @@ class RunRecord(TrainedRecord):
         return (self.model_extra or {}).get(by_step(self.first.name))
 
 
-def _check(metric: Metric, key: str, value: object) -> None:
+def _check(metric: Metric, key: str, value: Any) -> None:
     """Refuse what a metric cannot be.
 
     Raises:

@@ -15,6 +15,7 @@ class Metric:
         best: whether high or low values are good.
         least: lowest value there can be; None for no bound.
         most: highest, likewise.
+        of_samples: whether it is a share of samples, so that one of N is worth 1/N.
         about: one line, for legends.
 
     Example:
@@ -29,6 +30,7 @@ class Metric:
     best: Literal["high", "low"] = "high"
     least: float | None = None
     most: float | None = None
+    of_samples: bool = False
     about: str = ""
 
     def better(self, value: float, *, than: float) -> bool:
@@ -47,15 +49,23 @@ class Metric:
         """Return a value in the metric's unit."""
         return 100 * value if self.unit == "%" else value
 
+    def gained(self, by: float) -> str:
+        """Write a difference of two values in the metric's unit."""
+        return f"{by:.1f} points" if self.unit == "%" else f"{by:.3g} {self.unit}".strip()
+
+    def written(self, value: float) -> str:
+        """Write a value in the metric's unit, without it."""
+        return f"{value:.2f}" if self.unit == "%" else f"{value:.4g}"
+
     def allows(self, value: float) -> bool:
         """Whether it can have a value."""
         low = self.least is None or value >= self.least
         return low and (self.most is None or value <= self.most)
 
     @property
-    def head(self) -> str:
-        """The head of a column: title and unit."""
-        return f"{self.title or self.name} {self.unit}".strip()
+    def word(self) -> str:
+        """What it is called in a sentence."""
+        return self.title or self.name
 
 
 ACCURACY = Metric(
@@ -63,6 +73,12 @@ ACCURACY = Metric(
     unit="%",
     least=0,
     most=1,
-    about="share of samples whose class is found",
+    of_samples=True,
+    about="share of test samples that are classified right",
 )
 """What every run was judged by before there were other tasks."""
+
+
+def named(name: str) -> Metric:
+    """Return a metric of which only the name is known."""
+    return ACCURACY if name == ACCURACY.name else Metric(name)

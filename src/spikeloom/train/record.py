@@ -65,13 +65,13 @@ def finish(
     record = _trained(bench, state, final=final)
     if final:
         test = score_over_time(bench, bench.splits.test, "test", progress=_Polling(progress, poll))
-        last = {tested(name): values[-1] for name, values in test.metrics.items()}
+        last: dict[str, Any] = {tested(name): values[-1] for name, values in test.metrics.items()}
         if bench.rule.facts.spiking:
             first = bench.task.first.name
             last[by_step(first)] = test.metrics[first]
         if test.by_class is not None:
-            correct, samples = map(tuple, test.by_class)
-            last["per_class"] = PerClass(correct=correct, samples=samples)
+            correct, samples = test.by_class
+            last["per_class"] = PerClass(correct=tuple(correct), samples=tuple(samples))
         record = RunRecord(
             **dict(record),
             **last,
@@ -116,6 +116,7 @@ def _trained(bench: Workbench, state: State, *, final: bool) -> TrainedRecord:
     recipe, stage = bench.recipe, bench.stage
     assert state.kept is not None
     keys = [validation(metric.name) for metric in bench.task.metrics]
+    held: dict[str, Any] = {key: state.kept[key] for key in keys}
     return TrainedRecord(
         format=FORMAT,
         name=recipe.name,
@@ -133,7 +134,7 @@ def _trained(bench: Workbench, state: State, *, final: bool) -> TrainedRecord:
         stages=tuple(state.stages),
         task=recipe.task.name,
         judged=tuple(map(MetricRecord.of, bench.task.metrics)),
-        **{key: state.kept[key] for key in keys},
+        **held,
         val_loss=state.kept.val_loss,
         val_samples=len(bench.splits.validation),
         train_seconds=sum(entry.seconds for entry in state.curve),
