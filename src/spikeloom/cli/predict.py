@@ -69,7 +69,7 @@ def predict(
                 faults.append(error)
             progress.advance(1)
     show: _Show = _Numbers([], 1)
-    if bench.task.classes:
+    if bench.task.labels:
         show = _Show(class_names(inputs.labels or [""] * inputs.classes), top)
     if rows:
         console.print(headline(bench, folder, run_remark(folder)) + "\n")
@@ -95,7 +95,7 @@ def _predicted(
 
     given = read_file(path, inputs, invert=invert)
     found, spikes = predict_over_time(bench, given.samples)
-    said = _of_classes if bench.task.classes else _of_numbers
+    said = _of_classes if bench.task.labels else _of_numbers
     for row, (answers, counts) in enumerate(zip(found, spikes, strict=True)):
         about = {"file": str(given.path), "row": None if given.single else row}
         yield about | {"notes": list(given.notes)} | said(answers) | {"spikes": counts.tolist()}

@@ -62,8 +62,8 @@ class Head(nn.Module):
     """
 
     about: ClassVar[str] = ""
-    tasks: ClassVar[tuple[str, ...]] = ("classify",)
-    """Names of the tasks whose targets its loss takes."""
+    labels: ClassVar[bool] = True
+    """Whether its loss takes class numbers as targets; else it takes K real numbers."""
     fewest: ClassVar[int] = 2
     """Smallest K: of one class there is nothing to choose."""
     reads: ClassVar[Literal["reduced", "train"]] = "reduced"

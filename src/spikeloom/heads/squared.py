@@ -30,8 +30,8 @@ class Squared(Head):
         seed: of the initial weights.
     """
 
-    about: ClassVar[str] = "squared error of K numbers, for task 'regress'"
-    tasks: ClassVar[tuple[str, ...]] = ("regress",)
+    about: ClassVar[str] = "squared error of real numbers"
+    labels: ClassVar[bool] = False
     fewest: ClassVar[int] = 1
 
     @checked("head.squared")

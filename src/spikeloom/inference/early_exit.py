@@ -225,7 +225,7 @@ def check_exits(bench: Workbench) -> None:
     Raises:
         ConfigError: the rule trains a net without time steps, or the task has no classes.
     """
-    if not bench.task.classes:
+    if not bench.task.labels:
         raise ConfigError.of(
             "exit",
             "a task with classes, whose answers are more or less clear",

@@ -175,7 +175,7 @@ def predict_over_time(
     found, spikes = [], []
     for index in batches(len(samples), EVALUATION_BATCH, None):
         given = answers(bench, bench.batch(samples, index, epoch=0, part="predict"), steps)
-        values = given.logits.softmax(2) if bench.task.classes else given.logits
+        values = given.logits.softmax(2) if bench.task.labels else given.logits
         found.append(values.transpose(0, 1).cpu())
         spikes.append(given.spikes.T.cpu())
         progress.advance(len(index))

@@ -251,17 +251,17 @@ class Recipe(Strict):
         """
         for row, stage in enumerate(self.stages):
             stage.learning_rule(f"stages.{row}.rule")
-        self.build_task()
+        task = self.build_task()
         self.build_encoder()
         self.build_augment()
         self.build_execution()
         check_weights(self.net.spec())
         head = HEADS.find(self.head.name, "head")
-        if self.task.name not in head.tasks:
-            fitting = [name for name in HEADS.names() if self.task.name in HEADS.find(name).tasks]
+        if head.labels != task.labels:
+            fitting = [name for name in HEADS.names() if HEADS.find(name).labels == task.labels]
             raise ConfigError.of(
                 "head",
-                f"one for task '{self.task.name}': {', '.join(fitting) or 'none is known'}",
+                f"one for the targets of task '{self.task.name}': {', '.join(fitting)}",
                 f"'{self.head.name}'",
                 "choose one, or change the task",
             )

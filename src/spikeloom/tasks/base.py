@@ -28,8 +28,8 @@ class Task(Checked):
     about: ClassVar[str]
     head: ClassVar[str]
     """Name of the head that a recipe gets if it names none."""
-    classes: ClassVar[bool] = False
-    """Whether answers are scores of classes, of which a softmax makes probabilities."""
+    labels: ClassVar[bool] = False
+    """Whether targets are class numbers and answers scores of classes; else both are numbers."""
     metrics: ClassVar[tuple[Metric, ...]]
     """The first decides: selection, early stop, tuning, picks and the first column follow it."""
 

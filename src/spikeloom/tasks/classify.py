@@ -29,7 +29,7 @@ class Classify(Task):
     about: ClassVar[str] = "one class for each sample"
     called: ClassVar[str] = "task.classify"
     head: ClassVar[str] = "softmax"
-    classes: ClassVar[bool] = True
+    labels: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
 
     def check(self, where: str, target: Tensor, outputs: int) -> None:

@@ -20,8 +20,8 @@ class Metric:
 
     Example:
         >>> error = Metric("mae", "MAE", best="low", least=0)
-        >>> error.better(0.1, than=0.2), error.gain(0.5, over=0.75)
-        (True, 0.25)
+        >>> max([0.3, 0.1, 0.2], key=error.rank)
+        0.1
     """
 
     name: str
@@ -32,14 +32,6 @@ class Metric:
     most: float | None = None
     of_samples: bool = False
     about: str = ""
-
-    def better(self, value: float, *, than: float) -> bool:
-        """Whether a value is better than another; equal values are not."""
-        return self.rank(value) > self.rank(than)
-
-    def gain(self, value: float, *, over: float) -> float:
-        """Return by how much a value is better than another; below 0 where it is worse."""
-        return self.rank(value) - self.rank(over)
 
     def rank(self, value: float) -> float:
         """Return what is higher for better values, to sort and to choose by."""
