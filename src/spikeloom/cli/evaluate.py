@@ -1,4 +1,4 @@
-"""``spikeloom evaluate``: a trained net on data, its accuracy after every number of steps."""
+"""``spikeloom evaluate``: a trained net on data, judged after every number of steps."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -166,7 +166,7 @@ def score_exits(
     """Score several ways to leave early, each in a run of its own.
 
     A level that is to be used must be chosen on the validation part: chosen on the test part, its
-    accuracy there is no estimate any more.
+    score there is no estimate any more.
 
     Args:
         bench: what to run.

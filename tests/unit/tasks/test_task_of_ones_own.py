@@ -42,9 +42,7 @@ class Depth(Classify):
     about: ClassVar[str] = "few classes before the right one"
     called: ClassVar[str] = "task.depth"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
-            "depth", best="low", least=0, about="classes with a higher score than the right one"
-        ),
+        Metric("depth", best="low", least=0, about="classes before the right one"),
         Metric("worst", best="low", least=0, about="the same of the first class alone"),
     )
 
@@ -136,7 +134,9 @@ def test_the_command_speaks_of_it(tmp_path, monkeypatch, capsys):
 
     def said(*words):
         monkeypatch.setattr(sys, "argv", ["spikeloom", *map(str, words)])
-        main()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
         return capsys.readouterr().out
 
     out = said("evaluate", folder, "--json", tmp_path / "e.json")

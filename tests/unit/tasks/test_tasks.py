@@ -1,4 +1,4 @@
-"""Tasks by hand: figures from sums, exact for any cut into batches, and targets that are refused."""
+"""Tasks by hand: figures from sums, exact however batches are cut, and targets refused."""
 
 from math import log
 
