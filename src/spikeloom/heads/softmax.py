@@ -9,7 +9,7 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import checked
 from spikeloom.heads.base import HEADS, Decay, Head, Reduction
-from spikeloom.heads.losses import widened
+from spikeloom.heads.losses import cross_entropy, widened
 from spikeloom.heads.mix import SHARE, Mix
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Loss
@@ -89,5 +89,7 @@ class Softmax(Head):
             h: [B, D]; target, weights: [B].
         """
         o = widened(self.scores(h, ops))
+        if self.mse == 0:
+            return Loss(o, cross_entropy(o, target, weights))
         goal = torch.ones_like(o) if self.mse_target == "ones" else None
         return Loss(o, self.mix.loss(o, target, goal, weights))

@@ -164,6 +164,7 @@ def _by_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*outer, one, row, column)
 
 
+@lru_cache(maxsize=4096)
 def _cleaned(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
     """Give axes of one element, whose stride means nothing, the stride 0."""
     return tuple(0 if size == 1 else stride for size, stride in zip(shape, strides, strict=True))

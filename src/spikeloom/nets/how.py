@@ -6,6 +6,8 @@ these reasons.
 """
 
 import math
+from collections.abc import Sequence
+from operator import is_
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -127,17 +129,32 @@ class How(NamedTuple):
 
 
 class Decided:
-    """What was decided in the last setting, for a loop that comes back in the same one."""
+    """What was decided in the last setting, for calls that come back in the same one.
+
+    A net keeps one for plain calls. A rule's seams may hold tensors, which a net must not keep
+    alive: for them it lasts as long as one run.
+    """
 
     def __init__(self) -> None:
-        self._setting: Setting | None = None
-        self._hows: dict[str, How] = {}
+        # one value, so that calls on other threads see all of it or nothing
+        self._last: tuple[Setting | None, list[Unit | None], dict[str, How]] = (None, [], {})
 
-    def of(self, setting: Setting) -> dict[str, How]:
-        """Return what is known in a setting; whoever decides more writes it there."""
-        if setting != self._setting:
-            self._setting, self._hows = setting, {}
-        return self._hows
+    def of(self, setting: Setting, sites: Sequence[Site]) -> dict[str, How]:
+        """Return what is known in a setting; whoever decides more writes it there.
+
+        All is forgotten where a unit was exchanged, and always what is decided about a norm, which
+        may have changed its mode.
+        """
+        before, known, hows = self._last
+        units = [site.neuron and site.neuron.unit for site in sites]
+        # the same objects: what equality means for a user's own unit, we do not know
+        if setting != before or len(units) != len(known) or not all(map(is_, units, known)):
+            hows = {}
+            self._last = (setting, units, hows)
+        for site in sites:
+            if site.norm is not None:
+                hows.pop(site.name, None)
+        return hows
 
 
 def decide(site: Site, s: Setting, cheap: frozenset[str] = frozenset()) -> How:

@@ -89,7 +89,8 @@ class OnWeights:
 
     def __call__(self, visit: Visit, x: Tensor) -> Tensor:
         """Apply the function, or the plain map where there are no weights."""
-        return self.function(visit, x) if visit.spec.weighted else visit.synapse(x)
+        synapse = visit.site.synapse
+        return self.function(visit, x) if synapse.weighted else synapse(x)
 
 
 def itself(visit: Visit, x: Tensor) -> Tensor:
@@ -120,9 +121,10 @@ class Credited:
 
     def __call__(self, visit: Visit, x: Tensor) -> Tensor:
         """Apply the map; its output belongs to nobody else."""
-        if not visit.spec.weighted:
-            return visit.synapse(x)
-        return self._credit.apply(visit.synapse, x, self.presynaptic(visit, x))
+        synapse = visit.site.synapse
+        if not synapse.weighted:
+            return synapse(x)
+        return self._credit.apply(synapse, x, self.presynaptic(visit, x))
 
     def flush(self) -> None:
         """Add every sum to the gradient of its weight, and forget it."""

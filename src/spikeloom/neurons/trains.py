@@ -58,7 +58,8 @@ def run_train(
     assert options.rate is None or (state is None and not options.local)
     scan = None
     if kernels != "reference" and (kernels == "compiled" or currents.numel() >= WORTH):
-        scan = compiled(unit, currents, *theta.values(), *_given(state))
+        given = () if state is None else _given(state)
+        scan = compiled(unit, currents, *theta.values(), *given)
     if scan is not None:
         try:
             return _compiled(scan, unit, currents, theta, state, options)

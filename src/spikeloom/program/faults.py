@@ -18,12 +18,17 @@ def check_loss(bench: Workbench, batch: Batch, where: str, loss: float) -> None:
         NumericalError: the loss is not finite; the message names layer and time step.
     """
     if not math.isfinite(loss):
-        raise NumericalError.of(
-            where,
-            "a finite loss",
-            f"{loss}, {first_fault(bench, batch) or 'first in the head'}",
-            "lower the learning rate or check the input",
-        )
+        raise not_finite(bench, batch, where, loss)
+
+
+def not_finite(bench: Workbench, batch: Batch, where: str, loss: float) -> NumericalError:
+    """Return the error of a loss that is not finite, with the layer and step it comes from."""
+    return NumericalError.of(
+        where,
+        "a finite loss",
+        f"{loss}, {first_fault(bench, batch) or 'first in the head'}",
+        "lower the learning rate or check the input",
+    )
 
 
 class _FaultFinder:

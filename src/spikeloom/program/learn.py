@@ -1,5 +1,6 @@
 """One batch through a rule; a loss that is not finite stops it."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ from spikeloom.base.types import Batch
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Error, Loss, Objective
-from spikeloom.program.faults import check_loss
+from spikeloom.program.faults import not_finite
 from spikeloom.program.setup import Workbench
 from spikeloom.rules.base import RuleReport
 from spikeloom.rules.commit import Commit
@@ -72,8 +73,7 @@ class _Checked:
         return self.inner.weights(steps)
 
     def _passed(self, loss: Answer) -> Answer:
-        try:
-            check_loss(self.bench, self.batch, "training", loss.value.item())
-        except NumericalError as error:
-            self.faulty(error)
+        value = loss.value.item()
+        if not math.isfinite(value):
+            self.faulty(not_finite(self.bench, self.batch, "training", value))
         return loss

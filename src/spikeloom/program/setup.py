@@ -36,9 +36,12 @@ from spikeloom.rules.commit import named_parameters
 from spikeloom.rules.memory import Memory
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Workbench:
-    """The objects of one stage of a run: data, net, head, rule, optimizer settings, device."""
+    """The objects of one stage of a run: data, net, head, rule, optimizer settings, device.
+
+    `memory` is what the rule remembers now. The other fields stay as they are.
+    """
 
     recipe: Recipe
     number: int
@@ -51,18 +54,9 @@ class Workbench:
     head: Head
     rule: LearningRule
     steps: int
-    _remembered: list[Memory] = field(default_factory=lambda: [Memory()], compare=False)
+    memory: Memory = field(default_factory=Memory)
 
-    @property
-    def memory(self) -> Memory:
-        """What the rule remembers now."""
-        return self._remembered[0]
-
-    def remember(self, memory: Memory) -> None:
-        """Let the rule remember this from now on."""
-        self._remembered[0] = memory
-
-    @property
+    @cached_property
     def stage(self) -> Stage:
         """The stage."""
         return self.recipe.stages[self.number]
@@ -244,7 +238,7 @@ def prepare(bench: Workbench) -> None:
         for rule, path in rules_within(bench.rule, f"stages.{bench.number}.rule"):
             stack.enter_context(addressed(f"{rule.place()}.", f"{path}."))  # its options alone
         memory = bench.rule.prepare(bench.net, bench.head.sites, sample)
-    bench.remember(Memory() if memory is None else memory)
+    bench.memory = Memory() if memory is None else memory
 
 
 def _input_shape(

@@ -61,14 +61,16 @@ class TrainingCommit(Commit):
         changes: list[Change] = []
         fault = self._fault or self._misplaced()
         try:
-            changes = accepted(updates, self.every, bench.rule)
-            check_memory(memory, self.memory, bench.rule)
+            if updates is not None:
+                changes = accepted(updates, self.every, bench.rule)
+            if memory is not None:
+                check_memory(memory, self.memory, bench.rule)
         except SpikeloomError as error:
             fault = fault or error
-        bench.team.agree(fault)  # all processes must hear of it
-        bench.team.average([one for _, one in self.named], self.weight)
-        changes = self._together(changes)
-        memory = self.memory if memory is None else memory.mapped(self._kept)
+        if bench.team.size > 1:
+            changes, memory = self._together(fault, changes, memory)
+        elif fault is not None:
+            raise fault
         grads = {name: one.grad for name, one in self.named if one.grad is not None}
         norm = nn.utils.get_total_norm(grads.values())
         if not torch.isfinite(norm):
@@ -86,29 +88,33 @@ class TrainingCommit(Commit):
             trained = [one for _, one in self.named]
             nn.utils.clip_grads_with_norm_(trained, bench.stage.clip, norm)
         self.optimizer.step()
-        apply(changes)
+        if changes:
+            apply(changes)
+        bench.memory = bench.memory if memory is None else memory
         bench.net.project()
-        bench.rule.project(bench.net, memory)
-        bench.remember(memory)
+        bench.rule.project(bench.net, bench.memory)
         self.optimizer.zero_grad(set_to_none=True)
         torch.clear_autocast_cache()  # it may hold copies of the weights as they were
 
-    def _together(self, changes: list[Change]) -> list[Change]:
-        """Average changes over the processes.
+    def _together(
+        self, fault: SpikeloomError | None, changes: list[Change], memory: Memory | None
+    ) -> tuple[list[Change], Memory | None]:
+        """Average gradients over the processes; return changes and memory that all agree on.
 
         Raises:
+            SpikeloomError: what went wrong in one of them, in all.
             ConfigError: new values that are not the same in all of them.
         """
         team = self.bench.team
-        if team.size == 1:
-            return changes
+        team.agree(fault)
+        team.average([one for _, one in self.named], self.weight)
         added: list[Change] = []
         for one in changes:
             value = team.first(one.value) if one.replaces else team.sum(one.value * self.weight)
             if one.replaces:
                 team.agree(None if torch.equal(value, one.value) else self._apart(one.name))
             added.append(replace(one, value=value))
-        return added
+        return added, memory and memory.mapped(self._kept)
 
     def _apart(self, name: str) -> ConfigError:
         where = f"{self.bench.rule.place()}: updates of '{name}'"
@@ -117,7 +123,7 @@ class TrainingCommit(Commit):
 
     def _kept(self, path: str, leaf: Leaf) -> Value:
         """Return what this process keeps of a new leaf."""
-        if leaf.kept != "averaged" or self.bench.team.size == 1:
+        if leaf.kept != "averaged":
             return leaf.value
         value = leaf.tensor.to(self.bench.fabric.device)
         return leaf.back(self.bench.team.sum(value * self.weight))

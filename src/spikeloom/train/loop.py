@@ -189,7 +189,7 @@ def hand_on_memory(before: Workbench, after: Workbench) -> None:
     Leaves of one path, kind and shape are taken over; the others keep their first value.
     """
     if after.rule.accepts(before.rule):
-        after.remember(after.memory.with_values_of(before.memory))
+        after.memory = after.memory.with_values_of(before.memory)
 
 
 def _open(

@@ -185,7 +185,7 @@ class Stored:
         """
         try:
             bench.modules().load_state_dict(self._part("weights"))
-            bench.remember(self._memory(bench))
+            bench.memory = self._memory(bench)
             rows = self._rows(bench)
             moments: dict[int, dict[str, Any]] = {
                 rows[int(row)]: dict(values) for row, values in self.scalars.items()

@@ -47,7 +47,7 @@ def main(out: Path) -> None:
     assert torch.equal(bench.team.sum(x), 2 * torch.arange(6.0).view(2, 3).T + 1)
     mean = bench.team.mean(torch.tensor([float(rank)]), 3 if rank == 0 else 1)
     assert mean.item() == 0.25
-    bench.remember(Memory(apart=same(rank)))
+    bench.memory = Memory(apart=same(rank))
     try:
         gathered(bench)
         raise AssertionError("was not refused")

@@ -141,7 +141,13 @@ class Plan(nn.Module):
         self.out_shape = signal.shape
         self.components = self._components()
         self._find_pools(spec)
-        self.normed = tuple(site for site in self.sites if site.norm is not None)
+        sites = self.sites
+        # whose statistics need all steps, and those among them that never see all steps at once
+        self.over_all = tuple(site for site in sites if site.spec.norm == "batch_all")
+        entrances = [component.entrance for component in self.components]
+        self.over_all_looped = tuple(
+            site for site in self.over_all if site.looped and site not in entrances
+        )
 
     def _components(self) -> tuple[Component, ...]:
         """Return the components in order of computation, and note the sites inside loops."""

@@ -1,6 +1,5 @@
 """What a net refuses at its border: inputs that do not fit it."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -9,7 +8,6 @@ from spikeloom.base.errors import ShapeError, UnsupportedNet
 from spikeloom.base.types import FLOATS
 from spikeloom.nets.how import Order
 from spikeloom.nets.module.build import Component, Plan
-from spikeloom.nets.module.site import Site
 from spikeloom.nets.module.synapse import multiply
 from spikeloom.nets.ops import Credited, Ops, OwnBackward, Plain, keep
 
@@ -60,22 +58,14 @@ def check_input(net: "SpikingNet", xs: Tensor, *, in_time: bool) -> None:
             f"net: expected an input of type {weight.dtype}, as the weights, got {xs.dtype}; "
             "convert one of them, e.g. xs.float() or net.double()."
         )
-    if in_time and net.training:
-        todo = "change the norm or use a rule that runs layer by layer"
-        _refuse_batch_all(net.sites, "time order", todo)
-    if not in_time and net.training:
-        entrances = {component.entrance for component in net.plan.components}
-        inside = [site for site in net.sites if site.looped and site not in entrances]
-        _refuse_batch_all(inside, "a feedback loop", "change the norm")
-
-
-def _refuse_batch_all(sites: Iterable[Site], where: str, todo: str) -> None:
-    """Refuse norms over all steps where steps are computed one by one."""
-    for site in sites:
-        if site.spec.norm == "batch_all":
+    if net.training:
+        for site in net.plan.over_all if in_time else net.plan.over_all_looped:
+            way, todo = "a feedback loop", "change the norm"
+            if in_time:
+                way, todo = "time order", f"{todo} or use a rule that runs layer by layer"
             raise UnsupportedNet(
                 f"net layer {site.name}: expected norm 'batch_step', 'weight' or 'none' for "
-                f"training in {where}, got 'batch_all', whose statistics need all steps; {todo}."
+                f"training in {way}, got 'batch_all', whose statistics need all steps; {todo}."
             )
 
 

@@ -87,6 +87,8 @@ class SpikingNet(Converted):
         self.prepared: list[object] = []  # rules that accepted it
         self._observers: tuple[Observer, ...] = ()
         self._settings: list[Setting] | None = None
+        self._decided = Decided()  # of plain calls
+        self._convolves = any(site.spec.kind.startswith("conv") for site in self.sites)
         initialise(self.sites, torch.Generator().manual_seed(seed))
 
     @classmethod
@@ -192,7 +194,8 @@ class SpikingNet(Converted):
             rng: streams for dropout in training.
             held: as in `step`.
         """
-        return Stepper(partial(self._step, ops=ops, rng=rng, held=held, decided=Decided()))
+        decided = self._lasting(ops)
+        return Stepper(partial(self._step, ops=ops, rng=rng, held=held, decided=decided))
 
     def _step(
         self,
@@ -204,7 +207,7 @@ class SpikingNet(Converted):
         decided: Decided | None = None,
     ) -> tuple[Tensor, NetState]:
         check_input(self, x.unsqueeze(0), in_time=True)
-        walking = self._walking("time", ops, rng, len(x), decided=decided)
+        walking = self._walking("time", ops, rng, len(x), private=decided)
         walk = StepWalk(*walking, before=state or NetState(), held=held)
         x = self._arranged(x)
         if self.spec.input_psp is not None:
@@ -230,7 +233,7 @@ class SpikingNet(Converted):
         """
         check_input(self, x.unsqueeze(0), in_time=True)
         walk = StepWalk(
-            *self._walking("time", ops, rng, len(x), decided=Decided()),
+            *self._walking("time", ops, rng, len(x), private=self._lasting(ops)),
             before=NetState(),
             holding=steps,
         )
@@ -360,12 +363,14 @@ class SpikingNet(Converted):
     def project(self) -> None:
         """Bring trained thresholds back into their bounds, after an update."""
         for site in self.sites:
-            if site.neuron is not None:
+            if site.neuron is not None and site.neuron.unit.learn:
                 site.neuron.project()
 
     def _arranged(self, xs: Tensor) -> Tensor:
-        convolves = any(site.spec.kind.startswith("conv") for site in self.sites)
-        return self.execution.arranged(xs) if convolves else xs
+        return self.execution.arranged(xs) if self._convolves else xs
+
+    def _lasting(self, ops: Ops) -> Decided:
+        return self._decided if ops is PLAIN else Decided()
 
     def _walking(
         self,
@@ -375,7 +380,7 @@ class SpikingNet(Converted):
         batch: int,
         *,
         steps: int = 1,
-        decided: Decided | None = None,
+        private: Decided | None = None,
     ) -> tuple[Plan, Setting, dict[str, How], Rng | None, tuple[Observer, ...]]:
         check_sequence(self.plan, order, ops, training=self.training)
         setting = Setting(
@@ -386,12 +391,13 @@ class SpikingNet(Converted):
             watched=bool(self._observers),
             rows=batch * steps,
             steps=steps,
-            private=decided is not None,
+            private=private is not None,
             **torch_now(order),
         )
         if self._settings is not None and setting not in self._settings:
             self._settings.append(setting)
-        hows = {} if decided is None else decided.of(setting)
+        decided = self._lasting(ops) if private is None else private
+        hows = decided.of(setting, self.sites)
         return self.plan, setting, hows, rng, self._observers
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from spikeloom.base.errors import ShapeError
 from spikeloom.kernels.layout import interleaved
 from spikeloom.nets.module.credit import CreditFunction, Taken, WeightSum
-from spikeloom.nets.module.weight import Masked, Plain, Restricted, Shrunk, Standardised
+from spikeloom.nets.module.weight import Masked, Restricted, Shrunk, Standardised
 from spikeloom.nets.spec.layer import LayerSpec, MaskSpec
 from spikeloom.neurons.base import LOW_PRECISION
 
@@ -61,9 +61,11 @@ class Synapse(nn.Module):
         self.zero = zero
         self.in_shape = (_count(in_shape),) if spec.kind == "linear" else in_shape
         self.out_shape = _out_shape(spec, self.in_shape, where)
-        self.shaping: nn.Module = Plain()
+        self.weighted = spec.weighted
+        self.window = (spec.kernel_size, spec.step_size, spec.pad_size)
+        self.shaping: nn.Module = nn.Identity()  # makes the effective weight of the trained one
         self._make_parameters()
-        if spec.weighted:
+        if self.weighted:
             if spec.norm == "weight":
                 self.shaping = Standardised(self.weight, self.out_axis)
             if mask is not None:
@@ -72,13 +74,13 @@ class Synapse(nn.Module):
 
     def _make_parameters(self) -> None:
         spec, self.bias = self.spec, None
-        if spec.weighted:
+        if self.weighted:
             self.weight = nn.Parameter(torch.zeros(self.weight_shape))
             self.bias = nn.Parameter(torch.zeros(spec.out)) if spec.bias else None
 
     def bound(self) -> None:
         """Bound the norm, starting from the present weight; called once after initialisation."""
-        if self.spec.weighted and self.restrict is not None:
+        if self.weighted and self.restrict is not None:
             if self.restrict_norm == "spectral":
                 bound: nn.Module = Restricted(self.effective_weight(), self.restrict)
             else:
@@ -111,7 +113,7 @@ class Synapse(nn.Module):
             x: [N, \*in_shape]; a linear layer flattens it. result: [N, \*out_shape].
         """
         spec = self.spec
-        kernel, stride, padding = spec.kernel_size, spec.step_size, spec.pad_size
+        kernel, stride, padding = self.window
         if weight is not None and weight.dtype in LOW_PRECISION:
             x = x.to(weight.dtype)  # states, and so spikes, stay float32
         match spec.kind:
@@ -137,7 +139,7 @@ class Synapse(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the map."""
-        if not self.spec.weighted:
+        if not self.weighted:
             return self.apply_map(x, None, None)
         return self.apply_map(x, self.effective_weight(), self.bias)
 
@@ -160,7 +162,7 @@ class Synapse(nn.Module):
         Shape:
             x, presynaptic: [N, \\*in_shape]; result: [N, \\*out_shape].
         """
-        if not self.spec.weighted:
+        if not self.weighted:
             return self(x)
         weight = self.effective_weight() if into is None else into.weight
         handle = None if into is None else into.handle
@@ -222,13 +224,14 @@ class Synapse(nn.Module):
         self, grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
         spec = self.spec
+        _, stride, padding = self.window
         return torch.ops.aten.convolution_backward(
             grad,
             x,
             weight,
             [spec.out],
-            [spec.step_size] * 2,
-            [spec.pad_size] * 2,
+            [stride] * 2,
+            [padding] * 2,
             [1, 1],
             spec.kind == "conv_transpose",
             [spec.output_padding] * 2,

@@ -7,14 +7,6 @@ from spikeloom.base.tracing import transformed
 from spikeloom.nets.spec.layer import MaskSpec
 
 
-class Plain(nn.Module):
-    """The trained weight itself."""
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight."""
-        return weight
-
-
 class Standardised(nn.Module):
     r"""Scaled weight standardisation per output channel.
 

@@ -15,7 +15,6 @@ from spikeloom.base.tracing import ordinary
 from spikeloom.kernels import events
 from spikeloom.kernels.layout import interleaved
 from spikeloom.nets.module.synapse import Synapse
-from spikeloom.nets.module.weight import Plain
 from spikeloom.nets.ops import OnWeights, Ops, Visit
 
 ENGINES = ("dense", "auto", "events")
@@ -258,7 +257,7 @@ def _mark(synapse: Synapse) -> tuple[object, ...]:
     tensors = [one for one in (synapse.weight, synapse.bias) if one is not None]
     if any(not isinstance(one, nn.Parameter) for one in tensors):
         return (object(),)  # made anew at every reading, from what we do not know
-    if not isinstance(synapse.shaping, Plain):
+    if not isinstance(synapse.shaping, nn.Identity):
         tensors += [*synapse.shaping.parameters(), *synapse.shaping.buffers()]
     return tuple((id(one), one.data_ptr(), version(one)) for one in tensors)
 

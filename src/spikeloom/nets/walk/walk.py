@@ -54,15 +54,15 @@ class Walk:
         self.outputs: dict[int, Tensor] = {}
         self._thetas: dict[str, Theta] = {}
         self._hows = hows
-        for site in plan.normed:  # a norm may have changed its mode, unlike all else
-            hows.pop(site.name, None)
-        self._cheap = cheap_names(plan, setting)
+        self._cheap: frozenset[str] | None = None
         self._sources = {edge.spec.source for edge in plan.edges}
 
     def how(self, site: Site) -> How:
         """Return how a site is computed in this walk."""
         name = site.name
         if name not in self._hows:
+            if self._cheap is None:
+                self._cheap = cheap_names(self.plan, self.setting)
             self._hows[name] = decide(site, self.setting, self._cheap)
         return self._hows[name]
 
@@ -133,6 +133,8 @@ class Walk:
 
     def normalised(self, site: Site, x: Tensor, *, copies: int = 1) -> Tensor:
         """Run synapse and norm on inputs whose statistics belong together, at once if possible."""
+        if site.norm is None:
+            return self.ops.synapse(self.visit(site, copies), x)
         if self.how(site).norm == "folded":
             return site.folded(x)
         return site.normalise(self.ops.synapse(self.visit(site, copies), x), steps=copies)
@@ -161,9 +163,9 @@ class Walk:
 
     def scaled(self, site: Site, out: Tensor) -> Tensor:
         """Give an output its amplitude."""
-        amplitude = site.amplitude()
-        if isinstance(amplitude, float) and amplitude == 1:
+        if site.spec.gain == 1 and site.spec.amplitude == "unit":
             return out
+        amplitude = site.amplitude()
         if isinstance(amplitude, Tensor):
             amplitude = self.ops.amplitude(self.visit(site), amplitude)
         return out * amplitude
