@@ -48,7 +48,7 @@ def list_names(
         console.width = FILE_WIDTH
     console.print(table)
     for note in notes:
-        console.print(note, soft_wrap=True, markup=False)
+        console.print(note, markup=False)
 
 
 def _print_details(family: str, name: str) -> None:
