@@ -235,14 +235,17 @@ def unknown_name(
     Example:
         >>> print(unknown_name("encoder", "encoder", "poison", ["constant", "poisson"]))
         encoder: unknown encoder 'poison'; did you mean 'poisson'? known: constant, poisson.
+        >>> print(unknown_name("encoder.gain", "key", "gain", []))
+        encoder.gain: unknown key 'gain'; there is no key to set here.
     """
     names = sorted(known)
     close = get_close_matches(str(name), names, n=1)
     hint = f"{todo}. Known" if todo else f"did you mean '{close[0]}'? known" if close else "known"
+    hint = f"{hint}: {', '.join(names)}" if names else f"there is no {kind} to set here"
     return ConfigError(
-        f"{where}: unknown {kind} '{name}'; {hint}: {', '.join(names)}.",
+        f"{where}: unknown {kind} '{name}'; {hint}.",
         path=where,
-        expected=f"one of {', '.join(names)}",
+        expected=f"one of {', '.join(names)}" if names else f"no {kind}",
         came=f"'{name}'",
         todo=todo or (f"write '{close[0]}'" if close else "change it"),
     )

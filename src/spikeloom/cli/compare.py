@@ -62,8 +62,9 @@ def compare(
 ) -> None:
     """Train several entries on the same data with the same seeds; print one table.
 
-    The same command continues where it stopped; finished runs are never trained again. Exit code
-    1 if a run failed.
+    The same command continues where it stopped; finished runs are never trained again.
+
+    Exit code 1 if a run failed.
     """
     expect_training()
     from spikeloom.compare.run import run_comparison

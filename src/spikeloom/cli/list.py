@@ -44,7 +44,7 @@ def list_names(
     console = _console()
     console.print(_table(headings, rows))
     for note in notes:
-        console.print(note, soft_wrap=True, markup=False)
+        console.print(note, markup=False)
 
 
 def _console() -> Console:

@@ -74,7 +74,7 @@ class IF(Checked):
         v_th: threshold, and the amount a soft reset subtracts; above 0.
         reset: "soft" subtracts v_th, "hard" sets v_reset, "none" does nothing.
         order: "after_fire" (OTTT, SLTT, IDE) or "next_step" (Panda eq. 2-3).
-        fires: ">=" fires at the level, ">" only above it (NA).
+        fires: ">=" fires at the level, ">" only above it.
         fire_fraction: firing level in thresholds (DSR's alpha); the amount subtracted stays v_th.
         detach_reset: the reset carries no gradient.
         v_reset: where a hard reset leads to.

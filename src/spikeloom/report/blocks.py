@@ -155,7 +155,7 @@ def _titles(entries: Sequence[EntryRecord]) -> list[str]:
 def plain_table(
     results: ComparisonRecord, columns: Sequence[Column] | None = None, *, markdown: bool = False
 ) -> str:
-    """Return the table of a comparison alone, with how it was made below: for pages and READMEs.
+    """Return the table of a comparison with how it was made and what differs: for pages, READMEs.
 
     Args:
         results: of a comparison.
@@ -165,18 +165,21 @@ def plain_table(
     entries = shown(results)
     rows = entry_rows(entries, columns or of_group(MAIN))
     below = [*below_table(entries), *(line.text for line in _made(results, entries))]
+    apart = [line.text for line in _differences(results, entries)]
     if not markdown:
         lines = [line.text for line in table_lines(entries, in_parts(rows, None)[0])]
-        return "\n".join([*lines, *class_lines(entries), "", *below])
+        return "\n".join([*lines, *class_lines(entries), "", *below, *[""][: len(apart)], *apart])
     titled: list[tuple[str, ...]] = [rows[0]]
     several = len({block_of(entry) for entry in entries}) > 1
     for title, row in zip(_titles(entries), rows[1:], strict=True):
         if several and title:
             titled.append((f"*{title}*", *[""] * (len(row) - 1)))
         titled.append(row)
-    by_class = "\n".join(class_lines(entries)).strip("\n")
-    fenced = [f"```text\n{by_class}\n```"] if by_class else []
-    return "\n\n".join([to_markdown(titled), *fenced, *below])
+    by_class, differences = (
+        [f"```text\n{text}\n```"] if (text := "\n".join(lines).strip("\n")) else []
+        for lines in (class_lines(entries), apart)
+    )
+    return "\n\n".join([to_markdown(titled), *by_class, *below, *differences])
 
 
 def shown(results: ComparisonRecord) -> list[EntryRecord]:

@@ -155,7 +155,7 @@ def compact(results: ComparisonRecord) -> ComparisonRecord:
         return record.with_only(without=without, curve=(), costs=costs)
 
     def entry(record: EntryRecord) -> EntryRecord:
-        return record.with_only(without=("tuning",), runs=tuple(map(run, record.runs)))
+        return record.with_only(runs=tuple(map(run, record.runs)))
 
     return results.with_only(entries=tuple(map(entry, results.entries)))
 

@@ -110,7 +110,7 @@ class Ide(LearningRule):
                 ONE_SPIKE,
             ),
             Trial(f'{BACK}c4 c4s2{{unit = {{name = "if", v_min = -1.0}}}} f2', NO_BOUND),
-            Trial(refusal="linearise: expected", options={"linearise": "there"}),
+            Trial(refusal="linearise: expected rates or map", options={"linearise": "there"}),
         ),
     )
 
