@@ -49,7 +49,7 @@ def main(out: Path) -> None:
     assert mean.item() == 0.25
     bench.remember(Memory(apart=same(rank)))
     try:
-        gathered(bench)
+        gathered(bench, {})
         raise AssertionError("was not refused")
     except ConfigError as error:
         assert "memory 'apart': expected the same in every process" in str(error), error
