@@ -146,8 +146,7 @@ class Ottt(LearningRule):
             batch,
             objective,
             Ops(synapse=credit, carry=cut),
-            active=range(batch.steps),
-            after_step=update if online else lambda: None,
+            after_step=update if online else None,
             may_hold=not online and not self._grows(net),
         )
         if not online:

@@ -102,15 +102,8 @@ class Sltt(LearningRule):
     ) -> RuleReport:
         """Go backward at the chosen steps; one commit."""
         credit = Credited()
-        report = learn_by_step(
-            net,
-            batch,
-            objective,
-            Ops(synapse=credit, carry=cut),
-            active=self._chosen(batch),
-            after_step=lambda: None,
-            may_hold=True,
-        )
+        ops = Ops(synapse=credit, carry=cut)
+        report = learn_by_step(net, batch, objective, ops, active=self._chosen(batch))
         credit.flush()
         commit()
         return report
