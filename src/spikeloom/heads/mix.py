@@ -52,11 +52,7 @@ class Mix:
         )
 
     def loss(
-        self,
-        o: Tensor,
-        target: Tensor,
-        goal: Tensor | None = None,
-        weights: Tensor | None = None,
+        self, o: Tensor, target: Tensor, goal: Tensor | None = None, weights: Tensor | None = None
     ) -> Tensor:
         """Return the mean loss of a batch.
 

@@ -108,11 +108,7 @@ class Stochmax(Head):
 
     about: ClassVar[str] = "stochastic softmax: rival classes are dropped at random in training"
     source: ClassVar[Citation | None] = Citation(
-        "Lee et al.",
-        "DropMax: Adaptive Variational Softmax",
-        "NeurIPS",
-        2018,
-        "arXiv:1712.07834",
+        "Lee et al.", "DropMax: Adaptive Variational Softmax", "NeurIPS", 2018, "arXiv:1712.07834"
     )
     maps: ClassVar[tuple[str, ...]] = ("readout", "retain", "posterior")
     branches: ClassVar[tuple[str, ...]] = ("retain", "posterior")

@@ -91,7 +91,7 @@ class Trials:
 
 TIME_MEAN = 'c4 c4{unit="relu"} G f2'
 """A net whose last block reads the time mean."""
-NO_STEPS = Trial(TIME_MEAN, "expected features at every step, but block 1 reads the time mean")
+NO_STEPS = Trial(TIME_MEAN, "expected features at every step, got block 1, which reads the time")
 """What `refuse_tail` must say."""
 
 
@@ -240,11 +240,11 @@ def _guarded(learn: Any) -> Any:
     ) -> RuleReport:
         if self not in net.prepared:
             if not hasattr(objective, "sites"):
-                raise UnsupportedNet(
-                    f"{self.place()}: expected a net that this rule has prepared, or an objective "
-                    "with the sites of its head, got neither; call rule.prepare(net, head.sites, "
-                    "batch) once before you train."
+                expected = (
+                    "a net that this rule has prepared, or an objective with its head's sites"
                 )
+                todo = "call rule.prepare(net, head.sites, batch) once before you train"
+                raise UnsupportedNet.of(self.place(), expected, "neither", todo)
             self.prepare(net, objective.sites, batch)
         if not isinstance(commit, Commit):
             commit = PlainCommit(commit, self)
@@ -294,7 +294,6 @@ def refuse_tail(net: SpikingNet, rule: str) -> None:
         UnsupportedNet: there is such a block.
     """
     if net.spec.tail is not None:
-        raise UnsupportedNet(
-            f"rules.{rule}: expected features at every step, but block {net.spec.tail} reads the "
-            "time mean; set reads = 'step' on it or train with bptt."
-        )
+        came = f"block {net.spec.tail}, which reads the time mean"
+        todo = "set reads = 'step' on it or train with bptt"
+        raise UnsupportedNet.of(f"rules.{rule}", "features at every step", came, todo)

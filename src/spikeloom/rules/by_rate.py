@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,11 +21,20 @@ from spikeloom.nets.walk.edge_rates import EdgeRates
 from spikeloom.nets.walk.walk import is_constant
 from spikeloom.neurons.declared import FIRING_THRESHOLD, RATE
 from spikeloom.neurons.reduction import RunningMean, decay_of
-from spikeloom.rules.base import refuse_tail
+from spikeloom.rules.base import LearningRule, refuse_tail
 from spikeloom.rules.clamps import refuse_units
 
 FEW = 4
 """Steps below which a rate says little."""
+
+
+class ThroughRates(LearningRule):
+    """Base of rules whose loss stands on the rates, after T steps."""
+
+    @property
+    def loss_at(self) -> Literal["end", "step"]:
+        """On the rates."""
+        return "end"
 
 
 class OnceWeights:
@@ -153,22 +163,20 @@ def refuse_equilibrium(net: SpikingNet, rule: str) -> None:
         UnsupportedNet: the message says what to add or change.
     """
     refuse_tail(net, rule)
+    place = f"rules.{rule}"
     for number, edge in enumerate(net.spec.feedback):
         if edge.detach:
-            raise UnsupportedNet(
-                f"rules.{rule}: expected feedback that passes a gradient, got detach = true on "
-                f"edge {number}; drop it."
-            )
+            came = f"detach = true on edge {number}"
+            raise UnsupportedNet.of(place, "feedback that passes a gradient", came, "drop it")
     for site in net.sites:
         if site.spec.dropout and not site.spec.dropout_held:
-            raise UnsupportedNet(
-                f"rules.{rule}: expected one dropout mask for all steps in layer {site.name}, got "
-                "a fresh one at each; set dropout_held = true."
-            )
+            expected = f"one dropout mask for all steps in layer {site.name}"
+            todo = "set dropout_held = true"
+            raise UnsupportedNet.of(place, expected, "a fresh one at each", todo)
     refuse_units(net, rule)
     for site in net.sites:
         if site.unit is not None:
-            RATE.needed(site.unit, f"rules.{rule}", site.name)
+            RATE.needed(site.unit, place, site.name)
 
 
 @torch.no_grad()
@@ -243,3 +251,23 @@ def _simulating(net: SpikingNet, x: Tensor, weights: OnceWeights) -> Iterator[No
         for (_, norm), (training, mean, var) in zip(norms, before, strict=True):
             norm.train(training)
             norm.running_mean, norm.running_var = mean, var
+
+
+def pulled(
+    outs: Sequence[Tensor], grads: Sequence[Tensor], inputs: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return vector-Jacobian products; zeros where nothing depends."""
+    pairs = [(out, grad) for out, grad in zip(outs, grads, strict=True) if out.requires_grad]
+    if not inputs or not pairs:
+        return [torch.zeros_like(one) for one in inputs]
+    found = torch.autograd.grad(
+        [out for out, _ in pairs],
+        list(inputs),
+        [grad.to(out.dtype) for out, grad in pairs],
+        retain_graph=True,
+        allow_unused=True,
+    )
+    return [
+        torch.zeros_like(one) if grad is None else grad
+        for one, grad in zip(inputs, found, strict=True)
+    ]

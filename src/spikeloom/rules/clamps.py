@@ -9,13 +9,7 @@ from spikeloom.base.errors import UnsupportedNet
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.neurons.base import Theta, Unit
-from spikeloom.neurons.declared import (
-    FIRING_THRESHOLD,
-    RATE,
-    RATE_CLAMP,
-    TRACE_DECAY,
-    NoRateClamp,
-)
+from spikeloom.neurons.declared import FIRING_THRESHOLD, RATE, RATE_CLAMP, TRACE_DECAY, NoRateClamp
 
 TRIED = (-0.5, 0.25, 0.5, 0.75, 1.5)
 """Currents, as x = q c / v_th, at which a `rate` is compared with the clamp of its unit."""
@@ -68,17 +62,13 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
             continue
         clamp = RATE_CLAMP.needed(unit, place, site.name)
         if isinstance(clamp, NoRateClamp):
-            raise UnsupportedNet(
-                f"{place}: expected {clamp.expected} in layer {site.name}, got {clamp.came}; "
-                "change the unit."
-            )
+            expected = f"{clamp.expected} in layer {site.name}"
+            raise UnsupportedNet.of(place, expected, clamp.came, "change the unit")
         decay = TRACE_DECAY.needed(unit, place, site.name)
         if not decay:
-            raise UnsupportedNet(
-                f"{place}: expected a fixed trace_decay above 0 in layer {site.name}, got "
-                f"{decay} of {type(unit).__name__}; change the unit, or give NoRateClamp as its "
-                "rate_clamp."
-            )
+            expected = f"a fixed trace_decay above 0 in layer {site.name}"
+            todo = "change the unit, or give NoRateClamp as its rate_clamp"
+            raise UnsupportedNet.of(place, expected, f"{decay} of {type(unit).__name__}", todo)
         FIRING_THRESHOLD.needed(unit, place, site.name)
         if unit not in tried:
             _try(site, unit, place, device)
@@ -94,20 +84,19 @@ def _try(site: Site, unit: Unit, place: str, device: torch.device | None) -> Non
     threshold = FIRING_THRESHOLD.needed(unit, place, site.name)(theta)
     v_th = torch.as_tensor(threshold, dtype=torch.float64, device=device)
     if not bool((v_th > 0).all()):
-        raise UnsupportedNet(
-            f"{place}: expected a firing_threshold above 0 in layer {site.name}, got "
-            f"{float(v_th.min()):.3g} of {kind}; change it."
-        )
+        expected = f"a firing_threshold above 0 in layer {site.name}"
+        raise UnsupportedNet.of(place, expected, f"{float(v_th.min()):.3g} of {kind}")
     if (off := _rate_gap(unit, theta, v_th, clamp)) > CLOSE:
-        raise UnsupportedNet(
-            f"{place}: expected a rate that is the clamp of {kind} in layer {site.name}, got one "
-            f"that is off by up to {off:.2g}; correct its rate, rate_clamp or firing_threshold."
-        )
+        expected = f"a rate that is the clamp of {kind} in layer {site.name}"
+        todo = "correct its rate, rate_clamp or firing_threshold"
+        raise UnsupportedNet.of(place, expected, f"one that is off by up to {off:.2g}", todo)
     if (step := _first_other_step(unit, theta, v_th, clamp)) is not None:
-        raise UnsupportedNet(
-            f"{place}: expected spikes of {kind} in layer {site.name} as trace_decay, rate_clamp "
-            f"and firing_threshold declare them, got others (step {step} of a trial train); "
-            "correct what it declares, or give NoRateClamp as its rate_clamp."
+        raise UnsupportedNet.of(
+            place,
+            f"spikes of {kind} in layer {site.name} as trace_decay, rate_clamp and "
+            "firing_threshold declare them",
+            f"others (step {step} of a trial train)",
+            "correct what it declares, or give NoRateClamp as its rate_clamp",
         )
 
 
