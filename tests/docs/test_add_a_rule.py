@@ -43,7 +43,7 @@ def call(monkeypatch, capsys, tmp_path):
 def test_its_commands_run(call):
     check, compare = COMMANDS
     assert check == "check rule ./dfa.py"
-    assert re.search(r"^25 ok, 0 failed, 1 skipped$", call(*shlex.split(check)), re.MULTILINE)
+    assert re.search(r"^\d+ ok, 0 failed, \d+ skipped$", call(*shlex.split(check)), re.MULTILINE)
     table = call(*shlex.split(compare), *SMALL, "--no-controls")
     for name in ("bptt", "dfa", "dfa:pull=0.01"):
         assert re.search(rf"^{re.escape(name)} +\d", table, re.MULTILINE), table
