@@ -1,4 +1,4 @@
-"""Units whose rate is a clamp of their mean current: which are, and that they do what they say."""
+"""Units whose rate is a clamp of their mean current: how they are recognised and tested."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ TRIED = (-0.5, 0.25, 0.5, 0.75, 1.5)
 """Currents, as x = q c / v_th, at which a `rate` is compared with the clamp of its unit."""
 
 FADED = 1e-30
-"""Share of an initial potential that no longer counts."""
+"""Share of an initial potential below which it no longer counts."""
 
 FARTHEST = 100.0
 """The largest initial potential, in thresholds, that may explain a unit's spikes."""
@@ -28,12 +28,12 @@ CLOSE = 1e-4
 
 
 class Clamped(NamedTuple):
-    r"""What the mathematics of rates needs of a unit: :math:`a = clamp(q z / v_{th}, 0, 1)`.
+    r"""The clamp of a unit, :math:`a = clamp(q z / v_{th}, 0, 1)`.
 
     Args:
         decay: :math:`\lambda`, by which z is discounted.
         scale: q.
-        level: f, in thresholds.
+        level: f, the potential at which it fires, in thresholds.
     """
 
     decay: float
@@ -49,7 +49,7 @@ def clamped(unit: Unit) -> Clamped:
 
 
 def refuse_units(net: SpikingNet, rule: str) -> None:
-    """Refuse populations whose rate is no clamp of their mean current, or not the one they declare.
+    """Refuse populations whose rate is no clamp of their mean current, or another than declared.
 
     Raises:
         UnsupportedNet: the message names the layer and what to change.
@@ -77,7 +77,7 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
 
 @torch.no_grad()
 def _try(site: Site, unit: Unit, place: str, device: torch.device | None) -> None:
-    """Refuse a unit that does not do as it declares."""
+    """Refuse a unit whose rate or spikes differ from what it declares."""
     assert site.neuron is not None
     theta = {name: value.double() for name, value in site.neuron.theta().items()}
     clamp, kind = clamped(unit), type(unit).__name__
@@ -101,7 +101,7 @@ def _try(site: Site, unit: Unit, place: str, device: torch.device | None) -> Non
 
 
 def _rate_gap(unit: Unit, theta: Theta, v_th: Tensor, clamp: Clamped) -> float:
-    """Return how far a unit's own `rate` is from its clamp at most; 0 for one without."""
+    """Return the largest distance of a unit's own `rate` from its clamp; 0 without a `rate`."""
     rate = RATE.of(unit)
     if rate is None:
         return 0.0
@@ -110,7 +110,7 @@ def _rate_gap(unit: Unit, theta: Theta, v_th: Tensor, clamp: Clamped) -> float:
 
 
 def _first_other_step(unit: Unit, theta: Theta, v_th: Tensor, clamp: Clamped) -> int | None:
-    r"""Return the step from which on a unit's spikes are not those of its clamp; None for all.
+    r"""Return the first step at which no clamp gives a unit's spikes; None if one gives them all.
 
     With :math:`U[t] = \lambda S[t-1] + q c[t]` and :math:`S[t] = U[t] - v_{th} s[t]`, there must be
     one initial potential v, within `FARTHEST` thresholds, so that at every step

@@ -122,7 +122,7 @@ class Dsr(ThroughRates):
         refuse_units(net, "dsr")
 
     def cautions(self, net: SpikingNet, steps: int) -> list[str]:
-        """Warn of coarse rates and of leaky units, whose clamp is never right."""
+        """Warn of coarse rates, and of leaky units, for which the clamp is never exact."""
         return [*cautions_of(net, steps, "dsr"), *leak_cautions(net, "dsr", self._slope)]
 
     def learn(
@@ -179,7 +179,7 @@ class Dsr(ThroughRates):
         return each, {name: value for name, value in found if value is not None}
 
     def _share(self, rate: Sequence[float]) -> str:
-        """Say how large gradients are beside those with the rate as the head's mean."""
+        """Compare the size of gradients with that under the unit's own mean, in words."""
         factor = len(rate) * sum(weight**2 for weight in rate)
         return f"gradients are 1/{factor:.3g} of those with the unit's own mean"
 

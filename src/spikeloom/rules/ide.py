@@ -132,13 +132,13 @@ class Ide(ThroughRates):
     ) -> RuleReport:
         """Settle in spikes, solve for v, go back through one pass in rates; one commit."""
         weights, shares = OnceWeights(), objective.weights(batch.steps)
-        found = settle(net, batch, weights, shares)
-        (logits, value), g = loss_on_rates(found, objective, shares)
-        map_ = _Map(net, batch, weights, found.x, found.sources)
+        settled = settle(net, batch, weights, shares)
+        (logits, value), g = loss_on_rates(settled, objective, shares)
+        map_ = _Map(net, batch, weights, settled.x, settled.sources)
         at = map_
         if self.linearise == "map":
             with still(net):
-                at = _Map(net, batch, weights, found.x, map_.rates())
+                at = _Map(net, batch, weights, settled.x, map_.rates())
         solution = at.solve(g, Solver(self.solver, self.tolerance, self.limit))
         if solution.diverged:
             raise NumericalError.of(
@@ -186,7 +186,7 @@ class _Map:
 
     @property
     def residual(self) -> float:
-        """Mean distance of the rates from the rates they lead to."""
+        """Mean distance |a - f(a)|, of the feedback edge where it is largest."""
         gaps = [(self.sources[n].detach() - a.detach()).abs().mean() for n, a in self.fed.items()]
         return max(float(gap) for gap in gaps)
 
@@ -195,13 +195,13 @@ class _Map:
         return self.sources
 
     def solve(self, g: Tensor, solver: Solver) -> Solution:
-        """Solve for what arrives at the sources in all."""
+        """Solve for v, the whole gradient at the starts of the feedback edges."""
         where = g.device.type
         low = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else None
         return solver.solve(self._product, self._first(g), low)
 
     def worst(self, g: Tensor, v: Tensor) -> str:
-        """Say where most of the residual of a v is."""
+        """Name the feedback edge with the largest residual of v."""
         gaps = self._parts(self._product(v) - v + self._first(g))
         norms = [float(gap.double().nan_to_num(nan=torch.inf).norm()) for gap in gaps]
         number = max(zip(norms, self.sources, strict=True))[1]
@@ -221,7 +221,7 @@ class _Map:
         return torch.cat([one.flatten() for one in found])
 
     def back(self, g: Tensor, v: Tensor) -> None:
-        """Leave the gradients of all that is trained."""
+        """Add the gradients of all parameters to `.grad`."""
         values = [self.features, *self.sources.values()]
         backpropagate(values, [g.to(self.features.dtype), *self._parts(v)])
 

@@ -32,10 +32,10 @@ from spikeloom.rules.clamps import clamped
 from spikeloom.rules.leaks import leak_cautions, reduction_cautions
 
 REACH = 14**0.5 / 4
-"""Where the largest g comes to, in levels: no whole number of steps adds up to a level."""
+"""The largest scaled g, in levels; irrational, so that no number of steps adds up to a level."""
 
 FULL = 1e-5
-"""A rate so close to 0 or 1 is 0 or 1: discounted sums of ones round."""
+"""Rates this close to 0 or 1 count as 0 or 1, since discounted sums of ones are rounded."""
 
 
 GAP = "in measurements, gradients differed by 2 to 50 % (alpha = 0.5 to 0.95)"
@@ -130,9 +130,9 @@ class Spide(ThroughRates):
     ) -> RuleReport:
         """Settle in spikes, solve in spikes, credit with both rates; one commit."""
         weights, shares = OnceWeights(), objective.weights(batch.steps)
-        found = settle(net, batch, weights, shares, units=True)
-        (logits, value), g = loss_on_rates(found, objective, shares)
-        pairs = _Pairs(self, net, batch, weights, found)
+        settled = settle(net, batch, weights, shares, units=True)
+        (logits, value), g = loss_on_rates(settled, objective, shares)
+        pairs = _Pairs(self, net, batch, weights, settled)
         pairs.credit(g)
         commit()
         notes = {"firing rate backward": pairs.rate}
@@ -168,25 +168,25 @@ class _Partner:
 
     @property
     def sent(self) -> Tensor:
-        """What goes back through the population's current in this step."""
+        """Gradient of the population's current from the partners' spikes of this step."""
         return self.slope * self.p
 
     @property
     def mean(self) -> Tensor:
-        """What has gone back on average."""
+        """Mean of `sent` over the steps so far."""
         return self.slope * self.total / self.weight
 
 
 class _Pairs:
-    """Populations with their partners, and the linear maps between them as one graph."""
+    """All populations with their partners, and the linear maps between them as one graph."""
 
     def __init__(
-        self, rule: Spide, net: SpikingNet, batch: Batch, weights: OnceWeights, found: Settled
+        self, rule: Spide, net: SpikingNet, batch: Batch, weights: OnceWeights, settled: Settled
     ) -> None:
         self.rule, self.batch = rule, batch
         self.leaves: dict[str, Tensor] = {}
         self.currents: dict[str, Tensor] = {}
-        rates = found.units
+        rates = settled.units
 
         def emit(visit: Visit, rate: Tensor) -> Tensor:
             site = visit.site
@@ -197,10 +197,12 @@ class _Pairs:
             self.leaves[site.name] = known.clone().requires_grad_()
             return self.leaves[site.name]
 
-        self.fed = {number: one.detach().requires_grad_() for number, one in found.sources.items()}
+        self.fed = {
+            number: one.detach().requires_grad_() for number, one in settled.sources.items()
+        }
         ops = Ops(synapse=OnWeights(weights.synapse), emit=emit)
         with net.observe(self):
-            self.features, sources = net.rate_map(found.x, self.fed, ops, rng=batch.rng)
+            self.features, sources = net.rate_map(settled.x, self.fed, ops, rng=batch.rng)
         self.edges = list(sources)
         self.sources = list(sources.values())
         self.partners = {
@@ -216,7 +218,7 @@ class _Pairs:
             self.currents[site.name] = current.squeeze(0)
 
     def credit(self, g: Tensor) -> None:
-        """Run the second stage, and leave its gradients.
+        """Run the second stage and add its gradients to `.grad`.
 
         Shape:
             g: [B, D].
@@ -241,9 +243,9 @@ class _Pairs:
         return fired / max(1, count * self.rule.back_steps)
 
     def _scale(self, g: Tensor) -> float:
-        """Return the factor that brings gradients into the range of spikes.
+        r"""Return :math:`\kappa`, which brings gradients into the range of spikes.
 
-        A loss is a mean: what counts is a sample's share of the whole batch, over all processes.
+        The loss is a mean over samples, so g is taken relative to the batch of all processes.
         """
         size = self.batch.size
         if self.rule.scale is not None:
@@ -254,7 +256,7 @@ class _Pairs:
         return REACH * self.rule.level * size / largest if largest > 0 else 1.0
 
     def _across_feedback(self) -> list[Tensor]:
-        """Return what the last step's spikes send back to the starts of feedback edges."""
+        """Return what the spikes of the last step send to the starts of the feedback edges."""
         starts = list(self.fed.values())
         return pulled(
             [self.currents[name] for name in self.order],
