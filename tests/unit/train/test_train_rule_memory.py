@@ -269,7 +269,8 @@ def test_two_processes_give_what_one_does(tmp_path):
     assert done.returncode == 0, done.stderr
     for signs in (False, True):
         rule = {"name": "hebb", "signs": signs}
-        one = train(recipe(HEBB | {"stages.0.rule": rule, "stages.0.batch": 15}), splits=tiny())
+        changes = {"stages.0.rule": rule, "stages.0.batch": 15, "stages.0.select": "best"}
+        one = train(recipe(HEBB | changes), splits=tiny())
         expected = snapshot(one.bench.modules())
         for rank in (0, 1):
             found = checkpoint.read_weights(tmp_path / f"{signs}.{rank}")

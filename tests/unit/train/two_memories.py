@@ -26,6 +26,7 @@ def main(out: Path) -> None:
     rank = fabric.global_rank
     for signs in (False, True):
         changes = {"net": "f8 f3", "precision": "64-true", "stages.0.batch": 15}
+        changes |= {"stages.0.select": "best"}
         run = recipe(changes | {"stages.0.rule": {"name": "hebb", "signs": signs}})
         bench, state = set_up(run, tiny(), fabric=fabric), State()
         polls = iter(range(2))
