@@ -21,7 +21,7 @@ from spikeloom.rules.memory import Memory
 from spikeloom.train import loop_stage
 from spikeloom.train.commit import TrainingCommit
 from spikeloom.train.loop import train
-from spikeloom.train.state import copied
+from spikeloom.train.state import Stored, copied
 from trainkit import bench, recipe, same, tiny, without_times
 
 HEBB = {"net": "f8 f3", "stages.0.rule": "hebb", "precision": "64-true"}
@@ -189,6 +189,23 @@ class TestResume:
         checkpoint.write_weights(path, renamed, kept)
         again = train(recipe(changes), tmp_path, splits=tiny(), resume=True)
         assert again.bench.memory == whole.bench.memory
+
+    def test_opens_states_from_before_the_best_memory_was_kept(self, tmp_path):
+        """Of these, the memory goes on that was there: the last epoch's."""
+        changes = HEBB | {"stages.0.epochs": 3, "stages.0.select": "best"}
+        with pytest.raises(Stopped):
+            train(recipe(changes), tmp_path, splits=tiny(), stop=stopping(5))
+        path = tmp_path / names.STATE
+        tensors, extra = checkpoint.read_tensors(path)
+        older = {name: one for name, one in tensors.items() if not name.startswith("best_")}
+        assert {name.partition(".")[0] for name in tensors.keys() - older.keys()} == {
+            "best_memory",
+            "best_local",
+        }
+        kept = {key: text for key, text in extra.items() if key in ("recipe", "state", "optimizer")}
+        checkpoint.write_weights(path, older, kept)
+        assert Stored(path, recipe(changes)).state.best
+        train(recipe(changes), tmp_path, splits=tiny(), resume=True)
 
     def test_the_record_says_what_is_remembered(self, tmp_path):
         train(recipe(RULES["through hebb"]), tmp_path, splits=tiny())
