@@ -97,6 +97,12 @@ class Registry(Generic[T]):
             raise unknown_name(where or self.package, self.kind, name, self._members, todo)
         return self._members[name]
 
+    @classmethod
+    def load_all(cls) -> None:
+        """Load every family that there is by now."""
+        for family in list(cls._all):
+            family._load()
+
     def _load(self) -> None:
         if self._loaded:
             return
@@ -160,8 +166,7 @@ def import_file(path: Path, where: str) -> str:
         known = Path(getattr(module, "__file__", None) or "")
         if known.name == path.name and known.resolve() == path.resolve():
             return name
-    for family in list(Registry._all):
-        family.names()  # the library's own come first
+    Registry.load_all()  # the library's own names come first
     spec = importlib.util.spec_from_file_location(f"_file_{path.stem}", path.resolve())
     assert spec is not None and spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(
