@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import spikeloom
+from spikeloom.rules.base import RULES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -21,6 +22,16 @@ MODULES = sorted(
 )
 
 
+@pytest.fixture
+def forgotten():
+    """Rules that a page registers are gone after it."""
+    known = set(RULES.names())
+    yield
+    for name in set(RULES.names()) - known:
+        del RULES._members[name]
+
+
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_snippets_run(page, capsys):
     torch.manual_seed(0)

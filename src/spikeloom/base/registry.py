@@ -1,12 +1,14 @@
 """Registries: a family of things found by name, one file each, no list to edit."""
 
 import importlib
+import importlib.util
 import logging
 import pkgutil
 import sys
 import weakref
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from spikeloom.base.errors import ConfigError, SpikeloomError, unknown_name
@@ -23,9 +25,10 @@ _failed: set[str] = set()
 class Registry(Generic[T]):
     """Names of one family, filled by decorator.
 
-    The first lookup imports every file of the family's folder whose name has no leading
-    underscore, then the entry points of the group ``spikeloom.<folder>``, so a new member is one
-    new file here or in another package. A plug-in that raises while it is imported, whatever it
+    The first lookup imports every file of the family's folder, then the entry points of the group
+    ``spikeloom.<folder>``, so a new member is one new file here or in another package. Folders
+    with an ``__init__.py`` in it are looked into as well; names with a leading underscore are left
+    out. A plug-in that raises while it is imported, whatever it
     raises, is named in one warning and left out with all it had registered.
 
     Args:
@@ -77,6 +80,10 @@ class Registry(Generic[T]):
         self._load()
         return tuple(sorted(self._members))
 
+    def names_in(self, module: str) -> tuple[str, ...]:
+        """Return the names that a module has registered, sorted."""
+        return tuple(name for name in self.names() if self._homes[name] == module)
+
     def find(self, name: str, where: str | None = None) -> T:
         """Return the member called `name`.
 
@@ -85,16 +92,21 @@ class Registry(Generic[T]):
         """
         self._load()
         if name not in self._members:
-            raise unknown_name(where or self.package, self.kind, name, self._members)
+            file = f"run spikeloom --plugin {name} ... and write the name that it registers"
+            todo = file if name.endswith(".py") else ""
+            raise unknown_name(where or self.package, self.kind, name, self._members, todo)
         return self._members[name]
+
+    @classmethod
+    def load_all(cls) -> None:
+        """Load every family that there is by now."""
+        for family in list(cls._all):
+            family._load()
 
     def _load(self) -> None:
         if self._loaded:
             return
-        folder = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(folder.__path__):
-            if not module.name.startswith("_"):
-                importlib.import_module(f"{self.package}.{module.name}")
+        _import_folder(self.package)
         for point in entry_points(group=self.package):
             self._plug_in(point)
         self._loaded = True
@@ -124,3 +136,49 @@ class Registry(Generic[T]):
                 "it is left out; repair or remove it",
             )
             _LOG.warning("%s", line)
+
+
+def _import_folder(package: str) -> None:
+    """Import the files of a folder and of the folders in it, private ones excepted."""
+    folder = importlib.import_module(package)
+    for module in pkgutil.iter_modules(folder.__path__):
+        if not module.name.startswith("_"):
+            take = _import_folder if module.ispkg else importlib.import_module
+            take(f"{package}.{module.name}")
+
+
+def import_file(path: Path, where: str) -> str:
+    """Import a Python file of the user's and return its module's name.
+
+    Its code runs, with the modules beside it in reach. A file that is imported already, as those
+    of this library are, is not run again.
+
+    Args:
+        path: of the file.
+        where: who asks, for messages.
+
+    Raises:
+        ConfigError: no such file, or one that cannot be imported.
+    """
+    if not path.is_file() or path.suffix != ".py":
+        raise ConfigError.of(where, "a Python file", f"'{path}'", "correct the path")
+    for name, module in list(sys.modules.items()):
+        known = Path(getattr(module, "__file__", None) or "")
+        if known.name == path.name and known.resolve() == path.resolve():
+            return name
+    Registry.load_all()  # the library's own names come first
+    spec = importlib.util.spec_from_file_location(f"_file_{path.stem}", path.resolve())
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(
+        spec
+    )  # dataclasses look there
+    sys.path.insert(0, folder := str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as fault:
+        del sys.modules[spec.name]
+        came = f"{type(fault).__name__} in '{path}': {fault}"
+        raise ConfigError.of(where, "a file that can be imported", came, "correct it") from None
+    finally:
+        sys.path.remove(folder)
+    return spec.name

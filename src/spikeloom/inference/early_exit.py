@@ -15,7 +15,7 @@ from spikeloom.base.fields import Checked
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
 from spikeloom.heads.stream import Stream
-from spikeloom.inference.evaluate import EVALUATION_BATCH, added
+from spikeloom.inference.evaluate import EVALUATION_BATCH, Judged, added
 from spikeloom.meters.clock import Timing, rounds_for, stopwatch, time_interleaved
 from spikeloom.meters.spikes import spike_counts
 from spikeloom.nets.module.site import Site
@@ -69,7 +69,7 @@ class Exits:
 
 
 @dataclass(frozen=True)
-class ExitScore:
+class ExitScore(Judged):
     """What leaving early costs and saves.
 
     Args:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +20,24 @@ from spikeloom.records.progress import SILENT, Progress
 EVALUATION_BATCH = 256
 
 
+class Judged:
+    """What was judged by the metrics of a task: each of them is an attribute, too."""
+
+    metrics: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a metric by its name, e.g. ``score.accuracy``.
+
+        Raises:
+            AttributeError: the task has none of that name.
+        """
+        if name != "metrics" and name in self.metrics:  # a copy in the making has no metrics yet
+            return self.metrics[name]
+        raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'", name=name)
+
+
 @dataclass(frozen=True)
-class Score:
+class Score(Judged):
     """Result of one evaluation.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
-from spikeloom.inference.evaluate import EVALUATION_BATCH, added
+from spikeloom.inference.evaluate import EVALUATION_BATCH, Judged, added
 from spikeloom.meters.spikes import spike_counts
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
@@ -36,7 +36,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class OverTime:
+class OverTime(Judged):
     """Scores after some numbers of steps, from one pass.
 
     Args:

@@ -133,7 +133,7 @@ def test_it_draws_without_an_error_and_loads_nothing(browser, demo):
     page = browser.open(demo)
     page.draw_all()
     names = page.run("return [...document.querySelectorAll('.plot')].map((p) => p.dataset.chart)")
-    assert names[:3] == ["loss", "accuracy", "cost:strict"]
+    assert names[:3] == ["loss", "score", "cost:strict"]
     assert names[-4:] == ["rates", "steps", "forming", "traces"]
     lines = page.run("return document.querySelectorAll('[data-chart=loss] .lines path').length")
     assert lines >= 9
