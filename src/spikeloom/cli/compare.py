@@ -146,7 +146,6 @@ def _plan(
     *,
     controls: bool,
 ) -> "Plan":
-    """Read files or options into a plan."""
     from spikeloom.compare.controls import with_controls
     from spikeloom.compare.plan import merge, name_of, plan_rules, read_comparison
 

@@ -18,6 +18,7 @@ from spikeloom.program.recipe import Name, Recipe, Seed, build_recipe, read_reci
 from spikeloom.program.shipped import recipe_file
 from spikeloom.program.stage import Choice
 from spikeloom.program.tables import Strict, build_model, override, parse_value, placed, read_toml
+from spikeloom.records import names
 from spikeloom.rules.base import LearningRule, rules_within
 
 LONGEST_NAME = 80
@@ -69,7 +70,7 @@ class Row:
     @property
     def slug(self) -> str:
         """The label as a folder name."""
-        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-") or "entry"
+        return names.entry_folder(self.label)
 
 
 @dataclass(frozen=True)

@@ -290,7 +290,7 @@ def test_two_processes_give_what_one_does(tmp_path):
         one = train(recipe(HEBB | changes), splits=tiny())
         expected = snapshot(one.bench.modules())
         for rank in (0, 1):
-            found = checkpoint.read_weights(tmp_path / f"{signs}.{rank}")
+            found = checkpoint.read_tensors(tmp_path / f"{signs}.{rank}")[0]
             for name, value in expected.items():
                 assert torch.allclose(found[name], value, rtol=1e-12, atol=1e-14), name
             mean = found["memory.mean"]
