@@ -15,7 +15,7 @@ from spikeloom.data._columns import Columns
 from spikeloom.data._hub import HUB_NAME, Hub, hub_parts
 from spikeloom.data._layout import find_parts, has_pictures
 from spikeloom.data._sources import ParquetSource, Source
-from spikeloom.data._split import Count, Text, hold_out, part_samples
+from spikeloom.data._split import Count, Text, hold_out, part_samples, tenth
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, Watcher, data_root
 from spikeloom.data.broken import BrokenPictures
 from spikeloom.data.cache import Decoded, decode_part, find_decoded
@@ -277,9 +277,9 @@ def _splits(
     """Make a data set of decoded parts; a tenth where a part is absent and has no size."""
     train, others, count, names = _aligned(f"data.{name}", parts, classes)
     if "test" not in others:
-        size = _tenth(train) if test is None else test
+        size = tenth(train) if test is None else test
         train, others["test"] = hold_out(f"data.{name}.test", train, size)
-    own = others.get("validation", _tenth(train) if validation is None else validation)
+    own = others.get("validation", validation)
     splits = part_samples(name, train, others["test"], classes=count, validation=own, **options)
     skipped = tuple(fault.place for one in parts.values() for fault in one.skipped)
     return replace(splits, labels=names, skipped=skipped)
@@ -325,10 +325,6 @@ def _aligned(
         peak = 1.0 if one.x.is_floating_point() else 255.0
         others[part] = Samples(one.x, y, Scaling(peak))
     return others.pop("train"), others, count, names
-
-
-def _tenth(samples: Samples) -> int:
-    return max(1, len(samples) // 10)
 
 
 def _publish(known: Known, about: str, source: str) -> None:

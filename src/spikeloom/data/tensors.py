@@ -101,7 +101,7 @@ def splits_from_tensors(
         train,
         held,
         classes=classes,
-        validation=max(1, len(train) // 10) if own is None else own,
+        validation=own,
         train_size=train_size,
         normalise=normalise,
     )

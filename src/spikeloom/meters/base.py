@@ -107,7 +107,6 @@ class BatchMeter:
     def __init__(self, where: str) -> None:
         self.where = where
         self.samples = 0
-        self.sample_steps = 0
         self._net: SpikingNet | None = None
         self._xs: Tensor | None = None
         self._batch: dict[str, Any] = {}
@@ -167,7 +166,6 @@ class BatchMeter:
         net, xs = self._opened("close")
         self._fold(xs.shape[0], xs.shape[1])
         self.samples += xs.shape[1]
-        self.sample_steps += xs.shape[0] * xs.shape[1]
         self._net, self._xs = net, None
 
     def discard(self) -> None:

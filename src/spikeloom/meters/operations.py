@@ -173,7 +173,7 @@ class OperationMeter(BatchMeter):
         self._closed()
         sites = tuple(self._totals[name] for name in self._in_order(self._totals))
         ac, mac = (Spread.of(per_sample([pair[row] for pair in self._samples])) for row in (0, 1))
-        return OperationRecord(self.samples, self.sample_steps, sites, ac, mac)
+        return OperationRecord(self.samples, sites, ac, mac)
 
     def _arrive(self, site: Site, net: SpikingNet) -> Arrival:
         if site.name not in self._arrivals:

@@ -117,22 +117,15 @@ class OperationRecord:
 
     Args:
         samples: number of samples.
-        sample_steps: sum over samples of the steps each ran.
         sites: one entry per site, passes apart, the head's last.
         ac: strict accumulates per inference, mean and standard error over samples.
         mac: strict multiply-accumulates per inference, likewise.
     """
 
     samples: int
-    sample_steps: int
     sites: tuple[SiteOperations, ...]
     ac: Spread
     mac: Spread
-
-    @property
-    def steps(self) -> float:
-        """Mean number of time steps T."""
-        return self.sample_steps / self.samples
 
     @property
     def formula(self) -> int:

@@ -61,13 +61,11 @@ class SpikeRecord:
 
     Args:
         samples: number of samples.
-        sample_steps: sum over samples of the steps each ran.
         total: spikes of the whole net per inference, mean and standard error over samples.
         sites: one entry per spiking site, passes apart.
     """
 
     samples: int
-    sample_steps: int
     total: Spread
     sites: tuple[SiteSpikes, ...]
 
@@ -120,9 +118,7 @@ class SpikeMeter(BatchMeter):
         """Return the record of all closed batches; see `BatchMeter.read`."""
         self._closed()
         sites = tuple(self._totals[name] for name in self._in_order(self._totals))
-        return SpikeRecord(
-            self.samples, self.sample_steps, Spread.of(per_sample(self._samples)), sites
-        )
+        return SpikeRecord(self.samples, Spread.of(per_sample(self._samples)), sites)
 
     def _fold(self, steps: int, samples: int) -> None:
         total = torch.zeros(samples, dtype=torch.int64)

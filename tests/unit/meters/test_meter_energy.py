@@ -26,9 +26,9 @@ def site(name="0.0.0", **fields):
     )
 
 
-def record_of(*sites, samples=1, steps=1):
-    nothing = Spread(0.0, None, samples)
-    return OperationRecord(samples, samples * steps, sites, nothing, nothing)
+def record_of(*sites):
+    nothing = Spread(0.0, None, 1)
+    return OperationRecord(1, sites, nothing, nothing)
 
 
 def uniform(rate, steps, unit="spiking", inputs=100, formula=5000, **fields):
@@ -62,49 +62,47 @@ def test_full_activity_at_one_step_costs_as_much_as_the_ann():
 
 
 def test_twice_the_steps_halves_the_efficiency():
-    once, twice = (paper_energy(record_of(uniform(0.1, t), steps=t)) for t in (25, 50))
+    once, twice = (paper_energy(record_of(uniform(0.1, t))) for t in (25, 50))
     assert twice.efficiency == pytest.approx(once.efficiency / 2)
     assert once.efficiency == pytest.approx(32 / (25 * 0.1))
 
 
 def test_fifteenfold_at_fifty_steps_needs_4_3_percent_activity():
-    assert paper_energy(record_of(uniform(0.0427, 50), steps=50)).efficiency == pytest.approx(
-        15, abs=0.05
-    )
+    assert paper_energy(record_of(uniform(0.0427, 50))).efficiency == pytest.approx(15, abs=0.05)
 
 
 def test_from_int32_to_fp32_a_spiking_net_loses_6_26():
-    record = record_of(uniform(0.05, 20), steps=20)
+    record = record_of(uniform(0.05, 20))
     ratio = paper_energy(record).efficiency / paper_energy(record, FP32).efficiency
     assert ratio == pytest.approx(6.26, abs=5e-3)
 
 
 def test_poisson_input_costs_1175_accumulates_per_synapse():
-    energy = paper_energy(record_of(uniform(0.47, 2500), steps=2500))
+    energy = paper_energy(record_of(uniform(0.47, 2500)))
     assert energy.snn / 0.1 / 5000 == pytest.approx(1175)
     assert 1 / energy.efficiency == pytest.approx(36.7, abs=0.05)
 
 
 def test_hybrid_pays_multiplications_as_often_as_they_run_and_has_a_ceiling():
     front = uniform(1.0, 1, unit="analog", formula=1000)
-    record = record_of(front, uniform(0.0, 10, formula=9000), steps=10)
+    record = record_of(front, uniform(0.0, 10, formula=9000))
     energy = paper_energy(record)
     assert energy.efficiency == 10
     assert energy.layers[0].mac == 3200
     ten = dataclasses.replace(front, evaluations=10, map_steps=10)
-    assert paper_energy(record_of(ten, steps=10)).efficiency == 0.1
+    assert paper_energy(record_of(ten)).efficiency == 0.1
 
 
 def test_layers_without_a_unit_follow_their_input():
     spikes = uniform(0.5, 4, unit="none", role="readout")
     reals = uniform(1.0, 1, unit="none", role="readout", spike_input=False)
-    assert paper_energy(record_of(spikes, steps=4), EQUAL).snn == 4 * 0.5 * 5000
-    assert paper_energy(record_of(reals, steps=4)).efficiency == 1
+    assert paper_energy(record_of(spikes), EQUAL).snn == 4 * 0.5 * 5000
+    assert paper_energy(record_of(reals)).efficiency == 1
 
 
 def test_output_activity_is_the_other_reading():
     one = dataclasses.replace(uniform(0.5, 4), spikes_out=20)  # of 50 neurons, 4 steps
-    record = record_of(one, steps=4)
+    record = record_of(one)
     assert paper_energy(record, EQUAL).snn == 4 * 0.5 * 5000
     assert paper_energy(record, EQUAL, activity="output").snn == 4 * 0.1 * 5000
 
@@ -135,7 +133,7 @@ def test_published_rows_of_syops_counter(ac, mac, millijoules):
 
 
 def test_dead_net_has_no_finite_efficiency():
-    assert paper_energy(record_of(uniform(0.0, 4), steps=4)).efficiency == float("inf")
+    assert paper_energy(record_of(uniform(0.0, 4))).efficiency == float("inf")
 
 
 # on measured records

@@ -50,6 +50,8 @@ def _step(task: Task, *, mode: Mode) -> Step:
     return torch_step(task, net, logits, y)
 
 
-for _mode, _words in (("m", "layer by layer"), ("s", "step by step")):
+_MODES: dict[Mode, str] = {"m": "layer by layer", "s": "step by step"}
+
+for _mode, _words in _MODES.items():
     _build = partial(_step, mode=_mode)
     register_peer(f"spikingjelly-{_mode}", f"SpikingJelly, {_words}", _build, "spikingjelly")
