@@ -1,5 +1,6 @@
 """The battery sorts rules that are wrong, each in one way, from right but unusual ones."""
 
+import direct
 import pytest
 import wrong
 import wrong_past
@@ -83,6 +84,15 @@ WRONG = [
     (wrong.IgnoresBias, form.keeps_type_and_device, "has no .grad after learn"),
     (wrong.LeavesNotes, WORLD, "was left in the net"),
     (wrong.LabelsInSecret, learning.learns_without_labels_if_it_says_so, "depends on the labels"),
+    (direct.Leaks, samples.does_not_depend_on_the_order_of_samples, "weight.update"),
+    (direct.AddsUp, samples.gives_the_same_for_every_sample_copied, "size of the batch"),
+    (direct.Twice, form.adds_gradients_and_never_zeroes, "without a commit"),
+    (direct.CommitsTwice, form.commits_as_often_as_it_says, "2 times at T = 1"),
+    (direct.ForgetsALayer, form.keeps_type_and_device, "net.plan.synapses.0_0.weight"),
+    (direct.ZeroForALayer, learning.learns_what_frozen_layers_cannot, "layers 0.0.0"),
+    (direct.Compiled, EXECUTION, "compiled kernels, layout rows: net.plan.synapses.0_0.weight.upd"),
+    (direct.Stale, form.resumes_to_the_bit, "after resuming"),
+    (direct.Uphill, credit.trains_the_head_by_its_loss, "mind the sign"),
 ]
 """Rule, check, words of the message."""
 
@@ -109,6 +119,13 @@ RISKS = [
     (Alternating, form.adds_gradients_and_never_zeroes),
     (Alternating, credit.trains_the_head_by_its_loss),
     (RandomFeedback, credit.credits_every_pass_of_shared_weights),
+    (direct.HebbByError, learning.learns_what_frozen_layers_cannot),
+    (direct.HebbByError, form.adds_gradients_and_never_zeroes),
+    (direct.WithoutBiases, form.keeps_type_and_device),
+    (direct.WithoutBiases, EXECUTION),
+    (direct.DeltaHead, credit.trains_the_head_by_its_loss),
+    (direct.Homeostatic, execution.moves_weights_by_their_gradients),
+    (direct.Homeostatic, form.resumes_to_the_bit),
 ]
 """Checks that a careless battery fails right rules at."""
 
@@ -128,7 +145,7 @@ def test_right_rules_pass_where_it_is_easily_missed(kind, check):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", RIGHT, ids=lambda v: v.__name__)
+@pytest.mark.parametrize("kind", [*RIGHT, *direct.RIGHT], ids=lambda v: v.__name__)
 def test_right_rules_pass(kind):
     results = [run_check(check, case_of(kind)) for check in BATTERY]
     assert [r for r in results if r.outcome == "failed"] == []

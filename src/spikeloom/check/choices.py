@@ -136,8 +136,8 @@ def _healthy(toy: Toy, what: str, reached: bool) -> None:
 
 
 def _finite(toy: Toy, what: str) -> None:
-    for name, part in toy.grads().items():
-        require(bool(torch.isfinite(part).all()), f"{what}: {name}.grad is not finite")
+    for name, part in toy.changes().items():
+        require(bool(torch.isfinite(part).all()), f"{what}: {name} is not finite")
 
 
 def _encoded(encoder: Encoder, xs: Tensor, rng: SampleRng) -> Tensor:

@@ -11,7 +11,7 @@ from spikeloom.base.errors import SpikeloomError, UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.check.nets import UNIT, Problem
 from spikeloom.check.outcome import CheckSkipped, require
-from spikeloom.check.prepared import Prepared, Values
+from spikeloom.check.prepared import DIRECT, GRAD, Prepared, Values, changed
 from spikeloom.check.toy import Case, Toy
 from spikeloom.heads.base import HEADS
 from spikeloom.nets.execution import Execution
@@ -117,12 +117,11 @@ def trains_the_head_by_its_loss(case: Case) -> None:
     for what, toy, weights in _heads(case):
         batch = toy.batch(rows=rows)
         objective = toy.head.bind(batch.target, batch.rng, weights)
-        noted, came = Noted(objective), []
+        noted = Noted(objective)
+        came: list[Values] = []
 
-        def commit(toy: Toy = toy, came: list[Tensor] = came) -> None:
-            if not _biases(toy):
-                return
-            came.append(_flat(_biases(toy), [one.grad for one in _biases(toy)]))
+        def commit(toy: Toy = toy, came: list[Values] = came) -> None:
+            came.append(toy.changes())
             toy.clear()
 
         report = toy.learn(batch, commit, noted)
@@ -131,8 +130,13 @@ def trains_the_head_by_its_loss(case: Case) -> None:
         if not _among(report.logits, _means(known, _logits)):
             known = _heard(objective, noted)
         _check_loss(report.loss, known, what)
-        if _biases(toy):
-            _check_credit(came, known, toy, what)
+        if not _biases(toy):
+            continue
+        direct = any(name.startswith("head.") for one in came for name in changed(one, DIRECT))
+        if direct:
+            _check_direct_changes(came, known, toy, what)
+        else:
+            _check_gradients(came, known, toy, what)
 
 
 def credits_every_pass_of_shared_weights(case: Case) -> None:
@@ -155,8 +159,8 @@ def credits_every_pass_of_shared_weights(case: Case) -> None:
                 continue
             tried = True
             require(
-                not _falls_short(one.grads(), two.grads()),
-                f"net '{texts[0]}': {SECOND[1]}.grad is not the sum over both passes of its block; "
+                not _falls_short(one.changes(), two.changes()),
+                f"net '{texts[0]}': {SECOND[1]} does not get the sum over both passes of its block; "
                 "give each pass its credit",
             )
             break
@@ -235,15 +239,17 @@ def _check_loss(value: Tensor, known: Known, what: str) -> None:
     )
 
 
-def _check_credit(came: list[Tensor], known: Known, toy: Toy, what: str) -> None:
+def _check_gradients(came: list[Values], known: Known, toy: Toy, what: str) -> None:
     """Require of each commit the gradient of a whole loss, or of some steps with 1/T each."""
     whole = [_gradient(loss, toy) for loss in known.whole]
     parts = [_gradient(loss, toy) / len(toy.xs) for loss in known.each[:MOST_STEPS]]
     if parts:
         choices = list(product((0.0, 1.0), repeat=len(parts)))
         whole += [*(torch.tensor(choices, dtype=parts[0].dtype) @ torch.stack(parts))]
-    require(any(bool(one.any()) for one in came), f"{what}: biases of the head got no gradient")
-    for one in came:
+    biases = _biases(toy)
+    grads = [_flat(biases, [one.get(name + GRAD) for name in biases]) for one in came]
+    require(any(bool(one.any()) for one in grads), f"{what}: biases of the head got no gradient")
+    for one in grads:
         size = float(one.norm() / whole[0].norm())
         require(
             _among(one, whole),
@@ -254,19 +260,43 @@ def _check_credit(came: list[Tensor], known: Known, toy: Toy, what: str) -> None
         )
 
 
-def _biases(toy: Toy) -> list[nn.Parameter]:
-    found = [site.synapse.bias for site in toy.head.sites]
-    return [one for one in found if isinstance(one, nn.Parameter)]
+def _check_direct_changes(came: list[Values], known: Known, toy: Toy, what: str) -> None:
+    """Require of what is added to the head's maps that it goes down a loss of the batch."""
+    head = {name + DIRECT: p for name, p in toy.parameters().items() if name.startswith("head.")}
+    for one in came:
+        named = {name: p for name, p in head.items() if name in one}
+        losses = [*known.whole, *known.each] if named else []
+        slopes = [_slope(loss, named, one) for loss in losses]
+        require(
+            not slopes or min(slopes) < 0,
+            f"{what}: what is added to the head does not lower its loss; mind the sign: changes "
+            "are added to weights, gradients are taken from them",
+        )
+
+
+def _slope(loss: Loss, named: dict[str, nn.Parameter], changes: Values) -> float:
+    """Return how a loss begins to move with changes of the head."""
+    p = [*named.values()]
+    grads = torch.autograd.grad(loss.value, p, retain_graph=True, allow_unused=True)
+    pairs = zip(named, grads, strict=True)
+    return sum(float((changes[name] * grad).sum()) for name, grad in pairs if grad is not None)
+
+
+def _biases(toy: Toy) -> dict[str, nn.Parameter]:
+    own = {id(site.synapse.bias) for site in toy.head.sites}
+    return {name: p for name, p in toy.parameters().items() if id(p) in own}
 
 
 def _gradient(loss: Loss, toy: Toy) -> Tensor:
     biases = _biases(toy)
-    grads = torch.autograd.grad(loss.value, biases, retain_graph=True, allow_unused=True)
+    grads = torch.autograd.grad(
+        loss.value, [*biases.values()], retain_graph=True, allow_unused=True
+    )
     return _flat(biases, grads)
 
 
-def _flat(parameters: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Tensor:
-    pairs = zip(parameters, grads, strict=True)
+def _flat(parameters: dict[str, nn.Parameter], grads: Sequence[Tensor | None]) -> Tensor:
+    pairs = zip(parameters.values(), grads, strict=True)
     return torch.cat(
         [(torch.zeros_like(p) if g is None else g.detach()).flatten() for p, g in pairs]
     )
@@ -287,9 +317,10 @@ def _first(name: str) -> str:
 
 def _falls_short(shared: Values, apart: Values) -> bool:
     """Return whether a shared weight got a multiple of one pass's gradient, or of their sum."""
-    if not all(name in apart for name in SECOND) or SECOND[1] not in shared:
+    two = [name + how for how in (GRAD, DIRECT) for name in SECOND if name + how in apart]
+    if len(two) != 2 or two[1] not in shared:
         return False
-    found, first, second = shared[SECOND[1]], apart[SECOND[1]], apart[SECOND[0]]
+    found, first, second = shared[two[1]], apart[two[1]], apart[two[0]]
     if torch.allclose(found, first + second, rtol=1e-9, atol=1e-12):
         return False
     known = [one.flatten() for one in (first, second, first + second) if one.any()]

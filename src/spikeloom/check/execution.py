@@ -37,8 +37,9 @@ def computes_the_same_however_it_is_executed(case: Case) -> None:
     """
     reached = case.rule.facts.order != "equilibrium" and reaches_every_layer(case)
     for problem, expected in nets_for(case, _results, REFERENCE):
-        idle = _idle(problem, expected) if reached else []
-        require(not idle, f"net '{problem.name}': {', '.join(idle)} got a gradient of zeros")
+        idle = problem.idle_layers(expected) if reached and problem.rule.facts.needs_labels else []
+        words = f"layers {', '.join(idle)} got a gradient of zeros"
+        require(not idle, f"net '{problem.name}': {words}")
         problem.rewind()
         own_logits(problem, f"net '{problem.name}': ")
         ways = [(how, False) for how in OTHERS] + [(REFERENCE, True)]
@@ -52,14 +53,6 @@ def computes_the_same_however_it_is_executed(case: Case) -> None:
                 "differs from the reference's",
                 f"net '{problem.name}', {words}: ",
             )
-
-
-def _idle(problem: Problem, found: Values) -> list[str]:
-    """Return parameters of the net that got no gradient in any commit."""
-    if not problem.rule.facts.needs_labels:
-        return []  # it trains the weights it likes
-    got = [key.split(".grad")[0] for key, one in found.items() if ".grad" in key and one.any()]
-    return sorted(name for name in problem.parameters() if name not in got and name[:4] == "net.")
 
 
 def moves_weights_by_their_gradients(case: Case) -> None:
@@ -116,17 +109,16 @@ def _follow(problem: Problem, name: str, what: str) -> None:
                 f"{what}: {key}.grad has strides {() if grad is None else grad.stride()}, its "
                 f"weight {one.stride()}; set it with base.autograd.add_gradient",
             )
+            with torch.no_grad():
+                copies[key].copy_(one)
             copies[key].grad = None if grad is None else grad.detach().clone().contiguous()
         optimizer.step()
         twin.step()
         for key, one in named.items():
             same = torch.allclose(one, copies[key], rtol=1e-11, atol=1e-13)
             require(same, f"{what}: {key} differs from torch's plain step")
-        problem.project()
-        with torch.no_grad():
-            for key, one in named.items():
-                copies[key].copy_(one)
         optimizer.zero_grad()
+        problem.direct.clear()
 
     for number in range(2):
-        problem.learn(problem.batch(number), commit)
+        problem.learn(problem.batch(number), commit, moved=named)

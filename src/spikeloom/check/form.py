@@ -14,7 +14,7 @@ from spikeloom.base.errors import SpikeloomError
 from spikeloom.base.torch_private import TorchDispatchMode, hooked
 from spikeloom.check.credit import own_logits
 from spikeloom.check.outcome import CheckFailed, CheckSkipped, agree, place, require
-from spikeloom.check.prepared import RATE, Values
+from spikeloom.check.prepared import DIRECT, GRAD, RATE
 from spikeloom.check.toy import Case, T, Toy
 from spikeloom.rules.base import RuleFacts
 
@@ -87,7 +87,7 @@ def keeps_type_and_device(case: Case) -> None:
 
 
 def commits_as_often_as_it_says(case: Case) -> None:
-    """`learn` calls `commit` exactly `commits(T)` times, with gradients in place each time."""
+    """`learn` calls `commit` exactly `commits(T)` times, each time with something to change."""
     for steps in (1, T):
         try:
             toy = Toy(case, steps=steps)
@@ -96,7 +96,7 @@ def commits_as_often_as_it_says(case: Case) -> None:
                 continue  # a rule that chooses among several steps
             raise
         calls: list[set[str]] = []
-        toy.learn(commit=lambda toy=toy, calls=calls: calls.append(set(toy.grads())))
+        toy.learn(commit=lambda toy=toy, calls=calls: calls.append(set(toy.changes())))
         said = toy.rule.commits(len(toy.xs))
         require(said >= 1, f"commits({steps}) is {said}; a rule updates at least once per batch")
         require(
@@ -107,24 +107,22 @@ def commits_as_often_as_it_says(case: Case) -> None:
 
 
 def adds_gradients_and_never_zeroes(case: Case) -> None:
-    """`learn` adds to what is in `.grad` and moves no weight itself."""
+    """`learn` adds to what is in `.grad`, and moves weights through `commit` alone."""
     toy = Toy(case)
     before = toy.weights()
     toy.learn()
-    alone, missing = toy.grads(), toy.missing()
+    alone, missing = toy.changes(), toy.missing()
     require(not missing, f"no .grad after learn: {', '.join(missing)}")
     toy.rewind()
-    for p in toy.parameters().values():
-        p.grad = torch.ones_like(p)
+    expected = dict(alone)
+    for name, p in toy.parameters().items():
+        if name + DIRECT not in alone:  # what a rule changes itself has no gradient
+            p.grad = torch.ones_like(p)
+            expected[name + GRAD] = 1 + alone.get(name + GRAD, torch.zeros_like(p))
     toy.learn()
     agree(toy.weights(), before, "changed in learn, without a commit", rtol=0, atol=0)
-    expected = {name: 1 + alone[name] if name in alone else one for name, one in _ones(toy).items()}
     why = "was replaced; learn must add to it"
     agree(toy.stepped(), toy.stepped(expected), why, rtol=1e-13, atol=1e-13)
-
-
-def _ones(toy: Toy) -> Values:
-    return {name: torch.ones_like(p) for name, p in toy.parameters().items()}
 
 
 def reports_what_it_saw(case: Case) -> None:
@@ -189,13 +187,13 @@ def is_linear_in_the_batch_where_it_says_so(case: Case) -> None:
     toy = Toy(case)
     rows = torch.tensor(FEW)
     toy.learn(toy.batch(rows=rows))
-    whole, grads = toy.stepped(), toy.grads()
-    mean = {name: torch.zeros_like(part) for name, part in grads.items()}
+    whole, changes = toy.stepped(), toy.changes()
+    mean = {name: torch.zeros_like(part) for name, part in changes.items()}
     for row in rows:
         toy.rewind()
         toy.learn(toy.batch(rows=row[None]))
-        for name, part in toy.grads().items():
-            mean[name] += part / len(FEW)
+        for name, part in toy.changes().items():
+            mean[name] = mean.get(name, 0) + part / len(FEW)
     why = "is not the mean over samples; or say linear_in_batch=False"
     agree(whole, toy.stepped(mean), why, rtol=1e-12, atol=1e-14)
 

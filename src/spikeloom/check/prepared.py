@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,16 @@ from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
 from spikeloom.rules.base import LearningRule, RuleReport
-from spikeloom.rules.commit import OwnLoop, named_parameters
+from spikeloom.rules.commit import NewValue, OwnLoop, Updates, accepted, named_parameters
 from spikeloom.rules.memory import Memory
 
 RATE = 0.03
 
 Values = dict[str, Tensor]
-"""Tensors by name: gradients, weights, or all that an update leaves."""
+"""Tensors by name: changes, weights, or all that an update leaves."""
+
+GRAD, DIRECT = ".grad", ".update"
+"""Behind the name of a parameter: its gradient, and what a rule adds to it itself."""
 
 
 def fresh(rule: LearningRule) -> LearningRule:
@@ -30,6 +33,43 @@ def fresh(rule: LearningRule) -> LearningRule:
 
 def nothing() -> None:
     """Stand for a commit that moves no weight: gradients add up."""
+
+
+def changed(found: Values, *kinds: str) -> set[str]:
+    """Return the parameters that have a change of these kinds, in any commit."""
+    return {key.split(kind)[0] for kind in kinds for key in found if kind in key}
+
+
+def moving(found: Values) -> Values:
+    """Return what is not zero everywhere."""
+    return {key: value for key, value in found.items() if bool(value.any())}
+
+
+class Noting(OwnLoop):
+    """The battery's commit: notes direct changes, and makes those of parameters that may move.
+
+    Args:
+        prepared: whose rule learns.
+        step: what becomes of gradients.
+        moved: names of the parameters that direct changes move.
+    """
+
+    def __init__(
+        self, prepared: "Prepared", step: Callable[[], None], moved: Collection[str]
+    ) -> None:
+        super().__init__(prepared.rule, prepared.memory, step, prepared.net, prepared.head)
+        self.prepared, self.moved = prepared, moved
+
+    def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
+        """Make the update; see `Commit`."""
+        made: dict[str, Tensor | NewValue] = {}
+        direct = self.prepared.direct
+        for one in accepted(updates, self.named, self.rule):
+            value = one.value - one.parameter.detach() if one.replaces else one.value
+            direct[one.name] = direct.get(one.name, 0) + value
+            if one.name in self.moved:
+                made[one.name] = NewValue(one.value) if one.replaces else one.value
+        super().__call__(updates=made, memory=memory)
 
 
 class Prepared:
@@ -47,6 +87,7 @@ class Prepared:
 
     def __init__(self, rule: LearningRule, net: SpikingNet, head: Head, sample: Batch) -> None:
         self.net, self.head, self.sample = net, head, sample
+        self.direct: Values = {}
         self.begin(rule)
         self._start = {name: value.detach().clone() for name, value in self._kept().items()}
 
@@ -73,12 +114,21 @@ class Prepared:
         batch: Batch | None = None,
         commit: Callable[[], None] = nothing,
         objective: Objective | None = None,
+        *,
+        moved: Collection[str] = (),
     ) -> RuleReport:
-        """Let the rule learn from a batch, by the head's loss where no other is given."""
+        """Let the rule learn from a batch; nothing moves: gradients and direct changes add up.
+
+        Args:
+            batch: the sample by default.
+            commit: what becomes of gradients.
+            objective: the head's loss by default.
+            moved: names of parameters whose direct changes are made all the same.
+        """
         batch = self.sample if batch is None else batch
         if objective is None:
             objective = self.head.bind(batch.target, batch.rng)
-        loop = OwnLoop(self.rule, self.memory, commit, self.net, self.head)
+        loop = Noting(self, commit, moved)
         report = self.rule.learn(self.net, batch, objective, loop)
         self.memory = loop.memory
         came = type(report).__name__
@@ -106,7 +156,7 @@ class Prepared:
         """Learn from a batch as the training loop does, and return all that came of it.
 
         Returns:
-            Loss, logits, the gradients of each commit, and the weights after the optimizer's step.
+            Loss, logits, the changes of each commit, and the weights after the optimizer's step.
         """
         found: Values = {}
         count = 0
@@ -115,25 +165,31 @@ class Prepared:
             nonlocal count
             count += 1
             later = "" if count == 1 else f" at commit {count}"
-            found.update({f"{name}.grad{later}": p for name, p in self.grads().items()})
+            found.update({name + later: value for name, value in self.changes().items()})
 
-        optimizer = torch.optim.SGD(self.parameters().values(), RATE, momentum=0.9)
-        report = self.learn(batch, self.committing(optimizer, note))
+        named = self.parameters()
+        optimizer = torch.optim.SGD(named.values(), RATE, momentum=0.9)
+        report = self.learn(batch, self.committing(optimizer, note), moved=named)
         found |= {"the loss": report.loss, "the logits": report.logits}
         return found | self.weights()
 
-    def stepped(self, grads: Values | None = None) -> Values:
-        """Return gradients, and the weights after an optimizer's step by them; then go back.
+    def stepped(self, changes: Values | None = None) -> Values:
+        """Return changes, and the weights after an optimizer's step by them; then go back.
 
         Args:
-            grads: what to put into `.grad`; by default what is there, as it lies in memory.
+            changes: to make; by default what is there, gradients as they lie in memory.
         """
-        if grads is not None:
-            for name, p in self.parameters().items():
-                p.grad = grads[name].clone() if name in grads else None
-        found = {f"{name}.grad": p for name, p in self.grads().items()}
-        before = [(p, p.detach().clone()) for p in self.parameters().values()]
-        torch.optim.SGD(self.parameters().values(), RATE, momentum=0.9).step()
+        named = self.parameters()
+        if changes is not None:
+            for name, p in named.items():
+                p.grad = changes[name + GRAD].clone() if name + GRAD in changes else None
+        found = self.changes() if changes is None else dict(changes)
+        before = [(p, p.detach().clone()) for p in named.values()]
+        torch.optim.SGD(named.values(), RATE, momentum=0.9).step()
+        with torch.no_grad():
+            for name, p in named.items():
+                if name + DIRECT in found:
+                    p += found[name + DIRECT]
         self.project()
         found |= self.weights()
         with torch.no_grad():
@@ -169,37 +225,54 @@ class Prepared:
                 value.copy_(self._start[name])
 
     def clear(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients and direct changes."""
+        self.direct.clear()
         for parameter in self.parameters().values():
             parameter.grad = None
 
-    def grads(self) -> Values:
-        """Return copies of the gradients that exist."""
-        found = self.parameters().items()
-        return {name: p.grad.clone() for name, p in found if p.grad is not None}
+    def changes(self) -> Values:
+        """Return copies of what the rule changes: gradients, and what it adds itself."""
+        named = self.parameters().items()
+        found = {name + GRAD: p.grad.clone() for name, p in named if p.grad is not None}
+        return found | {name + DIRECT: value for name, value in self.direct.items()}
 
     def missing(self) -> list[str]:
-        """Return what should have a gradient and has none.
+        """Return what should have a gradient or a direct change and has neither.
 
         A rule without labels trains the weights it likes; what stays idle is seen layer by layer.
         """
         if not self.rule.facts.needs_labels:
             return []
-        return sorted(set(self.parameters()) - set(self.grads()))
+        return sorted(set(self.parameters()) - self._served(self.changes()))
 
-    def idle_layers(self) -> list[str]:
-        """Return the layers of the net with a parameter whose gradient is zero everywhere.
+    def idle_layers(self, found: Values | None = None) -> list[str]:
+        """Return the layers of the net with a parameter that stays as it is.
 
-        Of a rule without labels, those where all are.
+        Of a rule without labels, those where all do.
+
+        Args:
+            found: changes, of all commits; by default those that are there.
         """
+        served = self._served(moving(self.changes() if found is None else found))
+        names = {id(p): name for name, p in self.parameters().items()}
         idle = []
         how = any if self.rule.facts.needs_labels else all
         for site in self.net.sites:
             parts = [part for part in (site.synapse, site.norm, site.neuron) if part is not None]
-            grads = [p.grad for part in parts for p in part.parameters()]
-            if grads and how(grad is None or not bool(grad.any()) for grad in grads):
+            there = [names[id(p)] for part in parts for p in part.parameters()]
+            if there and how(name not in served for name in there):
                 idle.append(site.name)
         return idle
+
+    def _served(self, found: Values) -> set[str]:
+        """Return what has a change, and what needs none: biases beside a direct change."""
+        served, direct = changed(found, GRAD, DIRECT), changed(found, DIRECT)
+        names = {id(p): name for name, p in self.parameters().items()}
+        for site in self.sites:
+            map_ = {names[id(p)] for p in site.synapse.parameters()}
+            if map_ & direct:
+                served |= map_
+        return served
 
     def _kept(self) -> Values:
         found = {f"net.{name}": value for name, value in self.net.state_dict().items()}

@@ -138,7 +138,7 @@ class Toy(Prepared):
 
         Args:
             epochs: how often.
-            frozen: whether the head alone is trained.
+            frozen: whether the head alone is trained; hidden layers take no direct changes either.
             first: number of the first epoch.
             optimizer: to go on with.
             rows: which samples; all by default.
@@ -149,7 +149,7 @@ class Toy(Prepared):
         stepper = optimizer or torch.optim.Adam(parts.values(), RATE)
         commit = self.committing(stepper)
         for epoch in range(first, first + epochs):
-            self.learn(self.batch(epoch, rows), commit)
+            self.learn(self.batch(epoch, rows), commit, moved=parts)
         return stepper
 
     @torch.no_grad()
