@@ -27,10 +27,8 @@ def find_cases(what: str) -> list[Case]:
     elif what in RULES.names():
         names = [what]
     elif Path(f"{what}.py").is_file():
-        raise ConfigError(
-            f"{WHERE}: expected the name of a rule or a file, got '{what}', which is no rule; for "
-            f"the file write ./{what}.py."
-        )
+        came, todo = f"'{what}', which is no rule", f"for the file write ./{what}.py"
+        raise ConfigError.of(WHERE, "the name of a rule or a file", came, todo)
     else:
         raise unknown_name(WHERE, "learning rule", what, RULES.names())
     return [case for name in names for case in cases_of(name, RULES.find(name))]
@@ -39,7 +37,7 @@ def find_cases(what: str) -> list[Case]:
 def _register(path: Path) -> list[str]:
     """Import a file and return the names of the rules it registers."""
     if not path.is_file() or path.suffix != ".py":
-        raise ConfigError(f"{WHERE}: expected a Python file, got '{path}'; correct the path.")
+        raise ConfigError.of(WHERE, "a Python file", f"'{path}'", "correct the path")
     known = set(RULES.names())
     own = importlib.util.find_spec("spikeloom.rules")
     folders = own.submodule_search_locations if own else None
@@ -51,10 +49,8 @@ def _register(path: Path) -> list[str]:
         _import(path)
         names = list(set(RULES.names()) - known)
     if not names:
-        raise ConfigError(
-            f"{WHERE}: expected a file that registers a rule, got none in '{path}'; put "
-            '@RULES.register("name") before its class.'
-        )
+        todo = 'put @RULES.register("name") before its class'
+        raise ConfigError.of(WHERE, "a file that registers a rule", f"none in '{path}'", todo)
     return sorted(names)
 
 
@@ -69,9 +65,7 @@ def _import(path: Path) -> None:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as fault:
         del sys.modules[spec.name]
-        raise ConfigError(
-            f"{WHERE}: expected a file that can be imported, got {type(fault).__name__} in "
-            f"'{path}': {fault}; correct it."
-        ) from None
+        came = f"{type(fault).__name__} in '{path}': {fault}"
+        raise ConfigError.of(WHERE, "a file that can be imported", came, "correct it") from None
     finally:
         sys.path.remove(folder)

@@ -20,8 +20,8 @@ def beside_bptt(case: Case, *, steps: int = T) -> dict[str, tuple[Tensor, Tensor
         steps: T.
 
     Shape:
-        values: flat, one entry per weight and bias of the layer. What a rule adds to a weight itself
-            stands with the opposite sign, as a gradient that an optimizer would follow.
+        values: flat, one entry per weight and bias of the layer. What a rule adds itself stands
+            with the opposite sign, as a gradient does.
     """
     own, loss = _gradients(case, case.rule, steps)
     references = [_gradients(case, Bptt(loss=place), steps) for place in ("step", "end")]
@@ -50,15 +50,15 @@ def _gradients(case: Case, rule: LearningRule, steps: int) -> tuple[dict[str, Te
     toy = Toy(case, steps=steps)
     prepared = Prepared(rule, toy.net, toy.head, toy.batch())
     loss = prepared.learn().loss
-    named, changes = prepared.parameters(), prepared.changes()
-    zeros = {name: torch.zeros_like(p) for name, p in named.items()}
+    changes = prepared.changes()
     down = {
-        n: changes.get(n + GRAD, zero) - changes.get(n + DIRECT, zero) for n, zero in zeros.items()
+        name: changes.get(name + GRAD, torch.zeros_like(p)) - changes.get(name + DIRECT, 0)
+        for name, p in prepared.parameters().items()
     }
-    names = {id(p): name for name, p in named.items()}
+    layers = {site.name: prepared.names(site.synapse) for site in toy.sites}
     found = {
-        site.name: torch.cat([down[names[id(p)]].flatten() for p in site.synapse.parameters()])
-        for site in toy.sites
-        if [*site.synapse.parameters()]
+        layer: torch.cat([down[name].flatten() for name in names])
+        for layer, names in layers.items()
+        if names
     }
     return found, loss.item()

@@ -2,13 +2,15 @@
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from spikeloom.base.types import Batch
-from spikeloom.check.outcome import require
+from spikeloom.check.outcome import listed, require
 from spikeloom.heads.base import Head
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
@@ -19,16 +21,13 @@ from spikeloom.rules.memory import Memory
 
 RATE = 0.03
 
+REFUSE = "train it, or refuse such nets in prepare"
+
 Values = dict[str, Tensor]
 """Tensors by name: changes, weights, or all that an update leaves."""
 
 GRAD, DIRECT = ".grad", ".update"
 """Behind the name of a parameter: its gradient, and what a rule adds to it itself."""
-
-
-def fresh(rule: LearningRule) -> LearningRule:
-    """Return a rule of the same options that has learned nothing yet."""
-    return dataclasses.replace(rule) if dataclasses.is_dataclass(rule) else copy.copy(rule)
 
 
 def nothing() -> None:
@@ -46,27 +45,17 @@ def moving(found: Values) -> Values:
 
 
 class Noting(OwnLoop):
-    """The battery's commit: notes direct changes, and makes those of parameters that may move.
+    """The battery's commit: notes direct changes, and makes those of the parameters `moved`."""
 
-    Args:
-        prepared: whose rule learns.
-        step: what becomes of gradients.
-        moved: names of the parameters that direct changes move.
-    """
-
-    def __init__(
-        self, prepared: "Prepared", step: Callable[[], None], moved: Collection[str]
-    ) -> None:
-        super().__init__(prepared.rule, prepared.memory, step, prepared.net, prepared.head)
-        self.prepared, self.moved = prepared, moved
+    direct: Values
+    moved: Collection[str]
 
     def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
         """Make the update; see `Commit`."""
         made: dict[str, Tensor | NewValue] = {}
-        direct = self.prepared.direct
         for one in accepted(updates, self.named, self.rule):
             value = one.value - one.parameter.detach() if one.replaces else one.value
-            direct[one.name] = direct.get(one.name, 0) + value
+            self.direct[one.name] = self.direct.get(one.name, 0) + value
             if one.name in self.moved:
                 made[one.name] = NewValue(one.value) if one.replaces else one.value
         super().__call__(updates=made, memory=memory)
@@ -93,7 +82,7 @@ class Prepared:
 
     def begin(self, rule: LearningRule) -> None:
         """Take a fresh rule, which remembers nothing."""
-        self.rule = fresh(rule)
+        self.rule = dataclasses.replace(rule) if dataclasses.is_dataclass(rule) else copy.copy(rule)
         self.prepare()
 
     def prepare(self) -> None:
@@ -108,6 +97,11 @@ class Prepared:
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return what is trained, by name: the net's, the head's and the rule's own."""
         return dict(named_parameters(self.rule, self.memory, self.net, self.head))
+
+    def names(self, *modules: nn.Module | None) -> list[str]:
+        """Return the names of the parameters that modules have."""
+        own = {id(p) for module in modules if module is not None for p in module.parameters()}
+        return [name for name, p in self.parameters().items() if id(p) in own]
 
     def learn(
         self,
@@ -128,11 +122,12 @@ class Prepared:
         batch = self.sample if batch is None else batch
         if objective is None:
             objective = self.head.bind(batch.target, batch.rng)
-        loop = Noting(self, commit, moved)
+        loop = Noting(self.rule, self.memory, commit, self.net, self.head)
+        loop.direct, loop.moved = self.direct, moved
         report = self.rule.learn(self.net, batch, objective, loop)
         self.memory = loop.memory
-        came = type(report).__name__
-        require(isinstance(report, RuleReport), f"learn must return a RuleReport, got {came}")
+        reported = isinstance(report, RuleReport)
+        require(reported, "learn", "a RuleReport", type(report).__name__, "return one")
         return report
 
     def committing(
@@ -147,52 +142,35 @@ class Prepared:
 
         return commit
 
-    def project(self) -> None:
-        """Bring what is trained back into its bounds."""
-        self.net.project()
-        self.rule.project(self.net, self.memory)
-
     def update(self, batch: Batch | None = None) -> Values:
         """Learn from a batch as the training loop does, and return all that came of it.
 
         Returns:
             Loss, logits, the changes of each commit, and the weights after the optimizer's step.
         """
-        found: Values = {}
-        count = 0
-
-        def note() -> None:
-            nonlocal count
-            count += 1
-            later = "" if count == 1 else f" at commit {count}"
-            found.update({name + later: value for name, value in self.changes().items()})
-
+        came: list[Values] = []
         named = self.parameters()
         optimizer = torch.optim.SGD(named.values(), RATE, momentum=0.9)
-        report = self.learn(batch, self.committing(optimizer, note), moved=named)
-        found |= {"the loss": report.loss, "the logits": report.logits}
-        return found | self.weights()
+        commit = self.committing(optimizer, lambda: came.append(self.changes()))
+        report = self.learn(batch, commit, moved=named)
+        later = ["", *(f" at commit {number}" for number in range(2, len(came) + 1))]
+        pairs = zip(later, came, strict=False)
+        found = {name + at: value for at, one in pairs for name, value in one.items()}
+        return found | {"the loss": report.loss, "the logits": report.logits} | self.weights()
 
     def stepped(self, changes: Values | None = None) -> Values:
-        """Return changes, and the weights after an optimizer's step by them; then go back.
-
-        Args:
-            changes: to make; by default what is there, gradients as they lie in memory.
-        """
-        named = self.parameters()
-        if changes is not None:
-            for name, p in named.items():
-                p.grad = changes[name + GRAD].clone() if name + GRAD in changes else None
-        found = self.changes() if changes is None else dict(changes)
+        """Return changes (by default those there) and the weights after them; then go back."""
+        changes, named = self.changes() if changes is None else changes, self.parameters()
+        for name, p in named.items():
+            p.grad = changes[name + GRAD].clone() if name + GRAD in changes else None
         before = [(p, p.detach().clone()) for p in named.values()]
         torch.optim.SGD(named.values(), RATE, momentum=0.9).step()
         with torch.no_grad():
             for name, p in named.items():
-                if name + DIRECT in found:
-                    p += found[name + DIRECT]
-        self.project()
-        found |= self.weights()
-        with torch.no_grad():
+                p += changes.get(name + DIRECT, 0)
+            self.net.project()
+            self.rule.project(self.net, self.memory)
+            found = changes | self.weights()
             for p, value in before:
                 p.copy_(value)
         return found
@@ -206,10 +184,6 @@ class Prepared:
         """Let the rule go on from what it, or another one, remembered."""
         self.memory = self.memory.with_values_of(memory)
 
-    def buffers(self) -> Values:
-        """Return copies of what moves when the net is used: statistics, power iterations."""
-        return {name: one.clone() for name, one in self.net.named_buffers()}
-
     def rewind(self) -> None:
         """Bring back everything as it was at first: weights, buffers, what the rule remembers."""
         self.restore()
@@ -217,12 +191,10 @@ class Prepared:
         self.begin(self.rule)
 
     @torch.no_grad()
-    def restore(self, *, buffers: bool = True) -> None:
-        """Bring back weights and, unless told otherwise, buffers."""
-        moving = set() if buffers else {f"net.{name}" for name, _ in self.net.named_buffers()}
+    def restore(self) -> None:
+        """Bring back weights and buffers."""
         for name, value in self._kept().items():
-            if name not in moving:
-                value.copy_(self._start[name])
+            value.copy_(self._start[name])
 
     def clear(self) -> None:
         """Forget all gradients and direct changes."""
@@ -236,14 +208,28 @@ class Prepared:
         found = {name + GRAD: p.grad.clone() for name, p in named if p.grad is not None}
         return found | {name + DIRECT: value for name, value in self.direct.items()}
 
-    def missing(self) -> list[str]:
-        """Return what should have a gradient or a direct change and has neither.
+    def require_changes(self) -> None:
+        """Require a gradient or a direct change of every parameter.
 
         A rule without labels trains the weights it likes; what stays idle is seen layer by layer.
         """
-        if not self.rule.facts.needs_labels:
-            return []
-        return sorted(set(self.parameters()) - self._served(self.changes()))
+        missing = sorted(set(self.parameters()) - self._served(self.changes()))
+        held = not (missing and self.rule.facts.needs_labels)
+        require(held, listed(missing), "a gradient or an update", "neither", REFUSE)
+
+    def require_finite(self, found: Values) -> None:
+        """Require values without NaN and infinity."""
+        wild = [name for name, value in found.items() if not bool(torch.isfinite(value).all())]
+        todo = "look for a division by 0, or for errors that grow without bound"
+        require(not wild, listed(wild), "finite values", "NaN or infinity", todo)
+
+    def require_movement(self, found: Values | None = None) -> None:
+        """Require that no layer stays as it is; `found` as in `idle_layers`."""
+        idle = self.idle_layers(found)
+        learn = inspect.unwrap(type(self.rule).learn).__code__
+        where = f"{Path(learn.co_filename).name}:{learn.co_firstlineno}"
+        todo = f"write the rule's equation in learn, {where}"
+        require(not idle, f"layers {listed(idle)}", "changes that are not zero", "zeros", todo)
 
     def idle_layers(self, found: Values | None = None) -> list[str]:
         """Return the layers of the net with a parameter that stays as it is.
@@ -254,25 +240,16 @@ class Prepared:
             found: changes, of all commits; by default those that are there.
         """
         served = self._served(moving(self.changes() if found is None else found))
-        names = {id(p): name for name, p in self.parameters().items()}
-        idle = []
         how = any if self.rule.facts.needs_labels else all
-        for site in self.net.sites:
-            parts = [part for part in (site.synapse, site.norm, site.neuron) if part is not None]
-            there = [names[id(p)] for part in parts for p in part.parameters()]
-            if there and how(name not in served for name in there):
-                idle.append(site.name)
-        return idle
+        sites = self.net.sites
+        layers = {one.name: self.names(one.synapse, one.norm, one.neuron) for one in sites}
+        return [one for one, own in layers.items() if own and how(p not in served for p in own)]
 
     def _served(self, found: Values) -> set[str]:
         """Return what has a change, and what needs none: biases beside a direct change."""
         served, direct = changed(found, GRAD, DIRECT), changed(found, DIRECT)
-        names = {id(p): name for name, p in self.parameters().items()}
-        for site in self.sites:
-            map_ = {names[id(p)] for p in site.synapse.parameters()}
-            if map_ & direct:
-                served |= map_
-        return served
+        maps = (set(self.names(site.synapse)) for site in self.sites)
+        return served.union(*(one for one in maps if one & direct))
 
     def _kept(self) -> Values:
         found = {f"net.{name}": value for name, value in self.net.state_dict().items()}
