@@ -62,14 +62,7 @@ BATTERY: tuple[Check, ...] = (
 
 @dataclass(frozen=True)
 class Result:
-    """How one check ended.
-
-    Args:
-        check: its name in words.
-        outcome: "ok", "failed" or "skipped".
-        skipped: why it says nothing about the rule.
-        findings: what is wrong, and where.
-    """
+    """How one check ended: what is wrong and where, or why it says nothing about the rule."""
 
     check: str
     outcome: Literal["ok", "failed", "skipped"]

@@ -69,9 +69,9 @@ def refuses_what_it_says(case: Case) -> Places:
     """Every net and option of `trials.refused` ends in the error announced, not in training."""
     if not case.rule.trials.refused:
         raise CheckSkipped("trials.refused is empty")
-    for trial in case.rule.trials.refused:
-        what = f"net '{trial.net}', T = {trial.steps}, options {dict(trial.options)}"
-        yield what, partial(_refuses, case, trial)
+    for one in case.rule.trials.refused:
+        what = f"net '{one.net}', T = {one.steps}, options {dict(one.options)}"
+        yield what, partial(_refuses, case, one)
 
 
 def _lowers(case: Case, reached: bool, head: type[Head]) -> None:

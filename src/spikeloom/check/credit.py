@@ -37,11 +37,7 @@ MOST_STEPS = 10
 
 
 class Noted:
-    """An objective that notes the features it is asked about.
-
-    Args:
-        objective: whose answers are given.
-    """
+    """Answers as an objective does, and notes the features it is asked about."""
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective

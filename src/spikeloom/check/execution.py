@@ -93,13 +93,9 @@ def _plain(
 ) -> torch.optim.Optimizer:
     """Return an optimizer with the same settings in torch's plain form, one tensor at a time."""
     kind = type(optimizer)
+    settings: dict[str, Any] = optimizer.defaults | {"fused": False, "foreach": False}
     known = inspect.signature(kind).parameters
-    settings: dict[str, Any] = {
-        name: False if name in ("fused", "foreach") else value
-        for name, value in optimizer.defaults.items()
-        if name in known
-    }
-    return kind(parameters, **settings)
+    return kind(parameters, **{name: one for name, one in settings.items() if name in known})
 
 
 def _follow(case: Case, net: str, optimizer: str, how: Execution) -> None:

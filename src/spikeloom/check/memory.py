@@ -20,9 +20,8 @@ CONSTANT = "the same memory at every T for 'constant'"
 FREE = "free each step's graph and keep none of its tensors, or say linear"
 
 AGAIN = 2
-"""Times that both peaks are measured again where they differ: a few bytes more or less are freed
-before the highest moment, as Python's collector comes. What a rule keeps of every step is there
-each time."""
+"""Times that differing peaks are measured again: when Python's collector comes moves a few bytes.
+What a rule keeps of every step is there each time."""
 
 
 def remembers_as_much_of_the_past_as_it_says(case: Case) -> Places:

@@ -59,9 +59,6 @@ class Problem(Prepared):
         case: the rule.
         spec: the net.
         execution: how it is computed.
-
-    Raises:
-        UnsupportedNet: the rule refuses the net.
     """
 
     def __init__(self, case: Case, spec: NetSpec, execution: Execution | None = None) -> None:
@@ -75,12 +72,7 @@ class Problem(Prepared):
         super().__init__(case.rule, net, kind.of(net, seed=2).double(), self.batch())
 
     def batch(self, number: int = 0, *, copied: bool = False) -> Batch:
-        """Return the batch; dropout differs from number to number.
-
-        Args:
-            number: of the batch.
-            copied: whether the input is a copy for every step instead of one tensor seen T times.
-        """
+        """Return the batch, its input as a copy over time if asked; the number sets dropout."""
         rng = SampleRng(0, number, torch.arange(len(self.target)))
         return Batch(self.xs.clone() if copied else self.xs, self.target, rng, number)
 
@@ -91,16 +83,9 @@ Found = TypeVar("Found")
 def on_net(
     case: Case, name: str, first: Callable[[Problem], Found], execution: Execution | None = None
 ) -> tuple[Problem, Found] | None:
-    """Put a rule before one of the nets, with a feedback edge where it needs feedback.
+    """Return a rule before the net `name`, and what `first` gives for it; None if it refuses.
 
-    Args:
-        case: the rule.
-        name: of the net.
-        first: what to do with it at first.
-        execution: how the net is computed.
-
-    Returns:
-        The rule before the net, and what `first` returned; None where that ends in a refusal.
+    A rule that needs feedback gets the net with an edge.
     """
     text, defaults = LAYERS[name]
     edge = f'{{feedback = [{{source = 0, target = 0, layers = "{text.split()[0]}"}}]}} {text}'

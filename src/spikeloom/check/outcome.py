@@ -54,18 +54,9 @@ def agree(
     rtol: float = 1e-9,
     atol: float = 1e-11,
 ) -> None:
-    """Fail the check unless both hold the same tensors, to rounding; name those that differ.
+    """Fail the check unless tensors are the `right` ones, to rounding; name those that differ.
 
-    Args:
-        found: tensors by name.
-        right: what they should be.
-        expected: words for that.
-        todo: what to do where they differ.
-        rtol: as in `torch.allclose`.
-        atol: likewise; 0 for the same bits.
-
-    Raises:
-        CheckFailed: they do not.
+    `expected` and `todo` are words as in `CheckFailed`; `rtol` and `atol` of 0 ask for equal bits.
     """
     alone = sorted(found.keys() ^ right.keys())
     require(not alone, listed(alone), expected, "it in one of two runs only", todo)

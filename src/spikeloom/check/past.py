@@ -5,13 +5,11 @@ from functools import partial
 
 import torch
 
-from spikeloom.base.errors import UnsupportedNet
-from spikeloom.check.nets import LAYERS, UNIT, Problem
+from spikeloom.check.nets import Problem, on_net
 from spikeloom.check.outcome import Places, agree
 from spikeloom.check.prepared import Prepared, Values
 from spikeloom.check.toy import Case, T, Toy
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.spec.grammar import parse
 from spikeloom.rules.ann import Ann
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.memory import Memory
@@ -89,12 +87,10 @@ PASTS: dict[str, Callable[[Toy], None]] = {
 
 
 def _ignores_statistics(case: Case) -> None:
-    text, options = LAYERS["batch_step"]
-    try:
-        problem = Problem(case, parse(text, unit=UNIT, **options), Execution(case.kernels))
-        expected = problem.update()
-    except UnsupportedNet:
+    trained = on_net(case, "batch_step", Problem.update, Execution(case.kernels))
+    if trained is None:
         return
+    problem, expected = trained
     problem.rewind()
     for one in problem.net.buffers():
         one += 1

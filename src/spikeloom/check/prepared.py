@@ -21,8 +21,6 @@ from spikeloom.rules.memory import Memory
 
 RATE = 0.03
 
-REFUSE = "train it, or refuse such nets in prepare"
-
 Values = dict[str, Tensor]
 """Tensors by name: changes, weights, or all that an update leaves."""
 
@@ -52,7 +50,7 @@ class Noting(OwnLoop):
 
     def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
         """Make the update; see `Commit`."""
-        made: dict[str, Tensor | NewValue] = {}
+        made: dict[str | nn.Parameter, Tensor | NewValue] = {}
         for one in accepted(updates, self.named, self.rule):
             value = one.value - one.parameter.detach() if one.replaces else one.value
             self.direct[one.name] = self.direct.get(one.name, 0) + value
@@ -145,8 +143,7 @@ class Prepared:
     def update(self, batch: Batch | None = None) -> Values:
         """Learn from a batch as the training loop does, and return all that came of it.
 
-        Returns:
-            Loss, logits, the changes of each commit, and the weights after the optimizer's step.
+        That is loss, logits, the changes of each commit, and the weights after the last.
         """
         came: list[Values] = []
         named = self.parameters()
@@ -215,7 +212,8 @@ class Prepared:
         """
         missing = sorted(set(self.parameters()) - self._served(self.changes()))
         held = not (missing and self.rule.facts.needs_labels)
-        require(held, listed(missing), "a gradient or an update", "neither", REFUSE)
+        todo = "train it, or refuse such nets in prepare"
+        require(held, listed(missing), "a gradient or an update", "neither", todo)
 
     def require_finite(self, found: Values) -> None:
         """Require values without NaN and infinity."""
@@ -232,12 +230,9 @@ class Prepared:
         require(not idle, f"layers {listed(idle)}", "changes that are not zero", "zeros", todo)
 
     def idle_layers(self, found: Values | None = None) -> list[str]:
-        """Return the layers of the net with a parameter that stays as it is.
+        """Return the layers with a parameter that no change found (by default, there) moves.
 
-        Of a rule without labels, those where all do.
-
-        Args:
-            found: changes, of all commits; by default those that are there.
+        Of a rule without labels, those where none moves.
         """
         served = self._served(moving(self.changes() if found is None else found))
         how = any if self.rule.facts.needs_labels else all

@@ -111,9 +111,7 @@ def _check_name(name: str) -> None:
 
 def _check_free(name: str) -> None:
     """Refuse names of rules, and of modules that the new file would hide."""
-    if name in RULES.names():
-        came = f"'{name}', which is a rule"
-        raise ConfigError.of(NEW, "a new name", came, "see `spikeloom list`")
-    if importlib.util.find_spec(name) or importlib.util.find_spec(f"spikeloom.rules.{name}"):
-        came = f"'{name}', which is a module"
-        raise ConfigError.of(NEW, "a new name", came, "choose another")
+    rule = name in RULES.names()
+    if rule or any(map(importlib.util.find_spec, (name, f"spikeloom.rules.{name}"))):
+        came = f"'{name}', which is a {'rule' if rule else 'module'}"
+        raise ConfigError.of(NEW, "a new name", came, "choose another (see `spikeloom list`)")

@@ -135,14 +135,10 @@ class Toy(Prepared):
         optimizer: torch.optim.Optimizer | None = None,
         rows: Tensor | None = None,
     ) -> torch.optim.Optimizer:
-        """Train on samples at once; return the optimizer.
+        """Train on `rows` (all by default) at once, from epoch `first` on; return the optimizer.
 
-        Args:
-            epochs: how often.
-            frozen: whether the head alone is trained; hidden layers take no direct changes either.
-            first: number of the first epoch.
-            optimizer: to go on with.
-            rows: which samples; all by default.
+        Where hidden layers are frozen, the head alone is in the optimizer, and they take no direct
+        changes either.
         """
         parts = self.parameters()
         if frozen:
