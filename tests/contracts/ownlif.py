@@ -163,13 +163,13 @@ OURS = LIF(alpha=LEAK, v_th=BAR)
 
 
 def learned(case: Case, unit: Any, like: LIF = OURS) -> dict[str, Tensor]:
-    """Return all gradients of one batch, from the weights of a net of `like`."""
+    """Return all changes by one batch, from the weights of a net of `like`."""
     toy = Toy(case, unit=unit)
     values = Toy(case, unit=like).net.state_dict()
     if case.rule.facts.spiking:
         toy.net.load_state_dict(values, strict=False)
     toy.learn()
-    return toy.grads()
+    return toy.changes()
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
