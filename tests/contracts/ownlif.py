@@ -163,13 +163,13 @@ OURS = LIF(alpha=LEAK, v_th=BAR)
 
 
 def learned(case: Case, unit: Any, like: LIF = OURS) -> dict[str, Tensor]:
-    """Return all changes by one batch, from the weights of a net of `like`."""
+    """Return all gradients of one batch, from the weights of a net of `like`."""
     toy = Toy(case, unit=unit)
     values = Toy(case, unit=like).net.state_dict()
     if case.rule.facts.spiking:
         toy.net.load_state_dict(values, strict=False)
     toy.learn()
-    return toy.changes()
+    return {name: p.grad for name, p in toy.parameters().items() if p.grad is not None}
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
