@@ -97,9 +97,14 @@ def _imported(name: str, path: Path) -> ModuleType:
 
 @functools.cache
 def _built_on() -> str:
-    """Return what generated code is compiled together with: other versions are other kernels."""
-    helpers = sorted(Path(__file__).parent.glob("_*_numba.py"))
-    return "".join([str(dict(OPTIONS)), *(path.read_text() for path in helpers)])
+    """Return what generated code is compiled together with: another text is another kernel.
+
+    Numba sees changes of the generated file alone, not of the helpers that it inlines from
+    `kernels/_*_numba.py`; their text must therefore be part of the file's name.
+    """
+    helpers = sorted(Path(__file__).parents[1].glob("_*_numba.py"))
+    assert helpers, "the helpers of generated code have moved"
+    return "".join([str(dict(OPTIONS)), *(path.read_text("utf-8") for path in helpers)])
 
 
 @functools.cache
