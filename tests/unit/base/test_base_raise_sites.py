@@ -8,7 +8,7 @@ from pathlib import Path
 import spikeloom
 
 PACKAGE = Path(spikeloom.__file__).parent
-OTHERS = {"kernels", "neurons", "nets", "rules", "convert", "check"}
+OTHERS = {"nets", "rules", "check"}
 """Rooms whose sites are not gone through yet."""
 
 BUILDERS = {"of", "caused", "within", "moved", "under", "adding", "parts"}
@@ -30,6 +30,7 @@ NO_ERRORS_OF_USERS = {
     "KeyboardInterrupt": (2, "the user interrupts"),
     "typer.Exit": (4, "an exit code, after everything was said"),
     "SystemExit": (1, "the same"),
+    "Unsupported": (23, "no kernel can be made: the caller runs the reference loop"),
     "BrokenPictures": (2, "takes faults and makes the parts of them"),
 }
 """What else is raised by name: how often, and why it has no path, expected, came and todo."""
