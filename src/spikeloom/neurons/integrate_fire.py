@@ -142,8 +142,8 @@ class IF(Checked):
         self.expect("learn", len(set(self.learn)) == len(self.learn), "each name once")
         lowest = self.v_min is None or self.v_min <= min(0, self.v_reset)
         self.expect("v_min", lowest, "a bound at most 0 and v_reset, or None")
-        above = self.v_min is None or self.v_init >= self.v_min
-        self.expect("v_init", above, f"a potential of v_min = {self.v_min} or more")
+        reached = self.v_min is None or self.v_init >= self.v_min
+        self.expect("v_init", reached, f"a potential of v_min = {self.v_min} or more")
         if self.max_spikes != 1:
             self._check_many()
 
