@@ -1,4 +1,4 @@
-"""Registries: a family of things found by name, one file each, no list to edit."""
+"""Registries: classes found by name, each registered in its own file."""
 
 import importlib
 import importlib.util
@@ -19,23 +19,22 @@ M = TypeVar("M")
 _LOG = logging.getLogger(__name__)
 
 _failed: set[str] = set()
-"""Plug-ins that raised: each is named once, also where several families look into its group."""
+"""Plug-ins that failed to load, so that each is reported once."""
 
 
 class Registry(Generic[T]):
-    """Names of one family, filled by decorator.
+    """Members of a family by name, e.g. all learning rules.
 
-    The first lookup imports every file of the family's folder, then the entry points of the group
-    ``spikeloom.<folder>``, so a new member is one new file here or in another package. Folders
-    with an ``__init__.py`` in it are looked into as well; names with a leading underscore are left
-    out. A plug-in that raises while it is imported, whatever it
-    raises, is named in one warning and left out with all it had registered.
+    Members register themselves with a decorator. The first lookup imports every file of the
+    package, and of folders in it that have an ``__init__.py``, then the entry points of other
+    packages in the group ``spikeloom.<folder>``. Names with a leading underscore are left out. So a
+    new member is one new file. A plug-in that raises an error during its import is reported in one
+    warning; what it has registered is removed again.
 
     Args:
         kind: what a member is called in messages, e.g. "learning rule".
-        package: dotted name of the folder (pass ``__package__``).
-        needs: what every member must have; another library's is refused where it is registered,
-            not where it is used.
+        package: dotted name of the package with the members.
+        needs: attributes that every member must have; checked when it is registered.
     """
 
     _all: ClassVar["weakref.WeakSet[Registry[Any]]"] = weakref.WeakSet()
@@ -50,11 +49,11 @@ class Registry(Generic[T]):
         self._all.add(self)
 
     def register(self, name: str) -> Callable[[M], M]:
-        """Return a decorator that files its object under `name`.
+        """Return a decorator that registers an object under `name`.
 
         Raises:
-            ValueError: the name is taken by another object.
-            ConfigError: the object lacks something that every member needs.
+            ValueError: the name is taken.
+            ConfigError: the object lacks an attribute that every member needs.
         """
         home = sys._getframe(1).f_globals.get("__name__", "")
 
@@ -88,7 +87,7 @@ class Registry(Generic[T]):
         """Return the member called `name`.
 
         Raises:
-            ConfigError: no such member; the message names the nearest.
+            ConfigError: there is none; the message suggests the nearest name.
         """
         self._load()
         if name not in self._members:
@@ -112,7 +111,7 @@ class Registry(Generic[T]):
         self._loaded = True
 
     def _plug_in(self, point: EntryPoint) -> None:
-        """Load an entry point; one that raises leaves nothing behind but a warning."""
+        """Load an entry point; if it fails, remove what it has registered and warn."""
         value = str(getattr(point, "value", point))
         if value in _failed:
             return
@@ -121,7 +120,7 @@ class Registry(Generic[T]):
             point.load()
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a SystemExit of somebody's module is no reason to end
+        except BaseException as error:  # also a SystemExit: a plug-in must not end the program
             _failed.add(value)
             root = value.partition(":")[0].partition(".")[0]
             for family in list(self._all):

@@ -6,7 +6,7 @@ import sys
 import pytest
 from clikit import command
 
-from spikeloom.check import battery
+from spikeloom.check import battery, form, memory
 from spikeloom.rules.base import RULES
 
 
@@ -25,7 +25,7 @@ def call(monkeypatch, capsys, tmp_path):
 @pytest.fixture
 def few(monkeypatch):
     """Two checks: tests/contracts runs all of them on every registered rule."""
-    checks = (battery.is_a_frozen_value, battery.remembers_as_much_of_the_past_as_it_says)
+    checks = (form.is_a_frozen_value, memory.remembers_as_much_of_the_past_as_it_says)
     monkeypatch.setattr(battery, "BATTERY", checks)
 
 
