@@ -131,6 +131,15 @@ def _surrogate(name: str) -> Details:
     return Details(first_line(kind), (), options_of(kind))
 
 
+def _task(name: str) -> Details:
+    from spikeloom.tasks.base import TASKS
+
+    task = TASKS.find(name, "list")
+    facts = [(one.word, f"{one.about}; {one.best} values are good") for one in task.metrics]
+    facts += [("head", f"{task.head}, unless the recipe names another")]
+    return Details(task.about, (*facts, ("page", "docs/concepts/tasks.md")), options_of(task))
+
+
 def _head(name: str) -> Details:
     from spikeloom.heads.base import HEADS
     from spikeloom.program.recipe import HEAD_OWN
@@ -243,6 +252,7 @@ def _list(value: object) -> list[Any]:
 _FAMILIES: dict[str, Callable[[str], Details]] = {
     "rules": _rule,
     "nets": _net,
+    "tasks": _task,
     "heads": _head,
     "encoders": _encoder,
     "units": _unit,

@@ -72,7 +72,7 @@ class Tune(Strict):
             changes[last] = self.epochs
         return changed(recipe, changes, where).with_seed(self.seed)
 
-    def record(self, trials: Mapping[int, TrialRecord], metric: Metric) -> TuningRecord:
+    def record(self, trials: Mapping[int, TrialRecord], metric: Metric = ACCURACY) -> TuningRecord:
         """Put together what is stored: every trial that ended, and the choice once all have.
 
         Args:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import model_validator
 
 from spikeloom.base.checks import Length, above, at_least
 from spikeloom.base.errors import ConfigError, DataError, addressed
@@ -67,6 +68,11 @@ class Inputs(Strict):
     scaling: StoredScaling = StoredScaling()
     bounded: bool = True
     reading: StoredReading | None = None
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Inputs":
+        at_least(1 if self.real else 2).check("classes", self.classes)
+        return self
 
     @property
     def whole(self) -> bool:

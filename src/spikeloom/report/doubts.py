@@ -53,7 +53,7 @@ def doubts(entries: Sequence[EntryRecord]) -> list[Doubt]:
             metric = entry.runs[0].first
             sign = "+" if metric.best == "high" else "-"
             reason = (
-                f"still improves: {sign}{metric.gained(metric.shown(by))} of validation "
+                f"still improves: {sign}{metric.gained(by)} of validation "
                 f"{metric.word} in the last {last} of {epochs} epochs; train longer"
             )
             found.append(Doubt(label, "still improves", reason))
@@ -66,8 +66,8 @@ def gain_at_the_end(entry: EntryRecord) -> tuple[float, int, int] | None:
     The standard error is that of shares of samples, or of the gains over three seeds or more.
 
     Returns:
-        The gain, the number of last epochs, and of all epochs; None where it is within two standard
-        errors, or where records hold too few epochs, samples or seeds.
+        The gain in the metric's unit, the number of last epochs, and of all epochs; None where it
+        is within two standard errors, or where records hold too few epochs, samples or seeds.
     """
     metric = entry.runs[0].first
     key = validation(metric.name)
@@ -87,7 +87,8 @@ def gain_at_the_end(entry: EntryRecord) -> tuple[float, int, int] | None:
         error = stdev(gains) / sqrt(len(gains))
     else:
         return None
-    return (after - before, last, epochs) if after - before > 2 * error else None
+    gain = after - before
+    return (metric.shown(gain), last, epochs) if gain > 2 * error else None
 
 
 def _better_control(entry: EntryRecord, entries: Sequence[EntryRecord]) -> EntryRecord | None:

@@ -18,7 +18,7 @@ from spikeloom.report.columns import COLUMNS, GROUPS, MAIN, explained, fitted
 from spikeloom.report.entries import Entry
 from spikeloom.report.html import sections
 from spikeloom.report.html.energy import energy
-from spikeloom.report.html.figures import Drawn, figure_data
+from spikeloom.report.html.figures import Drawn, figure_data, judged
 from spikeloom.report.html.scores import DIFFERENCES, score_table
 from spikeloom.report.records import read_entries
 
@@ -169,7 +169,7 @@ def _figures(drawn: Drawn) -> list[Section]:
 def _plots(name: str, drawn: Drawn) -> str:
     """Return the places of a section's plots; the script fills those that come into view."""
     if name == "curves":
-        charts = ["loss", "score"]
+        charts = ["loss", drawn["metric"]["name"]]
     elif name == "tradeoffs":
         charts = [f"cost:{cost['key']}" for cost in drawn["costs"]]
     else:
@@ -190,7 +190,9 @@ def _legend(entries: Sequence[Entry]) -> str:
 def _reading(entries: Sequence[Entry]) -> str:
     columns = fitted(COLUMNS, [entry.record() for entry in entries])
     lines = "".join(f"<li>{escape(line)}</li>" for line in explained(columns))
-    return _filled("reading.html", columns=lines.replace("uJ", "µJ"))
+    word = judged(entries).word
+    score = word[:1].upper() + word[1:]
+    return _filled("reading.html", columns=lines.replace("uJ", "µJ"), score=score)
 
 
 def _policy(scripts: Iterable[str]) -> str:

@@ -133,7 +133,7 @@ def test_it_draws_without_an_error_and_loads_nothing(browser, demo):
     page = browser.open(demo)
     page.draw_all()
     names = page.run("return [...document.querySelectorAll('.plot')].map((p) => p.dataset.chart)")
-    assert names[:3] == ["loss", "score", "cost:strict"]
+    assert names[:3] == ["loss", "accuracy", "cost:strict"]
     assert names[-4:] == ["rates", "steps", "forming", "traces"]
     lines = page.run("return document.querySelectorAll('[data-chart=loss] .lines path').length")
     assert lines >= 9
@@ -278,9 +278,9 @@ def test_samples_can_be_chosen(browser, demo):
     page.run("document.getElementById('samples').scrollIntoView()")
     verdict = "return document.getElementById('verdict').textContent"
     first = page.run(verdict)
-    assert first.startswith("Test image 0. Label: 0.")
+    assert first.startswith("Test sample 0. Label: 0.")
     page.run("document.querySelectorAll('#thumbs button')[3].click()")
-    assert page.run(verdict).startswith("Test image 30. Label: 3.")
+    assert page.run(verdict).startswith("Test sample 30. Label: 3.")
     painted = page.run(
         "const canvas = document.getElementById('picture');"
         "return new Set(canvas.getContext('2d').getImageData(0, 0, 8, 8).data).size"

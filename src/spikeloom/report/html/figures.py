@@ -7,7 +7,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from spikeloom.records.costs import LayerRecord
-from spikeloom.records.run import RunRecord, validation
+from spikeloom.records.run import EpochRecord, RunRecord, validation
 from spikeloom.records.samples import SamplesRecord
 from spikeloom.records.units import megabytes, microjoules
 from spikeloom.report.entries import Entry
@@ -26,9 +26,6 @@ SAMPLE_BUDGET = 6_000_000
 
 _TELLS = 6
 """Decimals of a percentage to which two means are compared; the rest is rounding error."""
-
-_CURVES = ("loss", "score")
-"""Curves by their name in the page; those of the validation part have ``val_`` before it."""
 
 
 @dataclass(frozen=True)
@@ -195,13 +192,10 @@ def _curve(entry: Entry) -> Drawn | None:
     if not curves:
         return None
     bands = {}
-    metric = _judged((entry,))
-    for key, of in ((name, of) for of in (str, validation) for name in _CURVES):
-        name = of(metric.name if key == "score" else key)
-        known = [[epoch[name] for epoch in one if name in epoch] for one in curves]
-        key, known = of(key), [[one for one in row if one is not None] for row in known]
-        if key.endswith("score"):
-            known = [list(map(metric.shown, row)) for row in known]
+    names = ("loss", judged((entry,)).name)
+    for key in (*names, *map(validation, names)):
+        rows = ([_figure(epoch, key) for epoch in one] for one in curves)
+        known = [[value for value in row if value is not None] for row in rows]
         if list(map(len, known)) == list(map(len, curves)):
             bands[key] = _band(known)
     longest = max(curves, key=len)
@@ -222,12 +216,16 @@ def _curve(entry: Entry) -> Drawn | None:
     }
 
 
+def _figure(epoch: EpochRecord, key: str) -> float | None:
+    return epoch[key] if key in epoch else None  # noqa: SIM401 - a record is no mapping
+
+
 def _point(entry: Entry) -> Drawn | None:
     if not entry.runs:
         return None
     values = scores_of(entry)
     return {
-        "score": mean(values),
+        entry.runs[0].first.name: mean(values),
         "spread": stdev(values) if len(values) > 1 else 0.0,
         "seeds": len(values),
         **{cost.key: cost_of(entry, cost) for cost in COSTS},
@@ -244,7 +242,7 @@ def _floor(entries: Sequence[Entry]) -> float:
     values = [ranked(one) for one in rivals or entries if one.runs]
     if not values:
         return 0.0
-    metric = _judged(entries)
+    metric = judged(entries)
     apart = 1.0 if metric.unit == "%" else 0.01 * (max(map(abs, values)) or 1.0)
     best = max(values)
     least = best - 3 * (best - median(values)) - 3 * apart
@@ -259,7 +257,7 @@ def ranked(entry: Entry) -> float:
     return entry.runs[0].first.rank(mean(scores_of(entry)))
 
 
-def _judged(entries: Iterable[Entry]) -> Metric:
+def judged(entries: Iterable[Entry]) -> Metric:
     """Return the metric that decides among entries."""
     records = (one for entry in entries for one in (*entry.runs, *entry.unfinished))
     return next((one.first for one in records), ACCURACY)
@@ -267,9 +265,9 @@ def _judged(entries: Iterable[Entry]) -> Metric:
 
 def _metric(entries: Sequence[Entry]) -> Drawn:
     """Return what the script writes beside scores."""
-    metric = _judged(entries)
-    most = None if metric.most is None else metric.shown(metric.most)
-    return {"word": metric.word, "unit": metric.unit, "best": metric.best, "most": most}
+    metric = judged(entries)
+    named = {"name": metric.name, "word": metric.word, "unit": metric.unit}
+    return named | {"best": metric.best, "scale": metric.shown(1)}
 
 
 def _rates(entries: Sequence[Entry]) -> Drawn:

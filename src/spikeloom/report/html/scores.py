@@ -22,10 +22,6 @@ FRONT = "best at its"
 """Heading of the column that names the costs at which no other entry is better."""
 
 
-NEAR = "one percentage point (of metrics without %, one hundredth)"
-"""How near the best score an entry must be for its costs to stand out."""
-
-
 @dataclass(frozen=True)
 class _Frame:
     """What all rows share: the best number of each column, and which extra columns there are.
@@ -248,8 +244,9 @@ def _level_with_best(entries: Sequence[Entry]) -> list[str]:
 def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
     """Return what a reader looks for first: title, the word on it, and what stands beside it.
 
-    Costs are compared `NEAR` the best score, among spiking nets where there are any, on one data
-    set. A single entry is compared with nothing.
+    Costs are compared within one percentage point of the best score (one hundredth of it, for
+    metrics without percent), among spiking nets where there are any, on one data set. A single
+    entry is compared with nothing.
     """
     rivals = [one for one in entries if one.competes]
     rivals = [one for one in rivals if one.spiking] or rivals

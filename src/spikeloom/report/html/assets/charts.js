@@ -6,7 +6,7 @@
   const options = { part: "validation", along: "epochs", scale: "linear loss" };
   const MANY = 12; // above, lines are thin until one is brought forward
   const narrow = () => innerWidth < 640;
-  const metric = data.metric; // that decides: word, unit, best ("high" or "low"), most
+  const metric = data.metric; // that decides: name, word, unit, best ("high" or "low"), scale of stored values
   const unit = metric.unit ? ` ${metric.unit}` : "";
   const digits = metric.unit === "%" ? ".2f" : ".4~g";
   const titled = (words) => ({ text: metric.unit ? `${words} ${metric.word} (${metric.unit})` : `${words} ${metric.word}` });
@@ -96,10 +96,10 @@
 
   // --- learning curves ---------------------------------------------------------------------------
 
-  function band(x, one, e) {
+  function band(x, one, e, scale = 1) {
     return {
       x: [...x, ...[...x].reverse()],
-      y: [...one.high, ...[...one.low].reverse()],
+      y: [...one.high, ...[...one.low].reverse()].map((y) => y * scale),
       fill: "toself",
       fillcolor: colour(marks[e].colour, 0.16),
       line: { width: 0 },
@@ -123,9 +123,10 @@
       const skip = mean.length > 3 ? Math.max(1, Math.floor(mean.length / 10)) : 0;
       values.push(...low.slice(skip), ...high.slice(skip));
     }
-    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const score = key.endsWith(metric.name);
+    const scale = score ? metric.scale : 1;
+    const [low, high] = [Math.min(...values) * scale, Math.max(...values) * scale];
     const pad = 0.06 * (high - low || 1);
-    const score = key.endsWith("score");
     const end = Math.max(...ends);
     const start = inTime ? 0 : 1;
     const whole = inTime || end > 10 ? {} : { dtick: 1 }; // no half epochs
@@ -137,7 +138,8 @@
 
   function curves(figure) {
     const key = (options.part === "validation" ? "val_" : "") + figure;
-    const score = figure === "score";
+    const score = figure === metric.name;
+    const scale = score ? metric.scale : 1;
     const inTime = options.along === "seconds";
     const traces = [];
     const bounds = new Map();
@@ -147,11 +149,11 @@
       if (!curve || !curve[key]) continue;
       const { line, level } = stroke(e);
       const x = inTime ? curve.seconds : curve[key].mean.map((_, place) => place + 1);
-      if (curve.seeds > 1 && (level === 2 || (level === 1 && !many))) traces.push(band(x, curve[key], e));
+      if (curve.seeds > 1 && (level === 2 || (level === 1 && !many))) traces.push(band(x, curve[key], e, scale));
       const state = data.entries[e].state === "unfinished" ? " (unfinished)" : "";
       traces.push({
         x,
-        y: curve[key].mean,
+        y: curve[key].mean.map((y) => y * scale),
         mode: x.length > 1 ? "lines" : "markers",
         line,
         marker: { color: line.color, symbol: marks[e].symbol, size: 7 },
@@ -190,7 +192,7 @@
     const far = wide ? high * (high / low) ** 0.08 : high * 1.08 || 1;
     const sign = metric.best === "high" ? 1 : -1; // of what is better
     const step = metric.unit === "%" ? 0.5 : 0.01 * (Math.abs(data.floor) || 1);
-    const tops = framing.map((point) => sign * point.score + point.spread);
+    const tops = framing.map((point) => sign * point[metric.name] + point.spread);
     const top = sign * Math.max(...tops, sign * data.floor + step);
     const beyond = top + 0.06 * (top - data.floor);
     const ceiling = metric.unit === "%" ? Math.min(beyond, Math.max(top, 100.2)) : beyond;
@@ -199,7 +201,7 @@
       const [first, last] = [line[0], line[line.length - 1]];
       return {
         x: line.length ? [first[key], ...line.map((point) => point[key]), far] : [],
-        y: line.length ? [data.floor, ...line.map((point) => point.score), last.score] : [],
+        y: line.length ? [data.floor, ...line.map((point) => point[metric.name]), last[metric.name]] : [],
         mode: "lines",
         line: { shape: "hv", color: colour("--soft", 0.6), width: 1.2 },
         hoverinfo: "skip",
@@ -211,7 +213,7 @@
       const strong = level === 0 ? 0.2 : Math.max(alpha, 0.85);
       traces.push({
         x: [point[key]],
-        y: [point.score],
+        y: [point[metric.name]],
         error_y: { type: "data", array: [point.spread], visible: point.spread > 0, color: line.color, thickness: 1.2, width: 3 },
         mode: "markers",
         marker: { color: colour(marks[e].colour, strong), symbol: marks[e].symbol, size: level === 2 ? 13 : 10, line: marks[e].symbol.endsWith("open") ? { width: 2 } : { width: 1, color: colour("--paper") } },
@@ -257,8 +259,8 @@
   /** Name what the axes of scores leave out: bad entries, and controls far cheaper than nets. */
   function noteOutside() {
     const worse = (score) => (metric.best === "high" ? score < data.floor : score > data.floor);
-    const under = shown().filter((e) => data.points[e] && worse(data.points[e].score));
-    const named = under.map((e) => `${data.entries[e].label} (${Number(data.points[e].score.toPrecision(3))}${unit})`);
+    const under = shown().filter((e) => data.points[e] && worse(data.points[e][metric.name]));
+    const named = under.map((e) => `${data.entries[e].label} (${Number(data.points[e][metric.name].toPrecision(3))}${unit})`);
     const text = named.length ? `Below the axes: ${named.join(", ")}. ` : "";
     const others = shown().some((e) => !data.entries[e].rival && !under.includes(e));
     note("tradeoffs", text + (others || named.length ? "Axes fit the entries under comparison; double-click a figure to see every point." : ""));
@@ -390,7 +392,7 @@
           hovertemplate: `${name(e)}<br>%{y:${digits}}${unit} from %{x} steps<extra></extra>`,
         });
       } else if (data.points[e] && !data.entries[e].spiking && !data.entries[e].control) {
-        const y = data.points[e].score;
+        const y = data.points[e][metric.name];
         traces.push({
           x: [1, longest],
           y: [y, y],
@@ -415,7 +417,7 @@
     const rivals = shown().filter((e) => data.entries[e].rival && data.steps[e]);
     const values = rivals.flatMap((e) => [...data.steps[e].low, ...data.steps[e].high]);
     for (const e of shown()) {
-      if (data.points[e] && !data.entries[e].spiking && !data.entries[e].control) values.push(data.points[e].score);
+      if (data.points[e] && !data.entries[e].spiking && !data.entries[e].control) values.push(data.points[e][metric.name]);
     }
     if (!rivals.length) return {};
     const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -613,10 +615,10 @@
   function told(own, sample) {
     if (sample.target) {
       const last = sample.logits[sample.logits.length - 1];
-      return `target ${sample.target.join(", ")}, answered ${last.join(", ")}`;
+      return `Target: ${sample.target.join(", ")}. Answer: ${last.join(", ")}.`;
     }
-    const wrong = sample.label === sample.prediction ? "" : ", wrong";
-    return `label ${className(own, sample.label)}, predicted ${className(own, sample.prediction)}${wrong}`;
+    const wrong = sample.label === sample.prediction ? "." : ", wrong.";
+    return `Label: ${className(own, sample.label)}. Predicted: ${className(own, sample.prediction)}${wrong}`;
   }
 
   function showSample() {
@@ -639,7 +641,7 @@
     picture.hidden = !sample.image;
     if (sample.image) paint(picture, sample.image);
     picture.setAttribute("aria-label", `test sample ${sample.index}`);
-    document.getElementById("verdict").textContent = `Test sample ${sample.index}: ${told(own, sample)}.`;
+    document.getElementById("verdict").textContent = `Test sample ${sample.index}. ${told(own, sample)}`;
     document.querySelector('.plot[data-chart="traces"]').hidden = !sample.layers.length;
     redraw(["forming", "traces"]);
   }
@@ -662,7 +664,7 @@
 
   // --- drawing what is in view -------------------------------------------------------------------
 
-  const charts = { loss: () => curves("loss"), score: () => curves("score"), rates, steps, forming, traces };
+  const charts = { loss: () => curves("loss"), [metric.name]: () => curves(metric.name), rates, steps, forming, traces };
   const places = page.all(".plot").map((place) => ({ place, name: place.dataset.chart, near: false, stale: true }));
   const draw = (chart) => (chart.startsWith("cost:") ? tradeoff(chart.slice(5)) : charts[chart]());
 
@@ -706,7 +708,7 @@
       for (const other of page.all(`[data-choice="${button.dataset.choice}"]`)) {
         other.setAttribute("aria-pressed", other === button);
       }
-      redraw(["loss", "score"]);
+      redraw(["loss", metric.name]);
     });
   }
   addEventListener("resize", () => redraw(["rates", "traces"]));
