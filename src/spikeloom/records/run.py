@@ -34,6 +34,7 @@ class MetricRecord(Part):
     best: Literal["high", "low"] = "high"
     least: Number | None = None
     most: Number | None = None
+    decimals: Annotated[int, Field(ge=0, le=9)] | None = None
     of_samples: bool = False
     about: str = ""
 

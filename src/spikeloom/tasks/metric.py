@@ -15,6 +15,7 @@ class Metric:
         best: whether high or low values are good.
         least: lowest value there can be; None for no bound.
         most: highest, likewise.
+        decimals: how many are written, in its unit; None for four significant digits.
         of_samples: whether it is a share of samples, so that one of N is worth 1/N.
         about: one line, for legends.
 
@@ -30,6 +31,7 @@ class Metric:
     best: Literal["high", "low"] = "high"
     least: float | None = None
     most: float | None = None
+    decimals: int | None = None
     of_samples: bool = False
     about: str = ""
 
@@ -47,7 +49,7 @@ class Metric:
 
     def written(self, value: float) -> str:
         """Write a value in the metric's unit, without it."""
-        return f"{value:.2f}" if self.unit == "%" else f"{value:.4g}"
+        return f"{value:.4g}" if self.decimals is None else f"{value:.{self.decimals}f}"
 
     def allows(self, value: float) -> bool:
         """Whether it can have a value."""
@@ -65,6 +67,7 @@ ACCURACY = Metric(
     unit="%",
     least=0,
     most=1,
+    decimals=2,
     of_samples=True,
     about="share of test samples that are classified right",
 )

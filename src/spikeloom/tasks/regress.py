@@ -34,7 +34,13 @@ class Regress(Task):
     head: ClassVar[str] = "squared"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("mae", "MAE", best="low", least=0, about="mean absolute error, in targets' units"),
-        Metric("r2", "R2", most=1, about="share of the targets' variance that answers explain"),
+        Metric(
+            "r2",
+            "R2",
+            most=1,
+            decimals=3,
+            about="share of the targets' variance that answers explain",
+        ),
     )
 
     def check(self, where: str, target: Tensor, outputs: int) -> None:
