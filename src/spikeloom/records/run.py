@@ -82,7 +82,7 @@ class EpochRecord(Part):
     @model_validator(mode="after")
     def _numbers(self) -> "EpochRecord":
         if not self.judged:
-            raise ValueError("expected metrics, e.g. accuracy and val_accuracy")
+            raise ValueError("expected metrics, each by its name and with val_ before it")
         for name in self.judged:
             for key in (name, validation(name)):
                 _check(named(name), key, self[key])
