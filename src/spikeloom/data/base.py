@@ -258,7 +258,8 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         DataError: as listed at `Splits`, naming `where` and the first bad row.
     """
     x, y, rows = samples.store, samples.y, samples.rows
-    if x.ndim < 1 or y.shape[:1] != (x.shape[:1] if rows is None else rows.shape):
+    count = x.shape[:1] if rows is None else rows.shape
+    if x.ndim < 1 or y.shape[:1] != count or (y.ndim > 1 and not y.is_floating_point()):
         raise DataError.of(
             where,
             "one label per sample",

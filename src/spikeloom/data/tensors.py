@@ -15,6 +15,7 @@ from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_
 from spikeloom.data.npy import ARRAY_FAULTS, check_archive
 from spikeloom.data.places import first_there, in_words, places_of
 from spikeloom.data.units import (
+    REAL,
     Scale,
     axes_advice,
     peak_of,
@@ -213,8 +214,9 @@ def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
     where = f"data.tensors.{part}"
     x, y = pair
     x = stored_tensor(where, x)
-    if y.is_complex() or y.dtype == torch.bool:
-        raise DataError.of(where, "y of an integer or float type", y.dtype, "give class numbers")
+    if y.dtype not in REAL and (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool):
+        expected = "y of an integer type, or floats of 16 to 64 bits"
+        raise DataError.of(where, expected, y.dtype, "give class numbers, or numbers to answer")
     if not y.is_floating_point():
         y = y.long()
     elif y.ndim == 1:

@@ -233,6 +233,14 @@ class RunRecord(TrainedRecord):
     The metrics' values of the test part are further keys: `tested`, and of the first `by_step`.
     """
 
+    @model_validator(mode="before")
+    @classmethod
+    def _unchanging(cls, table: Any) -> Any:
+        if not isinstance(table, dict):
+            return table
+        lists = {key: tuple(part) for key, part in table.items() if _is_by_step(key, part)}
+        return table | lists
+
     test_loss: Number | None = None
     test_samples: Count | None = None
     per_class: PerClass | None = None
@@ -253,6 +261,10 @@ class RunRecord(TrainedRecord):
     def over_steps(self) -> Sequence[float] | None:
         """Return the first metric after 1, 2, ... T steps; None where it is not known."""
         return (self.model_extra or {}).get(by_step(self.first.name))
+
+
+def _is_by_step(key: str, part: object) -> bool:
+    return key.endswith(by_step("")) and isinstance(part, list)
 
 
 def _check(metric: Metric, key: str, value: Any) -> None:

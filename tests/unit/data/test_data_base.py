@@ -162,7 +162,7 @@ class TestSplits:
                 Samples(torch.zeros(4, 2, 3), torch.tensor([0, 1, 1, -1])),
                 r"expected labels in 0..1, got -1 at row 3; ",
             ),
-            (Samples(torch.zeros(4, 2, 3), torch.zeros(4)), r"y int64, got .* torch.float32; "),
+            (Samples(torch.zeros(4, 2, 3), torch.zeros(4)), r"numbers \[N, 2\], got torch.float32"),
             (
                 Samples(torch.zeros(4, 2, 3, dtype=torch.complex64), torch.zeros(4).long()),
                 r"got torch.complex64 and",

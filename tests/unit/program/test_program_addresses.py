@@ -131,6 +131,8 @@ def changed(path: str, name: str, option: str, value: Any) -> dict[str, Any]:
         "data": "digits",
         "stages": [{"rule": "bptt", "steps": 2}],
     }
+    if path == "head" and not HEADS.find(name).labels:
+        table["task"] = "regress"
     part: dict[str, Any] = {"name": name} if name else {}
     if name in ("images", "tensors"):
         part["path"] = "."
