@@ -23,10 +23,10 @@ _failed: set[str] = set()
 class Registry(Generic[T]):
     """Names of one family, filled by decorator.
 
-    The first lookup imports every file of the family's folder whose name has no leading
-    underscore, then the entry points of the group ``spikeloom.<folder>``, so a new member is one
-    new file here or in another package. A plug-in that raises while it is imported, whatever it
-    raises, is named in one warning and left out with all it had registered.
+    The first lookup imports every file of the family's folder, and of folders in it, whose name
+    has no leading underscore, then the entry points of the group ``spikeloom.<folder>``, so a new
+    member is one new file here or in another package. A plug-in that raises while it is imported,
+    whatever it raises, is named in one warning and left out with all it had registered.
 
     Args:
         kind: what a member is called in messages, e.g. "learning rule".
@@ -91,10 +91,7 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        folder = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(folder.__path__):
-            if not module.name.startswith("_"):
-                importlib.import_module(f"{self.package}.{module.name}")
+        _import_below(self.package)
         for point in entry_points(group=self.package):
             self._plug_in(point)
         self._loaded = True
@@ -124,3 +121,14 @@ class Registry(Generic[T]):
                 "it is left out; repair or remove it",
             )
             _LOG.warning("%s", line)
+
+
+def _import_below(package: str) -> None:
+    """Import a package's modules and sub-packages, but for names with a leading underscore."""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if not module.name.startswith("_"):
+            name = f"{package}.{module.name}"
+            if module.ispkg:
+                _import_below(name)
+            else:
+                importlib.import_module(name)

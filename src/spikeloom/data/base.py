@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, get_type_hints
@@ -306,6 +306,8 @@ class DataInfo:
         source: where to get the files and where to put them, one line.
         state: `state(root)` -> "ready", "decoded" (ready and in the cache) or "missing: ...", from
             the existence of files alone.
+        steps: `steps(options)` -> T of samples with a time axis, from all options; None where
+            samples have none, or a file decides.
     """
 
     about: str
@@ -314,6 +316,24 @@ class DataInfo:
     load: Callable[..., Splits]
     source: str = ""
     state: Callable[[Path], str] = lambda root: "ready"
+    steps: Callable[[Mapping[str, Any]], int] | None = None
+
+    def length(self, chosen: Mapping[str, Any]) -> int | None:
+        """Return T of the samples under some options; None where that is not known beforehand.
+
+        Args:
+            chosen: options of a user; wrong ones are refused by whoever loads the set.
+        """
+        if self.steps is None:
+            return None
+        hints, parameters = self.hints, inspect.signature(self.load).parameters
+        options = {name: parameters[name].default for name in self.options}
+        try:
+            for name in options.keys() & chosen.keys():
+                options[name] = conform(hints[name], chosen[name], name)
+        except ConfigError:
+            return None
+        return self.steps(options)
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -258,7 +258,9 @@ def _input_shape(
             f"encoder '{recipe.encoder.name}'",
             f"data {'with' if encoder.reads_time else 'without'} a time axis",
             f"'{splits.name}' with time = {str(time).lower()}",
-            axes_advice(splits.shape),
+            f"take encoder 'frames', with steps = {splits.shape[0]}"
+            if time
+            else axes_advice(splits.shape),
         )
     with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
         if stage.learning_rule().facts.spiking:
