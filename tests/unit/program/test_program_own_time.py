@@ -48,3 +48,21 @@ def test_wrong_tables_are_refused_in_the_recipes_words():
         build_recipe(table(SMALL | {"delay": "x"}), "r")
     with pytest.raises(ConfigError, match=r"^r: stages"):
         build_recipe(table(SMALL, stages="bptt"), "r")
+
+
+def test_steps_follow_an_encoder_that_reads_pictures_in_pieces():
+    rows = build_recipe(table("digits", encoder="sequential"), "r")
+    assert rows.last.steps == 8
+    pixels = table("digits", encoder={"name": "sequential", "by": "pixel", "permute": 1})
+    bench = set_up(build_recipe(pixels, "r"))
+    assert bench.steps == 64 and bench.net.sites[0].spec.out == 8
+    with pytest.raises(ConfigError, match=r"^r: encoder.by: expected row or pixel, got 'rows'"):
+        build_recipe(table("digits", encoder={"name": "sequential", "by": "rows"}), "r")
+    stated = table("digits", encoder="sequential", stages=[{"rule": "bptt", "steps": 4}])
+    with pytest.raises(ShapeError, match="expected 4 rows, .* got 8 in .*; set steps = 8"):
+        set_up(build_recipe(stated, "r"))
+
+
+def test_a_picture_net_does_not_take_rows():
+    with pytest.raises(ShapeError, match="expected maps"):
+        set_up(build_recipe(table("digits", encoder="sequential", net="c4 f10"), "r"))
