@@ -180,6 +180,7 @@ class Splits:
         labels: names of the classes 0..K-1; empty where unknown.
         reading: how pictures became samples; None where samples are no pictures read from files.
         skipped: places of pictures that could not be read and were left out.
+        notes: what else was done to the samples, one line each.
 
     Raises:
         DataError: an empty part, labels outside 0..K-1, values that are not finite, parts that
@@ -195,6 +196,7 @@ class Splits:
     labels: tuple[str, ...] = ()
     reading: Reading | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.classes:
