@@ -206,7 +206,7 @@ class TestRegistry:
     def test_lists_facts_without_files(self):
         pictures = {"cifar10", "cifar100", "digits", "fashion_mnist", "images", "mnist"}
         others = {"tensors", "tiny_imagenet", "tiny_imagenet_10"}
-        timed = {"delayed_recall", "spoken_digits"}
+        timed = {"delayed_recall", "events", "nmnist", "shd", "spoken_digits", "ssc"}
         assert set(DATA.names()) == pictures | others | timed
         for name in DATA.names():
             info = DATA.find(name)

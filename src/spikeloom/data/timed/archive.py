@@ -69,11 +69,9 @@ def read_recordings(folder: Path, ending: str) -> Iterator[Stored]:
     """
     archive, shelf = folder / ARCHIVE, folder / SHELF
     count = 0
-    for stored in (
-        _unpacked(archive, ending)
-        if archive.is_file()
-        else _files(shelf if shelf.is_dir() else folder, ending)
-    ):
+    packed = archive.is_file()
+    files = shelf if shelf.is_dir() else folder
+    for stored in _unpacked(archive, ending) if packed else _files(files, ending):
         count += 1
         yield stored
     if not count:
@@ -146,8 +144,16 @@ def _unpacked(archive: Path, ending: str) -> Iterator[Stored]:
 
 
 def _files(folder: Path, ending: str) -> Iterator[Stored]:
-    for path in sorted(folder.glob(f"*{ending}")):
-        try:
-            yield Stored(str(path), path.name, path.read_bytes())
-        except OSError as error:
-            raise DataError.caused(path, "a readable file", error, "fetch it again") from error
+    yield from map(read_file, sorted(folder.glob(f"*{ending}")))
+
+
+def read_file(path: Path) -> Stored:
+    """Read one recording.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return Stored(str(path), path.name, path.read_bytes())
+    except OSError as error:
+        raise DataError.caused(path, "a readable file", error, "fetch it again") from error
