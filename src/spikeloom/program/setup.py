@@ -214,7 +214,7 @@ def set_up(
         join_norms(net)
     augment = recipe.build_augment()
     if augment is not None:
-        augment.check(splits.shape)
+        augment.check(splits.shape, splits.values)
     bench = Workbench(
         recipe, number, fabric, team, splits, encoder, augment, net, head, rule, steps
     )

@@ -71,7 +71,7 @@ WRONG: dict[str, dict[str, Any]] = {
     | {"size": 0, "classes": 1, "scale": -1.0, "seed": -1, "steps": 0, "bands": 0}
     | {"delay": -1, "cue": 0, "go": 0, "width": 0, "distractors": 1.5}
     | {"test_speakers": 0, "validation_speakers": 0, "window": 0, "height": 0},
-    "augment": {"crop": -1, "cutout": -2},
+    "augment": {"crop": -1, "cutout": -2, "drop": 1.0, "jitter": -1},
     "execution": {"worth": -1},
     "stages.0.optimizer": {"lr": 0.0, "weight_decay": -0.1, "momentum": 1.0},
     "stages.0.schedule": {"every": 0, "factor": 1.5, "warmup": -1.0},
