@@ -310,6 +310,8 @@ class DataInfo:
             the existence of files alone.
         steps: `steps(options)` -> T of samples with a time axis, from all options; None where
             samples have none, or a file decides.
+        read: `read(path, options)` -> a user's own recording as a sample is stored; None where
+            files are arrays or pictures.
     """
 
     about: str
@@ -319,6 +321,7 @@ class DataInfo:
     source: str = ""
     state: Callable[[Path], str] = lambda root: "ready"
     steps: Callable[[Mapping[str, Any]], int] | None = None
+    read: Callable[[Path, Mapping[str, Any]], Tensor] | None = None
 
     def length(self, chosen: Mapping[str, Any]) -> int | None:
         """Return T of the samples under some options; None where that is not known beforehand.
@@ -326,16 +329,16 @@ class DataInfo:
         Args:
             chosen: options of a user; wrong ones are refused by whoever loads the set.
         """
-        if self.steps is None:
-            return None
-        hints, parameters = self.hints, inspect.signature(self.load).parameters
-        options = {name: parameters[name].default for name in self.options}
         try:
-            for name in options.keys() & chosen.keys():
-                options[name] = conform(hints[name], chosen[name], name)
+            return None if self.steps is None else self.steps(self.filled(chosen))
         except ConfigError:
             return None
-        return self.steps(options)
+
+    def filled(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options: those that are chosen, typed, and the defaults of the others."""
+        hints, parameters = self.hints, inspect.signature(self.load).parameters
+        own = {name: conform(hints[name], chosen[name], name) for name in hints if name in chosen}
+        return {name: parameters[name].default for name in self.options} | own
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -75,12 +75,20 @@ class Frames:
         x: dict[str, list[np.ndarray]] = {}
         y: dict[str, list[int]] = {}
         for part, label, where, events in recordings:
-            events.check(where, sensor)
-            frames = self._binning(events, sensor, self.steps)
-            x.setdefault(part, []).append(_narrow(frames > 0 if self.binary else frames))
+            x.setdefault(part, []).append(self.frames(events, sensor, where))
             y.setdefault(part, []).append(label)
         stacked = {f"x_{part}": np.stack(rows) for part, rows in x.items()}
         return stacked | {f"y_{part}": np.array(rows, np.int64) for part, rows in y.items()}
+
+    def frames(self, events: Events, sensor: Sensor, where: str) -> np.ndarray:
+        """Make the frames of one recording.
+
+        Raises:
+            DataError: an event beyond the sensor.
+        """
+        events.check(where, sensor)
+        frames = self._binning(events, sensor, self.steps)
+        return _narrow(frames > 0 if self.binary else frames)
 
     @property
     def _binning(self) -> Binning:

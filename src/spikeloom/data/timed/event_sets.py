@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
+from torch import Tensor
+
 from spikeloom.base.checks import at_least
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.base.extras import install_line, installed
@@ -16,6 +19,7 @@ from spikeloom.data.timed.archive import (
     INDEX,
     check_complete,
     find_folder,
+    read_file,
     read_index,
     read_recordings,
 )
@@ -269,6 +273,14 @@ def _steps(options: Mapping[str, Any]) -> int:
     return options["steps"]
 
 
+def _read(path: Path, options: Mapping[str, Any]) -> Tensor:
+    """Read a user's own recording as the frames of training."""
+    stored = read_file(path)
+    sensor = Sensor(options.get("height", CAMERA.height), options.get("width", CAMERA.width))
+    frames = Frames(options["steps"], options["by"], options["window"], options["binary"])
+    return torch.from_numpy(frames.frames(read_events(stored), sensor, stored.where))
+
+
 def _nmnist_state(root: Path) -> str:
     there = any((root / folder).is_dir() for folder in NMNIST_FOLDERS)
     return "ready" if there else "missing: nmnist/Train, nmnist/Test"
@@ -291,6 +303,7 @@ DATA.register(NMNIST)(
         source="unpack Train.zip and Test.zip of garrickorchard.com/datasets/n-mnist there",
         state=_nmnist_state,
         steps=_steps,
+        read=_read,
     )
 )
 DATA.register("events")(
@@ -302,6 +315,7 @@ DATA.register("events")(
         source="a folder per class, in train/ and test/",
         state=lambda root: "give path",
         steps=_steps,
+        read=_read,
     )
 )
 

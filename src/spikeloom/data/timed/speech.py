@@ -23,6 +23,7 @@ from spikeloom.data.timed.archive import (
     Stored,
     check_complete,
     find_folder,
+    read_file,
     read_index,
     read_recordings,
 )
@@ -138,14 +139,14 @@ def _recordings(folder: Path, mel: Mel, progress: Watcher | None) -> Arrays:
     index = read_index(folder, ("file", "label"))
     labels, speakers, frames, seen = [], [], [], set()
     for stored in read_recordings(folder, ".wav"):
-        label, speaker, signal = _recording(stored)
+        label, speaker = _said(stored)
         row = (index or {}).get(stored.name)
         if row is not None and row["label"] != str(label):
             came = f"{row['label']} in {INDEX}"
             raise DataError.of(stored.where, f"digit {label}, as its name says", came, "check it")
         labels.append(label)
         speakers.append(speaker)
-        frames.append(mel.frames(signal))
+        frames.append(mel.frames(_signal(stored)))
         seen.add(stored.name)
         if progress is not None and index is not None:
             progress(len(labels), len(index))
@@ -159,15 +160,24 @@ def _recordings(folder: Path, mel: Mel, progress: Watcher | None) -> Arrays:
     }
 
 
-def _recording(stored: Stored) -> tuple[int, str, np.ndarray]:
-    """Read one recording: its digit, its speaker, and its signal in [-1, 1).
+def _said(stored: Stored) -> tuple[int, str]:
+    """Return digit and speaker of a recording.
 
     Raises:
-        DataError: it is damaged, empty, of another format, or its name does not say what it is.
+        DataError: its name does not say them.
     """
     match = FILE_NAME.fullmatch(stored.name)
     if match is None:
         raise DataError.of(stored.where, "a name digit_speaker_take.wav", stored.name, "rename it")
+    return int(match[1]), match[2]
+
+
+def _signal(stored: Stored) -> np.ndarray:
+    """Return the signal of a recording, in [-1, 1).
+
+    Raises:
+        DataError: it is damaged, empty or of another format.
+    """
     try:
         with wave.open(io.BytesIO(stored.content)) as sound:
             kind = sound.getnchannels(), 8 * sound.getsampwidth(), sound.getframerate()
@@ -184,7 +194,15 @@ def _recording(stored: Stored) -> tuple[int, str, np.ndarray]:
     if not content or len(content) != 2 * promised:
         came = f"{len(content) // 2} of {promised}" if promised else "none"
         raise DataError.of(stored.where, "all samples", came, "fetch it again")
-    return int(match[1]), match[2], np.frombuffer(content, "<i2") / 2**15
+    return np.frombuffer(content, "<i2") / 2**15
+
+
+def _read(path: Path, options: Mapping[str, Any]) -> torch.Tensor:
+    """Read a user's own recording, [T, M], cut or continued by silence as in training."""
+    frames = Mel(options["bands"], RATE).frames(_signal(read_file(path)))[: options["steps"]]
+    x = torch.zeros(options["steps"], options["bands"])
+    x[: len(frames)] = torch.from_numpy(frames)
+    return x
 
 
 def _steps(options: Mapping[str, Any]) -> int:
@@ -207,5 +225,6 @@ DATA.register(NAME)(
         source="put recordings/ of github.com/Jakobovski/free-spoken-digit-dataset into fsdd/",
         state=_state,
         steps=_steps,
+        read=_read,
     )
 )
