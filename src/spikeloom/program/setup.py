@@ -259,7 +259,7 @@ def _input_shape(
             f"data {'with' if encoder.reads_time else 'without'} a time axis",
             f"'{splits.name}' with time = {str(time).lower()}",
             f"take encoder 'frames', with steps = {splits.shape[0]}"
-            if time
+            if time and len(splits.shape) == 2
             else axes_advice(splits.shape),
         )
     with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
