@@ -1,5 +1,6 @@
 """Readers of event files: N-MNIST, AEDAT 2.0 and 3.1, and HDF5 in the layout of SHD and SSC."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from spikeloom.data.timed.events import Events
 
 POLARITY = 1
 """Type of polarity events in AEDAT 3.1."""
+
+_COMMENTS = re.compile(rb"(?:#[\t\x20-\x7e]*(?:\r\n|\Z))+|(?:#[\t\x20-\x7e]*(?:\n|\Z))*")
+"""Lines of text that begin with #, all ending alike: an event may begin with that byte too."""
 
 _PACKET = np.dtype(
     [("type", "<i2"), ("source", "<i2")]
@@ -77,9 +81,10 @@ def _read_aedat2(stored: Stored) -> Events:
     Source:
         inivation.github.io/inivation-docs, "AEDAT file formats", AEDAT-2.0.
     """
-    content, start = stored.content, 0
-    while content[start : start + 1] == b"#":
-        start = content.find(b"\n", start) + 1 or len(content)
+    content = stored.content
+    header = _COMMENTS.match(content)
+    assert header is not None, "it matches nothing too"
+    start = header.end()
     if (len(content) - start) % 8:
         came = f"{len(content) - start}, which 8 does not divide"
         raise DataError.of(stored.where, "bytes of whole events", came, "fetch it again")

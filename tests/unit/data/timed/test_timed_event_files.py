@@ -33,6 +33,15 @@ def test_aedat2_by_hand():
     assert read("a.aedat", content) == [(16, 3, 2, True)]
 
 
+def test_an_event_may_begin_like_a_comment():
+    """y = 140 of a DAVIS makes the first byte of an address that of #."""
+    rows = [(10 * k, 170, 140, 1) for k in range(5)]
+    assert aedat2_bytes(rows[:1], davis=True)[-8:-7] == b"#"
+    assert read("a.aedat", aedat2_bytes(rows, davis=True)) == rows
+    plain = aedat2_bytes(ROWS).replace(b"\r\n", b"\n", 2)
+    assert read("a.aedat", plain) == ROWS
+
+
 def test_frames_and_motion_of_a_davis_are_passed_over():
     content = aedat2_bytes(ROWS, davis=True)
     others = b"".join(word.to_bytes(4, "big") + bytes(4) for word in (0x8000_0000, 0x400))
