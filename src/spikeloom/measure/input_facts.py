@@ -91,6 +91,6 @@ def _units(splits: Splits) -> str:
     if scaling.peak != 1:
         taken = f"divided by {scaling.peak:g}"
     else:
-        whole = "counts" if is_whole(splits.train.store) else "they are"
-        taken = f"as {'events' if splits.values == 'events' else whole}"
+        whole = "as counts" if is_whole(splits.train.store) else "as they are"
+        taken = "as events" if stored == "bool" else whole
     return f"{stored} {taken}" + (", normalised" if scaling.mean else "")
