@@ -1,6 +1,5 @@
 """Every registered rule through the battery, and the battery on rules that break it."""
 
-import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -292,40 +291,33 @@ class Undocumented(Cutting):
     """Nothing about where it comes from."""
 
 
+NONE = "expected a gradient or an update, got neither; train it, or refuse such nets in prepare."
 FAULTS = [
-    (Lazy, "learns_what_frozen_layers_cannot", "layers 0.0.0, 1.0.0 got a gradient of zeros; wri"),
-    (Lazy, "adds_gradients_and_never_zeroes", "no .grad after learn: net."),
-    (Lazy, "keeps_type_and_device", "has no .grad after learn"),
-    (Lazy, "works_with_every_head", "head softmax: no .grad after learn"),
-    (Slow, "learns_what_frozen_layers_cannot", "after 2 updates, got "),
-    (Zeroing, "adds_gradients_and_never_zeroes", "was replaced; learn must add to it"),
-    (Silent, "commits_as_often_as_it_says", "commit was called 0 times at T = 1, commits() says"),
-    (
-        Misplacing,
-        "moves_weights_by_their_gradients",
-        "weight (18, 9, 3, 1); set it with",
-    ),
-    (Dependent, "computes_the_same_however_it_is_executed", "differs from the reference's"),
-    (Shifting, "is_deterministic_and_leaves_the_world_alone", "with compiled kernels: torch's own"),
-    (Drawing, "is_deterministic_and_leaves_the_world_alone", "torch's own generator was used"),
-    (Graphed, "reports_what_it_saw", "loss still has a graph"),
-    (Misled, "reports_what_it_saw", "logits are not those of the net's own forward pass"),
-    (Summing, "is_linear_in_the_batch_where_it_says_so", "is not the mean over samples"),
-    (Frugal, "remembers_as_much_of_the_past_as_it_says", "says constant, but autograd held"),
-    (
-        Forgetful,
-        "resumes_to_the_bit",
-        "after resuming; keep what the rule remembers in the",
-    ),
+    (Lazy, "learns_what_frozen_layers_cannot", "layers 0.0.0, 1.0.0: expected changes that are no"),
+    (Lazy, "adds_gradients_and_never_zeroes", NONE),
+    (Lazy, "keeps_type_and_device", f"{NONE} keeps type and device: float64, float32 on reference"),
+    (Lazy, "works_with_every_head", f"{NONE} works with every head: softmax, stochmax on referenc"),
+    (Slow, "learns_what_frozen_layers_cannot", "after 2 updates"),
+    (Zeroing, "adds_gradients_and_never_zeroes", "add to .grad, never replace it"),
+    (Silent, "commits_as_often_as_it_says", "0 calls at T = 1 where commits says 1; call commit a"),
+    (Misplacing, "moves_weights_by_their_gradients", "of (18, 9, 3, 1); set it with"),
+    (Dependent, "computes_the_same_however_it_is_executed", "expected the reference's results"),
+    (Shifting, "is_deterministic_and_leaves_the_world_alone", "on compiled kernels"),
+    (Drawing, "is_deterministic_and_leaves_the_world_alone", "torch's own random generator: expec"),
+    (Graphed, "reports_what_it_saw", "loss: expected no graph"),
+    (Misled, "reports_what_it_saw", "logits: expected those of the net's own forward pass"),
+    (Summing, "is_linear_in_the_batch_where_it_says_so", "expected the mean over samples"),
+    (Frugal, "remembers_as_much_of_the_past_as_it_says", "the same memory at every T for 'consta"),
+    (Forgetful, "resumes_to_the_bit", "expected the same after resuming"),
     (Narrow, "works_with_every_unit", "rules.broken: expected state, got none"),
-    (Refusing, "refuses_what_it_says", "must be refused, was accepted"),
-    (Picky, "refuses_what_it_says", "the error must say 'expected average pools', it says"),
-    (Elsewhere, "refuses_what_it_says", "a refusal must start with 'rules.broken'"),
+    (Refusing, "refuses_what_it_says", "prepare: expected a refusal as trials say, got none"),
+    (Picky, "refuses_what_it_says", "expected 'expected average pools' in it, got 'rules.broken: "),
+    (Elsewhere, "refuses_what_it_says", "a refusal: expected 'rules.broken' at its start"),
     (Crashing, "reports_what_it_saw", "ZeroDivisionError at test_rules_contract.py:"),
     (Misusing, "reports_what_it_saw", "RuntimeError at test_rules_contract.py:"),
-    (Forgotten, "resumes_to_the_bit", "learn must return a RuleReport, got NoneType"),
-    (Unfrozen, "is_a_frozen_value", "the dataclass is not frozen"),
-    (Undocumented, "has_complete_facts", "the docstring has no section 'Source:'"),
+    (Forgotten, "resumes_to_the_bit", "learn: expected a RuleReport, got NoneType; return one."),
+    (Unfrozen, "is_a_frozen_value", "expected a frozen dataclass, got one that is not frozen"),
+    (Undocumented, "has_complete_facts", "the docstring: expected a section 'Source:', got none"),
 ]
 
 
@@ -333,7 +325,7 @@ FAULTS = [
 def test_the_battery_catches_a_rule_that_breaks_the_contract(kind, check, reason):
     (found,) = [one for one in BATTERY if one.__name__ == check]
     result = run_check(found, Case("broken", kind()))
-    assert result.outcome == "failed" and re.search(re.escape(reason), result.reason), result
+    assert result.outcome == "failed" and reason in " ".join(result.reason.split()), result
 
 
 def test_every_check_says_what_must_hold_and_most_are_seen_to_fail():

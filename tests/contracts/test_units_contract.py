@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from spikeloom.base.errors import UnsupportedNet
 from spikeloom.check.battery import all_cases
-from spikeloom.check.choices import _healthy
+from spikeloom.check.choices import healthy
 from spikeloom.check.toy import Case, Toy
 from spikeloom.neurons.integrate_fire import IF, NO_BOUND, ONE_SPIKE
 from spikeloom.neurons.leaky import LIF
@@ -41,7 +41,7 @@ def test_a_rule_trains_it_or_refuses_it(case, name):
         assert toy.net(toy.xs).max() > 1  # the toy asks for it
     before = toy.learn().loss.item()
     toy.clear()
-    _healthy(toy, f"unit {name}", reached=True)
+    healthy(toy, reached=True)
     toy.train(30)
     assert toy.learn().loss.item() < before
 
@@ -85,4 +85,4 @@ def test_a_trained_decay_goes_with_both():
         next(case for case in all_cases() if case.name == "bptt"),
         unit=LIF(max_spikes=2, v_min=-0.5, learn=("alpha",), surrogate=Sigmoid()),
     )
-    _healthy(toy, "a trained alpha", reached=True)
+    healthy(toy, reached=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import spikeloom
+from spikeloom.rules.base import RULES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -21,6 +22,16 @@ MODULES = sorted(
 )
 
 
+@pytest.fixture
+def forgotten():
+    """Rules that a page registers are gone after it."""
+    known = set(RULES.names())
+    yield
+    for name in set(RULES.names()) - known:
+        del RULES._members[name]
+
+
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_snippets_run(page, capsys):
     torch.manual_seed(0)
@@ -38,8 +49,18 @@ def test_examples_in_docstrings(name):
     assert result.failed == 0
 
 
+def anchors(page):
+    """Return what a link can name on a page: its headings in lower case, joined by hyphens."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings}
+
+
 def test_links_in_pages_lead_somewhere():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+                place, _, anchor = target.partition("#")
+                other = page.parent / place if place else page
+                assert other.exists(), f"{page.name}: {target}"
+                assert not anchor or anchor in anchors(other), f"{page.name}: {target}"

@@ -180,7 +180,7 @@ def test_a_flip_changes_no_outcome(stored, kind, examples, tmp_path):
 
 def end_of_a_resumed_run(folder: Path) -> object:
     record = train(runs.stored_recipe(folder), folder, resume=True, final=False).record
-    tensors = checkpoint.read_weights(folder / names.WEIGHTS)
+    tensors = checkpoint.read_tensors(folder / names.WEIGHTS)[0]
     keys = ("recipe", "epochs", "val_accuracy", "val_loss", "test_accuracy", "test_loss", "steps")
     return [getattr(record, key, None) for key in keys], {
         name: one.tolist() for name, one in tensors.items()

@@ -54,7 +54,11 @@ class TestContents:
                 inside = f"spikeloom/recipes/{name}.toml"
                 assert archive.read(inside) == file.read_bytes()
         wanted = {"py.typed", "data/digits.npz", "data/digits_licence.txt", "data/digits_split.txt"}
-        wanted |= {f"report/html/assets/{name}" for name in ("charts.js", "page.html", "table.js")}
+        assets = ROOT / "src" / "spikeloom" / "report" / "html" / "assets"
+        wanted |= {f"report/html/assets/{path.name}" for path in assets.iterdir()}
+        assert {"charts.js", "page.html", "reading.html"} <= {
+            path.name for path in assets.iterdir()
+        }
         assert {f"spikeloom/{name}" for name in wanted} <= names
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
         assert not any("test" in name.split("/")[0] for name in names)

@@ -1,14 +1,16 @@
-"""How this process takes memory from the system."""
+"""Settings of the memory allocator: keep freed memory in the process."""
 
 import ctypes
 import os
 import platform
 
 SETTING = "SPIKELOOM_ALLOCATOR"
-"""Environment variable; "system" leaves the allocator as it is."""
+"""Environment variable; with "system" the allocator is left as it is."""
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # numbers of malloc.h
+# The heap grows by at least 64 MB at a time, so that it seldom has to.
 _TOP_PAD = 64 * 2**20
+# The same settings for child processes, which read them from the environment.
 _CHILDREN = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**62),
@@ -18,19 +20,19 @@ _OWN = (*_CHILDREN, "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def keep_memory() -> bool:
-    """Keep freed memory in this process and its children, and ask for large pages.
+    """Keep freed memory in this process and its children, and request large pages.
 
-    A train of T steps takes blocks of tens of megabytes and frees them in every training step.
-    glibc gives such blocks back to the system at once, which hands out zeroed pages for the next;
-    touching those costs as much as a neuron's arithmetic. Kept, a block is reused as it is. The
-    price is resident memory: gaps between kept blocks stay taken.
+    Each training step allocates and frees blocks of tens of megabytes. By default glibc returns
+    such blocks to the system at once, and the system hands out zeroed pages for the next one;
+    touching them costs as much as the arithmetic of the neurons. A block that is kept is used
+    again as it is. In return the process takes more memory, since gaps between blocks stay.
 
-    Settings of malloc in the environment come first, and `SPIKELOOM_ALLOCATOR=system` turns this
-    off. Without glibc nothing is done but asking for large pages. Call it before the first large
-    tensor; the command `spikeloom` does.
+    Settings of malloc in the environment take precedence, and `SPIKELOOM_ALLOCATOR=system` turns
+    this off. Without glibc only large pages are requested. Call it before the first large tensor,
+    as the command `spikeloom` does.
 
     Returns:
-        whether freed memory is kept.
+        Whether freed memory is kept.
 
     Example:
         >>> keep_memory() in (True, False)

@@ -1,4 +1,4 @@
-"""Backward passes, and whose a gradient is."""
+"""Helpers for backward passes, gradients and their memory."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -12,14 +12,14 @@ from spikeloom.base.torch_private import holders, modes_off
 
 
 def backpropagate(values: Sequence[Tensor], grads: Sequence[Tensor] | None = None) -> None:
-    """Send gradients back from values, every product in the type of its forward pass.
+    """Run a backward pass from some values, with autocast off.
 
-    Autocast is for forward passes; left on, it would also hold its copies of the weights until the
-    end. Here they are freed as the pass goes.
+    Autocast is meant for forward passes; the backward pass computes every product in the type of
+    its forward pass by itself. With its cache cleared, copies of weights are freed during the pass.
 
     Args:
-        values: where to start, on one device.
-        grads: of each; 1 by default, for scalars.
+        values: tensors to start from, on one device.
+        grads: gradient of each; 1 by default, for scalars.
     """
     torch.clear_autocast_cache()
     with torch.autocast(values[0].device.type, enabled=False):
@@ -28,15 +28,16 @@ def backpropagate(values: Sequence[Tensor], grads: Sequence[Tensor] | None = Non
 
 @torch.no_grad()
 def add_gradient(parameter: Tensor, grad: Tensor) -> None:
-    """Add to a parameter's `.grad`, in the parameter's own layout.
+    """Add to a parameter's `.grad`, in the memory layout of the parameter.
 
-    Fused optimizers go through parameter and gradient as two flat rows of memory. A gradient with
-    other strides would move other weights than its own, and nothing would say so. Autograd keeps
-    the layout by itself; whatever else sets a gradient for an optimizer does it here.
+    Fused optimizers read parameter and gradient as two flat arrays. A gradient with other strides
+    would change the wrong weights without an error. Autograd keeps the layout; all other code that
+    sets a gradient must call this function.
 
     Args:
         parameter: a leaf.
-        grad: of the same shape, in any layout; where the layout fits, it may become `.grad` itself.
+        grad: of the same shape, in any layout. It may become `.grad` itself, so the caller must not
+            write it afterwards.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.zeros(2, 3, 4, 4))
@@ -56,40 +57,35 @@ def add_gradient(parameter: Tensor, grad: Tensor) -> None:
 
 
 def laid_out(x: Tensor, parameter: Tensor) -> Tensor:
-    """Return a tensor of a parameter's shape in the parameter's layout, copied where it has to be.
+    """Return a tensor in the memory layout of a parameter: itself if it fits, else a copy.
 
-    A parameter with gaps or overlaps in its memory has no layout that a dense tensor could take;
-    there the result lies row by row.
+    If the memory of the parameter has gaps or overlaps, the result is row-major.
     """
-    if x.stride() == parameter.stride() and x.is_contiguous():
-        return x
     strides = _wanted_strides(parameter)
-    if _same_order(x, strides):  # axes of one element may have any stride: give them the same
+    if _same_order(x, strides):  # they may differ in axes of one element: make these equal too
         return x if x.stride() == strides else x.as_strided(x.shape, strides)
     return torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
 
 
 def lies_like(x: Tensor, parameter: Tensor) -> bool:
-    """Whether a tensor lies in memory as a parameter does, element by element.
+    """Whether a tensor has the memory layout of a parameter (`laid_out` would not copy it).
 
     Strides of axes with one element mean nothing and are not compared.
     """
-    if x.stride() == parameter.stride() and x.is_contiguous():
-        return True
     return x.shape == parameter.shape and _same_order(x, _wanted_strides(parameter))
 
 
 def _wanted_strides(parameter: Tensor) -> tuple[int, ...]:
-    """Return a parameter's strides where its memory is dense, else those of rows."""
-    if parameter.is_contiguous() or _dense(parameter):
+    """Return the strides of a parameter if its memory is dense, else row-major ones."""
+    if parameter.is_contiguous() or is_dense(parameter.shape, parameter.stride()):
         return parameter.stride()
     return torch.empty(parameter.shape, device="meta").stride()
 
 
-def _dense(x: Tensor) -> bool:
-    """Whether elements fill their memory, in any order of the axes."""
+def is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether elements fill their memory without gaps, in any order of the axes."""
     expected = 1
-    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+    for stride, size in sorted(zip(strides, shape, strict=True)):
         if size != 1 and stride != expected:
             return False
         expected *= size
@@ -107,47 +103,47 @@ def gradients_again(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Return gradients of a call by computing it again, now under autograd.
+    """Return the gradients of a call by computing it again under autograd.
 
-    What a backward function does that torch cannot see into gives a constant where the gradient
-    itself is to be differentiated (`create_graph`), and fails where gradients come in batches.
-    This gives what autograd gives for the call, graph included where one is being built.
+    It is for backward functions that run code outside torch. Their results carry no graph, so they
+    would be constants if the gradient itself is differentiated (`create_graph`), and they cannot
+    take gradients in batches. The gradients returned here carry a graph if one is being built.
 
     Args:
-        call: the same values again, by torch's operators.
-        inputs: what it takes.
-        grads: of each of its results; None for 0.
-        wanted: of which inputs a gradient is wanted.
+        call: computes the results again with torch's operators.
+        inputs: of the call.
+        grads: gradient of each result; None for 0.
+        wanted: for each input, whether its gradient is needed.
 
     Returns:
-        A gradient for each input; None where none is wanted, or none arrives.
+        A gradient for each input; None if it is not needed, or is zero.
     """
     create = torch.is_grad_enabled()
     pairs = list(zip(inputs, wanted, strict=True))
     device = next(x.device.type for x in inputs if x is not None)
     with torch.enable_grad(), torch.autocast(device, enabled=False):
-        # views: an input may have been made from another one, and that path is not ours
+        # views: one input may have been computed from another, and that path must not count
         given = [x.view_as(x) if x is not None and want else x for x, want in pairs]
         results = zip(call(*given), grads, strict=True)
         reached = [(y, grad) for y, grad in results if grad is not None and y.requires_grad]
         leaves = [x for x, (_, want) in zip(given, pairs, strict=True) if x is not None and want]
         if not reached or not leaves:
             return [None] * len(pairs)
-        values, up = [y for y, _ in reached], [grad for _, grad in reached]
-        found = iter(
-            torch.autograd.grad(values, leaves, up, create_graph=create, allow_unused=True)
-        )
+        values, up = zip(*reached, strict=True)
+        grads = torch.autograd.grad(values, leaves, up, create_graph=create, allow_unused=True)
+        found = iter(grads)
     return [next(found) if x is not None and want else None for x, want in pairs]
 
 
 def refuse_second(where: str, instead: str) -> None:
-    """Refuse to take part in a gradient that is going to be differentiated itself.
+    """Refuse a backward pass that is going to be differentiated itself.
 
-    The first line of a backward function whose result would then be a constant, in silence.
+    Call it first in a backward function whose result carries no graph: the second derivative would
+    miss a part without an error.
 
     Args:
-        where: who refuses, in front of the message.
-        instead: what to do, behind it.
+        where: path of the error.
+        instead: what to do.
 
     Raises:
         UnsupportedNet: a graph of the backward pass is being built.
@@ -159,22 +155,22 @@ def refuse_second(where: str, instead: str) -> None:
 
 
 def is_nobodys(grads: tuple[Tensor, ...]) -> bool:
-    """Whether the one gradient that a backward function of a step got may be overwritten.
+    """Whether a backward function holds the only reference to its gradient and may overwrite it.
 
-    Autograd hands the same tensor to all readers of a sum, to hooks, and to who asks for it. Counts
-    of references tell: those of a gradient that is known to be nobody else's are the standard, so
-    what is laid out in another way counts as somebody's.
+    Autograd passes the same tensor to several readers: to all terms of a sum, to hooks, to a caller
+    that asked for it. So reference counts are compared with those of a gradient that certainly
+    nobody else holds (`_standard`). If in doubt the answer is False, which costs a copy.
 
     Args:
-        grads: as a backward function got them; of one step [1, B, ...] that was squeezed out of
-            its train.
+        grads: the gradients as the backward function got them: a tuple of one, the gradient of a
+            step [1, B, ...] that is a view of its train.
     """
     standard = _standard()
     return len(standard) > 0 and holders(grads) == standard
 
 
 class _Probe(torch.autograd.Function):
-    """Writes down who holds the gradient it gets."""
+    """Records the reference counts of the gradient it gets."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, found: list[Any]) -> Tensor:  # noqa: D102
@@ -189,16 +185,16 @@ class _Probe(torch.autograd.Function):
 
 @cache
 def _standard() -> tuple[int, ...]:
-    """Return the counts of a gradient that nobody else holds; () where torch does not tell."""
+    """Return the counts of a gradient that nobody else holds; () if torch does not give them."""
     alone, shared = _counted(shared=False), _counted(shared=True)
-    # counts that do not move with one more holder say nothing
+    # counts that stay the same with one more holder tell nothing
     return () if alone == shared else alone
 
 
 def _counted(*, shared: bool) -> tuple[int, ...]:
-    """Return the counts of a gradient in a backward function; if shared, its caller gets it too."""
+    """Measure the counts of a gradient in a backward function; if shared, a caller holds it too."""
     found: list[tuple[int, ...]] = []
-    plain = modes_off()  # what watches may hold tensors
+    plain = modes_off()  # an active mode may hold tensors, which changes the counts
     if plain is None:
         return ()
     with torch.enable_grad(), plain:

@@ -1,7 +1,7 @@
-"""Checks of what a user gives: one way to refuse, and ranges that an annotation can state.
+"""Checks of user input: one function that raises the error, and ranges for annotations.
 
-A range stands in the annotation of a field or option, ``alpha: Annotated[float, within(0, 1)]``,
-where `base.fields` reads it in Python and in TOML alike, or is asked for one value by `check`.
+A range is part of the annotation of a field or option, ``alpha: Annotated[float, within(0, 1)]``;
+`base.fields` applies it to values from Python and from TOML. `Range.check` checks a single value.
 """
 
 import math
@@ -14,7 +14,7 @@ from spikeloom.base.errors import ConfigError, SpikeloomError
 from spikeloom.base.toml import LARGEST_WHOLE
 
 Ends = Literal["[]", "[)", "(]", "()"]
-"""Which ends belong to an interval, in the usual brackets."""
+"""Brackets of an interval: "[" and "]" include the end, "(" and ")" exclude it."""
 
 
 def expect(
@@ -26,15 +26,15 @@ def expect(
     *,
     kind: type[SpikeloomError] = ConfigError,
 ) -> None:
-    """Refuse a value unless `good`.
+    """Raise an error about a value unless `good`.
 
     Args:
         good: whether the value is right.
-        path: its address.
-        expected: what should stand there.
-        value: that came, quoted as Python writes it.
+        path: of the value.
+        expected: the right values, in words.
+        value: the wrong value; quoted by `shown`.
         todo: what to do.
-        kind: of the error.
+        kind: class of the error.
 
     Example:
         >>> expect(0 > 1, "rules.sltt.k_steps", "1 or more", 0)
@@ -46,8 +46,9 @@ def expect(
 
 
 def shown(value: Any) -> str:
-    """Return how a message quotes a value: text as it is, tensors by their kind and shape."""
-    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")  # no tensor without torch
+    """Return how a message quotes a value: its repr, or kind and shape of a tensor or array."""
+    # not imported here: as long as torch is not imported no value is a tensor, and it loads slowly
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
     if torch is not None and isinstance(value, torch.nn.Parameter):
         return f"an nn.Parameter of shape {tuple(value.shape)}"
     if torch is not None and isinstance(value, torch.Tensor):
@@ -66,33 +67,33 @@ class Limit(Protocol):
     """A limit in an annotation, beyond the type."""
 
     def fault(self, value: Any) -> str:
-        """Return what was expected in the place of a value; empty where it is right."""
+        """Return what was expected instead of a value; "" if the value is right."""
         ...
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """Stands in an annotation whose values are read in a way of their own."""
+    """A mark in an annotation that replaces the usual reading of its values."""
 
     def read(self, value: Any, path: str) -> Any:
-        """Return the value as it is kept, or refuse it.
+        """Return the value to keep.
 
         Raises:
-            ConfigError: with the path.
+            ConfigError: a wrong value; the error has the path.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two bounds; NaN is in none.
+    """Numbers between two bounds; NaN is in no range.
 
     Args:
         low, high: bounds.
-        ends: which of them belong to the range.
-        noun: what the number is, "a decay"; beside a lower bound that belongs to the range what
-            it counts, in the number of the bound: "step" beside 1.
-        whole: say the whole interval, not only the bound that was crossed.
+        ends: which bounds belong to the range.
+        noun: word for messages: what the number is ("a decay"), or with `at_least` what it counts,
+            in singular or plural as `low` needs it ("step" with 1).
+        whole: messages give the whole interval, not only the bound that is violated.
 
     Example:
         >>> within(0, 1, "[)", "a decay").fault(1.0)
@@ -110,7 +111,7 @@ class Range:
     whole: bool = False
 
     def fault(self, value: float) -> str:
-        """Return what was expected; empty for a number in range."""
+        """Return what was expected; "" for a number in range."""
         shut_low, shut_high = self.ends[0] == "[", self.ends[1] == "]"
         high_enough = value >= self.low if shut_low else value > self.low
         low_enough = value <= self.high if shut_high else value < self.high
@@ -127,7 +128,7 @@ class Range:
         return f"{high} at most" if shut_high else f"{noun} below {high}"
 
     def check(self, path: str, value: float | None, todo: str = "change it") -> None:
-        """Refuse a number outside; None stands for no number and is left alone."""
+        """Raise ConfigError for a number outside; None is accepted."""
         if value is not None and (expected := self.fault(value)):
             raise ConfigError.of(path, expected, shown(value), todo)
 
@@ -137,18 +138,18 @@ def _written(bound: float) -> str:
 
 
 def at_least(low: float, counted: str = "", *, most: float = math.inf) -> Range:
-    """Return the range of numbers from `low` on, with a technical bound where there is one.
+    """Return the range of numbers from `low` on.
 
     Args:
         low: smallest.
-        counted: what is counted, in the number that `low` asks for: "step" beside 1.
-        most: largest.
+        counted: what is counted, in singular or plural as `low` needs it: "step" with 1.
+        most: largest, if there is a technical limit.
     """
     return Range(low, most, "[]", counted)
 
 
 def above(low: float, noun: str = "", *, most: float = math.inf) -> Range:
-    """Return the range of numbers above `low`, with a technical bound where there is one."""
+    """Return the range of numbers above `low`, up to a technical limit if there is one."""
     return Range(low, most, "(]", noun)
 
 
@@ -166,19 +167,19 @@ class Length:
     high: float = math.inf
 
     def fault(self, value: Any) -> str:
-        """Return what was expected; empty for a right length."""
+        """Return what was expected; "" for a right length."""
         return Range(self.low, self.high, noun=self.counted).fault(len(value))
 
 
 @dataclass(frozen=True)
 class Form:
-    """A text of a form, which `words` describe in messages."""
+    """A text that matches `pattern`, which `words` describe in messages."""
 
     pattern: str
     words: str
 
     def fault(self, value: str) -> str:
-        """Return what was expected; empty for a text of the form."""
+        """Return what was expected; "" for a text that matches."""
         return "" if re.fullmatch(self.pattern, value, re.DOTALL) else self.words
 
 
@@ -186,10 +187,10 @@ FILLED = Form(".+", "a text that is not empty")
 
 
 def check_number(path: str, value: float) -> None:
-    """Refuse a number that is not finite, or a whole one of more than 64 bits.
+    """Check that a number is finite, and an integer has 64 bits at most.
 
     Raises:
-        ConfigError: it is not finite, or too large.
+        ConfigError: it is not.
     """
     if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
         raise ConfigError.of(path, "a whole number of 64 bits at most", shown(value))

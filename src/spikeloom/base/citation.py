@@ -1,4 +1,4 @@
-"""Where a method comes from, as data, so that a run can print its bibliography."""
+"""Citations of methods as data, so that a run can print its bibliography."""
 
 from dataclasses import dataclass
 

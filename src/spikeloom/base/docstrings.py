@@ -1,4 +1,4 @@
-"""What docstrings say of options, for listings and commented files."""
+"""Reads docstrings: descriptions of options and equations, for listings and comments."""
 
 import inspect
 import re
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def documented(kind: Any) -> dict[str, str]:
-    """Return what the docstring of a class or function says under ``Args:``, in one line each.
+    """Return the descriptions under ``Args:`` in the docstring of a class or function, by name.
 
-    A class that describes an option anew stands above its bases. Marks of code and mathematics are
-    left out.
+    Base classes are included; the description of a derived class wins. Marks of code and
+    mathematics are removed.
 
     Args:
         kind: class or function.
@@ -33,7 +33,7 @@ def documented(kind: Any) -> dict[str, str]:
 
 
 def equations(kind: type) -> list[str]:
-    r"""Return the lines of the equations in a class's docstring, and in those of its bases.
+    r"""Return the lines of the equations in the docstrings of a class and its bases.
 
     Args:
         kind: class.
@@ -56,7 +56,7 @@ def equations(kind: type) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Write inline mathematics and code without their marks."""
+    """Remove the marks of inline mathematics and code."""
     text = re.sub(r":math:`([^`]*)`", r"\1", text).replace("`", "")
     return re.sub(r"\\(\w+)", r"\1", text)
 

@@ -1,7 +1,4 @@
-"""Errors a user can cause, and how they are worded.
-
-Every message reads ``path: what was expected, what came; what to do``.
-"""
+"""Errors that users can cause; every message has the form ``path: expected, came; what to do``."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,28 +7,28 @@ from difflib import get_close_matches
 from typing import Self
 
 LONGEST = 2000
-"""Characters of a message; what a user gave may be longer than anybody reads."""
+"""Most characters of a message, since a quoted value may have any length."""
 
 LONGEST_WORD = 300
-"""Characters of a word in it."""
+"""Most characters of a word in a message."""
 
 LONGEST_CAUSE = 160
-"""Characters of another library's error that are quoted."""
+"""Most characters that are quoted of another library's error."""
 
 
 class SpikeloomError(ValueError):
-    r"""Root of all errors caused by input; the command line turns it into one line and exit 2.
+    r"""Base of all errors caused by input; the command line prints it in one line, exit code 2.
 
-    Messages quote what came. Line breaks and control characters in it are shown as escapes, and
-    the middle of very long words and messages is left out. Errors built with `of` carry the parts
-    of their line for whoever reads them: a command, a sweep, a test.
+    Messages quote the wrong value. Line breaks and control characters in it are escaped, and the
+    middle of very long words and messages is left out. Use `of` to build an error: it keeps the
+    parts of the message as attributes, for commands, sweeps and tests.
 
     Args:
-        message: the line, ``path: what was expected, what came; what to do.``
-        path: address of the wrong value, at the head of the line: its TOML path where it stands in
-            a recipe (stages.0.rule.k_steps), else the object and its field (rules.sltt.k_steps).
-        expected, came, todo: the other parts; empty where the line was given as plain text.
-        source: where the path stands, in front of it: a file, an entry, an option.
+        message: the line, ``path: expected ..., got ...; what to do.``
+        path: of the wrong value: its TOML path in a recipe (stages.0.rule.k_steps), else object and
+            field (rules.sltt.k_steps).
+        expected, came, todo: the other parts; empty if only a message was given.
+        source: of the path, printed in front of it: a file, an entry, an option.
 
     Example:
         >>> print(SpikeloomError("net: got 'a\nb'; fix it."))
@@ -63,12 +60,12 @@ class SpikeloomError(ValueError):
 
     @classmethod
     def of(cls, path: object, expected: str, came: object, todo: str = "change it") -> Self:
-        """Build the error from the parts of its line.
+        """Build the error from the parts of its message.
 
         Args:
-            path: address of the wrong value, or the file.
-            expected: what should stand there.
-            came: what stands there, as the message shows it; "found ..." after a search.
+            path: of the wrong value, or a file.
+            expected: the right values, in words.
+            came: the wrong value, as the message shows it; after a search "found ...".
             todo: what to do.
         """
         todo = todo.removesuffix(".")
@@ -81,24 +78,25 @@ class SpikeloomError(ValueError):
 
     @classmethod
     def caused(cls, path: object, expected: str, cause: object, todo: str) -> Self:
-        """Build the error for what the system, or a reader of files, refused with `cause`."""
+        """Build the error for an exception `cause` of the system or of another library."""
         words = " ".join(str(cause).split())[:LONGEST_CAUSE] or type(cause).__name__
         return cls.of(path, expected, f"'{getattr(cause, 'strerror', None) or words}'", todo)
 
     def parts(self) -> dict[str, str]:
-        """Return the arguments that make an equal error, also of another class."""
+        """Return the constructor arguments of this error, to build one of another class."""
         names = ("path", "expected", "came", "todo", "source")
         return {"message": self._line} | {name: getattr(self, name) for name in names}
 
     def within(self, source: str) -> "SpikeloomError":
-        """Return the error with `source`, a file or an entry, in front of its path."""
+        """Return the error with `source` (a file, an entry) in front of its path."""
         return self._like(self._line, self.path, f"{source}: {self.source}".removesuffix(": "))
 
     def moved(self, old: str, new: str) -> "SpikeloomError":
-        """Return the error with `new` for the part `old` of its address; itself where it has none.
+        """Return the error with the head `old` of its path replaced by `new`.
 
-        This is how what an object says of its own field becomes the path at which a recipe sets it.
-        With a dot at the end `old` stands for what lies below it only.
+        It turns the path of an object's field (rules.sltt.k_steps) into the path at which a recipe
+        sets it. If the path does not begin with `old`, the error is returned as it is. An `old`
+        with a dot at its end matches only paths below it.
         """
         heads = (old,) if old.endswith(".") else (f"{old}.", f"{old}:")
         if not self._line.startswith(heads):
@@ -107,21 +105,21 @@ class SpikeloomError(ValueError):
         return self._like(new + self._line.removeprefix(old), path, self.source)
 
     def under(self, table: str) -> "SpikeloomError":
-        """Return the error of a part of a table with the table's path before its own."""
+        """Return the error with the path of a table in front of its own path."""
         path = f"{table}.{self.path}".strip(".")
         return self._like(path + self._line.removeprefix(self.path), path, self.source)
 
     def adding(self, sentence: str) -> "SpikeloomError":
-        """Return the error with a sentence more at the end; itself for an empty one."""
+        """Return the error with one more sentence at its end; `sentence` may be empty."""
         line = f"{self._line} {sentence}" if sentence else self._line
         return self._like(line, self.path, self.source)
 
     def starts_with(self, path: str) -> bool:
-        """Whether the address is `path` or lies below it."""
+        """Whether the path of the error is `path` or lies below it."""
         return self._line.startswith((f"{path}.", f"{path}:"))
 
     def _like(self, line: str, path: str, source: str) -> "SpikeloomError":
-        """Return an error of the same class with another head, whatever its constructor takes."""
+        """Return a copy with another line, path and source, without the subclass's constructor."""
         error = type(self).__new__(type(self))
         error.__dict__.update(self.__dict__)
         changed = {"message": line, "path": path, "source": source}
@@ -148,7 +146,7 @@ def _shortened(text: str, most: int) -> str:
 
 @contextmanager
 def addressed(old: str, new: str, kind: type[SpikeloomError] = SpikeloomError) -> Iterator[None]:
-    """Let errors of a kind raised inside speak of `new` where they speak of `old`: see `moved`."""
+    """Apply `SpikeloomError.moved` to errors of a kind that are raised inside the block."""
     try:
         yield
     except kind as error:
@@ -168,27 +166,27 @@ class UnsupportedNet(SpikeloomError):
 
 
 class DataError(SpikeloomError):
-    """A data file is missing, damaged or holds something else than promised."""
+    """A data file is missing, damaged or has unexpected contents."""
 
 
 class NumericalError(SpikeloomError):
-    """A value stopped being finite."""
+    """A value is not finite."""
 
 
 class Hint(UserWarning):
-    """A setting is right as it stands, and may not be what was meant."""
+    """A setting is valid but may not be what the user meant."""
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """A run was asked to stop and saved itself; the message says how to go on."""
+    """A run was asked to stop and has saved its state; the message says how to resume it."""
 
 
 _TOO_BIG = re.compile("memory|bad_alloc|Storage size|Overflow when unpacking")
-"""How torch says that a tensor does not fit."""
+"""Words in torch's errors about a tensor that does not fit into memory."""
 
 
 def too_big(error: BaseException) -> ConfigError | None:
-    """Return the error to report for one for want of memory, None for any other error."""
+    """Return the error to report if `error` is about too little memory, else None."""
     torchs = isinstance(error, (RuntimeError, TypeError)) and _TOO_BIG.search(str(error))
     if not (isinstance(error, MemoryError) or torchs):
         return None
@@ -201,12 +199,12 @@ def too_big(error: BaseException) -> ConfigError | None:
 def wrong_choice(
     where: str, value: object, known: Iterable[object], todo: str | None = None
 ) -> ConfigError:
-    """Build the error for a value that is none of a few, with the nearest of them.
+    """Build the error for a value that is not one of a few; it suggests the nearest.
 
     Args:
-        where: it was given.
-        value: that came.
-        known: the valid values, in the order they are named.
+        where: path of the value.
+        value: the wrong value.
+        known: the valid values.
         todo: what to do; None for the usual advice.
 
     Example:
@@ -223,26 +221,29 @@ def wrong_choice(
 def unknown_name(
     where: str, kind: str, name: object, known: Iterable[str], todo: str = ""
 ) -> ConfigError:
-    """Build the error for a name that is not in a list, with the nearest known name.
+    """Build the error for an unknown name; it suggests the nearest known one.
 
     Args:
-        where: it was given.
-        kind: what it should name.
-        name: that came.
-        known: the names there are.
-        todo: what to write in its place, where that is known.
+        where: path of the name.
+        kind: of the thing it should name, e.g. "encoder".
+        name: the unknown name.
+        known: all names.
+        todo: what to write instead, if that is known.
 
     Example:
         >>> print(unknown_name("encoder", "encoder", "poison", ["constant", "poisson"]))
         encoder: unknown encoder 'poison'; did you mean 'poisson'? known: constant, poisson.
+        >>> print(unknown_name("encoder.gain", "key", "gain", []))
+        encoder.gain: unknown key 'gain'; there is no key to set here.
     """
     names = sorted(known)
     close = get_close_matches(str(name), names, n=1)
     hint = f"{todo}. Known" if todo else f"did you mean '{close[0]}'? known" if close else "known"
+    hint = f"{hint}: {', '.join(names)}" if names else f"there is no {kind} to set here"
     return ConfigError(
-        f"{where}: unknown {kind} '{name}'; {hint}: {', '.join(names)}.",
+        f"{where}: unknown {kind} '{name}'; {hint}.",
         path=where,
-        expected=f"one of {', '.join(names)}",
+        expected=f"one of {', '.join(names)}" if names else f"no {kind}",
         came=f"'{name}'",
         todo=todo or (f"write '{close[0]}'" if close else "change it"),
     )

@@ -1,4 +1,4 @@
-"""Libraries that a plain installation lacks, and the extra that brings each."""
+"""Optional libraries, and the extra that installs each."""
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ EXTRAS = {
     "scipy": "gmres",
     "tensorboard": "tensorboard",
 }
-"""Extra by library, as in pyproject.toml."""
+"""The extra in pyproject.toml, by library."""
 
 
 def installed(library: str) -> bool:
@@ -24,7 +24,7 @@ def installed(library: str) -> bool:
 
 
 def version_of(package: str) -> str | None:
-    """Return the version of an installed package; None for one that is not there."""
+    """Return the version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -37,15 +37,15 @@ def install_line(library: str) -> str:
 
 
 def need(library: str, where: str, purpose: str) -> None:
-    """Refuse to go on without a library.
+    """Raise an error if a library is not installed.
 
     Args:
         library: key of `EXTRAS`.
-        where: what asks for it.
-        purpose: what it is for.
+        where: path for the error.
+        purpose: what the library is for.
 
     Raises:
-        ConfigError: it is not installed; the message names the extra.
+        ConfigError: it is not installed; the message has the command that installs it.
 
     Example:
         >>> need("numpy", "data", "everything")

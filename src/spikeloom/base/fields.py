@@ -1,4 +1,4 @@
-"""Values that a user gives: checked against annotations where they arrive, in Python or in TOML."""
+"""Checks user input, from Python or TOML, against the annotations of fields and arguments."""
 
 import dataclasses
 import functools
@@ -19,31 +19,31 @@ from spikeloom.base.registry import Registry
 from spikeloom.base.toml import LARGEST_WHOLE
 
 Build = Callable[[Any, object, str], Any]
-"""Makes a value of a type (first) from a table (second) found at a place (third)."""
+"""Builds a value: takes its type, a TOML table, and the path of the table."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A protocol whose members are values: who is registered, and what a user's own must have."""
+    """A protocol for objects that users pass: its registry, and the attributes it requires."""
 
     registry: Registry[Any]
     needs: tuple[str, ...]
 
 
 FAMILIES: dict[type, Family] = {}
-"""Families by protocol, entered where the protocol is defined."""
+"""Families by protocol; each entry is made next to the definition of the protocol."""
 
 
 class Checked:
     """Base of frozen dataclasses that a user constructs.
 
-    Every field is checked against its annotation: numbers of numpy become Python's, lists become
-    tuples, and everything else of another type or outside an annotated range is refused. What
-    fields must have in common is checked by the class itself, in a `__post_init__` that calls this
-    one first.
+    Every field is checked against its annotation. Numpy numbers become Python numbers and lists
+    become tuples; other values of a wrong type, or outside an annotated range, are refused. A class
+    checks relations between fields in its own `__post_init__`, which calls this one first.
 
     Raises:
-        ConfigError: an unknown name, or a value of another type, or one that is not finite.
+        ConfigError: an unknown field, or a value that is of a wrong type, out of range or not
+            finite.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Checked:
     """
 
     called: ClassVar[str] = ""
-    """How messages name the class; empty for its room and name."""
+    """Name of the class in messages; "" for package and class name (rules.SLTT)."""
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """What to write here for a field that other libraries know by another name."""
+    """Names of fields in other libraries, with what to write instead."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> typing.Self:
-        """Refuse fields that do not exist, before the dataclass would with a TypeError."""
+        """Refuse unknown fields; the dataclass would raise a TypeError."""
         if not kwargs.keys() <= (known := _parameters(cls)) and "**" not in known:
             name = next(name for name in kwargs if name not in known)
             raise unknown_field(cls.place(), "field", name, cls, known)
@@ -84,7 +84,7 @@ class Checked:
 
     @classmethod
     def place(cls) -> str:
-        """Return how messages name the class."""
+        """Return the name of the class in messages."""
         if cls.called:
             return cls.called
         package, _, rest = cls.__module__.partition(".")
@@ -92,32 +92,32 @@ class Checked:
         return f"{room}{cls.__name__}"
 
     def expect(self, name: str, good: bool, expected: str, todo: str = "change it") -> None:
-        """Refuse the value of a field unless `good`."""
+        """Raise ConfigError about the value of a field unless `good`."""
         expect(good, f"{self.place()}.{name}", expected, getattr(self, name), todo)
 
     def expect_in(self, name: str, allowed: Range, todo: str = "change it") -> None:
-        """Refuse the number of a field outside a range; None is left alone."""
+        """Raise ConfigError for a field outside a range; None is accepted."""
         allowed.check(f"{self.place()}.{name}", getattr(self, name), todo)
 
     def _todo(self, name: str, value: object) -> str | None:
-        """Return what to do about a field of the wrong type; None for the usual advice."""
+        """Return advice about a field of a wrong type; None for the usual advice."""
         return None
 
 
 def unknown_field(
     where: str, kind: str, name: object, owner: object, known: Collection[str]
 ) -> ConfigError:
-    """Build the error for a name that `owner` does not have, with ours for a peer's."""
+    """Build the error for an unknown field, with advice from `owner.renamed`."""
     renamed: Mapping[str, str] = getattr(owner, "renamed", {})
     known = [other for other in known if other != "self"]
     return unknown_name(where, kind, name, known, renamed.get(str(name), ""))
 
 
 def checked(where: str) -> Callable[[Any], Any]:
-    """Return a decorator that checks the arguments of a function as `Checked` does fields.
+    """Return a decorator that checks the arguments of a function against their annotations.
 
     Args:
-        where: name of the function for messages.
+        where: name of the function in messages.
     """
 
     def wrap(function: Any) -> Any:
@@ -147,17 +147,17 @@ def checked(where: str) -> Callable[[Any], Any]:
 def conform(
     hint: Any, value: object, where: str, *, build: Build | None = None, todo: str | None = None
 ) -> Any:
-    """Return a value as its annotation says, or refuse it.
+    """Return a value converted to its annotation, or raise an error.
 
     Args:
         hint: the annotation.
-        value: what came.
-        where: its place, for messages.
-        build: how a value is made from a table, where values come from TOML.
-        todo: what to do, in the place of the usual advice.
+        value: to be checked.
+        where: path of the value.
+        build: builds values from tables; given if the value comes from TOML.
+        todo: what to do, instead of the usual advice.
 
     Raises:
-        ConfigError: another type, or a number that is not finite.
+        ConfigError: a wrong type, a value out of range, or a number that is not finite.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     deeper = functools.partial(conform, build=build, todo=todo)
@@ -192,18 +192,18 @@ def conform(
 
 
 class _Plain(NamedTuple):
-    """What an annotation takes as it is, decided once for all values: most need no second look.
+    """The values that an annotation accepts unchanged; a fast path around `conform`.
 
     Args:
-        kinds: exact types of such values, with the limits that they must keep to.
-        words: texts.
+        kinds: exact types of these values, each with its limits.
+        words: accepted texts.
     """
 
     kinds: dict[type, tuple[Limit, ...]]
     words: frozenset[str] = frozenset()
 
     def takes(self, value: Any) -> bool:
-        """Whether `conform` would return the value unchanged; False where that is not plain."""
+        """Whether `conform` certainly returns the value unchanged."""
         kind = type(value)
         limits = self.kinds.get(kind)
         if limits is None:
@@ -214,6 +214,7 @@ class _Plain(NamedTuple):
 
 
 def _plainly(hint: Any) -> _Plain:
+    """Return the fast path of an annotation."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         base, marks = _plainly(args[0]), args[1:]
@@ -231,10 +232,10 @@ def _plainly(hint: Any) -> _Plain:
         for arg in args:
             part = _plainly(arg)
             if typing.get_origin(arg) is Annotated and not part.kinds:
-                break  # it is read in a way of its own
+                break  # it has a `Reader`: only `conform` knows what it accepts
             new = part.kinds.keys() - kinds.keys()
             if float in kinds:
-                new -= {int}  # it has become a float
+                new -= {int}  # the alternative float comes first and converts an int
             kinds |= {kind: part.kinds[kind] for kind in new}
             words |= part.words
         return _Plain(kinds, words)
@@ -244,13 +245,13 @@ def _plainly(hint: Any) -> _Plain:
 
 
 def _is_table(hint: Any) -> bool:
-    """Whether values of that type are written as tables."""
+    """Whether values of a type are written as tables in TOML."""
     told = getattr(hint, "reads_tables", False)
     return hint in FAMILIES or dataclasses.is_dataclass(hint) or told
 
 
 def _limited(value: Any, came: object, where: str, limits: tuple[object, ...]) -> Any:
-    """Refuse a value beyond what its annotation allows, quoted as it came."""
+    """Return the value if it is within all limits; the error quotes it as the user gave it."""
     for limit in limits:
         if isinstance(limit, Limit) and (expected := limit.fault(value)):
             raise ConfigError.of(where, expected, shown(came))
@@ -266,12 +267,12 @@ def _table(
 
 
 def _plain(hint: object) -> TypeGuard[type]:
-    """Whether values can be asked for being of that type."""
+    """Whether `isinstance` can be used with a type."""
     return isinstance(hint, type) and hint is not Any and not getattr(hint, "_is_protocol", False)
 
 
 def _any_of(args: tuple[Any, ...], value: object, where: str, deeper: Callable[..., Any]) -> Any:
-    """Return the value as the first alternative that takes it; the error is the first one's."""
+    """Return the value by the first alternative that accepts it, else raise the first error."""
     first: ConfigError | None = None
     for arg in args:
         if arg is type(None):
@@ -301,7 +302,7 @@ def _tuple(
 
 
 def _member(hint: type, value: object, where: str) -> object:
-    """Check a member of a family, which may be a user's own."""
+    """Check that an object, which may be of a user's own class, implements a protocol."""
     family, kind = FAMILIES[hint], hint.__name__
     if isinstance(value, type):
         raise _refusal(where, f"a {kind}", value, f"make one: {value.__name__}()")
@@ -337,7 +338,7 @@ _SCALARS = {
     bool: "true or false",
     str: "a text",
 }
-"""Types of plain values, and how messages call them."""
+"""Types of plain values, and their names in messages."""
 
 
 def _refusal(where: str, expected: str, value: object, todo: str | None) -> ConfigError:
@@ -351,14 +352,14 @@ def _refusal(where: str, expected: str, value: object, todo: str | None) -> Conf
 
 @functools.cache
 def _parameters(cls: type) -> frozenset[str]:
-    """Return the names that a class takes; "**" stands for all."""
+    """Return the argument names of a class; with "**" among them it takes any name."""
     parameters = inspect.signature(cls.__init__).parameters.values()
     return frozenset("**" if one.kind is one.VAR_KEYWORD else one.name for one in parameters)
 
 
 @functools.cache
 def _fields(cls: type) -> dict[str, tuple[Any, _Plain]]:
-    """Return the annotation of every field that is given, and what it takes as it is."""
+    """Return annotation and fast path of every field that the constructor takes."""
     hints = _hints(cls)
     names = [field.name for field in dataclasses.fields(cls) if field.init and field.name in hints]
     return {name: (hints[name], _plainly(hints[name])) for name in names}
@@ -366,7 +367,7 @@ def _fields(cls: type) -> dict[str, tuple[Any, _Plain]]:
 
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
-    """Return the annotations of a class; none where they name what cannot be found."""
+    """Return the annotations of a class; {} if one of them cannot be resolved."""
     try:
         return typing.get_type_hints(cls, include_extras=True)
     except (NameError, TypeError):

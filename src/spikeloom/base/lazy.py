@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first asked for."""
+"""Lazy imports of public names, and old addresses of moved modules."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -8,16 +8,16 @@ from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package whose names live in its modules.
+    """Return a `__getattr__` for a package that imports each public name at its first use.
 
     So the command answers `--help` without loading torch.
 
     Args:
         package: its name.
-        homes: module of spikeloom by public name, such as ``program.recipe``.
+        homes: for each public name the module of spikeloom that has it, e.g. ``program.recipe``.
 
     Raises:
-        AttributeError: on use, for a name that is not among them.
+        AttributeError: on use, for an unknown name.
 
     Example:
         >>> lazily("spikeloom", {"ConfigError": "base.errors"})("ConfigError").__name__
@@ -33,24 +33,24 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 class _Moved(ModuleType):
-    """A module at its old address: what is asked of it comes from the new one."""
+    """Stands at the old address of a module and takes all names from the new one."""
 
     def __init__(self, address: str, home: str) -> None:
         super().__init__(address, f"Moved to `{home}`.")
         self._home = home
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # the import system asks for more than modules have
+        if name.startswith("__"):  # the import system also asks for names that no module has
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
         return getattr(import_module(self._home), name)
 
 
 def moved(package: str, homes: Mapping[str, str]) -> None:
-    """Keep old addresses of modules, so that code written before still finds its names.
+    """Keep the old addresses of modules importable.
 
     Args:
-        package: where the modules were.
-        homes: module of spikeloom where each is now, by its old name in the package.
+        package: that had the modules.
+        homes: for each old module name the module of spikeloom that has its names now.
 
     Example:
         >>> moved("spikeloom.base", {"example_of_old": "base.errors"})

@@ -1,4 +1,4 @@
-"""How much memory there is: what no machine can hold is refused before it is asked for."""
+"""How much memory there is, to refuse what does not fit before it is allocated."""
 
 import ctypes
 import os
@@ -13,9 +13,9 @@ MEMINFO = Path("/proc/meminfo")
 
 
 def total_bytes(device: torch.device | None = None) -> int | None:
-    """Return the memory of a device, of the machine where none is given; None where unknown.
+    """Return the memory of a device in bytes, by default of the machine; None if unknown.
 
-    A container's limit counts as the machine's.
+    In a container its limit counts.
     """
     if device is not None and device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
@@ -29,11 +29,11 @@ def total_bytes(device: torch.device | None = None) -> int | None:
 
 
 def free_bytes(device: torch.device | None = None) -> int | None:
-    """Return the memory a process may still take; None where unknown.
+    """Return the bytes that this process can still allocate; None if unknown.
 
-    Of a CUDA device that is what is free and what torch keeps unused; of the machine, what the
-    system says can be had without swapping: MemAvailable on Linux, free, inactive and
-    speculative pages on macOS, the available physical memory on Windows.
+    On a CUDA device: free memory and what torch holds unused. On the machine: what the system can
+    give without swapping, that is MemAvailable on Linux; free, inactive and speculative pages on
+    macOS; available physical memory on Windows.
     """
     if device is not None and device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -45,7 +45,7 @@ def free_bytes(device: torch.device | None = None) -> int | None:
 
 
 def _meminfo(key: str) -> int | None:
-    """Return a row of Linux's table of memory, in bytes."""
+    """Return an entry of /proc/meminfo in bytes."""
     try:
         rows = dict(line.split(":", 1) for line in MEMINFO.read_text("utf-8").splitlines())
         return 1024 * int(rows[key].split()[0])
@@ -54,7 +54,7 @@ def _meminfo(key: str) -> int | None:
 
 
 def _darwin() -> int | None:
-    """Return what macOS's command vm_stat counts as available, in bytes."""
+    """Return the available bytes according to vm_stat of macOS."""
     try:
         text = subprocess.run(
             ["/usr/bin/vm_stat"], capture_output=True, text=True, check=True, timeout=10
@@ -79,7 +79,7 @@ class _Status(ctypes.Structure):
 
 
 def _windows() -> tuple[int | None, int | None]:
-    """Return total and available physical memory as Windows tells them, in bytes."""
+    """Return total and available physical memory on Windows, in bytes."""
     status = _Status(length=ctypes.sizeof(_Status))
     try:
         told = ctypes.windll.kernel32.GlobalMemoryStatusEx(  # pyright: ignore[reportAttributeAccessIssue]
@@ -91,7 +91,7 @@ def _windows() -> tuple[int | None, int | None]:
 
 
 def within_container(size: int) -> int:
-    """Return a number of bytes, or the container's limit where that is less."""
+    """Return a number of bytes, or the limit of the container if that is less."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
             size = min(size, int(Path("/sys/fs/cgroup", name).read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""What a figure was made with: the commit of this library and the processor."""
+"""Commit of this library and name of the processor, for the records of runs."""
 
 import platform
 import subprocess
@@ -10,10 +10,10 @@ _HERE = Path(__file__).resolve()
 
 @cache
 def commit() -> str | None:
-    """Return the commit this library's files are at; None where they lie in no git checkout.
+    """Return the git commit of this library's files; None if they are in no checkout of it.
 
-    "+" behind it says that tracked files were changed since. A checkout of something else around
-    an installed copy does not count.
+    A "+" at the end says that tracked files have changed since. An installed copy inside the
+    checkout of another project has no commit.
     """
     if _git("ls-files", "--error-unmatch", str(_HERE)) is None:
         return None
@@ -23,7 +23,7 @@ def commit() -> str | None:
 
 
 def cpuinfo() -> dict[str, str]:
-    """Return the first processor's entries; none where the system does not list them."""
+    """Return the entries of the first processor; {} if there is no /proc/cpuinfo."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return {}
@@ -33,7 +33,7 @@ def cpuinfo() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Return the processor's name, its architecture where it has none."""
+    """Return the name of the processor, or its architecture if it has none."""
     return cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 

@@ -1,6 +1,6 @@
-"""Random draws that depend on (seed, epoch, sample) alone.
+"""Random numbers that depend on (seed, epoch, sample) alone.
 
-A draw for one sample is the same whichever batch, process or resumed run the sample sits in.
+A sample gets the same numbers in any batch, in any process and in a resumed run.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.base.fields import Checked
 
 DRAWN = torch.float32
-"""Type in which uniform numbers are drawn, whatever type they are wanted in."""
+"""Type in which uniform numbers are drawn; then they are converted to the requested type."""
 
 EXACT = (torch.float32, torch.float64)
-"""Types that hold every number drawn; lower ones would round some of them up to 1."""
+"""Types that represent every drawn number; others would round some of them up to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +27,9 @@ class SampleRng(Checked):
 
     Args:
         seed: of the run.
-        epoch: number of the pass over the data; another epoch gives other draws.
-        index: the samples' numbers in their data set, shape [B].
-        stream: what the draws are for; `stream_for` derives further ones.
+        epoch: number of the pass over the data; each epoch has other random numbers.
+        index: numbers of the samples in their data set, shape [B].
+        stream: name of the purpose, e.g. of an encoder; `stream_for` derives further streams.
     """
 
     seed: int
@@ -45,13 +45,13 @@ class SampleRng(Checked):
         object.__setattr__(self, "_samples", self.index.tolist())
 
     def stream_for(self, name: str) -> "SampleRng":
-        """Return the stream of these samples used for `name`."""
+        """Return the stream of these samples for the purpose `name`."""
         return SampleRng(self.seed, self.epoch, self.index, f"{self.stream}/{name}")
 
     def uniform(
         self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        r"""Draw from U[0, 1) for each sample: the same numbers in either type.
+        r"""Draw from U[0, 1) for each sample; the same numbers in float32 and float64.
 
         Shape:
             result: [B, \*shape].
@@ -65,12 +65,11 @@ class SampleRng(Checked):
         return out.to(dtype)
 
     def numbers(self, count: int) -> Tensor:
-        r"""Draw `count` numbers from U[0, 1) for each sample, without a generator per sample.
+        r"""Draw `count` numbers from U[0, 1) for each sample, for all samples at once.
 
         Number j of a sample is :math:`2^{-53} \lfloor m(k + (j + 1) g) / 2^{11} \rfloor` with the
-        mixing function m and the step g of SplitMix64, where k mixes the sample's number with a key
-        of (seed, epoch, stream). So the first numbers do not depend on how many are drawn, and none
-        depends on the device.
+        mixing function m and the increment g of SplitMix64; k is a hash of the sample's number with
+        (seed, epoch, stream). So number j does not depend on `count` or on the device.
 
         Shape:
             result: [B, count], float64, on the CPU.
@@ -90,7 +89,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mix(z: np.ndarray) -> np.ndarray:
-    """Scatter the bits of 64-bit numbers: the finaliser of SplitMix64, a bijection."""
+    """Return the mixing function of SplitMix64, a bijection of 64-bit numbers."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
@@ -102,15 +101,15 @@ Rng: TypeAlias = SampleRng | torch.Generator
 def uniform(
     rng: Rng, batch: int, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    r"""Draw [batch, \*shape] from U[0, 1), per sample or from one generator.
+    r"""Draw [batch, \*shape] from U[0, 1), from a stream per sample or from one generator.
 
     Args:
-        rng: where draws come from.
+        rng: source of the numbers.
         batch: number of samples.
-        shape: of one sample's draws.
-        dtype: float32 or float64. The numbers are those of float32 in either, so that runs at two
-            precisions see the same draws.
-        device: where the result lies.
+        shape: of the numbers of one sample.
+        dtype: float32 or float64. The numbers are drawn in float32 for both, so that runs in two
+            precisions get the same ones.
+        device: of the result.
     """
     assert dtype in EXACT
     if isinstance(rng, torch.Generator):
@@ -120,10 +119,10 @@ def uniform(
 
 
 def stream_for(rng: Rng, name: str) -> Rng:
-    """Return the stream of `rng` kept for `name`; a plain generator serves every name.
+    """Return the stream of `rng` for the purpose `name`; a generator is returned as it is.
 
     Raises:
-        ConfigError: no random stream at all.
+        ConfigError: `rng` is neither a SampleRng nor a generator.
     """
     if isinstance(rng, torch.Generator):
         return rng
@@ -138,6 +137,6 @@ def stream_for(rng: Rng, name: str) -> Rng:
 
 
 def derive_seed(*parts: object) -> int:
-    """Map any parts to one 63-bit seed, stable over processes and Python versions."""
+    """Return a 63-bit hash of any values, the same in all processes and Python versions."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

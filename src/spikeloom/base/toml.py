@@ -1,37 +1,37 @@
-"""TOML from anywhere: read in time that its length bounds, or refused in one line."""
+"""Reads TOML from any source; texts that would take very long are refused."""
 
 import re
 import tomllib
 from typing import Any
 
 LONGEST = 2**20
-"""Characters of a TOML text; a recipe has a few thousand."""
+"""Most characters of a TOML text; a recipe has a few thousand."""
 
 DEEPEST = 64
-"""Parts of a dotted key; the reader's time grows with their square."""
+"""Most parts of a dotted key; the time that tomllib takes grows with their square."""
 
 LARGEST_WHOLE = 2**63 - 1
-"""Largest whole number that is read: TOML asks for 64 bits."""
+"""Largest accepted integer: TOML requires 64 bits."""
 
 _WORD = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _TOO_DEEP = re.compile(rf"(?<![\w-])(?:{_WORD}[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 
 
 class TomlError(ValueError):
-    """A text is no TOML, or none that anybody writes; the message says in a few words why."""
+    """A text is no valid TOML or exceeds a limit; the message says why in a few words."""
 
 
 class NoToml(TomlError):
-    """A text is no TOML at all."""
+    """A text is no valid TOML."""
 
 
 def read(text: str) -> dict[str, Any]:
     """Return the table of a TOML text.
 
     Raises:
-        NoToml: it is none.
-        TomlError: it is too long, nested too deep, or has numbers of more than 64
-            bits or keys of too many parts.
+        NoToml: it is not valid.
+        TomlError: it is too long, nested too deeply, or has integers of more than 64 bits or keys
+            of too many parts.
     """
     if len(text) > LONGEST:
         raise TomlError(f"a text of {len(text)} characters, more than {LONGEST}")
@@ -43,7 +43,7 @@ def read(text: str) -> dict[str, Any]:
         raise NoToml(str(error)) from None
     except RecursionError:
         raise TomlError("tables or lists in hundreds of levels") from None
-    except ValueError:  # Python reads whole numbers of some thousand digits only
+    except ValueError:  # Python refuses to read integers of several thousand digits
         raise TomlError("a number of thousands of digits") from None
     _check_numbers(table)
     return table

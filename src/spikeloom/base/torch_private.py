@@ -1,17 +1,18 @@
-"""The one door to names that torch does not promise to keep.
+"""The only file that uses private names of torch, which may change in any version.
 
-Each function asks torch one thing that it has no public name for. Where the name is gone, or does
-not answer as it did, the function gives the answer that is always safe: the computation that
-follows is slower or takes more memory, or is refused by name, and never gives other numbers. No
-other file of the package uses such names (`tests/test_architecture.py`).
+Each function answers one question for which torch has no public name. If the private name is gone
+or has changed, the function gives the safe answer of its decorator or docstring: the computation is
+then slower, takes more memory or is refused, but never gives other numbers.
+`tests/test_architecture_calls.py` checks that no other file uses such names.
 """
 
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,62 +25,76 @@ from spikeloom.base.errors import UnsupportedNet
 
 _C: Any = torch._C
 _CHANGED = (AttributeError, TypeError, RuntimeError)
-"""What a name that is gone, or that wants other arguments, raises."""
+"""Errors of a name that is gone or takes other arguments."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _safe(answer: object) -> Callable[[F], F]:
+    """Return a decorator: the function gives `answer` where torch's names have changed."""
+
+    def wrap(ask: F) -> F:
+        @wraps(ask)
+        def asked(*args: Any) -> Any:
+            try:
+                return ask(*args)
+            except _CHANGED:
+                return answer
+
+        return cast(F, asked)
+
+    return wrap
 
 
 def _named(module: str, name: str, otherwise: Any) -> Any:
-    """Return what a module of torch calls by a name, or something in its place."""
+    """Return a name of a module of torch, or `otherwise` if there is none."""
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError):
         return otherwise
 
 
+def _changed(where: str, expected: str, todo: str = "use another version") -> UnsupportedNet:
+    return UnsupportedNet.of(where, f"a torch {expected}", f"torch {torch.__version__}", todo)
+
+
 class NoModes:
-    """Stands for torch's dispatch modes where there are none: whoever needs one is refused."""
+    """Takes the place of `TorchDispatchMode` if torch has none: making one raises an error."""
 
     def __init__(self) -> None:
-        raise UnsupportedNet.of(
-            "meters.products",
-            "a torch that shows its operators to a TorchDispatchMode",
-            f"torch {torch.__version__}",
-            "use another version to count operations",
-        )
+        expected = "that shows its operators to a TorchDispatchMode"
+        raise _changed("meters.products", expected, "use another version to count operations")
 
 
 TorchDispatchMode: Any = _named("torch.utils._python_dispatch", "TorchDispatchMode", NoModes)
-"""Sees every operator of torch while it is on."""
+"""Base of modes: an active one sees every operator of torch."""
 
 _DEFAULT_DEVICE: Any = _named("torch.utils._device", "DeviceContext", ())
 
 
+@_safe(True)
 def graph_is_kept() -> bool:
-    """Whether this backward pass may be followed by another one through the same graph.
+    """Whether another backward pass may follow through the graph of the one that is running.
 
-    What a pass stored may be overwritten by it only where none follows. Safe: yes (a copy is made).
+    If not, the running pass may overwrite tensors that were saved for it.
     """
-    try:
-        return _C._autograd._get_current_graph_task_keep_graph() is not False
-    except _CHANGED:
-        return True
+    return _C._autograd._get_current_graph_task_keep_graph() is not False
 
 
+@_safe(None)
 def release_saved(ctx: Any) -> None:
-    """Let go of what a backward function has read of its `ctx`, before it has returned.
+    """Release the saved tensors of a backward function before it returns.
 
-    Each tensor is then freed as soon as it is used. Safe: they live until the function returns.
+    Each is then freed as soon as it is used, else when the function returns.
     """
-    try:
-        ctx.maybe_clear_saved_tensors()
-    except _CHANGED:
-        return
+    ctx.maybe_clear_saved_tensors()
 
 
 def holders(grads: tuple[Tensor, ...]) -> tuple[int, ...]:
-    """Count who holds a gradient, the tensor it is a view of, and their memory.
+    """Return the reference counts of a gradient, of the tensor it is a view of, and their memory.
 
     The numbers mean nothing by themselves: `base.autograd.is_nobodys` compares them with those of a
-    gradient that is nobody else's. Safe: (), which equals no count.
+    gradient that nobody else holds. Safe: (), which equals no counts.
 
     Args:
         grads: the gradient, in the tuple that a backward function gets.
@@ -87,7 +102,7 @@ def holders(grads: tuple[Tensor, ...]) -> tuple[int, ...]:
     try:
         grad = grads[0]
         base = grad._base
-        if base is None or not grad.untyped_storage().resizable():  # e.g. an array of numpy's
+        if base is None or not grad.untyped_storage().resizable():  # e.g. memory of a numpy array
             return ()
         memory = grad.untyped_storage()._cdata
         counts = (grad._use_count(), base._use_count(), _C._storage_Use_Count(memory))  # pyright: ignore
@@ -97,18 +112,18 @@ def holders(grads: tuple[Tensor, ...]) -> tuple[int, ...]:
 
 
 def modes_off() -> AbstractContextManager[object] | None:
-    """Return a context without torch's modes, which may hold tensors that they saw.
+    """Return a context that turns off torch's modes, which may hold tensors they have seen.
 
-    Safe: None, where there is none.
+    Safe: None.
     """
     make = _named("torch.utils._python_dispatch", "_disable_current_modes", None)
     return None if make is None else make()
 
 
 def version(x: Tensor) -> object:
-    """Return what changes when a tensor is written to; inference tensors do not tell.
+    """Return the version of a tensor, which changes when it is written; -1 for inference tensors.
 
-    Safe: something new at every call, as if it had been written to.
+    Safe: a new object at every call, as if the tensor had been written.
     """
     try:
         return -1 if x.is_inference() else x._version
@@ -117,12 +132,12 @@ def version(x: Tensor) -> object:
 
 
 def transformed(*made: Tensor) -> bool:
-    """Whether a transform of torch.func (grad, vmap, jvp, functionalize) is at work.
+    """Whether a transform of torch.func (grad, vmap, jvp, functionalize) is active.
 
-    Safe: yes; where tensors are given, whether one has no memory of its own, as a transform's.
+    Safe: True; if tensors are given, whether one of them has no memory, as tensors of transforms.
 
     Args:
-        made: what a caller is going to keep if there is none.
+        made: tensors that the caller is going to keep if no transform is active.
     """
     try:
         return _C._functorch.peek_interpreter_stack() is not None
@@ -138,83 +153,68 @@ def _has_memory(x: Tensor) -> bool:
     return True
 
 
+@_safe(True)
 def functionalized() -> bool:
-    """Whether one of these transforms is functionalize, which knows torch's own operators alone.
-
-    Safe: yes.
-    """
-    try:
-        stack = _C._functorch.get_interpreter_stack() or ()
-        return any(level.key() == _C._functorch.TransformType.Functionalize for level in stack)
-    except _CHANGED:
-        return True
+    """Whether functionalize is active, the transform that takes torch's own operators only."""
+    stack = _C._functorch.get_interpreter_stack() or ()
+    return any(level.key() == _C._functorch.TransformType.Functionalize for level in stack)
 
 
+@_safe(True)
 def dual() -> bool:
-    """Whether tensors may carry tangents of forward-mode differentiation. Safe: yes."""
-    try:
-        return forward_ad._current_level >= 0
-    except _CHANGED:
-        return True
+    """Whether tensors may carry tangents of forward-mode differentiation."""
+    return forward_ad._current_level >= 0
 
 
 def traced() -> bool:
-    """Whether `torch.jit.trace` is recording. Safe: torch's public, slower answer."""
+    """Whether `torch.jit.trace` is recording. Safe: torch's public function, which is slower."""
     try:
         return _C._get_tracing_state() is not None
     except _CHANGED:
         return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage] - documented
 
 
+@_safe(True)
 def in_batches(x: Tensor) -> bool:
-    """Whether a tensor is one of `is_grads_batched`, which stands for many. Safe: yes."""
-    try:
-        return _C._functorch.is_legacy_batchedtensor(x)
-    except _CHANGED:
-        return True
+    """Whether a tensor is a batch of gradients (`is_grads_batched`)."""
+    return _C._functorch.is_legacy_batchedtensor(x)
 
 
+@_safe(True)
 def intercepted(allowed: type) -> bool:
-    """Whether a mode other than a default device sees every operator. Safe: yes.
+    """Whether a mode sees every operator; modes that only set a default device do not count.
 
     Args:
-        allowed: a class of modes that may look on.
+        allowed: a class of modes that do not count either.
     """
-    try:
-        # two counts at every call of a net; the modes themselves only where there are some
-        dispatch, function = _C._len_torch_dispatch_stack(), _C._len_torch_function_stack()
-        if not dispatch and not function:
-            return False
-        modes = map(_C._get_dispatch_stack_at, range(dispatch))
-        if any(not isinstance(mode, allowed) for mode in modes):
-            return True
-        others = map(_C._get_function_stack_at, range(function))
-        return any(not isinstance(mode, _DEFAULT_DEVICE) for mode in others)
-    except _CHANGED:
+    # asked at every call of a net: in most calls both stacks are empty, and two counts are enough
+    dispatch, function = _C._len_torch_dispatch_stack(), _C._len_torch_function_stack()
+    if not dispatch and not function:
+        return False
+    modes = map(_C._get_dispatch_stack_at, range(dispatch))
+    if any(not isinstance(mode, allowed) for mode in modes):
         return True
+    others = map(_C._get_function_stack_at, range(function))
+    return any(not isinstance(mode, _DEFAULT_DEVICE) for mode in others)
 
 
+@_safe(True)
 def kept_by_user() -> bool:
-    """Whether what autograd saves now goes through hooks of a user, who may look at it later.
+    """Whether tensors that autograd saves now go through hooks of a user, who may read them later.
 
-    Torch's own hooks (checkpoints, `save_on_cpu`) show it to nobody. Safe: yes.
+    Torch's own hooks (checkpoints, `save_on_cpu`) do not count: they show them to nobody.
     """
     if torch.compiler.is_compiling():
         return False
-    try:
-        hooks = _C._autograd._top_saved_tensors_default_hooks(False)
-        return hooks is not None and not str(getattr(hooks[0], "__module__", "")).startswith(
-            "torch."
-        )
-    except _CHANGED:
-        return True
+    hooks = _C._autograd._top_saved_tensors_default_hooks(False)
+    return hooks is not None and not str(getattr(hooks[0], "__module__", "")).startswith("torch.")
 
 
 def in_backward() -> bool:
     """Whether autograd is running a backward pass on this thread.
 
-    Safe: read from the stack of calls, which takes longer. Threads that Python did not start are
-    the engine's own.
+    Safe: searches the call stack, which takes longer. Threads that Python did not start belong to
+    the autograd engine.
     """
     try:
         return _C._current_autograd_node() is not None
@@ -237,58 +237,46 @@ def hooks_of(module: nn.Module) -> list[Any]:
     """Return the hooks that a call of a module runs.
 
     Raises:
-        UnsupportedNet: this torch keeps them elsewhere.
+        UnsupportedNet: this version of torch keeps them elsewhere.
     """
     try:
         return [hook for name in _OF_CALLS for hook in getattr(module, f"_{name}").values()]
     except _CHANGED as error:
-        raise UnsupportedNet.of(
-            type(module).__name__,
-            "a torch whose modules show their hooks",
-            f"torch {torch.__version__}",
-            "use another version",
-        ) from error
+        raise _changed(type(module).__name__, "whose modules show their hooks") from error
 
 
+@_safe(True)
 def hooked(*parts: nn.Module | None) -> bool:
-    """Whether a call of one of these modules runs hooks, which a shorter way would leave out.
-
-    Safe: yes.
-    """
-    try:  # written out, since it is asked for every layer of every call
-        c = _modules
-        if c._global_forward_hooks or c._global_forward_pre_hooks:
-            return True
-        if c._global_backward_hooks or c._global_backward_pre_hooks:
-            return True
-        for part in parts:
-            if part is None:
-                continue
-            if part._forward_hooks or part._forward_pre_hooks:
-                return True
-            if part._backward_hooks or part._backward_pre_hooks:
-                return True
-        return False
-    except _CHANGED:
+    """Whether a call of one of these modules runs hooks, so that it must not be bypassed."""
+    c = _modules  # written out for speed: asked for every layer of every call
+    if c._global_forward_hooks or c._global_forward_pre_hooks:
         return True
+    if c._global_backward_hooks or c._global_backward_pre_hooks:
+        return True
+    for part in parts:
+        if part is None:
+            continue
+        if part._forward_hooks or part._forward_pre_hooks:
+            return True
+        if part._backward_hooks or part._backward_pre_hooks:
+            return True
+    return False
 
 
 def hooks_made() -> object:
-    """Return what changes with every hook that is registered. Safe: something new at every call."""
+    """Return a value that changes with every registered hook. Safe: a new object at every call."""
     made = getattr(RemovableHandle, "next_id", None)
     return object() if made is None else made
 
 
+@_safe(True)
 def waits(leaf: Tensor) -> bool:
-    """Whether a hook waits for a gradient that only autograd would bring to it. Safe: yes."""
-    try:
-        return bool(leaf._backward_hooks or leaf._post_accumulate_grad_hooks)
-    except _CHANGED:
-        return True
+    """Whether a leaf has hooks for its gradient, which only autograd calls."""
+    return bool(leaf._backward_hooks or leaf._post_accumulate_grad_hooks)
 
 
 def prunes(hook: BasePruningMethod, layer: nn.Module, name: str) -> bool:
-    """Whether a pruning hook makes a layer's tensor of a name.
+    """Whether a pruning hook computes the tensor `name` of a layer.
 
     Safe: whether that tensor has a mask, since there is one pruning hook per tensor.
     """
@@ -299,14 +287,14 @@ def prunes(hook: BasePruningMethod, layer: nn.Module, name: str) -> bool:
 
 
 def made_by_compile(module: nn.Module) -> bool:
-    """Whether a module is what torch.compile made of another one. Safe: the name of its class."""
+    """Whether a module is the result of torch.compile. Safe: decided by the name of its class."""
     return hasattr(module, "_orig_mod") or type(module).__name__ == "OptimizedModule"
 
 
 def children_of(module: nn.Module) -> Sequence[tuple[str, nn.Module | None]]:
-    """Return a module's children by name, those that stand there twice included.
+    """Return the children of a module by name, including one that is registered twice.
 
-    Safe: from a walk through all modules below, which takes longer.
+    Safe: found by a walk through all modules below, which takes longer.
     """
     try:
         return list(module._modules.items())
@@ -316,32 +304,29 @@ def children_of(module: nn.Module) -> Sequence[tuple[str, nn.Module | None]]:
 
 
 def share_tables(module: nn.Module, layer: nn.Module) -> None:
-    """Let a module have a layer's own tables of parameters, buffers and children.
+    """Make a module share the parameters, buffers and children of a layer.
 
     Raises:
-        UnsupportedNet: this torch keeps them elsewhere.
+        UnsupportedNet: this version of torch keeps them elsewhere.
     """
     try:
         for table in ("_parameters", "_buffers", "_modules"):
             module.__dict__[table] = layer.__dict__[table]
     except KeyError as error:
-        raise UnsupportedNet.of(
-            type(layer).__name__,
-            "a torch whose modules keep their parameters in a table",
-            f"torch {torch.__version__}",
-            "build the net from its text instead",
-        ) from error
+        expected = "whose modules keep their parameters in a table"
+        todo = "build the net from its text instead"
+        raise _changed(type(layer).__name__, expected, todo) from error
 
 
 class Converted(nn.Module):
-    """A module that is told when its tensors are moved or converted (`to`, `double`, `cuda`, ..).
+    """A module that learns when its tensors are moved or converted (`to`, `double`, `cuda`, ..).
 
-    Where torch does not tell, what `converted` would have moved stays, and torch refuses to compute
-    with it.
+    If torch no longer calls `_apply`, modules that are no children stay where they are, and torch
+    raises an error when it computes with them.
     """
 
     def converted(self, convert: Callable[[nn.Module], object]) -> None:
-        """Do the same to what is no child.
+        """Move or convert modules that belong to this one but are no children.
 
         Args:
             convert: moves or converts a module.
@@ -355,9 +340,9 @@ class Converted(nn.Module):
 
 
 def graph_of(function: Callable[..., Any], values: Iterator[Any] | Sequence[Any]) -> fx.GraphModule:
-    """Return the operators of torch that a function runs on some values.
+    """Return the graph of the operators that a function runs on some values.
 
-    Safe: an error, which leads to the reference loop (`kernels.source.program`).
+    Safe: any error, after which the reference loop runs (`kernels.source.program`).
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
 

@@ -1,7 +1,7 @@
-"""What else of torch sees a computation: compilers, tracers, transforms, modes, subclasses.
+"""Detects compilers, tracers, transforms, modes and tensor subclasses of torch.
 
-Compiled loops and packed memory read and write plain memory. All of these follow tensors through
-torch's operators, so they would miss what happens there, and code of that kind has to give way.
+All of these follow tensors through torch's operators. Compiled loops and packed tensors read and
+write memory directly, which they would not see; so such code must not run while one is active.
 """
 
 import torch
@@ -20,14 +20,14 @@ _PLAIN = {Tensor, nn.Parameter, nn.Buffer}
 
 
 class Spectator(TorchDispatchMode):
-    """A mode that looks at matrix products alone, so that compiled loops may run under it."""
+    """A mode that only observes matrix products; compiled loops may run under it."""
 
 
 def ordinary(*tensors: Tensor | None) -> bool:
-    """Whether memory is all there is to these tensors, and nothing follows what is done to them.
+    """Whether these are plain tensors that nothing follows, so that their memory may be accessed.
 
     Args:
-        tensors: what is going to be read; None is left out.
+        tensors: all tensors that are going to be read; None is skipped.
     """
     if torch.compiler.is_compiling() or transformed() or dual() or traced():
         return False

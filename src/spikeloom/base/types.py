@@ -11,18 +11,18 @@ from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import SampleRng
 
 Values: TypeAlias = Literal["real", "events", "counts"]
-"""What stored samples hold: real values, events (-1, 0, 1), or numbers of events."""
+"""Contents of stored samples: real values, events (-1, 0, 1), or numbers of events."""
 
 InputKind: TypeAlias = Literal["constant", "real", "events", "counts"]
-"""What a net is given at each step: the same real values at every step, real values that change,
-events (-1, 0, 1), or numbers of events. Said by encoder and data; values do not tell."""
+"""Input of a net: the same real values at every step, other real values at each step, events
+(-1, 0, 1), or numbers of events. Encoder and data declare it; values alone do not show it."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Types of real values that are computed with; those of 8 and 4 bits are for storage alone."""
+"""Types of real values for arithmetic; types of 8 and 4 bits are for storage only."""
 
 
 class Across(Protocol):
-    """Figures and tensors over all processes that share a batch; all ask in the same order."""
+    """Reductions over all processes that share a batch; all must call them in the same order."""
 
     def total(self, value: float) -> float:
         """Return the sum."""
@@ -42,7 +42,7 @@ class Across(Protocol):
 
 
 class Alone:
-    """One process: a figure is its own."""
+    """Reductions over a single process."""
 
     def total(self, value: float) -> float:
         """Return the value."""
@@ -65,10 +65,10 @@ ALONE = Alone()
 
 
 def check_labels(where: str, target: object) -> None:
-    """Refuse what are no class numbers, one per sample.
+    """Check that a target has one class number per sample.
 
     Raises:
-        ShapeError: no tensor [B] of int64, or an empty one.
+        ShapeError: it is no tensor [B] of int64, or is empty.
     """
     if not isinstance(target, Tensor) or target.dim() != 1 or not len(target):
         came = tuple(target.shape) if isinstance(target, Tensor) else repr(target)
@@ -86,17 +86,19 @@ class Batch(Checked):
     Args:
         xs: encoded input, time first.
         target: class numbers.
-        rng: the samples' random streams.
-        number: of the batch in its epoch, for draws made once per batch.
-        across: what a rule that is not linear in the batch asks of the processes with other shares.
+        rng: random streams of the samples.
+        number: of the batch in its epoch, for random numbers drawn once per batch.
+        across: reductions over the processes that share the batch, for rules that are not linear in
+            it.
 
     Shape:
         xs: [T, B, ...]; target: [B].
 
     Raises:
-        ShapeError: xs and target hold different numbers of samples, no step or sample, or labels
-            that are no int64 class numbers.
-        NumericalError: a value of xs is not finite. Spikes would hide it from the loss.
+        ShapeError: xs and target have different numbers of samples, there is no step or no sample,
+            or the target has no int64 class numbers.
+        NumericalError: a value of xs is not finite. Spikes would hide it, so the loss would not
+            show it.
     """
 
     xs: Tensor
@@ -133,7 +135,7 @@ class Batch(Checked):
     def of(
         cls, xs: Tensor, target: Tensor, *, seed: int = 0, epoch: int = 0, number: int = 0
     ) -> "Batch":
-        """Build a batch whose samples are numbered by their place in it."""
+        """Build a batch whose samples are numbered 0 to B - 1."""
         return cls(xs, target, SampleRng(seed, epoch, torch.arange(len(target))), number)
 
     @property

@@ -7,7 +7,6 @@ alone: nothing here and below imports more than torch and numpy.
 import gc
 import json
 import os
-import platform
 import resource
 import sys
 import time
@@ -91,7 +90,7 @@ class Host:
         call = self.steps[key].call
         begun = time.perf_counter()
         spent = stopwatch(call)
-        # by the fastest: a lead that was slow for coming first must not count for being slow
+        # the fastest step decides: the first may be slow since another contender ran before
         self.fastest[key] = min(spent, self.fastest.get(key, spent))
         seconds = [spent] if self.fastest[key] >= LEAD_BELOW else []
         while len(seconds) < request["steps"]:
@@ -109,10 +108,6 @@ class Host:
     def neuron(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Time the neuron alone."""
         return measure_neuron(tuple(request["shape"]), request["rounds"])
-
-    def about(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the versions this interpreter has."""
-        return {"python": platform.python_version(), "torch": torch.__version__}
 
 
 def warm_up(call: Callable[[], object]) -> int:
@@ -140,7 +135,6 @@ def serve(requests: TextIO, replies: TextIO, threads: int) -> None:
         "turn": host.turn,
         "close": host.close,
         "neuron": host.neuron,
-        "about": host.about,
     }
     for line in requests:
         request = json.loads(line)
@@ -160,7 +154,6 @@ def main() -> None:
 
 
 def _fastest(steps: Mapping[Layout, Step]) -> Layout:
-    """Return the layout with the fastest step."""
     for step in steps.values():
         step.call()
     first = {layout: stopwatch(step.call) for layout, step in steps.items()}

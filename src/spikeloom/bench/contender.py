@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -105,12 +105,13 @@ class Contender:
     saving: bool = False
 
 
-def torch_step(
-    task: Task,
-    net: nn.Module,
-    logits: Callable[[], Tensor],
-    target: Tensor,
-) -> Step:
+def register_peer(name: str, about: str, build: Callable[[Task], Step], package: str) -> None:
+    """Register another library, which is measured in its faster layout; see `Contender`."""
+    layouts: tuple[Layout, ...] = get_args(Layout)
+    CONTENDERS.register(name)(Contender("peer", about, build, layouts, package))
+
+
+def torch_step(task: Task, net: nn.Module, logits: Callable[[], Tensor], target: Tensor) -> Step:
     """Build the step of a torch net: cross entropy, backward, plain SGD.
 
     Args:

@@ -42,7 +42,7 @@ class Curve:
         sizes: of what grows.
         seconds: median of each size.
         peaks: bytes of each size.
-        spreads: of the seconds, with their quartiles; empty where they are not known.
+        spreads: of the seconds, with their quartiles.
     """
 
     workload: str
@@ -56,10 +56,13 @@ class Curve:
 
     @property
     def steepest(self) -> Spread:
-        """`jump` with the least and most that the quartiles of both sizes leave open."""
+        """Largest factor by which time grows where the size doubles; 2 is linear growth.
+
+        Its quartiles are the least and most that those of both sizes leave open.
+        """
         pairs = list(zip(self.spreads, self.spreads[1:], strict=False))
         if not pairs:
-            return Spread(self.jump, self.jump, self.jump)
+            return Spread(1.0, 1.0, 1.0)
         before, after = max(pairs, key=lambda pair: pair[1].median / pair[0].median)
         return Spread(
             after.median / before.median,
@@ -67,17 +70,6 @@ class Curve:
             after.high / before.low,
             min(before.count, after.count),
         )
-
-    @property
-    def jump(self) -> float:
-        """Largest factor by which time grows where the size doubles; 2 is linear growth.
-
-        Example:
-            >>> Curve("mlp", "bptt", "T", 1, (1, 2, 4), (1.0, 1.5, 3.0), (1, 1, 1)).jump
-            2.0
-        """
-        pairs = zip(self.seconds, self.seconds[1:], strict=False)
-        return max((later / earlier for earlier, later in pairs), default=1.0)
 
 
 @dataclass(frozen=True)
@@ -132,7 +124,8 @@ def measure_flatness(plan: Plan, progress: Progress = SILENT) -> list[Flatness]:
                 with Process(plan.threads, plan.python_of(name)) as process:
                     for count in steps:
                         table = workload.sized(steps=count)
-                        peaks.append(_open(process, name, table, timed=False))
+                        facts = process.open(_key(table), name, table, timed=False)
+                        peaks.append(int(facts["peak"]))
                         process.ask("close", key=_key(table))
                         progress.advance(1)
             except Refused as reason:
@@ -166,7 +159,7 @@ def _curves(
             processes[name] = process
             peaks[name] = []
             for work in works:
-                peaks[name].append(_open(process, name, work, timed=True))
+                peaks[name].append(int(process.open(_key(work), name, work)["peak"]))
                 progress.advance(1)
         turns: dict[tuple[str, int], list[tuple[float, ...]]] = {}
         for _ in range(rounds):
@@ -196,17 +189,3 @@ def _curves(
 
 def _key(workload: Workload) -> str:
     return f"{workload.name} {workload.steps} {workload.batch}"
-
-
-def _open(process: Process, name: str, workload: Workload, *, timed: bool) -> int:
-    """Build a step and return its peak memory."""
-    facts = process.ask(
-        "open",
-        key=_key(workload),
-        contender=name,
-        workload=workload.to_dict(),
-        precision="fp32",
-        layout="contiguous",
-        timed=timed,
-    )
-    return int(facts["peak"])

@@ -145,15 +145,7 @@ def open_step(
     while True:
         process = Process(plan.threads, plan.python_of(name))
         try:
-            facts = process.ask(
-                "open",
-                key=KEY,
-                contender=name,
-                workload=workload.to_dict(),
-                precision=precision,
-                layout=layout,
-                timed=True,
-            )
+            facts = process.open(KEY, name, workload, precision=precision, layout=layout)
         except BaseException:
             process.close()
             raise

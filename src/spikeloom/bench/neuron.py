@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spikeloom.bench.workloads import UNIT
 from spikeloom.kernels.source.jit import compiler
-from spikeloom.meters.clock import stopwatch
+from spikeloom.meters.clock import time_interleaved
 from spikeloom.neurons.module import Neuron
 
 SHAPE = (8, 16, 128, 32, 32)
@@ -54,12 +54,10 @@ def measure_neuron(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
         "forward": lambda: neuron(currents),
         "stream": copy,
     }
-    for call in (*calls.values(), *calls.values()):
+    for call in calls.values():
         call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            times[name].append(stopwatch(call))
+    timed = time_interleaved(calls, rounds)
+    times = {name: list(timing.times) for name, timing in timed.items()}
     copies = STREAMS / 2  # a copy reads one tensor and writes one
     times["stream"] = [copies * seconds for seconds in times["stream"]]
     return {**times, "bytes": bytes_moved(shape), "backend": compiler()}

@@ -11,6 +11,8 @@ from threading import Timer
 from typing import Any
 
 import spikeloom.bench
+from spikeloom.bench.contender import Layout, Precision
+from spikeloom.bench.workloads import Workload
 
 LIMIT = 900.0
 """Seconds after which a process that does not answer is ended."""
@@ -90,6 +92,21 @@ class Process:
         if "skip" in reply:
             raise Refused(reply["skip"])
         return reply
+
+    def open(
+        self,
+        key: str,
+        contender: str,
+        workload: Workload,
+        *,
+        precision: Precision = "fp32",
+        layout: Layout | None = "contiguous",
+        timed: bool = True,
+    ) -> dict[str, Any]:
+        """Build a contender's step; see `bench.child.Host.open`."""
+        work = workload.to_dict()
+        facts = {"contender": contender, "precision": precision, "layout": layout, "timed": timed}
+        return self.ask("open", key=key, workload=work, **facts)
 
     def close(self) -> None:
         """End the child."""

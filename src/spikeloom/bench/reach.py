@@ -1,7 +1,7 @@
 """The targets: limit, measured figure, and whether it is met."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spikeloom.bench.growth import Curve, Flatness
@@ -159,25 +159,12 @@ def _of_bptt(found: Measured, workload: str, precision: str) -> Iterator[Figure]
     if ours is None:
         return
     if best is not None:
-        yield Figure(
-            "BPTT: time",
-            where,
-            time_ratio(ours.rounds, best.rounds),
-            limits and limits.time.get(precision),
-            beside=f"best ANN ({best.contender})",
-            timed=True,
-        )
+        limit, beside = limits and limits.time.get(precision), f"best ANN ({best.contender})"
+        yield _time("BPTT: time", where, ours, best, limit, beside)
     yield _memory(found, "BPTT", where, ours, limits and limits.memory)
     if peer is not None:
-        yield Figure(
-            "BPTT: times faster",
-            where,
-            time_ratio(peer.rounds, ours.rounds),
-            limits and limits.peer.get(precision),
-            above=True,
-            beside=f"fastest peer ({peer.contender})",
-            timed=True,
-        )
+        limit, beside = limits and limits.peer.get(precision), f"fastest peer ({peer.contender})"
+        yield replace(_time("BPTT: times faster", where, peer, ours, limit, beside), above=True)
     yield from _of_saving(found, ours, where, limits)
 
 
@@ -186,14 +173,8 @@ def _of_saving(found: Measured, ours: Row, where: str, limits: _Limits | None) -
     rows = [row for row in _of(found, ours.workload, ours.precision) if row.saving]
     for row in rows:
         yield _memory(found, f"{row.contender}, saving memory", where, row, limit)
-        yield Figure(
-            f"{row.contender}, saving memory: time",
-            where,
-            time_ratio(row.rounds, ours.rounds),
-            SAVING_TIME if limit is not None else None,
-            beside=FULL,
-            timed=True,
-        )
+        most = SAVING_TIME if limit is not None else None
+        yield _time(f"{row.contender}, saving memory: time", where, row, ours, most, FULL)
     if limit is not None and not rows:
         yield Figure("BPTT saving memory: memory", where, None, limit, beside="no such contender")
 
@@ -206,14 +187,7 @@ def _of_online(found: Measured, workload: str, precision: str) -> Iterator[Figur
             yield _memory(found, row.contender, where, row, limit)
     whole, fewer = (found.find(workload, precision, name) for name in ("sltt", "sltt-k2"))
     if whole is not None and fewer is not None:
-        yield Figure(
-            "sltt-k2: time",
-            where,
-            time_ratio(fewer.rounds, whole.rounds),
-            limits and limits.fewer,
-            beside="sltt",
-            timed=True,
-        )
+        yield _time("sltt-k2: time", where, fewer, whole, limits and limits.fewer, "sltt")
 
 
 def _of_flatness(flatness: Sequence[Flatness]) -> Iterator[Figure]:
@@ -225,6 +199,11 @@ def _of_flatness(flatness: Sequence[Flatness]) -> Iterator[Figure]:
             FLAT,
             beside=f"T = {one.steps[0]}",
         )
+
+
+def _time(what: str, where: str, row: Row, base: Row, limit: float | None, beside: str) -> Figure:
+    value = time_ratio(row.rounds, base.rounds)
+    return Figure(what, where, value, limit, beside=beside, timed=True)
 
 
 def _memory(found: Measured, name: str, where: str, row: Row, limit: float | None) -> Figure:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median, quantiles
+from statistics import median
 from typing import TypeAlias
 
 from spikeloom.base.errors import ConfigError
-from spikeloom.meters.clock import doubt_of
+from spikeloom.meters.clock import Timing, doubt_of
 
 Rounds: TypeAlias = Sequence[Sequence[float]]
 """Seconds of every step, by round."""
@@ -46,10 +46,8 @@ class Spread:
         """
         if not values:
             raise ConfigError.of("bench.spread", "1 value or more", "none", "run a round")
-        if len(values) == 1:
-            return cls(values[0], values[0], values[0], 1)
-        low, _, high = quantiles(values, n=4, method="inclusive")
-        return cls(median(values), low, high, len(values))
+        timing = Timing(tuple(values))
+        return cls(timing.median, *timing.quartiles, timing.rounds)
 
 
 def seconds(rounds: Rounds) -> Spread:
@@ -65,8 +63,8 @@ def seconds(rounds: Rounds) -> Spread:
 def fastest(each: Mapping[str, Rounds]) -> str | None:
     """Return the name that is fastest within rounds; None without names.
 
-    That is whose median comes nearest, in the median round, to the best median of the round. A
-    round that was slow for one alone does not decide.
+    In each round a name's median time is divided by the best median of the round; the name with
+    the smallest median of these ratios is the fastest. So a single slow round does not decide.
 
     Args:
         each: rounds by name; those of the same number ran side by side.

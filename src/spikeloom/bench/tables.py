@@ -46,6 +46,7 @@ def contender_rows(found: Measured, workload: str, precision: str) -> Rows:
         spent = seconds(row.rounds)
         ratio = time_ratio(row.rounds, best.rounds) if best is not None else None
         floor = memory_floor(found, row)
+        layout = "" if row.layout == "contiguous" else row.layout
         rows.append(
             (
                 row.contender + (" (best ANN)" if row is best else ""),
@@ -57,7 +58,7 @@ def contender_rows(found: Measured, workload: str, precision: str) -> Rows:
                 f"{units.megabytes(row.peak):.1f}",
                 "-" if floor is None else f"{row.peak / floor.peak:.2f}",
                 f"{units.megabytes(row.process):.0f}",
-                ", ".join(filter(None, (row.backend, row.version, _unusual(row.layout)))),
+                ", ".join(filter(None, (row.backend, row.version, layout))),
             )
         )
     return rows
@@ -141,21 +142,13 @@ def between(spread: Spread) -> str:
 
 
 def _median(spread: Spread) -> str:
-    """Write a median in milliseconds; "-" where it is in doubt."""
     return "-" if spread.doubt else milliseconds(spread.median)
 
 
 def _with_range(curve: Curve, place: int) -> str:
-    """Write the milliseconds at one size with their quartiles."""
-    spread = curve.spreads[place] if curve.spreads else None
-    if spread is None or spread.doubt:
-        return "-"
-    return f"{milliseconds(spread.median)} ({_range(spread)})"
+    spread = curve.spreads[place]
+    return "-" if spread.doubt else f"{milliseconds(spread.median)} ({_range(spread)})"
 
 
 def _range(spread: Spread) -> str:
     return f"{milliseconds(spread.low)}..{milliseconds(spread.high)}"
-
-
-def _unusual(layout: str) -> str:
-    return "" if layout == "contiguous" else layout

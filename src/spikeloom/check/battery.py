@@ -1,94 +1,28 @@
 """The battery: all checks, in the order they are run, and how one is run."""
 
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from spikeloom.base.errors import SpikeloomError
-from spikeloom.check.choices import (
-    refuses_what_it_says,
-    trains_the_nets_it_names,
-    works_with_every_encoder,
-    works_with_every_head,
-    works_with_every_surrogate,
-    works_with_every_unit,
-)
-from spikeloom.check.credit import (
-    credits_every_pass_of_shared_weights,
-    trains_the_head_by_its_loss,
-)
-from spikeloom.check.execution import (
-    computes_the_same_however_it_is_executed,
-    moves_weights_by_their_gradients,
-)
-from spikeloom.check.form import (
-    adds_gradients_and_never_zeroes,
-    commits_as_often_as_it_says,
-    has_complete_facts,
-    is_a_frozen_value,
-    is_deterministic_and_leaves_the_world_alone,
-    is_linear_in_the_batch_where_it_says_so,
-    keeps_type_and_device,
-    reports_what_it_saw,
-    resumes_to_the_bit,
-)
-from spikeloom.check.learning import (
-    learns_what_frozen_layers_cannot,
-    learns_without_labels_if_it_says_so,
-)
-from spikeloom.check.memory import remembers_as_much_of_the_past_as_it_says
-from spikeloom.check.outcome import CheckFailed, CheckSkipped, place
-from spikeloom.check.past import starts_every_batch_anew
-from spikeloom.check.samples import (
-    does_not_depend_on_the_order_of_samples,
-    does_not_mind_being_watched,
-    gives_the_same_for_every_sample_copied,
-)
+from spikeloom.check import choices, credit, execution, form, learning, memory, past, samples
+from spikeloom.check.causes import Finding, cause_of, causes
+from spikeloom.check.outcome import CheckSkipped, Places
 from spikeloom.check.toy import Case, cases_of
+from spikeloom.neurons.trains import Kernels
 from spikeloom.rules.base import RULES
 
-Check = Callable[[Case], None]
+Check = Callable[[Case], Places | None]
+"""Checks what it can at once, or returns the places at which it is to be tried."""
 
-BATTERY: tuple[Check, ...] = (
-    is_a_frozen_value,
-    has_complete_facts,
-    keeps_type_and_device,
-    reports_what_it_saw,
-    commits_as_often_as_it_says,
-    adds_gradients_and_never_zeroes,
-    is_deterministic_and_leaves_the_world_alone,
-    is_linear_in_the_batch_where_it_says_so,
-    gives_the_same_for_every_sample_copied,
-    does_not_depend_on_the_order_of_samples,
-    does_not_mind_being_watched,
-    resumes_to_the_bit,
-    remembers_as_much_of_the_past_as_it_says,
-    computes_the_same_however_it_is_executed,
-    moves_weights_by_their_gradients,
-    starts_every_batch_anew,
-    trains_the_head_by_its_loss,
-    credits_every_pass_of_shared_weights,
-    works_with_every_unit,
-    works_with_every_surrogate,
-    works_with_every_head,
-    works_with_every_encoder,
-    trains_the_nets_it_names,
-    refuses_what_it_says,
-    learns_what_frozen_layers_cannot,
-    learns_without_labels_if_it_says_so,
-)
-
-
-CHOOSES_ITSELF: tuple[Check, ...] = (
-    is_a_frozen_value,
-    has_complete_facts,
-    computes_the_same_however_it_is_executed,
-    moves_weights_by_their_gradients,
-    refuses_what_it_says,
+ONCE: tuple[Check, ...] = (
+    form.is_a_frozen_value,
+    form.has_complete_facts,
+    execution.computes_the_same_however_it_is_executed,
+    execution.moves_weights_by_their_gradients,
+    choices.refuses_what_it_says,
 )
 """Checks that run no net, or run it on every kind of kernels by themselves.
 
@@ -96,20 +30,49 @@ All others run on the reference and a second time on compiled kernels, which "au
 small nets.
 """
 
+BATTERY: tuple[Check, ...] = (
+    form.is_a_frozen_value,
+    form.has_complete_facts,
+    form.keeps_type_and_device,
+    form.reports_what_it_saw,
+    form.commits_as_often_as_it_says,
+    form.adds_gradients_and_never_zeroes,
+    form.is_deterministic_and_leaves_the_world_alone,
+    form.is_linear_in_the_batch_where_it_says_so,
+    samples.gives_the_same_for_every_sample_copied,
+    samples.does_not_depend_on_the_order_of_samples,
+    samples.does_not_mind_being_watched,
+    form.resumes_to_the_bit,
+    memory.remembers_as_much_of_the_past_as_it_says,
+    execution.computes_the_same_however_it_is_executed,
+    execution.moves_weights_by_their_gradients,
+    past.starts_every_batch_anew,
+    credit.trains_the_head_by_its_loss,
+    credit.credits_every_pass_of_shared_weights,
+    choices.works_with_every_unit,
+    choices.works_with_every_surrogate,
+    choices.works_with_every_head,
+    choices.works_with_every_encoder,
+    choices.trains_the_nets_it_names,
+    choices.refuses_what_it_says,
+    learning.learns_what_frozen_layers_cannot,
+    learning.learns_without_labels_if_it_says_so,
+)
+
 
 @dataclass(frozen=True)
 class Result:
-    """How one check ended.
-
-    Args:
-        check: its name in words.
-        outcome: "ok", "failed" or "skipped".
-        reason: a sentence where it is not ok.
-    """
+    """How one check ended: what is wrong and where, or why it says nothing about the rule."""
 
     check: str
     outcome: Literal["ok", "failed", "skipped"]
-    reason: str = ""
+    skipped: str = ""
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why it is not ok: for each cause a line, and where it was seen."""
+        return self.skipped or "\n".join(map(str, causes(self.findings)))
 
 
 def all_cases() -> list[Case]:
@@ -118,23 +81,30 @@ def all_cases() -> list[Case]:
 
 
 def run_check(check: Check, case: Case) -> Result:
-    """Run one check, in one thread; whatever the rule raises becomes a result."""
+    """Run one check, in one thread; whatever the rule raises becomes a finding."""
     name = check.__name__.replace("_", " ")
-    try:
-        with _one_thread():
-            check(case)
-            if check not in CHOOSES_ITSELF:
-                case = replace(case, kernels="compiled")
-                check(case)
-    except CheckSkipped as why:
-        return Result(name, "skipped", str(why))
-    except (CheckFailed, SpikeloomError) as fault:
-        return Result(name, "failed", f"{_how(case)}{fault}")
-    except Exception as fault:
-        where = place(traceback.extract_tb(fault.__traceback__), case.rule)
-        words = f"{type(fault).__name__} at {where}: {fault}"
-        return Result(name, "failed", f"{_how(case)}{words}")
-    return Result(name, "ok")
+    kernels: tuple[Kernels, ...] = (case.kernels,) if check in ONCE else ("reference", "compiled")
+    findings: list[Finding] = []
+    with _one_thread():
+        try:
+            for kind in kernels:
+                findings += _found(check, replace(case, kernels=kind), name)
+        except CheckSkipped as why:
+            return Result(name, "skipped", str(why))
+    return Result(name, "failed" if findings else "ok", findings=tuple(findings))
+
+
+def _found(check: Check, case: Case, name: str) -> Iterator[Finding]:
+    """Yield what is wrong, place by place: one that fails does not hide the others."""
+    todo: list[tuple[str, Callable[[], Any]]] = [("", lambda: check(case))]
+    for place, attempt in todo:
+        try:
+            todo += attempt() or ()
+        except CheckSkipped:
+            raise
+        except Exception as fault:
+            kernels = "" if check in ONCE else case.kernels
+            yield Finding(*cause_of(fault, case.rule), case, kernels, name, place)
 
 
 @contextmanager
@@ -146,10 +116,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _how(case: Case) -> str:
-    return "with compiled kernels: " if case.kernels == "compiled" else ""
 
 
 def run_battery(case: Case) -> Iterator[Result]:

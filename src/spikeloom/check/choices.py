@@ -1,6 +1,7 @@
 """Checks of company: every unit, surrogate, head and encoder, and the nets a rule names."""
 
 from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,17 +10,17 @@ from spikeloom.base.errors import ShapeError, SpikeloomError, UnsupportedNet
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.check.nets import MAPS
-from spikeloom.check.outcome import CheckFailed, CheckSkipped, require
+from spikeloom.check.outcome import CheckFailed, CheckSkipped, Places, require
 from spikeloom.check.prepared import Prepared
 from spikeloom.check.toy import Case, Toy, reaches_every_layer
 from spikeloom.encoders import ENCODERS
 from spikeloom.encoders.base import Encoder
-from spikeloom.heads.base import HEADS
+from spikeloom.heads.base import HEADS, Head
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.spec.grammar import parse
-from spikeloom.neurons.base import UNITS
+from spikeloom.neurons.base import UNITS, Unit
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.surrogate import SURROGATES
 from spikeloom.rules.base import Trial
@@ -28,118 +29,126 @@ UPDATES = 12
 """Within which a loss must fall."""
 
 
-def works_with_every_unit(case: Case) -> None:
-    """Gradients are finite and reach every layer with every neuron; trained ones may be refused."""
+def works_with_every_unit(case: Case) -> Places:
+    """Changes are finite and reach every layer with every neuron; trained ones may be refused."""
     reached = reaches_every_layer(case)
     for name in UNITS.names():
         kind = UNITS.find(name)
-        _healthy(Toy(case, unit=kind()), f"unit {name}", reached)
+        yield name, partial(_healthy, case, reached, kind())
         for quantity in getattr(kind, "learnable", ()):
             unit = kind(learn=(quantity,))  # pyright: ignore[reportCallIssue]
-            try:
-                toy = Toy(case, unit=unit)
-            except UnsupportedNet as refusal:
-                _is_about(case, refusal)
-                continue
-            _healthy(toy, f"unit {name} with a trained {quantity}", reached)
+            yield f"{name} with a trained {quantity}", partial(_healthy, case, reached, unit, True)
 
 
-def works_with_every_surrogate(case: Case) -> None:
-    """Gradients are finite and reach every layer with every surrogate slope."""
+def works_with_every_surrogate(case: Case) -> Places:
+    """Changes are finite and reach every layer with every surrogate slope."""
     reached = reaches_every_layer(case)
     for name in SURROGATES.names():
         unit = LIF(alpha=0.5, surrogate=SURROGATES.find(name)())
-        _healthy(Toy(case, unit=unit), f"surrogate {name}", reached)
+        yield name, partial(_healthy, case, reached, unit)
 
 
-def works_with_every_head(case: Case) -> None:
+def works_with_every_head(case: Case) -> Places:
     """The loss of every head falls within a few updates; without weights it needs the body's."""
     reached = reaches_every_layer(case)
-    for name in HEADS.names():
-        toy = Toy(case, head=HEADS.find(name))
-        if not (toy.head.sites or reached):
-            continue
-        _healthy(toy, f"head {name}", reached)
-        if not case.rule.facts.needs_labels:
-            continue
-        rows = toy.rows[::4]
-        before = toy.learn(toy.batch(rows=rows)).loss.item()
-        toy.clear()
-        toy.train(UPDATES, rows=rows)
-        after = toy.learn(toy.batch(rows=rows)).loss.item()
-        require(after < before, f"head {name}: the loss went from {before:.3f} to {after:.3f}")
+    return [(name, partial(_lowers, case, reached, HEADS.find(name))) for name in HEADS.names()]
 
 
-def works_with_every_encoder(case: Case) -> None:
-    """Loss and gradients are finite with every encoder."""
-    for name in ENCODERS.names():
-        toy = Toy(case)
-        rng = SampleRng(0, 0, toy.rows)
-        xs = _encoded(ENCODERS.find(name)(), toy.xs, rng)
-        loss = toy.learn(Batch(xs, toy.target, rng)).loss
-        require(bool(torch.isfinite(loss)), f"encoder {name}: the loss is not finite")
-        _finite(toy, f"encoder {name}")
+def works_with_every_encoder(case: Case) -> Places:
+    """Loss and changes are finite with every encoder."""
+    return [(name, partial(_encodes, case, ENCODERS.find(name)())) for name in ENCODERS.names()]
 
 
-def trains_the_nets_it_names(case: Case) -> None:
+def trains_the_nets_it_names(case: Case) -> Places:
     """Every net of `trials.trained` is accepted and gives a finite loss."""
-    trained = case.rule.trials.trained
-    if not trained:
+    if not case.rule.trials.trained:
         raise CheckSkipped("trials.trained is empty")
-    for trial in trained:
-        loss = _try(case, trial)
-        require(bool(torch.isfinite(loss)), f"net '{trial.net}': the loss is not finite")
+    return [(f"net '{one.net}'", partial(_trains, case, one)) for one in case.rule.trials.trained]
 
 
-def refuses_what_it_says(case: Case) -> None:
+def refuses_what_it_says(case: Case) -> Places:
     """Every net and option of `trials.refused` ends in the error announced, not in training."""
-    refused = case.rule.trials.refused
-    if not refused:
+    if not case.rule.trials.refused:
         raise CheckSkipped("trials.refused is empty")
-    for trial in refused:
-        what = f"net '{trial.net}', T = {trial.steps}, options {dict(trial.options)}"
-        try:
-            _try(case, trial, learn=False)
-        except SpikeloomError as refusal:
-            _is_about(case, refusal)
-            said = trial.refusal in str(refusal)
-            require(said, f"{what}: the error must say '{trial.refusal}', it says '{refusal}'")
-        else:
-            raise CheckFailed(f"{what}: must be refused, was accepted")
+    for one in case.rule.trials.refused:
+        what = f"net '{one.net}', T = {one.steps}, options {dict(one.options)}"
+        yield what, partial(_refuses, case, one)
+
+
+def _lowers(case: Case, reached: bool, head: type[Head]) -> None:
+    toy = Toy(case, head=head)
+    if not (toy.head.sites or reached):
+        return
+    healthy(toy, reached)
+    if not case.rule.facts.needs_labels:
+        return
+    rows = toy.rows[::4]
+    before = toy.learn(toy.batch(rows=rows)).loss.item()
+    toy.clear()
+    toy.train(UPDATES, rows=rows)
+    after = toy.learn(toy.batch(rows=rows)).loss.item()
+    came, todo = f"{before:.3f}, then {after:.3f}", "mind the sign and size of the changes"
+    require(after < before, "the loss", f"less after {UPDATES} updates", came, todo)
+
+
+def _encodes(case: Case, encoder: Encoder) -> None:
+    toy = Toy(case)
+    rng = SampleRng(0, 0, toy.rows)
+    loss = toy.learn(Batch(_encoded(encoder, toy.xs, rng), toy.target, rng)).loss
+    toy.require_finite({"the loss": loss, **toy.changes()})
+
+
+def _trains(case: Case, trial: Trial) -> None:
+    prepared = _prepared(case, trial)
+    prepared.require_finite({"the loss": prepared.learn().loss})
+
+
+def _refuses(case: Case, trial: Trial) -> None:
+    try:
+        _prepared(case, trial)
+    except SpikeloomError as refusal:
+        _is_about(case, refusal)
+        said = trial.refusal in str(refusal)
+        todo = "say the same in both"
+        require(said, "a refusal", f"'{trial.refusal}' in it", f"'{refusal}'", todo)
+    else:
+        todo = "refuse it in prepare, or take it out of trials.refused"
+        raise CheckFailed("prepare", "a refusal as trials say", "none", todo)
 
 
 def _is_about(case: Case, refusal: Exception) -> None:
     where = f"rules.{case.name}"
     said = str(refusal).startswith((f"{where}:", f"{where}."))
-    require(said, f"a refusal must start with '{where}', got '{refusal}'")
+    require(said, "a refusal", f"'{where}' at its start", f"'{refusal}'", "write it there")
 
 
-def _try(case: Case, trial: Trial, *, learn: bool = True) -> Tensor:
-    rule = type(case.rule)(**trial.options)
+def _prepared(case: Case, trial: Trial) -> Prepared:
     net = SpikingNet(parse(trial.net), MAPS, execution=Execution(case.kernels))
-    head = Softmax.of(net)
     generator = torch.Generator().manual_seed(0)
     xs = torch.rand(trial.steps, 2, *MAPS, generator=generator)
     batch = Batch(xs, torch.tensor([0, 1]), SampleRng(0, 0, torch.arange(2)))
-    prepared = Prepared(rule, net, head, batch)
-    return prepared.learn().loss if learn else xs
+    return Prepared(type(case.rule)(**trial.options), net, Softmax.of(net), batch)
 
 
-def _healthy(toy: Toy, what: str, reached: bool) -> None:
-    """Require a finite loss and finite gradients everywhere, not zero where the rule reaches."""
+def _healthy(case: Case, reached: bool, unit: Unit, refusable: bool = False) -> None:
+    try:
+        toy = Toy(case, unit=unit)
+    except UnsupportedNet as refusal:
+        if not refusable:
+            raise
+        _is_about(case, refusal)
+    else:
+        healthy(toy, reached)
+
+
+def healthy(toy: Toy, reached: bool) -> None:
+    """Require a finite loss and finite changes everywhere, not zero where the rule reaches all."""
     loss = toy.learn().loss
-    require(bool(torch.isfinite(loss)), f"{what}: the loss is not finite")
-    _finite(toy, what)
-    missing = toy.missing()
-    require(not missing, f"{what}: no .grad after learn: {', '.join(missing)}")
-    idle = toy.idle_layers() if reached else []
-    require(not idle, f"{what}: layers {', '.join(idle)} got a gradient of zeros")
+    toy.require_finite({"the loss": loss, **toy.changes()})
+    toy.require_changes()
+    if reached:
+        toy.require_movement()
     toy.clear()
-
-
-def _finite(toy: Toy, what: str) -> None:
-    for name, part in toy.grads().items():
-        require(bool(torch.isfinite(part).all()), f"{what}: {name}.grad is not finite")
 
 
 def _encoded(encoder: Encoder, xs: Tensor, rng: SampleRng) -> Tensor:

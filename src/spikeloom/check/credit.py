@@ -1,6 +1,7 @@
 """Checks of credit where it is known: the head's, by its loss; and of weights that are shared."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -10,15 +11,15 @@ from torch import Tensor, nn
 from spikeloom.base.errors import SpikeloomError, UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.check.nets import UNIT, Problem
-from spikeloom.check.outcome import CheckSkipped, require
-from spikeloom.check.prepared import Prepared, Values
+from spikeloom.check.outcome import CheckSkipped, Places, require
+from spikeloom.check.prepared import DIRECT, GRAD, Prepared, Values, changed
 from spikeloom.check.toy import Case, Toy
 from spikeloom.heads.base import HEADS
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import PLAIN, Ops
 from spikeloom.nets.readout import Error, Loss, Objective
 from spikeloom.nets.spec.grammar import parse
+from spikeloom.rules.base import RuleReport
 
 ROWS = (3, 70, 200, 9, 128)
 """Samples of the checks of the head."""
@@ -36,14 +37,11 @@ MOST_STEPS = 10
 
 
 class Noted:
-    """An objective that notes the features it is asked about.
-
-    Args:
-        objective: whose answers are given.
-    """
+    """Answers as an objective does, and notes the features it is asked about."""
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
+        self.weights, self.sites = objective.weights, objective.sites
         self.steps: list[Tensor] = []
         self.trains: list[Tensor] = []
 
@@ -57,15 +55,6 @@ class Noted:
         self.trains.append(hs.detach())
         return self._objective.over(hs, ops)
 
-    def weights(self, steps: int) -> Sequence[float] | None:
-        """Return the weights of steps, as the objective does."""
-        return self._objective.weights(steps)
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """The sites of the head."""
-        return self._objective.sites
-
     def error(self, h: Tensor, ops: Ops = PLAIN) -> Error:
         """Answer with the error at the outputs."""
         (self.steps if h.dim() == 2 else self.trains).append(h.detach())
@@ -73,18 +62,13 @@ class Noted:
 
 
 class Known(NamedTuple):
-    """Losses that the features of a batch have: of every step, and of the whole train.
-
-    Args:
-        each: at every step; none where a rule hands over whole trains alone.
-        whole: of trains, and of features that were reduced before.
-    """
+    """Losses that the features of a batch have: of steps, and of the whole train."""
 
     each: list[Loss]
     whole: list[Loss]
 
 
-def own_logits(prepared: Prepared, where: str = "") -> None:
+def own_logits(prepared: Prepared) -> None:
     """Require logits of the net's own forward pass, over all steps.
 
     A rule that draws noise has others with every draw; these must be what its objective answered.
@@ -94,74 +78,100 @@ def own_logits(prepared: Prepared, where: str = "") -> None:
     batch = prepared.sample
     objective = prepared.head.bind(batch.target, batch.rng)
     noted = Noted(objective)
-    said = prepared.learn(batch, objective=noted).logits
+    report = prepared.learn(batch, objective=noted)
     prepared.rewind()
-    known = _known(objective, _forward(prepared, batch))
-    require(
-        _among(said, _means(known, _logits))
-        or (draws(prepared, batch) and _among(said, _means(_heard(objective, noted), _logits))),
-        f"{where}logits are not those of the net's own forward pass, averaged over T",
+    hs = _forward(prepared, batch)
+    own = _said(report, _known(objective, hs, [hs])) or (
+        draws(prepared, batch) and _said(report, _known(objective, noted.steps, noted.trains))
     )
+    todo = "report what the objective answered, averaged over T"
+    require(own, "logits", "those of the net's own forward pass", "others", todo)
 
 
-def trains_the_head_by_its_loss(case: Case) -> None:
+def trains_the_head_by_its_loss(case: Case) -> Places:
     """Loss and bias gradients of the head are those of its loss, whatever the head.
 
     That is the loss of the whole train as the head reduces it, or the mean of the steps' losses; a
     rule that learns at some steps gives each of them the weight 1/T. Samples count as their weights
-    say. What hidden layers get is the rule's own affair.
+    say. Of a head that the rule changes itself, the change must lower the loss. What hidden layers
+    get is the rule's own affair.
     """
     if not case.rule.facts.needs_labels:
         raise CheckSkipped("it learns without labels; the head may learn by another rule")
-    rows = torch.tensor(ROWS)
-    for what, toy, weights in _heads(case):
-        batch = toy.batch(rows=rows)
-        objective = toy.head.bind(batch.target, batch.rng, weights)
-        noted, came = Noted(objective), []
-
-        def commit(toy: Toy = toy, came: list[Tensor] = came) -> None:
-            if not _biases(toy):
-                return
-            came.append(_flat(_biases(toy), [one.grad for one in _biases(toy)]))
-            toy.clear()
-
-        report = toy.learn(batch, commit, noted)
-        toy.rewind()
-        known = _known(objective, _forward(toy, batch))
-        if not _among(report.logits, _means(known, _logits)):
-            known = _heard(objective, noted)
-        _check_loss(report.loss, known, what)
-        if _biases(toy):
-            _check_credit(came, known, toy, what)
+    options: list[tuple[str, dict[str, Any]]] = [
+        *((f"head {name}", {"head": HEADS.find(name)}) for name in HEADS.names()),
+        *((f"head softmax, reduce = '{kind}'", {"reduce": kind}) for kind in REDUCTIONS),
+        ("T = 1", {"steps": 1}),
+        ("weights of samples", {"weights": torch.linspace(0.5, 2, len(ROWS)).double()}),
+    ]
+    return [(what, partial(_trains_the_head, case, **given)) for what, given in options]
 
 
-def credits_every_pass_of_shared_weights(case: Case) -> None:
+def _trains_the_head(case: Case, weights: Tensor | None = None, **given: Any) -> None:
+    try:
+        toy = Toy(case, **given)
+    except SpikeloomError:
+        return  # as the rule says: too few steps, or a reduction it cannot follow
+    batch = toy.batch(rows=torch.tensor(ROWS))
+    objective = toy.head.bind(batch.target, batch.rng, weights)
+    noted = Noted(objective)
+    came: list[Values] = []
+
+    def commit() -> None:
+        came.append(toy.changes())
+        toy.clear()
+
+    report = toy.learn(batch, commit, noted)
+    toy.rewind()
+    hs = _forward(toy, batch)
+    known = _known(objective, hs, [hs])
+    if not _said(report, known):
+        known = _known(objective, noted.steps, noted.trains)
+    losses = [loss.value for loss in known.whole]
+    words = f"{report.loss:.6f} where it is {' or '.join(f'{one:.6f}' for one in losses)}"
+    expected = "the head's loss of the reduced train, or the mean over all T steps"
+    todo = "report the objective's own, summed with 1/T or objective.weights(T)"
+    require(_among(report.loss, losses), "the loss reported", expected, words, todo)
+    head = {name: p for name, p in toy.parameters().items() if name.startswith("head.")}
+    direct = {name for one in came for name in changed(one, DIRECT)} & head.keys()
+    biases = {name: p for name, p in head.items() if name.endswith(".bias")}
+    for one in came if direct else ():
+        _require_descent(one, known, {name: head[name] for name in direct})
+    if biases and not direct:
+        _require_gradients(came, known, biases, len(toy.xs))
+
+
+def credits_every_pass_of_shared_weights(case: Case) -> Places:
     """A block that runs twice does not get the gradient of one pass alone, nor a mean of both.
 
     It is compared with two blocks that have its weights. Credit that a rule draws or sends back
     through weights of its own is another one in each of them, and then nothing is compared.
     """
-    tried = False
-    for texts in SHARED:
-        edge = f'{{feedback = [{{source = 0, target = 0, layers = "{texts[0].split()[0]}"}}]}} '
-        for before in ("", edge):
-            specs = [parse(before + text, unit=UNIT) for text in texts]
-            try:
-                one, two = (Problem(case, spec, Execution(case.kernels)) for spec in specs)
-                _share(one, two)
-                one.learn()
-                two.learn()
-            except UnsupportedNet:
-                continue
-            tried = True
-            require(
-                not _falls_short(one.grads(), two.grads()),
-                f"net '{texts[0]}': {SECOND[1]}.grad is not the sum over both passes of its block; "
-                "give each pass its credit",
-            )
-            break
-    if not tried:
+    problems = {once: _shared(case, once, apart) for once, apart in SHARED}
+    if not any(problems.values()):
         raise CheckSkipped("it refuses such nets")
+    return [(net, partial(_adds_passes_up, *both)) for net, both in problems.items() if both]
+
+
+def _shared(case: Case, text: str, apart: str) -> tuple[Values, Values] | None:
+    """Return the changes of a net with a block that runs twice, and of one with two blocks."""
+    edge = f'{{feedback = [{{source = 0, target = 0, layers = "{text.split()[0]}"}}]}} '
+    for before in ("", edge):
+        specs = [parse(before + one, unit=UNIT) for one in (text, apart)]
+        try:
+            one, two = (Problem(case, spec, Execution(case.kernels)) for spec in specs)
+            _share(one, two)
+            one.learn()
+            two.learn()
+        except UnsupportedNet:
+            continue
+        return one.changes(), two.changes()
+    return None
+
+
+def _adds_passes_up(shared: Values, apart: Values) -> None:
+    expected, todo = "the sum over both passes of its block", "give each pass its credit"
+    require(not _falls_short(shared, apart), SECOND[1], expected, "another one", todo)
 
 
 def draws(prepared: Prepared, batch: Batch) -> bool:
@@ -175,101 +185,73 @@ def draws(prepared: Prepared, batch: Batch) -> bool:
     return not torch.equal(*logits)
 
 
-def _heads(case: Case) -> Iterator[tuple[str, Toy, Tensor | None]]:
-    """Yield toys with every head and reduction, at T = 1, and with weights of samples."""
-    options: list[tuple[str, dict[str, Any]]] = [
-        (f"head {name}", {"head": HEADS.find(name)}) for name in HEADS.names()
-    ]
-    options += [(f"head softmax, reduce = '{kind}'", {"reduce": kind}) for kind in REDUCTIONS]
-    options += [("T = 1", {"steps": 1}), ("weights of samples", {})]
-    for what, given in options:
-        try:
-            toy = Toy(case, **given)
-        except SpikeloomError:
-            continue  # as the rule says: too few steps, or a reduction it cannot follow
-        weights = torch.linspace(0.5, 2, len(ROWS)).double() if "weights" in what else None
-        yield what, toy, weights
-
-
 @torch.no_grad()
 def _forward(prepared: Prepared, batch: Batch) -> Tensor:
     return prepared.net(batch.xs, rng=batch.rng)
 
 
-def _known(objective: Objective, hs: Tensor) -> Known:
-    return Known([objective(h) for h in hs], [objective.over(hs)])
+def _known(objective: Objective, steps: Iterable[Tensor], trains: Iterable[Tensor]) -> Known:
+    """Return the losses of features: of steps, of whole trains, and the mean over all steps."""
+    each, whole = [objective(h) for h in steps], [objective.over(hs) for hs in trains]
+    if each:
+        logits, values = (torch.stack(parts) for parts in zip(*each, strict=True))
+        whole.append(Loss(logits.mean(0), values.mean(0)))
+    return Known(each, whole)
 
 
-def _heard(objective: Objective, noted: Noted) -> Known:
-    """Return the losses of the features an objective was asked about."""
-    whole = [objective.over(hs) for hs in noted.trains]
-    each = [objective(h) for h in noted.steps]
-    return Known(each, [*whole, *(each if len(each) == 1 else [])])
+def _among(value: Tensor, known: Iterable[Tensor]) -> bool:
+    return any(torch.allclose(value, one, rtol=1e-9, atol=1e-12) for one in known)
 
 
-def _logits(loss: Loss) -> Tensor:
-    return loss.logits
+def _said(report: RuleReport, known: Known) -> bool:
+    """Return whether the logits reported are among the known ones."""
+    return _among(report.logits, [loss.logits for loss in known.whole])
 
 
-def _means(known: Known, pick: Callable[[Loss], Tensor]) -> list[Tensor]:
-    """Return what whole trains gave and, where there are steps, the mean of what they gave."""
-    found = [pick(loss).detach() for loss in known.whole]
-    if known.each:
-        found.append(torch.stack([pick(loss) for loss in known.each]).mean(0).detach())
-    return found
-
-
-def _among(value: Tensor, known: list[Tensor]) -> bool:
-    near = (torch.allclose(value, one, rtol=1e-9, atol=1e-12) for one in known)
-    return any(near)
-
-
-def _check_loss(value: Tensor, known: Known, what: str) -> None:
-    losses = _means(known, lambda loss: loss.value)
-    words = " or ".join(f"{one:.6f}" for one in losses)
-    require(
-        _among(value, losses),
-        f"{what}: the loss reported is {value:.6f}, that of the head is {words} (of the train as "
-        "it is reduced, or the mean over all T steps); report the objective's own, summed with 1/T "
-        "or objective.weights(T)",
-    )
-
-
-def _check_credit(came: list[Tensor], known: Known, toy: Toy, what: str) -> None:
+def _require_gradients(
+    came: list[Values], known: Known, biases: dict[str, nn.Parameter], steps: int
+) -> None:
     """Require of each commit the gradient of a whole loss, or of some steps with 1/T each."""
-    whole = [_gradient(loss, toy) for loss in known.whole]
-    parts = [_gradient(loss, toy) / len(toy.xs) for loss in known.each[:MOST_STEPS]]
+    whole = [_flat(_slopes(loss, biases)) for loss in known.whole]
+    parts = [_flat(_slopes(loss, biases)) / steps for loss in known.each[:MOST_STEPS]]
+    zeros = {name + GRAD: torch.zeros_like(p) for name, p in biases.items()}
+    grads = [_flat([one.get(name, zero) for name, zero in zeros.items()]) for one in came]
     if parts:
         choices = list(product((0.0, 1.0), repeat=len(parts)))
         whole += [*(torch.tensor(choices, dtype=parts[0].dtype) @ torch.stack(parts))]
-    require(any(bool(one.any()) for one in came), f"{what}: biases of the head got no gradient")
-    for one in came:
-        size = float(one.norm() / whole[0].norm())
-        require(
-            _among(one, whole),
-            f"{what}: bias gradients of the head have {size:.4g} times the size of those of its "
-            "loss; they must be those of the loss of the whole train, or of some steps with the "
-            "weight 1/T each: look for a factor, a second backward pass, a mean taken twice, a "
-            "loss that is not the objective's",
-        )
-
-
-def _biases(toy: Toy) -> list[nn.Parameter]:
-    found = [site.synapse.bias for site in toy.head.sites]
-    return [one for one in found if isinstance(one, nn.Parameter)]
-
-
-def _gradient(loss: Loss, toy: Toy) -> Tensor:
-    biases = _biases(toy)
-    grads = torch.autograd.grad(loss.value, biases, retain_graph=True, allow_unused=True)
-    return _flat(biases, grads)
-
-
-def _flat(parameters: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Tensor:
-    pairs = zip(parameters, grads, strict=True)
-    return torch.cat(
-        [(torch.zeros_like(p) if g is None else g.detach()).flatten() for p, g in pairs]
+    expected = "the bias gradients of its loss: of the train, or of some steps with the weight 1/T"
+    todo = (
+        "look for a factor, a second backward pass, a mean taken twice, a loss that is not the "
+        "objective's"
     )
+    require(any(bool(one.any()) for one in grads), "the head", expected, "none", todo)
+    for one in grads:
+        size = f"{float(one.norm() / whole[0].norm()):.4g} times their size"
+        require(_among(one, whole), "the head", expected, size, todo)
+
+
+def _require_descent(changes: Values, known: Known, head: dict[str, nn.Parameter]) -> None:
+    """Require of what is added to the head's maps that it goes down a loss of the batch."""
+    moved = [changes.get(name + DIRECT, torch.zeros_like(p)) for name, p in head.items()]
+
+    def slope(loss: Loss) -> float:
+        return sum(float((x * g).sum()) for x, g in zip(moved, _slopes(loss, head), strict=True))
+
+    slopes = [slope(loss) for loss in (*known.whole, *known.each)]
+    todo = "mind the sign: updates are added to weights, an optimizer takes gradients from them"
+    came = f"one that rises by {max(slopes):.3g}"
+    require(min(slopes) <= 0, "updates of the head", "a loss that falls with them", came, todo)
+
+
+def _slopes(loss: Loss, parameters: dict[str, nn.Parameter]) -> list[Tensor]:
+    p = [*parameters.values()]
+    grads = torch.autograd.grad(loss.value, p, retain_graph=True, allow_unused=True)
+    pairs = zip(p, grads, strict=True)
+    return [torch.zeros_like(one) if grad is None else grad for one, grad in pairs]
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([one.flatten() for one in tensors])
 
 
 @torch.no_grad()
@@ -277,19 +259,15 @@ def _share(one: Problem, two: Problem) -> None:
     """Give all blocks of the second net the weights of the first net's."""
     weights = one.net.state_dict()
     for name, value in two.net.state_dict().items():
-        value.copy_(weights[_first(name)])
-
-
-def _first(name: str) -> str:
-    """Return the name that a parameter of the last block has where one block runs twice."""
-    return name.replace(".2_0.", ".1_0.")
+        value.copy_(weights[name.replace(".2_0.", ".1_0.")])
 
 
 def _falls_short(shared: Values, apart: Values) -> bool:
     """Return whether a shared weight got a multiple of one pass's gradient, or of their sum."""
-    if not all(name in apart for name in SECOND) or SECOND[1] not in shared:
+    two = [name + how for how in (GRAD, DIRECT) for name in SECOND if name + how in apart]
+    if len(two) != 2 or two[1] not in shared:
         return False
-    found, first, second = shared[SECOND[1]], apart[SECOND[1]], apart[SECOND[0]]
+    found, first, second = shared[two[1]], apart[two[1]], apart[two[0]]
     if torch.allclose(found, first + second, rtol=1e-9, atol=1e-12):
         return False
     known = [one.flatten() for one in (first, second, first + second) if one.any()]

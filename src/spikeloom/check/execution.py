@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable
+from functools import partial
 from itertools import cycle
 from typing import Any, get_args
 
@@ -10,8 +11,8 @@ from torch import nn
 
 from spikeloom.base.autograd import lies_like
 from spikeloom.check.credit import own_logits
-from spikeloom.check.nets import Problem, nets_for
-from spikeloom.check.outcome import agree, require
+from spikeloom.check.nets import LAYERS, Problem, on_net
+from spikeloom.check.outcome import ALSO, Places, agree, require
 from spikeloom.check.prepared import Values
 from spikeloom.check.toy import Case, reaches_every_layer
 from spikeloom.nets.execution import Execution
@@ -28,62 +29,63 @@ OPTIMIZERS = get_args(Optimizer.model_fields["name"].annotation)
 """Names of the library's optimizers."""
 
 
-def computes_the_same_however_it_is_executed(case: Case) -> None:
+def computes_the_same_however_it_is_executed(case: Case) -> Places:
     """Kernels, layouts, and a copy of a constant input give the reference's results, to rounding.
 
-    Compared are loss, logits, every gradient, the weights after the optimizer's step and every
+    Compared are loss, logits, every change, the weights after the optimizer's step and every
     buffer, for every kind of layer. The logits must be the net's own, and a rule that reaches all
     layers of a plain net must reach them here.
     """
-    reached = case.rule.facts.order != "equilibrium" and reaches_every_layer(case)
-    for problem, expected in nets_for(case, _results, REFERENCE):
-        idle = _idle(problem, expected) if reached else []
-        require(not idle, f"net '{problem.name}': {', '.join(idle)} got a gradient of zeros")
-        problem.rewind()
-        own_logits(problem, f"net '{problem.name}': ")
-        ways = [(how, False) for how in OTHERS] + [(REFERENCE, True)]
-        for how, copied in ways:
-            problem.rewind()
-            problem.net.execution = how
-            words = f"{how.kernels} kernels, layout {how.layout}" + ", copied input" * copied
-            agree(
-                _results(problem, copied=copied),
-                expected,
-                "differs from the reference's",
-                f"net '{problem.name}', {words}: ",
-            )
+    rule = case.rule.facts
+    reached = rule.needs_labels and rule.order != "equilibrium" and reaches_every_layer(case)
+    return [(name, partial(_same, case, name, reached)) for name in LAYERS]
 
 
-def _idle(problem: Problem, found: Values) -> list[str]:
-    """Return parameters of the net that got no gradient in any commit."""
-    if not problem.rule.facts.needs_labels:
-        return []  # it trains the weights it likes
-    got = [key.split(".grad")[0] for key, one in found.items() if ".grad" in key and one.any()]
-    return sorted(name for name in problem.parameters() if name not in got and name[:4] == "net.")
+def _same(case: Case, name: str, reached: bool) -> Places | None:
+    trained = on_net(case, name, _results, REFERENCE)
+    if trained is None:
+        return None
+    problem, expected = trained
+    if reached:
+        problem.require_movement(expected)
+    problem.rewind()
+    own_logits(problem)
+    ways = [(how, False) for how in OTHERS] + [(REFERENCE, True)]
+    return [
+        (
+            ALSO.join((name, *_words(how), *["copied input"] * copied)),
+            partial(_agrees, problem, expected, how, copied),
+        )
+        for how, copied in ways
+    ]
 
 
-def moves_weights_by_their_gradients(case: Case) -> None:
+def _agrees(problem: Problem, expected: Values, how: Execution, copied: bool) -> None:
+    problem.rewind()
+    problem.net.execution = how
+    todo = "ask for no kernels, layout or copies; keep tensors as Ops say"
+    agree(_results(problem, copied=copied), expected, "the reference's results", todo)
+
+
+def moves_weights_by_their_gradients(case: Case) -> Places:
     """A step of each of the library's optimizers is torch's plain one on the same gradient.
 
     Fused optimizers read memory, not strides: a gradient in another layout than its weight's moves
     other weights than its own.
     """
     ways = cycle((how, name) for how in (REFERENCE, *OTHERS) for name in OPTIMIZERS)
+    for net, (how, optimizer) in zip(LAYERS, ways, strict=False):
+        what = ALSO.join((net, *_words(how), optimizer))
+        yield what, partial(_follow, case, net, optimizer, how)
 
-    def follow(problem: Problem) -> None:
-        how, optimizer = way
-        problem.net.execution = how
-        words = f"{optimizer}, {how.kernels} kernels, layout {how.layout}"
-        _follow(problem, optimizer, f"net '{problem.name}', {words}")
 
-    way = next(ways)
-    for _ in nets_for(case, follow):
-        way = next(ways)
+def _words(how: Execution) -> tuple[str, str]:
+    return f"{how.kernels} kernels", f"layout {how.layout}"
 
 
 def _results(problem: Problem, *, copied: bool = False) -> Values:
     found = problem.update(problem.batch(copied=copied))
-    return found | {name: one.double() for name, one in problem.buffers().items()}
+    return found | {name: one.double().clone() for name, one in problem.net.named_buffers()}
 
 
 def _plain(
@@ -91,16 +93,16 @@ def _plain(
 ) -> torch.optim.Optimizer:
     """Return an optimizer with the same settings in torch's plain form, one tensor at a time."""
     kind = type(optimizer)
+    settings: dict[str, Any] = optimizer.defaults | {"fused": False, "foreach": False}
     known = inspect.signature(kind).parameters
-    settings: dict[str, Any] = {
-        name: False if name in ("fused", "foreach") else value
-        for name, value in optimizer.defaults.items()
-        if name in known
-    }
-    return kind(parameters, **settings)
+    return kind(parameters, **{name: one for name, one in settings.items() if name in known})
 
 
-def _follow(problem: Problem, name: str, what: str) -> None:
+def _follow(case: Case, net: str, optimizer: str, how: Execution) -> None:
+    on_net(case, net, partial(_train_beside, optimizer), how)
+
+
+def _train_beside(name: str, problem: Problem) -> None:
     """Train two batches, with a plain optimizer on copies of weights and gradients beside it."""
     named = problem.parameters()
     settings = Optimizer.model_validate({"name": name, "lr": 0.01, "weight_decay": 0.1})
@@ -110,23 +112,21 @@ def _follow(problem: Problem, name: str, what: str) -> None:
 
     def commit() -> None:
         for key, one in named.items():
-            grad = one.grad
-            require(
-                grad is None or lies_like(grad, one),
-                f"{what}: {key}.grad has strides {() if grad is None else grad.stride()}, its "
-                f"weight {one.stride()}; set it with base.autograd.add_gradient",
-            )
-            copies[key].grad = None if grad is None else grad.detach().clone().contiguous()
+            grad, copy = one.grad, copies[key]
+            came = f"strides {None if grad is None else grad.stride()} of {tuple(one.stride())}"
+            todo = "set it with base.autograd.add_gradient"
+            laid = grad is None or lies_like(grad, one)
+            require(laid, f"{key}.grad", "the layout of the weight", came, todo)
+            with torch.no_grad():
+                copy.copy_(one)
+            copy.grad = None if grad is None else grad.detach().clone().contiguous()
         optimizer.step()
         twin.step()
-        for key, one in named.items():
-            same = torch.allclose(one, copies[key], rtol=1e-11, atol=1e-13)
-            require(same, f"{what}: {key} differs from torch's plain step")
-        problem.project()
-        with torch.no_grad():
-            for key, one in named.items():
-                copies[key].copy_(one)
-        optimizer.zero_grad()
+        moved = {key: p.detach() for key, p in named.items()}
+        right = {key: p.detach() for key, p in copies.items()}
+        todo = "leave .grad a plain tensor that nobody else holds"
+        agree(moved, right, "torch's plain step", todo, rtol=1e-11, atol=1e-13)
+        problem.clear()
 
     for number in range(2):
-        problem.learn(problem.batch(number), commit)
+        problem.learn(problem.batch(number), commit, moved=named)

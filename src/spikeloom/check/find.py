@@ -1,10 +1,9 @@
 """Rules to check: registered ones by name, a user's own by file."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 from spikeloom.base.errors import ConfigError, unknown_name
+from spikeloom.base.registry import import_file
 from spikeloom.check.toy import Case, cases_of
 from spikeloom.rules.base import RULES
 
@@ -23,55 +22,25 @@ def find_cases(what: str) -> list[Case]:
         ConfigError: no such rule or file, a file that cannot be imported or registers nothing.
     """
     if what.endswith(".py") or "/" in what or "\\" in what:
-        names = _register(Path(what))
+        names = _registered(Path(what))
     elif what in RULES.names():
-        names = [what]
+        names = (what,)
     elif Path(f"{what}.py").is_file():
-        raise ConfigError(
-            f"{WHERE}: expected the name of a rule or a file, got '{what}', which is no rule; for "
-            f"the file write ./{what}.py."
-        )
+        came, todo = f"'{what}', which is no rule", f"for the file write ./{what}.py"
+        raise ConfigError.of(WHERE, "the name of a rule or a file", came, todo)
     else:
         raise unknown_name(WHERE, "learning rule", what, RULES.names())
     return [case for name in names for case in cases_of(name, RULES.find(name))]
 
 
-def _register(path: Path) -> list[str]:
+def _registered(path: Path) -> tuple[str, ...]:
     """Import a file and return the names of the rules it registers."""
-    if not path.is_file() or path.suffix != ".py":
-        raise ConfigError(f"{WHERE}: expected a Python file, got '{path}'; correct the path.")
-    known = set(RULES.names())
-    own = importlib.util.find_spec("spikeloom.rules")
-    folders = own.submodule_search_locations if own else None
-    if folders and path.parent.resolve() in [Path(folder).resolve() for folder in folders]:
-        # a file of the package itself is registered by now
-        module = f"spikeloom.rules.{path.stem}"
-        names = [name for name in known if RULES.find(name).__module__ == module]
-    else:
-        _import(path)
-        names = list(set(RULES.names()) - known)
+    names = RULES.names_in(import_file(path, WHERE))
     if not names:
-        raise ConfigError(
-            f"{WHERE}: expected a file that registers a rule, got none in '{path}'; put "
-            '@RULES.register("name") before its class.'
+        raise ConfigError.of(
+            WHERE,
+            "a file that registers a rule",
+            f"none in '{path}'",
+            'put @RULES.register("name") before its class',
         )
-    return sorted(names)
-
-
-def _import(path: Path) -> None:
-    folder = str(path.parent.resolve())
-    spec = importlib.util.spec_from_file_location(f"_checked_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    sys.path.insert(0, folder)  # for modules beside the file
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as fault:
-        del sys.modules[spec.name]
-        raise ConfigError(
-            f"{WHERE}: expected a file that can be imported, got {type(fault).__name__} in "
-            f"'{path}': {fault}; correct it."
-        ) from None
-    finally:
-        sys.path.remove(folder)
+    return names

@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import traceback
+from functools import partial
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -13,8 +14,8 @@ from spikeloom.base.citation import Citation
 from spikeloom.base.errors import SpikeloomError
 from spikeloom.base.torch_private import TorchDispatchMode, hooked
 from spikeloom.check.credit import own_logits
-from spikeloom.check.outcome import CheckFailed, CheckSkipped, agree, place, require
-from spikeloom.check.prepared import RATE, Values
+from spikeloom.check.outcome import CheckFailed, CheckSkipped, Places, agree, listed, place, require
+from spikeloom.check.prepared import DIRECT, GRAD, RATE
 from spikeloom.check.toy import Case, T, Toy
 from spikeloom.rules.base import RuleFacts
 
@@ -30,122 +31,127 @@ SHORT = (torch.float32, torch.bfloat16, torch.float16)
 def is_a_frozen_value(case: Case) -> None:
     """A rule is a frozen dataclass: equal options make equal rules, and nothing is set later."""
     rule: Any = case.rule
-    require(dataclasses.is_dataclass(rule), "the class is no dataclass; put @dataclass before it")
-    options = {part.name: getattr(rule, part.name) for part in dataclasses.fields(rule)}
-    again = dataclasses.replace(rule)
-    require(rule == again, f"two rules with the options {options} are not equal")
+    todo = "put @dataclass(frozen=True) before it"
+    require(dataclasses.is_dataclass(rule), "the class", "a frozen dataclass", "none", todo)
+    equal = rule == dataclasses.replace(rule)
+    require(equal, "the class", "equal rules for equal options", f"others for {rule}", todo)
     try:
         rule.anything = 1
     except AttributeError:
         return
-    raise CheckFailed("the dataclass is not frozen; write @dataclass(frozen=True)")
+    raise CheckFailed("the class", "a frozen dataclass", "one that is not frozen", todo)
 
 
 def has_complete_facts(case: Case) -> None:
     """`facts` names title, source and laws; the docstring has a Source section."""
-    kind = type(case.rule)
-    facts = getattr(kind, "facts", None)
-    if not isinstance(facts, RuleFacts):
-        raise CheckFailed(f"facts must be a RuleFacts on the class, got {facts!r}")
-    told = case.rule.facts
-    known = isinstance(told, RuleFacts) and (told.title, told.source) == (facts.title, facts.source)
-    require(known, f"refined must return facts with the title and source of the class, got {told}")
-    require(len(facts.title) > 5, f"facts.title must be the full name, got '{facts.title}'")
-    source = facts.source
-    require(isinstance(source, Citation), f"facts.source must be a Citation, got {source!r}")
-    named = bool(source.authors and source.title and 1900 < source.year < 2100)
-    require(named, f"facts.source must have authors, title and year, got {source!r}")
-    hints = get_type_hints(RuleFacts)
-    for field in ("order", "memory"):
-        came, known = getattr(told, field), get_args(hints[field])
-        require(came in known, f"facts.{field} must be one of {', '.join(known)}, got {came!r}")
-    require("Source" in (kind.__doc__ or ""), "the docstring has no section 'Source:'")
+    kind, told = type(case.rule), case.rule.facts
+    facts: Any = getattr(kind, "facts", None)
+    of_class = isinstance(facts, RuleFacts)
+    require(of_class, "facts", "a RuleFacts on the class", repr(facts), "write one")
+    same = isinstance(told, RuleFacts) and (told.title, told.source) == (facts.title, facts.source)
+    require(same, "refined", "title and source of the class", told, "leave them")
+    source, laws = facts.source, get_type_hints(RuleFacts)
+    cited = isinstance(source, Citation)
+    named = cited and bool(source.authors and source.title and 1900 < source.year < 2100)
+    documented, known = "Source" in (kind.__doc__ or ""), "the full name"
+    require(len(facts.title) > 5, "facts.title", known, f"'{facts.title}'", "write it out")
+    require(named, "facts.source", "a Citation with authors, title, year", source, "write one")
+    for law in ("order", "memory"):
+        came, known = getattr(told, law), get_args(laws[law])
+        require(came in known, f"facts.{law}", f"one of {', '.join(known)}", came, "choose one")
+    require(documented, "the docstring", "a section 'Source:'", "none", "write one")
 
 
-def keeps_type_and_device(case: Case) -> None:
-    """Loss, logits and gradients have the weights' type and device; nothing is rounded between."""
+def keeps_type_and_device(case: Case) -> Places:
+    """Loss, logits and changes have the weights' type and device; nothing is rounded between."""
     for dtype in (torch.float64, torch.float32):
-        toy = Toy(case, dtype=dtype)
-        report = toy.learn()
-        for name, value in (("loss", report.loss), ("logits", report.logits)):
-            require(value.dtype == dtype, f"{name} is {value.dtype} where weights are {dtype}")
-        missing = toy.missing()
-        require(not missing, f"{', '.join(missing)} has no .grad after learn")
-        for name, p in toy.parameters().items():
-            require(p.dtype == dtype, f"{name} became {p.dtype}, it was {dtype}")
-            kept = p.grad is None or (p.grad.dtype == dtype and p.grad.device == p.device)
-            require(kept, f"{name}.grad is not {dtype} on {p.device}, as the weight is")
+        yield str(dtype).removeprefix("torch."), partial(_keeps_type, case, dtype)
     if case.kernels == "reference":  # operations inside a kernel are not seen
-        toy = Toy(case)
-        with _Roundings(case) as seen:
-            toy.learn()
-        require(
-            not seen.places,
-            f"float64 was rounded to a shorter type at {', '.join(seen.places[:1])}; compute in "
-            "the type of the weights",
-        )
+        yield "operations", partial(_rounds_nothing, case)
 
 
-def commits_as_often_as_it_says(case: Case) -> None:
-    """`learn` calls `commit` exactly `commits(T)` times, with gradients in place each time."""
-    for steps in (1, T):
-        try:
-            toy = Toy(case, steps=steps)
-        except SpikeloomError:
-            if steps == 1:
-                continue  # a rule that chooses among several steps
-            raise
-        calls: list[set[str]] = []
-        toy.learn(commit=lambda toy=toy, calls=calls: calls.append(set(toy.grads())))
-        said = toy.rule.commits(len(toy.xs))
-        require(said >= 1, f"commits({steps}) is {said}; a rule updates at least once per batch")
-        require(
-            len(calls) == said,
-            f"commit was called {len(calls)} times at T = {len(toy.xs)}, commits() says {said}",
-        )
-        require(all(calls), "commit was called before any gradient was there")
+def _keeps_type(case: Case, dtype: torch.dtype) -> None:
+    toy = Toy(case, dtype=dtype)
+    report = toy.learn()
+    toy.require_changes()
+    found = {"loss": report.loss, "logits": report.logits, **toy.parameters(), **toy.changes()}
+    for name, value in found.items():
+        kept = (value.dtype, value.device) == (dtype, toy.xs.device)
+        todo = "compute and keep it as the weights are"
+        came = f"{value.dtype} on {value.device} where weights are {dtype}"
+        require(kept, name, "type and device of the weights", came, todo)
+
+
+def _rounds_nothing(case: Case) -> None:
+    toy = Toy(case)
+    with _Roundings(case) as seen:
+        toy.learn()
+    came, todo = f"a shorter type at {listed(seen.places, 1)}", "compute in the type of the weights"
+    require(not seen.places, "float64", "no rounding", came, todo)
+
+
+def commits_as_often_as_it_says(case: Case) -> Places:
+    """`learn` calls `commit` exactly `commits(T)` times, each time with something to change."""
+    return [(f"T = {steps}", partial(_commits, case, steps)) for steps in (1, T)]
+
+
+def _commits(case: Case, steps: int) -> None:
+    try:
+        toy = Toy(case, steps=steps)
+    except SpikeloomError:
+        if steps == 1:
+            return  # a rule that chooses among several steps
+        raise
+    calls: list[set[str]] = []
+    toy.learn(commit=lambda: calls.append(set(toy.changes())))
+    said, todo = toy.rule.commits(len(toy.xs)), "call commit as often as commits(T) says"
+    require(said >= 1, "commits(T)", "an update per batch at least", said, todo)
+    came = f"{len(calls)} calls at T = {len(toy.xs)} where commits says {said}"
+    require(len(calls) == said, "commit", "commits(T) calls", came, todo)
+    todo = "call it when gradients or updates are there"
+    require(all(calls), "commit", "something to change", "a call before any gradient", todo)
 
 
 def adds_gradients_and_never_zeroes(case: Case) -> None:
-    """`learn` adds to what is in `.grad` and moves no weight itself."""
+    """`learn` adds to what is in `.grad`, and moves weights through `commit` alone."""
     toy = Toy(case)
     before = toy.weights()
     toy.learn()
-    alone, missing = toy.grads(), toy.missing()
-    require(not missing, f"no .grad after learn: {', '.join(missing)}")
+    toy.require_changes()
+    alone = toy.changes()
     toy.rewind()
-    for p in toy.parameters().values():
-        p.grad = torch.ones_like(p)
+    expected = dict(alone)
+    for name, p in toy.parameters().items():
+        if name + DIRECT not in alone:  # what a rule changes itself has no gradient
+            p.grad = torch.ones_like(p)
+            expected[name + GRAD] = 1 + alone.get(name + GRAD, torch.zeros_like(p))
     toy.learn()
-    agree(toy.weights(), before, "changed in learn, without a commit", rtol=0, atol=0)
-    expected = {name: 1 + alone[name] if name in alone else one for name, one in _ones(toy).items()}
-    why = "was replaced; learn must add to it"
-    agree(toy.stepped(), toy.stepped(expected), why, rtol=1e-13, atol=1e-13)
-
-
-def _ones(toy: Toy) -> Values:
-    return {name: torch.ones_like(p) for name, p in toy.parameters().items()}
+    todo = "hand changes to commit(updates=...)"
+    agree(toy.weights(), before, "weights that learn moves by commit alone", todo, rtol=0, atol=0)
+    todo = "add to .grad, never replace it"
+    agree(
+        toy.stepped(), toy.stepped(expected), "sums with what was there", todo, rtol=0, atol=1e-12
+    )
 
 
 def reports_what_it_saw(case: Case) -> None:
     """The report has one finite loss and the logits of the whole sequence, without a graph."""
     toy = Toy(case)
     report = toy.learn()
-    shape = (len(toy.target), 2)
-    require(report.loss.shape == (), f"loss must be one number, got {tuple(report.loss.shape)}")
-    require(
-        report.logits.shape == shape,
-        f"logits must be [B, K] = {shape}, got {tuple(report.logits.shape)}",
-    )
-    for name, value in (("loss", report.loss), ("logits", report.logits)):
-        require(bool(torch.isfinite(value).all()), f"{name} is not finite")
-        require(not value.requires_grad, f"{name} still has a graph; detach it")
+    for name, value, shape in (
+        ("loss", report.loss, ()),
+        ("logits", report.logits, (len(toy.target), 2)),
+    ):
+        came, todo = f"shape {tuple(value.shape)}, not {shape}", "report the objective's"
+        require(value.shape == shape, name, "one loss, and logits [B, K]", came, todo)
+        toy.require_finite({name: value})
+        require(not value.requires_grad, name, "no graph", "one", "detach it")
     toy.rewind()
     own_logits(toy)
 
 
 def is_deterministic_and_leaves_the_world_alone(case: Case) -> None:
-    """Same seed, same gradients; input, modes and torch's own random state stay as they were."""
+    """Same seed, same changes; input, modes and torch's own random state stay as they were."""
     found = []
     for seed in range(2):
         toy = Toy(case)
@@ -155,49 +161,52 @@ def is_deterministic_and_leaves_the_world_alone(case: Case) -> None:
             xs = batch.xs.clone()
             toy.learn(batch)
             after = _world(toy)
+        after |= {INPUT: torch.equal(batch.xs, xs) and batch.xs.grad is None}
         for what, value in before.items():
-            require(value == after[what], what)
-        require(torch.equal(batch.xs, xs), "the input was changed in place")
-        require(batch.xs.grad is None, "the input got a gradient")
-        for name, p in toy.parameters().items():
-            require(p.requires_grad, f"{name} was left with requires_grad = False")
+            subject, todo = what
+            require(value == after[what], subject, "the state before learn", "another", todo)
         found.append(toy.stepped())
-    why = "differs between two equal runs; only the seed of torch's own generator was another"
-    agree(found[1], found[0], why, rtol=0, atol=0)
+    todo = "draw from batch.rng alone; torch's own generator had another seed"
+    agree(found[1], found[0], "the same in two equal runs", todo, rtol=0, atol=0)
 
 
-def _world(toy: Toy) -> dict[str, Any]:
-    """Return what learning must leave as it is, by what to say if it does not."""
-    own = "own generator was used; draw from batch.rng"
+INPUT = ("the input", "change no input in place, and give it no gradient")
+
+
+def _world(toy: Toy) -> dict[tuple[str, str], Any]:
+    """Return what learning must leave as it is, by its name and what to do if it does not."""
+    own, todo = "own random generator", "draw from batch.rng"
     modules = [*toy.net.modules(), *toy.head.modules()]
     return {
-        f"torch's {own}": torch.random.get_rng_state().tolist(),
-        f"numpy's {own}": str(np.random.get_state()),  # noqa: NPY002
-        f"Python's {own}": random.getstate(),
-        "gradients were left switched off": torch.is_grad_enabled(),
-        "net or head was left in eval mode": [one.training for one in modules],
-        "something was left in the net; what a rule keeps is its memory": [
+        (f"torch's {own}", todo): torch.random.get_rng_state().tolist(),
+        (f"numpy's {own}", todo): str(np.random.get_state()),  # noqa: NPY002
+        (f"Python's {own}", todo): random.getstate(),
+        ("torch.is_grad_enabled", "switch gradients on again"): torch.is_grad_enabled(),
+        ("the mode of net and head", "leave train mode on"): [one.training for one in modules],
+        ("requires_grad", "leave it True"): [p.requires_grad for p in toy.parameters().values()],
+        ("the net", "leave nothing there; what a rule keeps is its memory"): [
             (sorted(vars(one)), hooked(one)) for one in modules
         ],
+        INPUT: True,
     }
 
 
 def is_linear_in_the_batch_where_it_says_so(case: Case) -> None:
-    """The gradient of a batch is the mean of its samples' gradients."""
+    """The change by a batch is the mean of its samples' changes."""
     if not case.rule.facts.linear_in_batch:
         raise CheckSkipped("facts.linear_in_batch is False")
     toy = Toy(case)
     rows = torch.tensor(FEW)
     toy.learn(toy.batch(rows=rows))
-    whole, grads = toy.stepped(), toy.grads()
-    mean = {name: torch.zeros_like(part) for name, part in grads.items()}
+    whole, changes = toy.stepped(), toy.changes()
+    mean = {name: torch.zeros_like(part) for name, part in changes.items()}
     for row in rows:
         toy.rewind()
         toy.learn(toy.batch(rows=row[None]))
-        for name, part in toy.grads().items():
-            mean[name] += part / len(FEW)
-    why = "is not the mean over samples; or say linear_in_batch=False"
-    agree(whole, toy.stepped(mean), why, rtol=1e-12, atol=1e-14)
+        for name, part in toy.changes().items():
+            mean[name] = mean.get(name, 0) + part / len(FEW)
+    todo = "divide sums by the batch, mix no samples, or say linear_in_batch=False"
+    agree(whole, toy.stepped(mean), "the mean over samples", todo, rtol=1e-12, atol=1e-14)
 
 
 def resumes_to_the_bit(case: Case) -> None:
@@ -216,8 +225,8 @@ def resumes_to_the_bit(case: Case) -> None:
     again = torch.optim.Adam(second.parameters().values(), RATE)
     again.load_state_dict(optimizer.state_dict())
     second.train(HALF, first=HALF, optimizer=again, rows=rows)
-    why = "differs after resuming; keep what the rule remembers in the Memory of prepare"
-    agree(second.weights(), whole.weights(), why, rtol=0, atol=0)
+    todo = "keep what the rule remembers in the Memory of prepare"
+    agree(second.weights(), whole.weights(), "the same after resuming", todo, rtol=0, atol=0)
 
 
 class _Roundings(TorchDispatchMode):

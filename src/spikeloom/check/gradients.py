@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from spikeloom.check.prepared import Prepared
+from spikeloom.check.prepared import DIRECT, GRAD, Prepared
 from spikeloom.check.toy import Case, T, Toy
 from spikeloom.rules.base import LearningRule
 from spikeloom.rules.bptt import Bptt
@@ -20,7 +20,8 @@ def beside_bptt(case: Case, *, steps: int = T) -> dict[str, tuple[Tensor, Tensor
         steps: T.
 
     Shape:
-        values: flat, one entry per weight and bias of the layer.
+        values: flat, one entry per weight and bias of the layer. What a rule adds itself stands
+            with the opposite sign, as a gradient does.
     """
     own, loss = _gradients(case, case.rule, steps)
     references = [_gradients(case, Bptt(loss=place), steps) for place in ("step", "end")]
@@ -47,10 +48,17 @@ def describe(case: Case) -> str:
 
 def _gradients(case: Case, rule: LearningRule, steps: int) -> tuple[dict[str, Tensor], float]:
     toy = Toy(case, steps=steps)
-    loss = Prepared(rule, toy.net, toy.head, toy.batch()).learn().loss
-    found: dict[str, Tensor] = {}
-    for site in toy.sites:
-        grads = [p.grad.flatten() for p in site.synapse.parameters() if p.grad is not None]
-        if grads:
-            found[site.name] = torch.cat(grads)
+    prepared = Prepared(rule, toy.net, toy.head, toy.batch())
+    loss = prepared.learn().loss
+    changes = prepared.changes()
+    down = {
+        name: changes.get(name + GRAD, torch.zeros_like(p)) - changes.get(name + DIRECT, 0)
+        for name, p in prepared.parameters().items()
+    }
+    layers = {site.name: prepared.names(site.synapse) for site in toy.sites}
+    found = {
+        layer: torch.cat([down[name].flatten() for name in names])
+        for layer, names in layers.items()
+        if names
+    }
     return found, loss.item()

@@ -1,7 +1,7 @@
 """Small nets with every kind of layer, and a rule before each of them."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -9,11 +9,10 @@ from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.seeding import SampleRng
 from spikeloom.base.types import Batch
 from spikeloom.check.prepared import Prepared
-from spikeloom.check.toy import Case, T
+from spikeloom.check.toy import Case, T, built
 from spikeloom.heads.base import Head
 from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.spec.grammar import parse
 from spikeloom.nets.spec.net import NetSpec
 from spikeloom.neurons.leaky import LIF
@@ -22,43 +21,35 @@ MAPS = (2, 4, 4)
 """Input of the nets."""
 
 UNIT = LIF(alpha=0.5)
+TRAINED = LIF(alpha=0.5, learn=("v_th",))
 
+EDGE = "source = 1, target = 0, restrict = 0.5"
+SPARSE = 'restrict_norm = "frobenius", mask = {density = 0.5}'
 
-class Sample(NamedTuple):
-    """A net as text with what its layers are by default; its input is two maps of 4x4."""
-
-    text: str
-    defaults: dict[str, Any] = {}
-
-
-LAYERS: dict[str, Sample] = {
-    "linear": Sample("f6 f5 f2"),
-    "convolution": Sample("c3 c4 f2"),
-    "convolution of 1x1": Sample("c3 c4k1 f2"),
-    "strided convolution": Sample("c3 c4s2 f2"),
-    "transposed convolution": Sample("c3 t4s2 f2"),
-    "average pools": Sample("c3 P c4 G f2"),
-    "max pool": Sample("c3 M c4 f2"),
-    "upsampling": Sample("c3 U c4 f2"),
-    "no synapse": Sample("c3 I c4 f2"),
-    "batch_step": Sample("c3 c4 f5 f2", {"norm": "batch_step", "bias": False}),
-    "batch_all": Sample("c3 c4 f5 f2", {"norm": "batch_all", "bias": False}),
-    "standardised": Sample("c3 t4 c4k1 f5 f2", {"norm": "weight"}),
-    "repeated block": Sample("c3 [c3]x2 f2"),
-    "joined block": Sample('c3 [c4 c3]{join = "add"} f2'),
-    "trained thresholds": Sample(
-        "c3 c4 f2", {"unit": LIF(alpha=0.5, learn=("v_th",)), "amplitude": "v_th"}
-    ),
-    "dropout": Sample("c3 c4 f2", {"dropout": 0.3}),
-    "feedback": Sample(
-        '{feedback = [{source = 1, target = 0, layers = "c3", restrict = 0.5}]} c3 c4 f2'
-    ),
-    "sparse feedback": Sample(
-        '{feedback = [{source = 1, target = 0, layers = "f6", restrict = 0.5, '
-        'restrict_norm = "frobenius", mask = {density = 0.5}}]} f6 f5 f2'
-    ),
+LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "linear": ("f6 f5 f2", {}),
+    "convolution": ("c3 c4 f2", {}),
+    "convolution of 1x1": ("c3 c4k1 f2", {}),
+    "strided convolution": ("c3 c4s2 f2", {}),
+    "transposed convolution": ("c3 t4s2 f2", {}),
+    "average pools": ("c3 P c4 G f2", {}),
+    "max pool": ("c3 M c4 f2", {}),
+    "upsampling": ("c3 U c4 f2", {}),
+    "no synapse": ("c3 I c4 f2", {}),
+    "batch_step": ("c3 c4 f5 f2", {"norm": "batch_step", "bias": False}),
+    "batch_all": ("c3 c4 f5 f2", {"norm": "batch_all", "bias": False}),
+    "standardised": ("c3 t4 c4k1 f5 f2", {"norm": "weight"}),
+    "repeated block": ("c3 [c3]x2 f2", {}),
+    "joined block": ('c3 [c4 c3]{join = "add"} f2', {}),
+    "trained thresholds": ("c3 c4 f2", {"unit": TRAINED, "amplitude": "v_th"}),
+    "dropout": ("c3 c4 f2", {"dropout": 0.3}),
+    "feedback": (f'{{feedback = [{{{EDGE}, layers = "c3"}}]}} c3 c4 f2', {}),
+    "sparse feedback": (f'{{feedback = [{{{EDGE}, layers = "f6", {SPARSE}}}]}} f6 f5 f2', {}),
 }
-"""By name. A bias before a batch norm would have a gradient of rounding alone."""
+"""Nets by name, with what their layers are by default.
+
+A bias before a batch norm would have a gradient of rounding alone.
+"""
 
 
 class Problem(Prepared):
@@ -68,21 +59,12 @@ class Problem(Prepared):
         case: the rule.
         spec: the net.
         execution: how it is computed.
-        name: what stands for the net in messages.
-
-    Raises:
-        UnsupportedNet: the rule refuses the net.
     """
 
-    def __init__(
-        self, case: Case, spec: NetSpec, execution: Execution | None = None, name: str = ""
-    ) -> None:
-        kind: type[Head] = Softmax
+    def __init__(self, case: Case, spec: NetSpec, execution: Execution | None = None) -> None:
         spiking = case.rule.facts.spiking
-        self.spec, self.name = spec, name
-        if not spiking:
-            spec, kind = spec.as_ann(), kind.baseline()
-        net = SpikingNet(spec, MAPS, seed=1, execution=execution).double()
+        net = built(case, spec, MAPS, execution).double()
+        kind: type[Head] = Softmax if spiking else Softmax.baseline()
         generator = torch.Generator().manual_seed(3)
         x = 2 * torch.rand(6, *MAPS, generator=generator, dtype=torch.float64)
         self.xs = x.expand(T if spiking else 1, *x.shape)
@@ -90,12 +72,7 @@ class Problem(Prepared):
         super().__init__(case.rule, net, kind.of(net, seed=2).double(), self.batch())
 
     def batch(self, number: int = 0, *, copied: bool = False) -> Batch:
-        """Return the batch; dropout differs from number to number.
-
-        Args:
-            number: of the batch.
-            copied: whether the input is a copy for every step instead of one tensor seen T times.
-        """
+        """Return the batch, its input as a copy over time if asked; the number sets dropout."""
         rng = SampleRng(0, number, torch.arange(len(self.target)))
         return Batch(self.xs.clone() if copied else self.xs, self.target, rng, number)
 
@@ -103,33 +80,27 @@ class Problem(Prepared):
 Found = TypeVar("Found")
 
 
-def nets_for(
-    case: Case, first: Callable[[Problem], Found], execution: Execution | None = None
-) -> Iterator[tuple[Problem, Found]]:
-    """Yield the nets a rule trains; one that needs feedback gets its nets with an edge.
+def on_net(
+    case: Case, name: str, first: Callable[[Problem], Found], execution: Execution | None = None
+) -> tuple[Problem, Found] | None:
+    """Return a rule before the net `name`, and what `first` gives for it; None if it refuses.
 
-    Args:
-        case: the rule.
-        first: what to do with each at first; a net is left out where that ends in a refusal.
-        execution: how the nets are computed.
-
-    Returns:
-        The rule before each net, and what `first` returned.
+    A rule that needs feedback gets the net with an edge.
     """
-    for name, (text, defaults) in LAYERS.items():
-        options = {"unit": UNIT} | defaults
-        edge = f'{{feedback = [{{source = 0, target = 0, layers = "{text.split()[0]}"}}]}} {text}'
-        for one in (text,) if text.startswith("{") else (text, edge):
-            try:
-                problem = Problem(case, parse(one, **options), execution, name)
-                found = first(problem)  # the net itself refuses batch_all in time order
-            except UnsupportedNet:
-                continue
-            yield problem, found
-            break
+    text, defaults = LAYERS[name]
+    edge = f'{{feedback = [{{source = 0, target = 0, layers = "{text.split()[0]}"}}]}} {text}'
+    for one in (text,) if text.startswith("{") else (text, edge):
+        try:
+            problem = Problem(case, parse(one, **{"unit": UNIT} | defaults), execution)
+            return problem, first(problem)  # the net itself refuses batch_all in time order
+        except UnsupportedNet:
+            continue
+    return None
 
 
 def specs_for(case: Case) -> Iterator[tuple[str, NetSpec]]:
-    """Yield the names and specs of these nets."""
-    for problem, _ in nets_for(case, Problem.learn):
-        yield problem.name, problem.spec
+    """Yield the names and specs of the nets that a rule trains."""
+    for name in LAYERS:
+        trained = on_net(case, name, Problem.learn)
+        if trained:
+            yield name, trained[0].net.spec

@@ -1,25 +1,25 @@
 """Check of the past: what came before a batch leaves no trace but what a rule says it remembers."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
-from spikeloom.base.errors import UnsupportedNet
-from spikeloom.check.nets import LAYERS, UNIT, Problem
-from spikeloom.check.outcome import agree
+from spikeloom.check.nets import Problem, on_net
+from spikeloom.check.outcome import Places, agree
 from spikeloom.check.prepared import Prepared, Values
 from spikeloom.check.toy import Case, T, Toy
 from spikeloom.nets.execution import Execution
-from spikeloom.nets.spec.grammar import parse
 from spikeloom.rules.ann import Ann
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.memory import Memory
 
 ROWS = (3, 70, 200, 9, 128)
 BEFORE = (5, 66, 190)
+KEEP = "keep what a batch leaves to the next in the rule's memory, all else ends with learn"
 
 
-def starts_every_batch_anew(case: Case) -> None:
+def starts_every_batch_anew(case: Case) -> Places:
     """An update depends on the batch, the weights and what the rule says it remembers alone.
 
     Not on earlier batches of another size and length, evaluations, other rules, other nets that the
@@ -31,13 +31,13 @@ def starts_every_batch_anew(case: Case) -> None:
     toy.rewind()
     expected = _update(toy, memory)
     for what, past in PASTS.items():
-        why = (
-            f"is another one after {what}; what a rule keeps between batches belongs into its "
-            "memory, all else ends with learn"
-        )
-        agree(_update(toy, memory, past), expected, why)
+        yield f"after {what}", partial(_forgets, toy, memory, past, expected)
     if case.rule.facts.order != "equilibrium":  # simulated with running statistics
-        _ignores_statistics(case)
+        yield "running statistics of norms", partial(_ignores_statistics, case)
+
+
+def _forgets(toy: Toy, memory: Memory, past: Callable[[Toy], None], expected: Values) -> None:
+    agree(_update(toy, memory, past), expected, "the same whatever came before", KEEP)
 
 
 def _update(toy: Toy, memory: Memory, past: Callable[[Toy], None] | None = None) -> Values:
@@ -87,14 +87,11 @@ PASTS: dict[str, Callable[[Toy], None]] = {
 
 
 def _ignores_statistics(case: Case) -> None:
-    text, options = LAYERS["batch_step"]
-    try:
-        problem = Problem(case, parse(text, unit=UNIT, **options), Execution(case.kernels))
-        expected = problem.update()
-    except UnsupportedNet:
+    trained = on_net(case, "batch_step", Problem.update, Execution(case.kernels))
+    if trained is None:
         return
+    problem, expected = trained
     problem.rewind()
     for one in problem.net.buffers():
         one += 1
-    why = "depends on running statistics of norms, which training does not read"
-    agree(problem.update(), expected, why, f"net '{text}' with batch norms: ")
+    agree(problem.update(), expected, "the same whatever came before", KEEP)

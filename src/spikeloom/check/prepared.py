@@ -2,34 +2,61 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from spikeloom.base.types import Batch
-from spikeloom.check.outcome import require
+from spikeloom.check.outcome import listed, require
 from spikeloom.heads.base import Head
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
 from spikeloom.rules.base import LearningRule, RuleReport
-from spikeloom.rules.commit import OwnLoop, named_parameters
+from spikeloom.rules.commit import NewValue, OwnLoop, Updates, accepted, named_parameters
 from spikeloom.rules.memory import Memory
 
 RATE = 0.03
 
 Values = dict[str, Tensor]
-"""Tensors by name: gradients, weights, or all that an update leaves."""
+"""Tensors by name: changes, weights, or all that an update leaves."""
 
-
-def fresh(rule: LearningRule) -> LearningRule:
-    """Return a rule of the same options that has learned nothing yet."""
-    return dataclasses.replace(rule) if dataclasses.is_dataclass(rule) else copy.copy(rule)
+GRAD, DIRECT = ".grad", ".update"
+"""Behind the name of a parameter: its gradient, and what a rule adds to it itself."""
 
 
 def nothing() -> None:
     """Stand for a commit that moves no weight: gradients add up."""
+
+
+def changed(found: Values, *kinds: str) -> set[str]:
+    """Return the parameters that have a change of these kinds, in any commit."""
+    return {key.split(kind)[0] for kind in kinds for key in found if kind in key}
+
+
+def moving(found: Values) -> Values:
+    """Return what is not zero everywhere."""
+    return {key: value for key, value in found.items() if bool(value.any())}
+
+
+class Noting(OwnLoop):
+    """The battery's commit: notes direct changes, and makes those of the parameters `moved`."""
+
+    direct: Values
+    moved: Collection[str]
+
+    def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
+        """Make the update; see `Commit`."""
+        made: dict[str | nn.Parameter, Tensor | NewValue] = {}
+        for one in accepted(updates, self.named, self.rule):
+            value = one.value - one.parameter.detach() if one.replaces else one.value
+            self.direct[one.name] = self.direct.get(one.name, 0) + value
+            if one.name in self.moved:
+                made[one.name] = NewValue(one.value) if one.replaces else one.value
+        super().__call__(updates=made, memory=memory)
 
 
 class Prepared:
@@ -47,12 +74,13 @@ class Prepared:
 
     def __init__(self, rule: LearningRule, net: SpikingNet, head: Head, sample: Batch) -> None:
         self.net, self.head, self.sample = net, head, sample
+        self.direct: Values = {}
         self.begin(rule)
         self._start = {name: value.detach().clone() for name, value in self._kept().items()}
 
     def begin(self, rule: LearningRule) -> None:
         """Take a fresh rule, which remembers nothing."""
-        self.rule = fresh(rule)
+        self.rule = dataclasses.replace(rule) if dataclasses.is_dataclass(rule) else copy.copy(rule)
         self.prepare()
 
     def prepare(self) -> None:
@@ -68,21 +96,36 @@ class Prepared:
         """Return what is trained, by name: the net's, the head's and the rule's own."""
         return dict(named_parameters(self.rule, self.memory, self.net, self.head))
 
+    def names(self, *modules: nn.Module | None) -> list[str]:
+        """Return the names of the parameters that modules have."""
+        own = {id(p) for module in modules if module is not None for p in module.parameters()}
+        return [name for name, p in self.parameters().items() if id(p) in own]
+
     def learn(
         self,
         batch: Batch | None = None,
         commit: Callable[[], None] = nothing,
         objective: Objective | None = None,
+        *,
+        moved: Collection[str] = (),
     ) -> RuleReport:
-        """Let the rule learn from a batch, by the head's loss where no other is given."""
+        """Let the rule learn from a batch; nothing moves: gradients and direct changes add up.
+
+        Args:
+            batch: the sample by default.
+            commit: what becomes of gradients.
+            objective: the head's loss by default.
+            moved: names of parameters whose direct changes are made all the same.
+        """
         batch = self.sample if batch is None else batch
         if objective is None:
             objective = self.head.bind(batch.target, batch.rng)
-        loop = OwnLoop(self.rule, self.memory, commit, self.net, self.head)
+        loop = Noting(self.rule, self.memory, commit, self.net, self.head)
+        loop.direct, loop.moved = self.direct, moved
         report = self.rule.learn(self.net, batch, objective, loop)
         self.memory = loop.memory
-        came = type(report).__name__
-        require(isinstance(report, RuleReport), f"learn must return a RuleReport, got {came}")
+        reported = isinstance(report, RuleReport)
+        require(reported, "learn", "a RuleReport", type(report).__name__, "return one")
         return report
 
     def committing(
@@ -97,46 +140,34 @@ class Prepared:
 
         return commit
 
-    def project(self) -> None:
-        """Bring what is trained back into its bounds."""
-        self.net.project()
-        self.rule.project(self.net, self.memory)
-
     def update(self, batch: Batch | None = None) -> Values:
         """Learn from a batch as the training loop does, and return all that came of it.
 
-        Returns:
-            Loss, logits, the gradients of each commit, and the weights after the optimizer's step.
+        That is loss, logits, the changes of each commit, and the weights after the last.
         """
-        found: Values = {}
-        count = 0
+        came: list[Values] = []
+        named = self.parameters()
+        optimizer = torch.optim.SGD(named.values(), RATE, momentum=0.9)
+        commit = self.committing(optimizer, lambda: came.append(self.changes()))
+        report = self.learn(batch, commit, moved=named)
+        later = ["", *(f" at commit {number}" for number in range(2, len(came) + 1))]
+        pairs = zip(later, came, strict=False)
+        found = {name + at: value for at, one in pairs for name, value in one.items()}
+        return found | {"the loss": report.loss, "the logits": report.logits} | self.weights()
 
-        def note() -> None:
-            nonlocal count
-            count += 1
-            later = "" if count == 1 else f" at commit {count}"
-            found.update({f"{name}.grad{later}": p for name, p in self.grads().items()})
-
-        optimizer = torch.optim.SGD(self.parameters().values(), RATE, momentum=0.9)
-        report = self.learn(batch, self.committing(optimizer, note))
-        found |= {"the loss": report.loss, "the logits": report.logits}
-        return found | self.weights()
-
-    def stepped(self, grads: Values | None = None) -> Values:
-        """Return gradients, and the weights after an optimizer's step by them; then go back.
-
-        Args:
-            grads: what to put into `.grad`; by default what is there, as it lies in memory.
-        """
-        if grads is not None:
-            for name, p in self.parameters().items():
-                p.grad = grads[name].clone() if name in grads else None
-        found = {f"{name}.grad": p for name, p in self.grads().items()}
-        before = [(p, p.detach().clone()) for p in self.parameters().values()]
-        torch.optim.SGD(self.parameters().values(), RATE, momentum=0.9).step()
-        self.project()
-        found |= self.weights()
+    def stepped(self, changes: Values | None = None) -> Values:
+        """Return changes (by default those there) and the weights after them; then go back."""
+        changes, named = self.changes() if changes is None else changes, self.parameters()
+        for name, p in named.items():
+            p.grad = changes[name + GRAD].clone() if name + GRAD in changes else None
+        before = [(p, p.detach().clone()) for p in named.values()]
+        torch.optim.SGD(named.values(), RATE, momentum=0.9).step()
         with torch.no_grad():
+            for name, p in named.items():
+                p += changes.get(name + DIRECT, 0)
+            self.net.project()
+            self.rule.project(self.net, self.memory)
+            found = changes | self.weights()
             for p, value in before:
                 p.copy_(value)
         return found
@@ -150,10 +181,6 @@ class Prepared:
         """Let the rule go on from what it, or another one, remembered."""
         self.memory = self.memory.with_values_of(memory)
 
-    def buffers(self) -> Values:
-        """Return copies of what moves when the net is used: statistics, power iterations."""
-        return {name: one.clone() for name, one in self.net.named_buffers()}
-
     def rewind(self) -> None:
         """Bring back everything as it was at first: weights, buffers, what the rule remembers."""
         self.restore()
@@ -161,45 +188,63 @@ class Prepared:
         self.begin(self.rule)
 
     @torch.no_grad()
-    def restore(self, *, buffers: bool = True) -> None:
-        """Bring back weights and, unless told otherwise, buffers."""
-        moving = set() if buffers else {f"net.{name}" for name, _ in self.net.named_buffers()}
+    def restore(self) -> None:
+        """Bring back weights and buffers."""
         for name, value in self._kept().items():
-            if name not in moving:
-                value.copy_(self._start[name])
+            value.copy_(self._start[name])
 
     def clear(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients and direct changes."""
+        self.direct.clear()
         for parameter in self.parameters().values():
             parameter.grad = None
 
-    def grads(self) -> Values:
-        """Return copies of the gradients that exist."""
-        found = self.parameters().items()
-        return {name: p.grad.clone() for name, p in found if p.grad is not None}
+    def changes(self) -> Values:
+        """Return copies of what the rule changes: gradients, and what it adds itself."""
+        named = self.parameters().items()
+        found = {name + GRAD: p.grad.clone() for name, p in named if p.grad is not None}
+        return found | {name + DIRECT: value for name, value in self.direct.items()}
 
-    def missing(self) -> list[str]:
-        """Return what should have a gradient and has none.
+    def require_changes(self) -> None:
+        """Require a gradient or a direct change of every parameter.
 
         A rule without labels trains the weights it likes; what stays idle is seen layer by layer.
         """
-        if not self.rule.facts.needs_labels:
-            return []
-        return sorted(set(self.parameters()) - set(self.grads()))
+        missing = sorted(set(self.parameters()) - self._served(self.changes()))
+        held = not (missing and self.rule.facts.needs_labels)
+        todo = "train it, or refuse such nets in prepare"
+        require(held, listed(missing), "a gradient or an update", "neither", todo)
 
-    def idle_layers(self) -> list[str]:
-        """Return the layers of the net with a parameter whose gradient is zero everywhere.
+    def require_finite(self, found: Values) -> None:
+        """Require values without NaN and infinity."""
+        wild = [name for name, value in found.items() if not bool(torch.isfinite(value).all())]
+        todo = "look for a division by 0, or for errors that grow without bound"
+        require(not wild, listed(wild), "finite values", "NaN or infinity", todo)
 
-        Of a rule without labels, those where all are.
+    def require_movement(self, found: Values | None = None) -> None:
+        """Require that no layer stays as it is; `found` as in `idle_layers`."""
+        idle = self.idle_layers(found)
+        learn = inspect.unwrap(type(self.rule).learn).__code__
+        where = f"{Path(learn.co_filename).name}:{learn.co_firstlineno}"
+        todo = f"write the rule's equation in learn, {where}"
+        require(not idle, f"layers {listed(idle)}", "changes that are not zero", "zeros", todo)
+
+    def idle_layers(self, found: Values | None = None) -> list[str]:
+        """Return the layers with a parameter that no change found (by default, there) moves.
+
+        Of a rule without labels, those where none moves.
         """
-        idle = []
+        served = self._served(moving(self.changes() if found is None else found))
         how = any if self.rule.facts.needs_labels else all
-        for site in self.net.sites:
-            parts = [part for part in (site.synapse, site.norm, site.neuron) if part is not None]
-            grads = [p.grad for part in parts for p in part.parameters()]
-            if grads and how(grad is None or not bool(grad.any()) for grad in grads):
-                idle.append(site.name)
-        return idle
+        sites = self.net.sites
+        layers = {one.name: self.names(one.synapse, one.norm, one.neuron) for one in sites}
+        return [one for one, own in layers.items() if own and how(p not in served for p in own)]
+
+    def _served(self, found: Values) -> set[str]:
+        """Return what has a change, and what needs none: biases beside a direct change."""
+        served, direct = changed(found, GRAD, DIRECT), changed(found, DIRECT)
+        maps = (set(self.names(site.synapse)) for site in self.sites)
+        return served.union(*(one for one in maps if one & direct))
 
     def _kept(self) -> Values:
         found = {f"net.{name}": value for name, value in self.net.state_dict().items()}

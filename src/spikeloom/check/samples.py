@@ -23,7 +23,7 @@ class _Watch:
 
 
 def gives_the_same_for_every_sample_copied(case: Case) -> None:
-    """A batch in which each sample stands several times has the batch's own gradient.
+    """A batch in which each sample stands several times changes the same as the batch itself.
 
     It is large enough for compiled kernels, whatever "auto" takes for small ones.
     """
@@ -36,29 +36,26 @@ def gives_the_same_for_every_sample_copied(case: Case) -> None:
     rows = toy.rows.repeat(COPIES)
     width = min(toy.net.features, 8)
     assert len(rows) * len(toy.xs) * width > LARGE or not case.rule.facts.spiking
-    why = (
-        f"of a batch of {len(rows)} samples is not that of the {len(toy.rows)} it holds {COPIES} "
-        "times each: the rule depends on the size of the batch"
-    )
-    agree(toy.update(toy.batch(rows=rows)), expected, why)
+    todo = "divide by the size of the batch once, and ask for it nowhere else"
+    agree(toy.update(toy.batch(rows=rows)), expected, "the same for any size of the batch", todo)
 
 
 def does_not_depend_on_the_order_of_samples(case: Case) -> None:
-    """A batch in another order has the same gradient, and logits in that order."""
+    """A batch in another order changes the same, and logits in that order."""
     toy = Toy(case)
     expected = toy.update()
     toy.rewind()
     order = torch.randperm(len(toy.rows), generator=torch.Generator().manual_seed(4))
     found = toy.update(toy.batch(rows=order))
     expected["the logits"] = expected["the logits"][order]
-    agree(found, expected, "depends on the order of the samples in a batch")
+    agree(found, expected, "the same in any order of the samples", "mix no samples")
 
 
 def does_not_mind_being_watched(case: Case) -> None:
-    """Gradients are the same to rounding where an observer looks at every firing."""
+    """Changes are the same to rounding where an observer looks at every firing."""
     toy = Toy(case)
     expected = toy.update()
     toy.rewind()
     with toy.net.observe(_Watch()):
         found = toy.update()
-    agree(found, expected, "differs where an observer looks on")
+    agree(found, expected, "the same under an observer", "ask the net for none")

@@ -13,31 +13,7 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.rules.base import RULES
 
 Order = Literal["time", "layer"]
-
-INSIDE = """\
-import torch
-
-from spikeloom.check.gradients import beside_bptt
-from spikeloom.check.toy import Case
-from spikeloom.rules.$name import $rule"""
-
-OUTSIDE = """\
-import pytest
-import torch
-from spikeloom.check.battery import BATTERY, run_check
-from spikeloom.check.gradients import beside_bptt
-from spikeloom.check.toy import Case
-
-from $name import $rule"""
-
-BATTERY_TEST = '''
-@pytest.mark.parametrize("check", BATTERY, ids=lambda check: check.__name__)
-def test_battery(check):
-    """Every check of `spikeloom check rule`."""
-    result = run_check(check, CASE)
-    assert result.outcome != "failed", result.reason
-
-'''
+NEW = "new rule"
 
 
 def in_checkout(folder: Path) -> bool:
@@ -74,9 +50,8 @@ def new_rule(
     texts = dict(zip(_places(folder, name, inside), _texts(words, order, inside), strict=True))
     for path in texts:
         if path.exists():
-            raise ConfigError(
-                f"new rule: expected no file {path}, got one; choose another name or remove it."
-            )
+            todo = "choose another name or remove it"
+            raise ConfigError.of(NEW, f"no file {path}", "one", todo)
     _check_free(name)
     try:
         for path, text in texts.items():
@@ -84,9 +59,8 @@ def new_rule(
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
     except OSError as error:
-        raise ConfigError(
-            f"new rule: expected a folder to write into, got '{error}'; go to another folder."
-        ) from None
+        todo = "go to another folder"
+        raise ConfigError.of(NEW, "a folder to write into", f"'{error}'", todo) from None
     return tuple(texts)
 
 
@@ -101,8 +75,8 @@ def _places(folder: Path, name: str, inside: bool) -> tuple[Path, Path, Path]:
 
 
 def _texts(words: dict[str, str], order: Order, inside: bool) -> tuple[str, str, str]:
-    imports = Template(INSIDE if inside else OUTSIDE).substitute(words)
-    battery = "" if inside else BATTERY_TEST
+    imports = Template(_template("inside" if inside else "outside")).substitute(words).rstrip()
+    battery = "" if inside else _template("battery")
     test = Template(_template("test")).substitute(words, imports=imports, battery=battery)
     rule = Template(_template("head") + _template(order)).substitute(words)
     return rule, Template(_template("page")).substitute(words), test
@@ -123,29 +97,21 @@ def _checked_title(title: str | None, name: str) -> str:
     if title is None:
         return f"{name}, a rule still to be named in full"
     if not re.fullmatch(r"[^\W_][^\"\\$\n]{5,59}", title):
-        raise ConfigError(
-            f"new rule: expected a title of 6 to 60 characters in one line, without quotes, $ and "
-            f"backslashes, got '{title}'; change --title."
-        )
+        known = "a title of 6 to 60 characters in one line, without quotes, $ and backslashes"
+        raise ConfigError.of(NEW, known, f"'{title}'", "change --title")
     return title.strip().rstrip(".")
 
 
 def _check_name(name: str) -> None:
     good = re.fullmatch(r"[a-z][a-z0-9_]{0,29}", name) and not keyword.iskeyword(name)
     if not good or name.endswith("_"):
-        raise ConfigError(
-            "new rule: expected a name of up to 30 small letters, digits and _ that begins with a "
-            f"letter and is no Python keyword, got '{name}'; change it, e.g. to my_rule."
-        )
+        known = "a name of up to 30 small letters, digits and _, no Python keyword"
+        raise ConfigError.of(NEW, known, f"'{name}'", "change it, e.g. to my_rule")
 
 
 def _check_free(name: str) -> None:
     """Refuse names of rules, and of modules that the new file would hide."""
-    if name in RULES.names():
-        raise ConfigError(
-            f"new rule: expected a new name, got '{name}', which is a rule; see `spikeloom list`."
-        )
-    if importlib.util.find_spec(name) or importlib.util.find_spec(f"spikeloom.rules.{name}"):
-        raise ConfigError(
-            f"new rule: expected a new name, got '{name}', which is a module; choose another."
-        )
+    rule = name in RULES.names()
+    if rule or any(map(importlib.util.find_spec, (name, f"spikeloom.rules.{name}"))):
+        came = f"'{name}', which is a {'rule' if rule else 'module'}"
+        raise ConfigError.of(NEW, "a new name", came, "choose another (see `spikeloom list`)")

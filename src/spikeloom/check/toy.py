@@ -15,6 +15,7 @@ from spikeloom.heads.softmax import Softmax
 from spikeloom.nets.execution import Execution
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.spec.grammar import parse
+from spikeloom.nets.spec.net import NetSpec
 from spikeloom.neurons.base import Unit
 from spikeloom.neurons.leaky import LIF
 from spikeloom.neurons.trains import Kernels
@@ -47,28 +48,31 @@ def cases_of(name: str, kind: type[LearningRule]) -> list[Case]:
     Raises:
         ConfigError: neither exists, or the class is no rule.
     """
+    where = f"rules.{name}"
     if not (isinstance(kind, type) and issubclass(kind, LearningRule)):
-        raise ConfigError(f"rules.{name}: expected a LearningRule, got {kind!r}; derive from it.")
-    parts = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
-    needed = [
-        part.name
-        for part in parts
-        if part.init
-        and part.default is dataclasses.MISSING
-        and part.default_factory is dataclasses.MISSING
-    ]
-    options = [*([] if needed else [{}]), *kind.trials.variants]
-    if not options:
-        raise ConfigError(
-            f"rules.{name}: expected defaults or variants to check, got options without a default "
-            f"({', '.join(needed)}); give trials = Trials(variants=...)."
-        )
+        raise ConfigError.of(where, "a LearningRule", repr(kind), "derive from it")
+    options = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    none = dataclasses.MISSING
+    bare = [one for one in options if one.default is none and one.default_factory is none]
+    needed = [one.name for one in bare if one.init]
+    tried = [*([] if needed else [{}]), *kind.trials.variants]
+    if not tried:
+        came = f"options without a default ({', '.join(needed)})"
+        todo = "give trials = Trials(variants=...)"
+        raise ConfigError.of(where, "defaults or variants to check", came, todo)
     try:
-        return [Case(name, kind(**one)) for one in options]
+        return [Case(name, kind(**one)) for one in tried]
     except (TypeError, ConfigError) as fault:  # a rule that checks its fields says ConfigError
-        raise ConfigError(
-            f"rules.{name}: expected trials.variants to name its options, got '{fault}'; fix them."
-        ) from None
+        expected = "trials.variants to name its options"
+        raise ConfigError.of(where, expected, f"'{fault}'", "fix them") from None
+
+
+def built(
+    case: Case, spec: NetSpec, shape: tuple[int, ...], execution: Execution | None, seed: int = 1
+) -> SpikingNet:
+    """Return a net as a rule trains it: of ReLUs where it trains no spiking nets."""
+    spec = spec if case.rule.facts.spiking else spec.as_ann()
+    return SpikingNet(spec, shape, seed=seed, execution=execution)
 
 
 class Toy(Prepared):
@@ -101,17 +105,14 @@ class Toy(Prepared):
         facts, body = case.rule.facts, case.rule.trials.body
         last = "f2" if head.maps else "[f2]"
         spec = parse(f"{body} {last}", unit=unit or LIF(alpha=0.5))
-        if not facts.spiking:
-            spec, steps, head = spec.as_ann(), 1, head.baseline()
-        execution = Execution(kernels=case.kernels)
-        net = SpikingNet(spec, (BITS,), seed=seed, execution=execution).to(dtype)
+        net = built(case, spec, (BITS,), Execution(case.kernels), seed).to(dtype)
+        kind = head if facts.spiking else head.baseline()
         x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=dtype)] * BITS)
-        self.xs = x.expand(steps, *x.shape)
+        self.xs = x.expand(steps if facts.spiking else 1, *x.shape)
         self.target = (x[:, 0] != x[:, 1]).long()
         self.rows = torch.arange(len(x))
-        super().__init__(
-            case.rule, net, head.of(net, seed=2, reduce=reduce).to(dtype), self.batch()
-        )
+        behind = kind.of(net, seed=2, reduce=reduce).to(dtype)
+        super().__init__(case.rule, net, behind, self.batch())
 
     def batch(
         self,
@@ -134,14 +135,10 @@ class Toy(Prepared):
         optimizer: torch.optim.Optimizer | None = None,
         rows: Tensor | None = None,
     ) -> torch.optim.Optimizer:
-        """Train on samples at once; return the optimizer.
+        """Train on `rows` (all by default) at once, from epoch `first` on; return the optimizer.
 
-        Args:
-            epochs: how often.
-            frozen: whether the head alone is trained.
-            first: number of the first epoch.
-            optimizer: to go on with.
-            rows: which samples; all by default.
+        Where hidden layers are frozen, the head alone is in the optimizer, and they take no direct
+        changes either.
         """
         parts = self.parameters()
         if frozen:
@@ -149,7 +146,7 @@ class Toy(Prepared):
         stepper = optimizer or torch.optim.Adam(parts.values(), RATE)
         commit = self.committing(stepper)
         for epoch in range(first, first + epochs):
-            self.learn(self.batch(epoch, rows), commit)
+            self.learn(self.batch(epoch, rows), commit, moved=parts)
         return stepper
 
     @torch.no_grad()

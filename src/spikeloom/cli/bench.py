@@ -74,7 +74,6 @@ def bench(
     console = plain_console()
     with watcher(quiet=quiet) as progress:
         result = run(plan, progress)
-        progress.close()
     _show(console, plan, result)
     write_result(json, result.to_dict(), console)
     if out is not None:

@@ -62,8 +62,9 @@ def compare(
 ) -> None:
     """Train several entries on the same data with the same seeds; print one table.
 
-    The same command continues where it stopped; finished runs are never trained again. Exit code
-    1 if a run failed.
+    The same command continues where it stopped; finished runs are never trained again.
+
+    Exit code 1 if a run failed.
     """
     expect_training()
     from spikeloom.compare.run import run_comparison
@@ -145,7 +146,6 @@ def _plan(
     *,
     controls: bool,
 ) -> "Plan":
-    """Read files or options into a plan."""
     from spikeloom.compare.controls import with_controls
     from spikeloom.compare.plan import merge, name_of, plan_rules, read_comparison
 

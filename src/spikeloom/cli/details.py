@@ -75,7 +75,6 @@ def _defaults(kind: Any) -> Iterator[tuple[str, str]]:
 
 
 def _shown(value: Any) -> str:
-    """Write a default as a recipe does."""
     if dataclasses.is_dataclass(value):
         from spikeloom.nets.spec.codec import inline, to_table
 

@@ -191,7 +191,6 @@ def _record(scores: "OverTime", splits: "Splits") -> Record:
 
 
 def _over_time(record: Record, *, all_rows: bool) -> str:
-    """Lay out accuracy, loss and spikes after each number of steps."""
     from spikeloom.report.table import to_text
 
     count = len(record["steps"])
@@ -210,7 +209,6 @@ def _over_time(record: Record, *, all_rows: bool) -> str:
 
 
 def _by_class(record: Record, at: int | None) -> str:
-    """Lay out how often each class was recognised, and what it was taken for."""
     from spikeloom.report.classes import balanced_line, class_names
     from spikeloom.report.table import to_text
 
@@ -246,7 +244,6 @@ def _by_class(record: Record, at: int | None) -> str:
 
 
 def _wrong(counts: list[int], label: int) -> str:
-    """Name the three most frequent wrong answers."""
     wrong = [one for one in range(len(counts)) if one != label and counts[one]]
     wrong.sort(key=lambda one: -counts[one])
     return ", ".join(f"{one} ({counts[one]})" for one in wrong[:3]) or "-"

@@ -1,5 +1,6 @@
 """``spikeloom list``: what there is, from the registries, with facts."""
 
+from collections.abc import Callable, Iterable, Sequence
 from textwrap import shorten
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from rich.table import Column, Table
 
 from spikeloom.base.docstrings import first_line
 from spikeloom.base.errors import unknown_name
+from spikeloom.base.registry import Registry
 from spikeloom.cli.details import details
 
 
@@ -39,36 +41,38 @@ def list_names(
         return
     headings, rows = tables[what]()
     notes = _missing() if what == "data" else []
+    console = _console()
+    console.print(_table(headings, rows))
+    for note in notes:
+        console.print(note, markup=False)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    return console
+
+
+def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
     columns = (Column(heading, overflow="fold") for heading in headings)
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(escape, row))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
-    console.print(table)
-    for note in notes:
-        console.print(note, soft_wrap=True, markup=False)
+    return table
 
 
 def _print_details(family: str, name: str) -> None:
-    """Print what is known of one name: facts, options with their defaults, what is refused."""
     found = details(family, name)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
+    console = _console()
     console.print(f"{name}: {found.title}", markup=False, style="bold")
     table = Table.grid(padding=(0, 2))
     for word, text in found.facts:
         table.add_row(word, escape(text))
     console.print(table)
     if found.options:
-        columns = (Column(heading, overflow="fold") for heading in ("option", "default", "meaning"))
-        options = Table(*columns, box=None, pad_edge=False, header_style="bold")
-        for option in found.options:
-            options.add_row(*map(escape, option))
         console.print()
-        console.print(options)
+        console.print(_table(("option", "default", "meaning"), found.options))
     if found.refused:
         console.print("\nrefused, for example:", style="bold")
         for line in found.refused:
@@ -114,27 +118,29 @@ def _nets() -> Rows:
 def _heads() -> Rows:
     from spikeloom.heads.base import HEADS
 
-    return ["head", "what it is"], _about(HEADS)
+    return ["head", "what it is"], _entries(HEADS, lambda head: head.about)
 
 
 def _encoders() -> Rows:
     from spikeloom.encoders import ENCODERS
 
-    return ["encoder", "what it does"], _about(ENCODERS)
+    return ["encoder", "what it does"], _entries(ENCODERS, lambda encoder: encoder.about)
 
 
 def _units() -> Rows:
     from spikeloom.neurons.base import UNITS
 
-    rows = [(name, first_line(UNITS.find(name))) for name in UNITS.names()]
-    return ["unit", "what it is"], rows
+    return ["unit", "what it is"], _entries(UNITS, first_line)
 
 
 def _surrogates() -> Rows:
     from spikeloom.neurons.surrogate import SURROGATES
 
-    rows = [(name, first_line(SURROGATES.find(name))) for name in SURROGATES.names()]
-    return ["surrogate", "slope"], rows
+    return ["surrogate", "slope"], _entries(SURROGATES, first_line)
+
+
+def _entries(registry: Registry[Any], about: Callable[[Any], str]) -> list[tuple[str, ...]]:
+    return [(name, about(registry.find(name))) for name in registry.names()]
 
 
 def _data() -> Rows:
@@ -174,7 +180,3 @@ def _recipes() -> Rows:
         facts = recipe_facts(path)
         rows.append((name, facts["data"], facts.get("error") or facts["rules"]))
     return ["recipe", "data", "rules"], rows
-
-
-def _about(registry: Any) -> list[tuple[str, ...]]:
-    return [(name, registry.find(name).about) for name in registry.names()]

@@ -4,6 +4,8 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -52,8 +54,26 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _plug_in(files: list[Path]) -> None:
+    """Import files of the user's own, after the families that they may add to."""
+    if files:
+        import_module("spikeloom.program.setup")
+        from spikeloom.base.registry import import_file
+
+        for file in files:
+            import_file(file, "--plugin")
+
+
 @app.callback()
 def root(
+    plugin: Annotated[
+        list[Path],
+        typer.Option(
+            envvar="SPIKELOOM_PLUGINS",
+            callback=_plug_in,
+            help="Python file to import first, e.g. with a rule of your own; its code runs.",
+        ),
+    ] = [],  # noqa: B006
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, help="Print the version.")
     ] = False,

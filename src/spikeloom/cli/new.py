@@ -61,5 +61,8 @@ def new_rule(
         say(f"  spikeloom check rule {rule}\n  pytest {test} tests/contracts")
         return
     say(f"  spikeloom check rule ./{rule}\n  pytest {test}\n")
-    say("To use it by name in recipes, install it as a package with this entry point:")
+    say(
+        f"To use it: spikeloom --plugin ./{rule} compare --rules {name},bptt ... Or install it as a"
+    )
+    say("package with this entry point:")
     say(f'  [project.entry-points."spikeloom.rules"]\n  {name} = "{name}"')

@@ -5,48 +5,13 @@ import sys
 import unicodedata
 from collections.abc import Mapping
 
-NEAR: Mapping[str, str] = {
-    "±": "+-",
-    "→": ">",
-    "←": "<",
-    "…": "~",
-    "×": "x",
-    "·": ".",
-    "°": "o",
-    "≤": "<",
-    "≥": ">",
-    "−": "-",
-    "–": "-",
-    "—": "-",
-    "‘": "'",
-    "’": "'",
-    "“": '"',
-    "”": '"',
-    "•": "*",
-    "α": "a",
-    "β": "b",
-    "μ": "u",
-    "σ": "s",
-    "█": "#",
-    "▉": "#",
-    "▊": "#",
-    "▋": "=",
-    "▌": "=",
-    "▍": "-",
-    "▎": "-",
-    "▏": "-",
-    "▁": "_",
-    "▂": ".",
-    "▃": ":",
-    "▄": "-",
-    "▅": "=",
-    "▆": "+",
-    "▇": "*",
-    "─": "-",
-    "━": "-",
-    "│": "|",
-    "┃": "|",
-}
+NEAR: Mapping[str, str] = {"±": "+-"} | dict(
+    (
+        *zip("→←…×·°≤≥−–—‘’“”•", "><~x.o<>---''\"\"*", strict=True),
+        *zip("αβμσ", "abus", strict=True),
+        *zip("█▉▊▋▌▍▎▏▁▂▃▄▅▆▇─━│┃", "###==---_.:-=+*--||", strict=True),
+    )
+)
 """What stands for signs that the commands print; others lose their accents, or become "?"."""
 
 _NAME = "spikeloom.near"
@@ -73,7 +38,7 @@ def say_error(text: str) -> None:
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """Replace what cannot be encoded; two letters take the blank behind, so that columns stand."""
+    """Replace what cannot be encoded; two letters also take the blank behind, to keep columns."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text, at, parts = error.object, error.start, []

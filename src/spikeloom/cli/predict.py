@@ -1,7 +1,6 @@
 """``spikeloom predict``: a user's own files through a trained net, step by step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,13 +69,12 @@ def predict(
             except SpikeloomError as error:
                 faults.append(error)
             progress.advance(1)
-        progress.close()
-    show = _Show(class_names(inputs.labels or [""] * inputs.classes), top)
+    classes = class_names(inputs.labels or [""] * inputs.classes)
     if rows:
         console.print(headline(bench, folder, run_remark(folder)) + "\n")
-        console.print(show.table(rows))
+        console.print(_table(rows, classes, top))
         if over_time:
-            console.print("\n" + show.course(rows))
+            console.print("\n" + _course(rows, classes))
     for fault in faults[:-1] if not rows else faults:
         say_error(str(fault))
     if rows:
@@ -91,7 +89,6 @@ def predict(
 def _predicted(
     bench: "Workbench", inputs: "Inputs", path: Path, *, invert: bool
 ) -> Iterator[Record]:
-    """Return one record per sample of a file."""
     from spikeloom.inference.files import read_file, recordings_of
     from spikeloom.inference.over_time import predict_over_time
 
@@ -119,83 +116,68 @@ def _sample(given: "Given", row: int, probabilities: "Tensor", spikes: "Tensor")
     }
 
 
-@dataclass(frozen=True)
-class _Show:
-    """How answers are printed.
+def _table(rows: list[Record], names: list[str], top: int) -> str:
+    """Lay out one line per sample."""
+    from spikeloom.report.table import to_text
 
-    Args:
-        names: of the classes.
-        top: how many answers are named.
-    """
+    timed = len(rows[0]["answers"]) > 1
+    others = ["next"] if top > 1 else []
+    course = ["over t", "final"] if timed else []
+    cells = [["file", "answer", "%", *others, *course, "spikes"]]
+    shown: dict[str, int] = {}
+    lines: dict[str, str] = {}
+    for row in rows:
+        shown[row["file"]] = shown.get(row["file"], 0) + 1
+        if shown[row["file"]] <= MOST_ROWS:
+            cells.append(_line(row, names, top, timed=timed))
+        for note in row["notes"]:
+            lines[f"{row['file']}: {note}"] = ""
+    text = to_text(to_left(cells, [cells[0].index(one) for one in LEFT if one in cells[0]]))
+    hidden = [
+        f"{file}: {count - MOST_ROWS} more samples, see --json"
+        for file, count in shown.items()
+        if count > MOST_ROWS
+    ]
+    return "\n".join([text, *([""] if lines or hidden else []), *hidden, *lines])
 
-    names: list[str]
-    top: int
 
-    def table(self, rows: list[Record]) -> str:
-        """Lay out one line per sample."""
-        from spikeloom.report.table import to_text
+def _course(rows: list[Record], names: list[str]) -> str:
+    """Lay out the answer after every step, one block per sample."""
+    from spikeloom.report.table import to_text
 
-        timed = len(rows[0]["answers"]) > 1
-        cells = [self._head(timed)]
-        shown: dict[str, int] = {}
-        lines: dict[str, str] = {}
-        for row in rows:
-            shown[row["file"]] = shown.get(row["file"], 0) + 1
-            if shown[row["file"]] <= MOST_ROWS:
-                cells.append(self._line(row, timed))
-            for note in row["notes"]:
-                lines[f"{row['file']}: {note}"] = ""
-        text = to_text(to_left(cells, [cells[0].index(one) for one in LEFT if one in cells[0]]))
-        hidden = [
-            f"{file}: {count - MOST_ROWS} more samples, see --json"
-            for file, count in shown.items()
-            if count > MOST_ROWS
-        ]
-        return "\n".join([text, *([""] if lines or hidden else []), *hidden, *lines])
+    blocks = []
+    for row in rows[:MOST_ROWS]:
+        cells, bars = [("t", "answer", "%", "spikes")], [""]
+        for t, answer in enumerate(row["answers"]):
+            share = row["probabilities"][t][answer]
+            spikes = f"{row['spikes'][t]:,}"
+            cells.append((str(t + 1), names[answer], f"{units.percent(share):.1f}", spikes))
+            bars.append("  " + bar(share))
+        blocks.append(f"{_label(row)}\n{beside(to_text(to_left(cells, (1,))), bars)}")
+    return "\n\n".join(blocks)
 
-    def course(self, rows: list[Record]) -> str:
-        """Lay out the answer after every step, one block per sample."""
-        from spikeloom.report.table import to_text
 
-        blocks = []
-        for row in rows[:MOST_ROWS]:
-            cells, bars = [("t", "answer", "%", "spikes")], [""]
-            for t, answer in enumerate(row["answers"]):
-                share = row["probabilities"][t][answer]
-                spikes = f"{row['spikes'][t]:,}"
-                cells.append(
-                    (str(t + 1), self.names[answer], f"{units.percent(share):.1f}", spikes)
-                )
-                bars.append("  " + bar(share))
-            blocks.append(f"{_label(row)}\n{beside(to_text(to_left(cells, (1,))), bars)}")
-        return "\n\n".join(blocks)
+def _line(row: Record, names: list[str], top: int, *, timed: bool) -> list[str]:
+    last = row["probabilities"][-1]
+    order = sorted(range(len(last)), key=lambda one: -last[one])
+    order.remove(row["answer"])
+    line = [_label(row), names[row["answer"]], f"{units.percent(row['probability']):.1f}"]
+    if top > 1:
+        others = order[: top - 1]
+        line.append(", ".join(f"{names[one]} {units.percent(last[one]):.1f}" for one in others))
+    if timed:
+        line += [_forming(row), f"from t = {row['final_from']}"]
+    return [*line, f"{row['spikes'][-1]:,}" if row["spikes"][-1] else "-"]
 
-    def _head(self, timed: bool) -> list[str]:
-        others = ["next"] if self.top > 1 else []
-        return ["file", "answer", "%", *others, *(["over t", "final"] if timed else []), "spikes"]
 
-    def _line(self, row: Record, timed: bool) -> list[str]:
-        last = row["probabilities"][-1]
-        order = sorted(range(len(last)), key=lambda one: -last[one])
-        order.remove(row["answer"])
-        line = [_label(row), self.names[row["answer"]], f"{units.percent(row['probability']):.1f}"]
-        if self.top > 1:
-            others = order[: self.top - 1]
-            line.append(
-                ", ".join(f"{self.names[one]} {units.percent(last[one]):.1f}" for one in others)
-            )
-        if timed:
-            line += [self._forming(row), f"from t = {row['final_from']}"]
-        return [*line, f"{row['spikes'][-1]:,}" if row["spikes"][-1] else "-"]
-
-    def _forming(self, row: Record) -> str:
-        """Draw the probability of each step's answer, and name the answers as they change."""
-        answers = row["answers"]
-        shares = [row["probabilities"][t][answer] for t, answer in enumerate(answers)]
-        sparks = "".join(SPARKS[min(7, int(share * 8))] for share in shares)
-        turns = [one for t, one in enumerate(answers) if t == 0 or answers[t - 1] != one]
-        path = " → ".join(map(str, turns[-3:]))
-        return f"{sparks} {'… → ' if len(turns) > 3 else ''}{path}"
+def _forming(row: Record) -> str:
+    """Draw the probability of each step's answer, and name the answers as they change."""
+    answers = row["answers"]
+    shares = [row["probabilities"][t][answer] for t, answer in enumerate(answers)]
+    sparks = "".join(SPARKS[min(7, int(share * 8))] for share in shares)
+    turns = [one for t, one in enumerate(answers) if t == 0 or answers[t - 1] != one]
+    path = " → ".join(map(str, turns[-3:]))
+    return f"{sparks} {'… → ' if len(turns) > 3 else ''}{path}"
 
 
 def _label(row: Record) -> str:

@@ -69,7 +69,6 @@ def profile(
     reference = None if ann is None else _reference(ann, bench)
     with watcher() as progress:
         costs, took = _measure(bench, samples, progress)
-        progress.close()
     spiking = bench.rule.facts.spiking
     console.print(f"means over {costs.metered_samples} test samples, ± standard error\n")
     console.print(to_text(to_left(summary_rows(costs, spiking=spiking, ann=reference), (2,))))
@@ -95,7 +94,6 @@ def profile(
 
 
 def _print_plan(bench: "Workbench", console: "Console") -> None:
-    """Print how a call of the rule and an evaluation compute each layer."""
     from spikeloom.measure.planned import settings_of
     from spikeloom.program.setup import prepare
     from spikeloom.report.planned import plan_reasons, plan_rows, plan_title
@@ -112,7 +110,6 @@ def _print_plan(bench: "Workbench", console: "Console") -> None:
 
 
 def _open(path: Path, *, trained: bool, device: str | None) -> "Workbench":
-    """Open a run, or build the net of a recipe."""
     from spikeloom.inference.opening import open_run
     from spikeloom.program.recipe import read_recipe
     from spikeloom.program.setup import set_up

@@ -70,8 +70,6 @@ def watcher(
 
 @dataclass
 class _Phase:
-    """A phase under way."""
-
     name: str
     total: int
     unit: str
@@ -228,7 +226,7 @@ class _Terminal(_Lines):
         self.live.stop()
 
     def bar(self) -> RenderableType:
-        """Return the line as it is now; the last phase stays where the present one is young."""
+        """Return the line as it is now; a phase that has just begun still shows the one before."""
         now, phase = self.clock(), self._phase
         if self._chain is None or now - self._chain < BAR_AFTER:
             return Group()

@@ -92,7 +92,6 @@ def _print_alone(
     markdown: bool,
     records: Path | None,
 ) -> None:
-    """Print one comparison's table and keep its records, as asked."""
     from spikeloom.records import names
     from spikeloom.records.files import save_record
     from spikeloom.report.blocks import plain_table
@@ -119,7 +118,6 @@ def _print_alone(
 def _print_entries(
     entries: "Sequence[Entry]", columns: "Sequence[Column] | None", *, explain: bool
 ) -> None:
-    """Print the table of all entries, how they were made, and what went wrong."""
     from spikeloom.report.blocks import single_lines
     from spikeloom.report.html.scores import unfinished_text
     from spikeloom.report.provenance import made_with

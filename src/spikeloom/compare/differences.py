@@ -2,15 +2,15 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikeloom.program.recipe import Recipe
+from spikeloom.records.settings import NO_SETTINGS, leaves
 
 Block = Literal["common", "native", "control"]
 
-_NO_SETTINGS = ("name", "seed", "paper", "published")
 _RULE = re.compile(r"stages\.\d+\.rule(\.|$)")
 
 
@@ -46,8 +46,8 @@ def differences(recipe: Recipe, other: Recipe, beside: Collection[str] = ()) -> 
         other: the one it is measured against.
         beside: paths to leave out with all below them, such as tuned ones.
     """
-    here, there = dict(_flat(recipe)), dict(_flat(other))
-    left_out = [*_NO_SETTINGS, *beside]
+    here, there = (dict(leaves(one.model_dump(mode="json"))) for one in (recipe, other))
+    left_out = [*NO_SETTINGS, *beside]
     if recipe.net.spec() == other.net.spec():
         left_out.append("net")
     if recipe.build_encoder() == other.build_encoder():
@@ -75,22 +75,3 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return value
     return f"{value:g}" if isinstance(value, float) else json.dumps(value)
-
-
-def _flat(recipe: Recipe) -> Iterator[tuple[str, Any]]:
-    """Yield every setting with its path; lists of plain values are one setting."""
-    return _leaves(recipe.model_dump(mode="json"), "")
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    parts: Any = None
-    if isinstance(value, Mapping):
-        parts = value.items()
-    elif isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
-        parts = enumerate(value)
-    if parts is None:
-        if value is not None:
-            yield path, value
-        return
-    for key, part in parts:
-        yield from _leaves(part, f"{path}.{key}" if path else str(key))

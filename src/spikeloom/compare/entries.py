@@ -8,7 +8,6 @@ from statistics import mean
 from typing import Any
 
 from spikeloom.base.errors import SpikeloomError
-from spikeloom.compare.differences import differences
 from spikeloom.compare.plan import Plan, Row
 from spikeloom.compare.tuning import changed
 from spikeloom.program.recipe import Recipe
@@ -52,10 +51,6 @@ class Job:
     def with_values(self, recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         """Return a recipe with tuned values put in."""
         return changed(recipe, values, f"'{self.row.label}'")
-
-    def changes(self, stored: Recipe) -> str:
-        """Return in what the recipe differs from one on disk."""
-        return ", ".join(one.text for one in differences(self.recipe, stored))
 
 
 def jobs_of(plan: Plan, rows: Sequence[Row], out: Path) -> list[Job]:
@@ -105,41 +100,23 @@ class EntryState:
             assert isinstance(record, RunRecord)
             self.runs[job.number] = record
         else:
-            self._note(job, accuracy=record.val_accuracy, loss=record.val_loss)
+            self._note(job, record.val_accuracy, record.val_loss, None)
 
     def fail(self, job: Job, error: str) -> None:
         """Store why a run failed."""
         if job.final:
             self.errors[job.number] = error
         else:
-            self._note(job, error=error)
+            self._note(job, None, None, error)
 
     def _note(
-        self,
-        job: Job,
-        *,
-        accuracy: float | None = None,
-        loss: float | None = None,
-        error: str | None = None,
+        self, job: Job, accuracy: float | None, loss: float | None, error: str | None
     ) -> None:
         assert self.plan.tune is not None
+        values = self.plan.tune.settings[job.number]
         self.trials[job.number] = TrialRecord(
-            set=self.plan.tune.settings[job.number],
-            val_accuracy=accuracy,
-            val_loss=loss,
-            error=error,
+            set=values, val_accuracy=accuracy, val_loss=loss, error=error
         )
-
-    def error_of(self, job: Job) -> str | None:
-        """Return why a job failed."""
-        if job.final:
-            return self.errors.get(job.number)
-        trial = self.trials.get(job.number)
-        return None if trial is None else trial.error
-
-    def first_trial_error(self) -> str:
-        """Return why the first trial failed."""
-        return next((one.error for one in self.trials.values() if one.error), "none ran")
 
     def recipe_of(self, job: Job) -> Recipe | None:
         """Return what a job trains, tuned values put in; None while these are not chosen."""

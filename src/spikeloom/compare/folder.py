@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from spikeloom.base.errors import ConfigError, DataError, SpikeloomError
+from spikeloom.compare.differences import differences
 from spikeloom.compare.entries import Job, stored_recipe
 from spikeloom.compare.plan import Plan
 from spikeloom.program.recipe import Recipe
@@ -74,7 +75,8 @@ def check_unchanged(plan: Plan, job: Job) -> None:
         return
     came = "one that cannot be read"
     if stored is not None:
-        came = job.changes(stored) or "one with another name or source"
+        found = ", ".join(one.text for one in differences(job.recipe, stored))
+        came = found or "one with another name or source"
     raise ConfigError.of(
         f"'{job.row.label}'",
         f"the recipe that {job.folder} was trained with",

@@ -12,11 +12,14 @@ from spikeloom.base.errors import ConfigError
 from spikeloom.base.toml import LARGEST_WHOLE
 from spikeloom.compare.differences import Block, Difference, block_of, differences
 from spikeloom.compare.tuning import Tune
+from spikeloom.nets.spec.codec import to_table
 from spikeloom.program.places import located
 from spikeloom.program.recipe import Name, Recipe, Seed, build_recipe, read_recipe
 from spikeloom.program.shipped import recipe_file
 from spikeloom.program.stage import Choice
 from spikeloom.program.tables import Strict, build_model, override, parse_value, placed, read_toml
+from spikeloom.records import names
+from spikeloom.rules.base import LearningRule, rules_within
 
 LONGEST_NAME = 80
 """Characters of a name made of what is compared; file systems take 255."""
@@ -67,7 +70,7 @@ class Row:
     @property
     def slug(self) -> str:
         """The label as a folder name."""
-        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-") or "entry"
+        return names.entry_folder(self.label)
 
 
 @dataclass(frozen=True)
@@ -237,8 +240,9 @@ def plan_rules(base: dict[str, Any], rules: str, seeds: tuple[int, ...], name: s
 
     Args:
         base: a recipe without its name.
-        rules: by comma; options follow a colon, as in ``ann,sltt:k_steps=2``; a rule within a
-            rule is a name or a table, ``outer:inner={name="sltt",k_steps=2}``.
+        rules: by comma; options follow a colon, as in ``ann,sltt:k_steps=2``; those of a rule
+            within a rule have its path before them, ``outer:inner=sltt:inner.k_steps=2``, or
+            stand in a table, ``outer:inner={name="sltt",k_steps=2}``.
         seeds: every rule runs with each.
         name: of the comparison.
 
@@ -263,37 +267,45 @@ def _one_place_of_loss(rows: Sequence[Row]) -> list[Row]:
     """Let rules that can choose where their loss stands follow those that cannot.
 
     Most rules have a loss at every step. Beside one of those, a rule with an option `loss` that
-    was not given takes "step" too, so that the rows differ in the rule alone. A rule for the ReLU
-    net has no steps to choose between; a net whose last blocks read the time mean has features at
-    the end only.
+    was not given takes "step" too, so that the rows differ in the rule alone; so does a rule
+    within a rule. A rule for the ReLU net has no steps to choose between; a net whose last blocks
+    read the time mean has features at the end only.
     """
     if rows[0].recipe.net.spec().tail is not None:
         return [*rows]
     rules = [row.recipe.last.learning_rule() for row in rows]
-    choosing = [
-        "loss" in {field.name for field in fields(rule)}  # pyright: ignore[reportArgumentType]
-        for rule in rules
-    ]
-    fixed = {
-        rule.loss_at
-        for rule, chooses in zip(rules, choosing, strict=True)
-        if rule.facts.spiking and not chooses
-    }
+    fixed = {rule.loss_at for rule in rules if rule.facts.spiking and not _choosing(rule)}
     if "step" not in fixed:
         return [*rows]
     return [
-        replace(row, recipe=_with_loss(row.recipe, "step")) if chooses else row
-        for row, chooses in zip(rows, choosing, strict=True)
+        replace(row, recipe=_with_loss(row.recipe, rule, "step"))
+        for row, rule in zip(rows, rules, strict=True)
     ]
 
 
-def _with_loss(recipe: Recipe, place: str) -> Recipe:
-    choice = recipe.last.rule
-    if "loss" in choice.options:
-        return recipe
-    rule = Choice.model_validate({"name": choice.name, "loss": place} | choice.options)
+def _choosing(rule: LearningRule) -> list[tuple[LearningRule, str]]:
+    """Return those of a rule and of the rules within it that have an option `loss`, with paths."""
+    return [
+        (one, path.removeprefix("."))
+        for one, path in rules_within(rule, "")
+        if "loss" in {field.name for field in fields(one)}  # pyright: ignore[reportArgumentType]
+    ]
+
+
+def _with_loss(recipe: Recipe, rule: LearningRule, place: str) -> Recipe:
+    """Return a recipe with the option `loss` set wherever it is not given."""
+    table = {"name": recipe.last.rule.name} | recipe.last.rule.options
+    for one, path in _choosing(rule):
+        given: Any = table
+        for key in filter(None, path.split(".")):
+            given = given.get(key) if isinstance(given, dict) else None
+        if given is None:  # the default of an option, which has no table yet
+            table = override(table, path, given := to_table(one), "compare")
+        if isinstance(given, str) or "loss" not in given:
+            table = override(table, f"{path}.loss".removeprefix("."), place, "compare")
+    choice = Choice.model_validate(table)
     return recipe.model_copy(
-        update={"stages": (*recipe.stages[:-1], recipe.last.model_copy(update={"rule": rule}))}
+        update={"stages": (*recipe.stages[:-1], recipe.last.model_copy(update={"rule": choice}))}
     )
 
 
@@ -341,11 +353,10 @@ def _outside_brackets(text: str) -> list[str]:
 def _rule_choice(text: str) -> dict[str, Any]:
     name, _, options = text.partition(":")
     choice: dict[str, Any] = {"name": name}
+    where = f"--rules {text}"
     for option in filter(None, options.split(":")):
         key, _, value = option.partition("=")
         if not key or not value:
-            raise ConfigError.of(
-                f"--rules {text}", "options as name:key=value", f"'{option}'", "fix it"
-            )
-        choice[key] = parse_value(value, f"--rules {text}")
+            raise ConfigError.of(where, "options as name:key=value", f"'{option}'", "fix it")
+        choice = override(choice, key, parse_value(value, where), where)
     return choice

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -73,12 +74,11 @@ def run_comparison(
     data = _Data(progress)
     refusals = _Refusals(plan, data)
     jobs = jobs_of(plan, [row for row in plan.rows if refusals.of(row) is None], out)
-    runner = _Runner(plan, out, data, refusals, progress=progress, stop=stop)
-    runner.command = command
+    runner = _Runner(plan, out, data, refusals, progress, stop, command)
     if not overwrite and out.is_dir() and not os.access(out, os.W_OK):
         check_kept(plan, jobs, out)
-        if (results := runner.settled(jobs)) is not None:
-            return results
+        if not runner.unfinished(jobs):
+            return runner.results()
     with locked(out) as lock:
         if overwrite:
             check_unused(job.folder for job in jobs)
@@ -90,34 +90,24 @@ def run_comparison(
         return runner.run(jobs, lock)
 
 
+@dataclass
 class _Runner:
     """One pass over the jobs to read what is finished, one to do the rest."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        out: Path,
-        data: "_Data",
-        refusals: "_Refusals",
-        *,
-        progress: Progress,
-        stop: Callable[[], bool],
-    ) -> None:
-        self.plan = plan
-        self.out = out
-        self.data = data
-        self.progress = progress
-        self.stop = stop
-        self.entries = {
-            row.slug: EntryState(plan, row, refusal=refusals.of(row)) for row in plan.rows
-        }
-        self.refusals = refusals
-        self.pace = Pace()
-        self.command: str | None = None
+    plan: Plan
+    out: Path
+    data: "_Data"
+    refusals: "_Refusals"
+    progress: Progress
+    stop: Callable[[], bool]
+    command: str | None
 
-    def settled(self, jobs: list[Job]) -> ComparisonRecord | None:
-        """Return the results where every run is finished, None where something is left to do."""
-        return None if self.unfinished(jobs) else self._results()
+    def __post_init__(self) -> None:
+        self.pace = Pace()
+        self.entries = {
+            row.slug: EntryState(self.plan, row, refusal=self.refusals.of(row))
+            for row in self.plan.rows
+        }
 
     def unfinished(self, jobs: list[Job]) -> list[Job]:
         """Read what is finished; return what is left to do."""
@@ -146,7 +136,8 @@ class _Runner:
                 continue
             recipe = entry.recipe_of(job)
             if recipe is None:
-                entry.fail(job, f"tuning: no trial came to its end: {entry.first_trial_error()}")
+                first = next((one.error for one in entry.trials.values() if one.error), "none ran")
+                entry.fail(job, f"tuning: no trial came to its end: {first}")
             elif (record := finished(job.folder, recipe)) is not None:
                 entry.keep(job, record)  # the row's last missing trial decided which recipe it is
             else:
@@ -186,8 +177,9 @@ class _Runner:
         except Stopped:
             raise
         except Exception as error:  # noqa: BLE001  one row's failure must not end the others
-            entry.fail(job, reason(error, job.folder))
-            self.progress.warn(f"{job.title} failed: {entry.error_of(job)}")
+            why = reason(error, job.folder)
+            entry.fail(job, why)
+            self.progress.warn(f"{job.title} failed: {why}")
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -196,12 +188,13 @@ class _Runner:
             entry.keep(job, record)
 
     def _write(self, lock: Lock) -> ComparisonRecord:
-        results = self._results()
+        results = self.results()
         lock.check()
         save_record(self.out / names.RESULTS, results)
         return results
 
-    def _results(self) -> ComparisonRecord:
+    def results(self) -> ComparisonRecord:
+        """Return the content of results.json as it is now."""
         plan = self.plan
         return ComparisonRecord(
             format=FORMAT,
@@ -219,13 +212,9 @@ class _Titled(Progress):
 
     def __init__(self, inner: Progress, title: str) -> None:
         self.title = title
-        self.advance = inner.advance
-        self.epoch = inner.epoch
-        self.plan = inner.plan
-        self.inputs = inner.inputs
-        self.warn = inner.warn
-        self.close = inner.close
         self._phase = inner.phase
+        for name in ("plan", "advance", "epoch", "inputs", "warn", "close"):
+            setattr(self, name, getattr(inner, name))
 
     def phase(self, name: str, total: int, unit: str = "images", *, done: int = 0) -> None:
         self._phase(f"{self.title}: {name}", total, unit, done=done)

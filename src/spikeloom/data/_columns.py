@@ -85,7 +85,6 @@ def _marks(where: str, schema: "pyarrow.Schema") -> dict[str, dict[str, Any]]:
 
 
 def _unreadable(where: str, came: str) -> DataError:
-    """Build the error for metadata of columns that cannot be read."""
     return DataError.of(
         where,
         "columns as the library datasets describes them",
@@ -176,7 +175,6 @@ def _holds_bytes(kind: "pyarrow.DataType") -> bool:
 
 
 def _only(where: str, option: str, found: list[str], there: Sequence[str]) -> str:
-    """Return the one column that fits."""
     if len(found) == 1:
         return found[0]
     came = f"several ({', '.join(found)})" if found else f"none among {', '.join(there)}"

@@ -101,7 +101,6 @@ def _fetch(name: str, hub: Hub) -> "datasets.DatasetDict":
 
 
 def _read_note(note: Any) -> dict[str, str] | None:
-    """Return which parts a set has, where that is known."""
     try:
         known = json.loads(note.read_text("utf-8"))
     except (OSError, ValueError):

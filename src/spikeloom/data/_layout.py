@@ -93,7 +93,6 @@ def has_pictures(path: Path) -> bool:
 
 
 def _subfolder(path: Path, part: str) -> Path | None:
-    """Return the folder of a part, if there is one."""
     return next((path / word for word in PARTS[part] if (path / word).is_dir()), None)
 
 
@@ -115,7 +114,6 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def _folder_source(name: str, folder: Path, top: Path) -> FolderSource:
-    """Read a folder with one folder per class."""
     files: list[str] = []
     y: list[int] = []
     classes = _class_folders(folder)
@@ -192,6 +190,5 @@ def _lines(file: Path) -> list[str]:
 
 
 def _shown(path: Path) -> str:
-    """Return a few names of what is in a folder."""
     names = sorted(one.name for one in path.iterdir())[:5] if path.is_dir() else []
     return ", ".join(names) or "nothing"

@@ -203,7 +203,7 @@ def _identity(file: str) -> tuple[str, int, int, int]:
 
 
 def _identity_if_there(file: str) -> tuple[str, int, int, int] | None:
-    """Return the same of one picture of many; one that cannot be read is named in decoding."""
+    """Return the identity of a picture; None where it cannot be read, which decoding reports."""
     try:
         return _identity(file)
     except DataError:

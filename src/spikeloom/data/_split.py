@@ -27,7 +27,7 @@ def part_samples(
     test: Samples,
     *,
     classes: int,
-    validation: Samples | int,
+    validation: Samples | int | None,
     train_size: int | None,
     normalise: bool,
 ) -> Splits:
@@ -41,7 +41,7 @@ def part_samples(
         train: training data.
         test: test part, left as it is.
         classes: K.
-        validation: a part of its own, or how many samples to take from `train`.
+        validation: a part of its own, or how many samples to take from `train`; None for a tenth.
         train_size: how many training samples to keep; None for all.
         normalise: subtract the mean and divide by the standard deviation of the training part kept.
 
@@ -54,8 +54,9 @@ def part_samples(
     check_samples(f"{where}.train", train, classes)
     order = stratified_order(train.y)
     if not isinstance(validation, Samples):
-        check_size(f"{where}.validation", validation, len(train) - 1)
-        head = len(train) - validation
+        size = tenth(train) if validation is None else validation
+        check_size(f"{where}.validation", size, len(train) - 1)
+        head = len(train) - size
         validation = train.select(order[head:])
         order = order[:head]
     if train_size is not None:
@@ -100,6 +101,11 @@ def hold_out(where: str, samples: Samples, count: int) -> tuple[Samples, Samples
     check_size(where, count, len(samples) - 1)
     order = stratified_order(samples.y)
     return samples.select(order[:-count]), samples.select(order[-count:])
+
+
+def tenth(samples: Samples) -> int:
+    """Return how many samples a part gets that has no size of its own."""
+    return max(1, len(samples) // 10)
 
 
 def measure(where: str, samples: Samples) -> Scaling:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -33,8 +34,6 @@ FORMAT = 2
 ABOUT, PIXELS, LABELS = "about.json", "pixels.npy", "labels.npy"
 CHUNK = 64
 PROBES = 64
-HEADER = 256
-"""Bytes before the pixels; a multiple of 64."""
 LARGE = 160 * 160
 """Pixels of a picture from which decoding in threads pays; smaller ones wait for each other."""
 
@@ -218,7 +217,6 @@ def _check_alike(
 
 
 def _without(y: np.ndarray, faults: Sequence[Fault]) -> np.ndarray:
-    """Return labels without those of pictures that were left out."""
     return np.delete(y, [fault.row for fault in faults])
 
 
@@ -237,14 +235,14 @@ def _write(folder: Path, frames: Iterator[np.ndarray], labels: Labels, faults: l
         count = 0
         # written as a stream: a full disk is an error here, but kills a process that maps the file
         with (draft / PIXELS).open("wb") as file:
-            file.write(_header(first, len(labels.y)))
+            _write_header(file, first, len(labels.y))
             for stack in chain([first], frames):
                 file.write(np.ascontiguousarray(stack).data)
                 count += len(stack)
             y = _without(labels.y, faults)
             _check_count(folder.name, count, len(y))
             file.seek(0)
-            file.write(_header(first, count))  # fewer where some were left out, in the same room
+            _write_header(file, first, count)  # fewer where some were left out, in the same room
         shape = (count, *first.shape[1:])
         np.save(draft / LABELS, y, allow_pickle=False)
         about = {
@@ -263,19 +261,11 @@ def _write(folder: Path, frames: Iterator[np.ndarray], labels: Labels, faults: l
         raise
 
 
-def _header(first: np.ndarray, count: int) -> bytes:
-    """Return the header of a file of `count` arrays like one, of a length that count does not move.
-
-    As numpy writes it (format 1.0): a dictionary as text, filled up with blanks.
-    """
-    shape = (count, *first.shape[1:])
-    fields = {
-        "descr": np.lib.format.dtype_to_descr(first.dtype),
-        "fortran_order": False,
-        "shape": shape,
-    }
-    text = repr(fields).encode("latin1").ljust(HEADER - 11) + b"\n"
-    return np.lib.format.magic(1, 0) + len(text).to_bytes(2, "little") + text
+def _write_header(file: BinaryIO, like: np.ndarray, count: int) -> None:
+    """Write the header of a file of `count` arrays like one; it is as long for any count."""
+    fields = np.lib.format.header_data_from_array_1_0(like)
+    fields["shape"] = (count, *like.shape[1:])
+    np.lib.format.write_array_header_1_0(file, fields)
 
 
 def _open(folder: Path) -> Decoded | None:

@@ -235,7 +235,6 @@ class Decoder:
         return pixels
 
     def _opaque(self, image: "Image", notes: list[str]) -> "Image":
-        """Return an 8-bit picture without transparency."""
         from PIL import Image
 
         if image.mode == "LAB":  # Pillow's own conversion knows no way

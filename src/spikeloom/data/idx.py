@@ -90,7 +90,6 @@ def read_idx(path: Path) -> Tensor:
 
 
 def _parse(path: Path, file: File) -> Tensor:
-    """Read header and bytes of an open IDX file."""
     magic = _read(file, 4)
     if len(magic) < 4 or magic[:3] != b"\x00\x00\x08" or not 1 <= magic[3] <= 4:
         raise DataError.of(
@@ -122,9 +121,8 @@ def _read(file: File, size: int) -> bytearray:
 
 
 def _read_part(name: str, folder: Path, part: str) -> Samples:
-    """Read images and labels of one part and check that they belong together."""
-    image_file = _find(name, folder, f"{part}-images-idx3-ubyte")
-    label_file = _find(name, folder, f"{part}-labels-idx1-ubyte")
+    image_file = _needed(name, folder, f"{part}-images-idx3-ubyte")
+    label_file = _needed(name, folder, f"{part}-labels-idx1-ubyte")
     x, y = read_idx(image_file), read_idx(label_file)
     if x.ndim != 3 or x.shape[1:] != SHAPE[1:]:
         raise DataError.of(image_file, "images [N, 28, 28]", list(x.shape), "fetch it again")
@@ -140,27 +138,26 @@ def _read_part(name: str, folder: Path, part: str) -> Samples:
     return samples
 
 
-def _find(name: str, folder: Path, stem: str) -> Path:
+def _find(folder: Path, stem: str) -> Path | None:
     """Return the path of a file that is there, gzipped or plain."""
-    for path in (folder / f"{stem}.gz", folder / stem):
-        if path.exists():
-            return path
-    raise DataError.of(
-        f"data.{name}",
-        f"{folder / stem}.gz (or without .gz)",
-        "found none",
-        "put the four original files there, or let $SPIKELOOM_DATA name the folder above",
-    )
+    return next((path for path in (folder / f"{stem}.gz", folder / stem) if path.exists()), None)
+
+
+def _needed(name: str, folder: Path, stem: str) -> Path:
+    path = _find(folder, stem)
+    if path is None:
+        raise DataError.of(
+            f"data.{name}",
+            f"{folder / stem}.gz (or without .gz)",
+            "found none",
+            "put the four original files there, or let $SPIKELOOM_DATA name the folder above",
+        )
+    return path
 
 
 def _state(name: str, root: Path) -> str:
-    """Return which files are there."""
     folder = root / name.replace("_", "-")
-    missing = [
-        f"{stem}.gz"
-        for stem in STEMS
-        if not ((folder / f"{stem}.gz").exists() or (folder / stem).exists())
-    ]
+    missing = [f"{stem}.gz" for stem in STEMS if _find(folder, stem) is None]
     return f"missing: {', '.join(missing)} in {folder.name}/" if missing else "ready"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from spikeloom.data._columns import Columns
 from spikeloom.data._hub import HUB_NAME, Hub, hub_parts
 from spikeloom.data._layout import find_parts, has_pictures
 from spikeloom.data._sources import ParquetSource, Source
-from spikeloom.data._split import Count, Text, hold_out, part_samples
+from spikeloom.data._split import Count, Text, hold_out, part_samples, tenth
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, Watcher, data_root
 from spikeloom.data.broken import BrokenPictures
 from spikeloom.data.cache import Decoded, decode_part, find_decoded
@@ -119,17 +120,15 @@ def load_known(
     frame = (known.side, known.side)
     decoder = Decoder()
     parts = _decode_all(sources, decoder, frame, progress, skip=skip_broken)
-    train, test, classes, names = _aligned(f"data.{known.name}", parts, known.classes)
-    splits = part_samples(
+    splits = _splits(
         known.name,
-        train,
-        test["test"],
-        classes=classes,
-        validation=_tenth(train) if validation is None else validation,
+        parts,
+        known.classes,
+        validation=validation,
         train_size=train_size,
         normalise=normalise,
     )
-    return replace(splits, labels=names, reading=decoder.reading, skipped=_skipped(parts))
+    return replace(splits, reading=decoder.reading)
 
 
 def load_images(  # noqa: D417 - the options of a recipe, each of them flat
@@ -188,7 +187,6 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
         DataError: nothing at the path, or a picture or label damaged, of another size, or a class
             without pictures; the message names file and row.
     """
-    where = "data.images"
     decoder = Decoder(size, grey, Reading(fit, ground, range))
     columns = Columns(image, label)
     places = places_of(path, root=root)
@@ -206,27 +204,21 @@ def load_images(  # noqa: D417 - the options of a recipe, each of them flat
     for option, value in (("validation", validation), ("test", test)):
         if value is not None and option in sources:
             raise ConfigError.of(
-                f"{where}.{option}",
+                f"data.images.{option}",
                 f"no size, as {path} has its own part",
                 value,
                 "leave the option out",
             )
     parts = _decode_all(sources, decoder, None, progress, skip=skip_broken)
-    train, others, classes, names = _aligned(where, parts, None)
-    if "test" not in others:
-        count = _tenth(train) if test is None else test
-        train, others["test"] = hold_out(f"{where}.test", train, count)
-    own = others.get("validation", _tenth(train) if validation is None else validation)
-    splits = part_samples(
+    splits = _splits(
         "images",
-        train,
-        others["test"],
-        classes=classes,
-        validation=own,
+        parts,
+        test=test,
+        validation=validation,
         train_size=train_size,
         normalise=normalise,
     )
-    return replace(splits, labels=names, reading=decoder.reading, skipped=_skipped(parts))
+    return replace(splits, reading=decoder.reading)
 
 
 def _decode_all(
@@ -273,8 +265,24 @@ def _decode_all(
     return ready
 
 
-def _skipped(parts: Mapping[str, Decoded]) -> tuple[str, ...]:
-    return tuple(fault.place for one in parts.values() for fault in one.skipped)
+def _splits(
+    name: str,
+    parts: Mapping[str, Decoded],
+    classes: int | None = None,
+    *,
+    test: int | None = None,
+    validation: int | None,
+    **options: Any,
+) -> Splits:
+    """Make a data set of decoded parts; a tenth where a part is absent and has no size."""
+    train, others, count, names = _aligned(f"data.{name}", parts, classes)
+    if "test" not in others:
+        size = tenth(train) if test is None else test
+        train, others["test"] = hold_out(f"data.{name}.test", train, size)
+    own = others.get("validation", validation)
+    splits = part_samples(name, train, others["test"], classes=count, validation=own, **options)
+    skipped = tuple(fault.place for one in parts.values() for fault in one.skipped)
+    return replace(splits, labels=names, skipped=skipped)
 
 
 def _aligned(
@@ -317,10 +325,6 @@ def _aligned(
         peak = 1.0 if one.x.is_floating_point() else 255.0
         others[part] = Samples(one.x, y, Scaling(peak))
     return others.pop("train"), others, count, names
-
-
-def _tenth(samples: Samples) -> int:
-    return max(1, len(samples) // 10)
 
 
 def _publish(known: Known, about: str, source: str) -> None:

@@ -98,7 +98,7 @@ def splits_from_tensors(
         train,
         held,
         classes=classes,
-        validation=max(1, len(train) // 10) if own is None else own,
+        validation=own,
         train_size=train_size,
         normalise=normalise,
     )
@@ -138,9 +138,13 @@ def load_tensors(
     """
     places = places_of(path, root=root)
     file = first_there(places) or places[0]
-    if file.suffix in _READERS and not file.is_file():
+    if file.suffix not in _READERS:
+        raise ConfigError.of(
+            "data.tensors.path", "a file in .safetensors or .npz", f"'{file.name}'", "convert it"
+        )
+    if not file.is_file():
         raise DataError.of(in_words(places), "a data file", "found none", "set the option path")
-    arrays = _read(file)
+    arrays = _READERS[file.suffix](file)
     _check_keys(file, set(arrays))
     own = "x_validation" in arrays
     if own and validation is not None:
@@ -172,15 +176,6 @@ def _check_keys(file: Path, keys: set[str]) -> None:
             ", ".join(sorted(keys)[:20]) or "none",
             "rename or add",
         )
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    """Read all arrays of a file."""
-    if file.suffix not in _READERS:
-        raise ConfigError.of(
-            "data.tensors.path", "a file in .safetensors or .npz", f"'{file.name}'", "convert it"
-        )
-    return _READERS[file.suffix](file)
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:

@@ -22,8 +22,6 @@ PEAKS = {"pictures": 255.0, "counts": 1.0}
 
 
 class _Scale:
-    """Reads `scale`."""
-
     def read(self, value: Any, path: str) -> Any:
         """Return it as the annotation says."""
         if value is None or (isinstance(value, str) and value in PEAKS):

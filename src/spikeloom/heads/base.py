@@ -178,7 +178,7 @@ class Head(nn.Module):
         return ()
 
     def figures(self, h: Tensor, target: Tensor, ops: Ops = PLAIN) -> Mapping[str, Tensor]:
-        """Return figures worth watching, by name: means over a batch of evaluation.
+        """Return figures to watch, by name: means over a batch of evaluation.
 
         Their means over the validation part are recorded with every epoch.
 
@@ -188,7 +188,7 @@ class Head(nn.Module):
         return {}
 
     def findings(self, figures: Mapping[str, float]) -> tuple[str, ...]:
-        """Return what is wrong with `figures` after training, and what to do."""
+        """Return sentences on what `figures` show to be wrong after training, and what to do."""
         return ()
 
     def scores(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
@@ -229,7 +229,7 @@ class Head(nn.Module):
             )
 
     def logits(self, h: Tensor, ops: Ops = PLAIN) -> Tensor:
-        """Return what a prediction rests on: softmax of it is p(y | x).
+        """Return the logits of a prediction: their softmax is p(y | x).
 
         In float32 at least, and in float64 where the head is.
 
@@ -320,7 +320,7 @@ class Head(nn.Module):
 
 
 def _fill_in(head: Head, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Add to weights that are about to be loaded what older runs lack."""
+    """Fill in the weights that older runs lack, before they are loaded."""
     for name in head.absent_in_older(prefix):
         state.setdefault(name, torch.zeros(head.classes))
 

@@ -11,12 +11,12 @@ def widened(o: Tensor) -> Tensor:
 
 
 def batch_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
-    r"""Return the mean of what samples give, each times its weight.
+    r"""Return the mean over samples of value times weight.
 
     .. math:: \frac{1}{B} \sum_b w_b \ell_b
 
-    Divided by B and not by the sum of weights, so that what a sample gives does not depend on its
-    other samples of the batch: shares of a batch on several processes add up to the batch.
+    Divided by B and not by the sum of weights, so that a sample's part does not depend on the other
+    samples: the parts of several processes add up to the batch.
 
     Shape:
         values, weights: [B]; result: [].

@@ -10,7 +10,7 @@ from spikeloom.base.checks import expect, within
 from spikeloom.heads.losses import batch_mean, cross_entropy
 
 SHARE = within(0, 1, noun="a share")
-"""What part of the loss the squared error may be."""
+"""Range of the squared error's share of the loss."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,7 @@ class Mix:
         )
 
     def loss(
-        self,
-        o: Tensor,
-        target: Tensor,
-        goal: Tensor | None = None,
-        weights: Tensor | None = None,
+        self, o: Tensor, target: Tensor, goal: Tensor | None = None, weights: Tensor | None = None
     ) -> Tensor:
         """Return the mean loss of a batch.
 

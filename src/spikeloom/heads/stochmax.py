@@ -36,7 +36,7 @@ COLLAPSED = 0.01
 """A mask has collapsed where the rivals (all classes but the target) have a lower mean rho."""
 
 ALIKE = 0.05
-"""rho is stuck where targets have no more of it than rivals have, plus this."""
+"""rho is stuck where its mean over targets exceeds that over rivals by less than this."""
 
 CERTAIN = 0.02
 """A mask is certain where its mean entropy per class, in nats, is this or less; 0.69 is most."""
@@ -108,11 +108,7 @@ class Stochmax(Head):
 
     about: ClassVar[str] = "stochastic softmax: rival classes are dropped at random in training"
     source: ClassVar[Citation | None] = Citation(
-        "Lee et al.",
-        "DropMax: Adaptive Variational Softmax",
-        "NeurIPS",
-        2018,
-        "arXiv:1712.07834",
+        "Lee et al.", "DropMax: Adaptive Variational Softmax", "NeurIPS", 2018, "arXiv:1712.07834"
     )
     maps: ClassVar[tuple[str, ...]] = ("readout", "retain", "posterior")
     branches: ClassVar[tuple[str, ...]] = ("retain", "posterior")
@@ -224,7 +220,7 @@ class Stochmax(Head):
         return Loss(logits, value + masked_cross_entropy(o, z, target, weights))
 
     def cautions(self) -> tuple[str, ...]:
-        """Say which variants learn a mask that no term fits to the label."""
+        """Warn of variants without a term that fits the mask to the label."""
         if self.variant not in ("determ", "panda"):
             return ()
         return (
@@ -312,7 +308,7 @@ def target_term(a: Tensor, target: Tensor, weights: Tensor | None = None) -> Ten
 
 
 def auxiliary(r: Tensor, hit: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the term that makes r carry the label; batch mean."""
+    """Return L_aux, the binary cross entropy of sigma(r) with the label; batch mean."""
     return batch_mean(torch.where(hit, F.softplus(-r), F.softplus(r)).sum(1), weights)
 
 

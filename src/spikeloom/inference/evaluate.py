@@ -106,7 +106,6 @@ def evaluate(
 
 
 def _figures(bench: Workbench, features: Tensor, batch: Batch, ops: Ops) -> dict[str, float]:
-    """Return the head's figures of a batch."""
     head = bench.head
     if type(head).figures is Head.figures:
         return {}

@@ -1,8 +1,8 @@
-"""Compiled loops of `kernels.events`: lists of active inputs, and sums of weight rows.
+"""Compiled loops of `kernels.events`: lists of non-zero inputs, and sums of weight rows.
 
-Images are planar, [C, H, W] in memory, or interleaved, [H, W, C]. Numbers are read and written
-through pointers, so that the compiler knows what cannot overlap; a body is written once and
-compiled for both types.
+Images are planar ([C, H, W] in memory) or interleaved ([H, W, C], channels last). Arrays are
+accessed through pointers with alias scopes (`_memory_numba`): 0 is what is written, 1 weights and
+bias, 2 the input. The bodies are written once and compiled for float32 and float64.
 """
 
 # pyright: reportMissingImports=false
@@ -17,7 +17,7 @@ from spikeloom.kernels.threads import HEAD
 
 jitted: Any = numba.njit(cache=True, **OPTIONS)
 inner: Any = numba.njit(**OPTIONS)
-"""For what takes a type as an argument, which numba cannot store; the bodies it ends in are."""
+"""For functions with a type as an argument: numba cannot cache them, only their callers."""
 body: Any = numba.cfunc(numba.types.void(numba.types.voidptr), cache=True)
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 claim: Any = memory.claim
@@ -28,12 +28,12 @@ put: Any = memory.put
 
 LINEAR = 6
 CONV = 14
-"""Numbers that a body reads behind those of `HEAD`."""
+"""How many numbers a body reads after those of `HEAD`."""
 
 
 @jitted
 def count_nonzero(x, run, runs, step):
-    """Count what is not 0 in runs of flat x, each `step` behind the last, around the end."""
+    """Count non-zero elements in `runs` runs of `run` elements, `step` apart, wrapping around."""
     found = 0
     at = 0
     for _ in range(runs):
@@ -45,7 +45,9 @@ def count_nonzero(x, run, runs, step):
 
 @jitted
 def _sum_rows(out, at, rows, width, index, count):
-    """Add rows, named by where they begin, to out[at:]; eight at a time, to read out less often."""
+    """Add the rows that begin at the entries of `index` to out[at:]."""
+    # Eight rows are added at a time, so that `out` is read and written once for all of them. The
+    # order of the sum is part of the result: do not change it.
     k = 0
     while k + 8 <= count:
         a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
@@ -76,7 +78,7 @@ def _sum_rows(out, at, rows, width, index, count):
 
 @jitted
 def _sum_scaled_rows(out, at, rows, width, index, value, count):
-    """Add value times row for each of `index` to out[at:]."""
+    """Add each row times its value to out[at:], four rows at a time (see `_sum_rows`)."""
     k = 0
     while k + 4 <= count:
         a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
@@ -95,10 +97,9 @@ def _sum_scaled_rows(out, at, rows, width, index, value, count):
 
 @jitted
 def _collect(out, at, table, events, spikes):
-    """Set out[at:] to the bias and the sum of all events; no products where all of them are 1.
-
-    table: rows, bias and their width. events: where their rows begin, their values, how many.
-    """
+    """Set out[at:] to the bias plus the sum over all events (non-zero inputs)."""
+    # table: weight rows, bias, and their width M. events: the start of each event's row, its value,
+    # and the number of events. spikes: all values are 1, so no products are needed.
     rows, bias, width = table
     index, value, count = events
     for j in range(width):
@@ -111,7 +112,8 @@ def _collect(out, at, table, events, spikes):
 
 @inner
 def _linear(data, at, number):
-    """Take pieces of out [N, M] = bias + x [N, D] rows [D, M]; at: pointer to numbers of a type."""
+    """Compute out [N, M] = bias + x [N, D] rows [D, M], one piece of samples after another."""
+    # data: arguments of a body (`kernels.threads`); at: makes an address a pointer to `number`
     m = carray(data, HEAD + LINEAR, dtype=np.int64)
     x, rows, bias, out = at(m[HEAD]), at(m[HEAD + 1]), at(m[HEAD + 2]), at(m[HEAD + 3])
     depth, width = m[HEAD + 4], m[HEAD + 5]
@@ -121,7 +123,7 @@ def _linear(data, at, number):
     while piece < m[1]:
         for n in range(piece * m[2], min((piece + 1) * m[2], m[3])):
             count = 0
-            for i in range(depth):  # no branch: whether an input is active cannot be foreseen
+            for i in range(depth):  # without `if`: the branch predictor cannot foresee spikes
                 v = get(x, n * depth + i, 2)
                 index[count] = i * width
                 value[count] = v
@@ -135,10 +137,9 @@ def _linear(data, at, number):
 
 @jitted
 def _list_planar(x, start, shape, lines, channels, values, counts):
-    """List the active channels of each place in lines of an image; x[start:] is [C, H, W].
-
-    Returns whether all of them are 1.
-    """
+    """List the non-zero channels of pixels, x[start:] is [C, H, W]; return whether all are 1."""
+    # The channels of a pixel are in ascending order, as in `_list_interleaved`: both layouts are
+    # summed in the same order. Channels are the outer loop here, since their planes lie apart.
     depth, height, width = shape
     spikes = True
     for place in range(lines[0] * width, lines[1] * width):
@@ -157,7 +158,7 @@ def _list_planar(x, start, shape, lines, channels, values, counts):
 
 @jitted
 def _list_interleaved(x, start, shape, lines, channels, values, counts):
-    """Do the same where x[start:] is [H, W, C]."""
+    """Do the same for x[start:] of shape [H, W, C]."""
     depth, _, width = shape
     spikes = True
     for place in range(lines[0] * width, lines[1] * width):
@@ -176,11 +177,12 @@ def _list_interleaved(x, start, shape, lines, channels, values, counts):
 
 @inner
 def _conv(data, at, number):
-    """Take pieces of a convolution; line oy of image n is element n * OH + oy.
-
-    rows: [K * K * C, M], the window's lines first. line: [OW, M] for planar images. at: pointer to
-    numbers of a type.
-    """
+    """Compute a convolution, one piece of output lines after another."""
+    # Line oy of image n is element n * OH + oy of the work. For each piece and image, the non-zero
+    # inputs of the lines it needs are listed first; every window then reads these short lists.
+    # `rows` is [K * K * C, M]: row and column in the window, then channel. For planar images a line
+    # is computed as [OW, M] in a buffer of its own (`line`), so that sums over M are contiguous,
+    # and then transposed into the output.
     m = carray(data, HEAD + CONV, dtype=np.int64)
     x, rows, bias, out = at(m[HEAD]), at(m[HEAD + 1]), at(m[HEAD + 2]), at(m[HEAD + 3])
     depth, height, width = shape = m[HEAD + 4], m[HEAD + 5], m[HEAD + 6]
@@ -231,17 +233,19 @@ def _conv(data, at, number):
                     _turn(line, out, n * many * tall * wide + oy * wide, (many, tall, wide))
             row = n * tall + stop
         piece = claim(data)
-    room[0] = 0  # it lives until here
+    room[0] = 0  # a last access: `line` is only an address and does not keep `room` alive
 
 
 @jitted
 def _turn(line, out, start, shape):
-    """Write one line [OW, M] into planar images."""
+    """Transpose one line [OW, M] into planar images."""
+    # The line is read in scope 0, in which `_collect` has written it: in another scope the compiler
+    # might move these loads before those stores.
     many, tall, wide = shape
     for j in range(many):
         to = start + j * tall * wide
         for ox in range(wide):
-            put(out, to + ox, get(line, ox * many + j, 1), 0)
+            put(out, to + ox, get(line, ox * many + j, 0), 0)
 
 
 @body

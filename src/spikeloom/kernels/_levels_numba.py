@@ -14,7 +14,9 @@ jitted: Any = numba.njit(cache=True, **OPTIONS)
 
 @jitted
 def pack_bits(x, out):
-    """Write which elements are not 0; return where the first is, and a second amplitude, or -1."""
+    """Write a bit per element: 1 where it is not 0."""
+    # Returns the index of the first non-zero element (0 if there is none), and -1. If there is a
+    # second non-zero value, not -1 but the index of the first of the eight elements it is among.
     at = 0
     while at < x.size and x[at] == 0:
         at += 1
@@ -45,7 +47,7 @@ def unpack_bits(bits, one, zero, x):
 
 @jitted
 def smallest(x, top):
-    """Return the smallest integer above 0, `top` at most; bits of floats above 0 are so ordered."""
+    """Return the smallest integer above 0 in x, or `top` if there is none below it."""
     found = top
     for i in range(x.size):
         value = x[i] if x[i] > 0 else top
@@ -55,9 +57,10 @@ def smallest(x, top):
 
 @jitted
 def pack_levels(x, quantum, palette, out):
-    """Number the values of x by their size in quanta; return the highest number, or -1.
+    """Write the level of each value, its nearest multiple of the quantum, and the palette.
 
-    The palette gets each number's value. There is none above 255, and no two values with one.
+    Returns:
+        The highest level; -1 if a level is negative or above 255, or two values share a level.
     """
     low, highest = np.int32(0), np.int32(0)
     for i in range(x.size):
@@ -76,7 +79,7 @@ def pack_levels(x, quantum, palette, out):
 
 @jitted
 def pack_halves(levels, out):
-    """Write two levels below 16 to a byte."""
+    """Pack levels below 16 two to a byte, the first in the low half."""
     for row in range(levels.size // 2):
         out[row] = levels[2 * row] | (levels[2 * row + 1] << np.uint8(4))
     if levels.size % 2:
@@ -85,7 +88,7 @@ def pack_halves(levels, out):
 
 @jitted
 def unpack_halves(halves, palette, x):
-    """Write the values of levels that lie two to a byte."""
+    """Write the values of levels that are packed two to a byte."""
     for row in range(x.size // 2):
         x[2 * row] = palette[halves[row] & np.uint8(15)]
         x[2 * row + 1] = palette[halves[row] >> np.uint8(4)]

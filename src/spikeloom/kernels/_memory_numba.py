@@ -1,7 +1,7 @@
-"""Memory as generated code sees it: addresses, loads and stores that never overlap, one counter.
+"""Memory access for compiled code: pointers, loads and stores with alias scopes, a counter.
 
-Arrays of numba would do as well, but for one thing: a compiler that cannot know that two arrays
-are apart gives up to work on several elements at a time.
+Pointers are used instead of numba's arrays because of the alias scopes. Without them the compiler
+must assume that a store to one array changes another, and does not use vector instructions.
 """
 
 # pyright: reportMissingImports=false
@@ -11,15 +11,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-_SCOPES = 48
+_SCOPES = 48  # one for each array; a kernel with more arrays does not compile
 
 
 def _pointer(target: Any) -> Any:
-    """Make the intrinsic that turns an address (int64) into a pointer to numbers of a type."""
+    """Return an intrinsic that turns an address (int64) into a pointer to numbers of a type."""
 
     @intrinsic
     def at(typingctx: Any, address: Any) -> Any:
-        """Return an address as a pointer."""
+        """Return the pointer of an address."""
         if address not in (types.int64, types.uint64):
             return None
         kind = types.CPointer(target)
@@ -38,7 +38,11 @@ uint16 = _pointer(types.uint16)
 
 
 def _apart(module: ir.Module, instruction: Any, scope: int) -> None:
-    """Tell the compiler that an access meets those of other scopes nowhere."""
+    """Tell the compiler that this access never overlaps one of another scope.
+
+    So memory that is written must have one scope for all its loads and stores, and two arrays that
+    share memory must be accessed under one name.
+    """
     domain = module.add_metadata(["spikeloom"])
     scopes = [module.add_metadata([f"spikeloom{k}", domain]) for k in range(_SCOPES)]
     others = [one for k, one in enumerate(scopes) if k != scope]
@@ -48,7 +52,7 @@ def _apart(module: ir.Module, instruction: Any, scope: int) -> None:
 
 @intrinsic(prefer_literal=True)
 def get(typingctx: Any, pointer: Any, index: Any, scope: Any) -> Any:
-    """Return the element at an index; `scope` is the array's own number."""
+    """Return the element at an index; `scope` is the number of the array's alias scope."""
     if not isinstance(pointer, types.CPointer) or not isinstance(scope, types.IntegerLiteral):
         return None
 
@@ -62,7 +66,7 @@ def get(typingctx: Any, pointer: Any, index: Any, scope: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def put(typingctx: Any, pointer: Any, index: Any, value: Any, scope: Any) -> Any:
-    """Set the element at an index; `scope` is the array's own number."""
+    """Set the element at an index; `scope` is the number of the array's alias scope."""
     if not isinstance(pointer, types.CPointer) or not isinstance(scope, types.IntegerLiteral):
         return None
 
@@ -76,7 +80,7 @@ def put(typingctx: Any, pointer: Any, index: Any, value: Any, scope: Any) -> Any
 
 @intrinsic
 def claim(typingctx: Any, data: Any) -> Any:
-    """Return the number at the start of `data` and raise it by one, for one thread at a time."""
+    """Return the int64 at the start of `data` and add 1 to it, atomically."""
     if data != types.voidptr:
         return None
 

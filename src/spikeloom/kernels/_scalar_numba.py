@@ -1,4 +1,4 @@
-"""Scalar operations that numba lacks: one rounding for a * b + c, and bfloat16 as bits."""
+"""Scalar operations that numba lacks: fused multiply-add, bfloat16 as bits, a fast exponential."""
 
 # pyright: reportMissingImports=false, reportCallIssue=false
 import math
@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a * b + c, rounded once."""
+    """Return a * b + c with one rounding."""
     if not (isinstance(a, types.Float) and a == b == c):
         return None
 
@@ -25,7 +25,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def wide(typingctx: Any, bits: Any) -> Any:
-    """Return the float32 of a bfloat16's bits (uint16)."""
+    """Return the float32 value of a bfloat16 that is given by its bits (uint16)."""
     if bits != types.uint16:
         return None
 
@@ -39,7 +39,7 @@ def wide(typingctx: Any, bits: Any) -> Any:
 
 @intrinsic
 def narrow(typingctx: Any, x: Any) -> Any:
-    """Return the bits (uint16) of a float32 rounded to bfloat16, ties to even; NaN stays NaN."""
+    """Round a float32 to bfloat16, ties to even; return its bits (uint16). NaN stays NaN."""
     if x != types.float32:
         return None
 
@@ -61,7 +61,7 @@ def narrow(typingctx: Any, x: Any) -> Any:
 
 @intrinsic
 def power_of_two(typingctx: Any, n: Any) -> Any:
-    """Return 2 to the power n as float32, for a whole n in [-126, 127] (float32)."""
+    """Return 2^n as float32, for an integer n in [-126, 127] that is given as float32."""
     if n != types.float32:
         return None
 
@@ -74,23 +74,29 @@ def power_of_two(typingctx: Any, n: Any) -> Any:
 
 
 F = np.float32
+# ln 2 in two parts: n times the high part is exact, since its last bits are 0 (Cody and Waite).
 _LOG2E, _LN2_HIGH, _LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
+# Below, the result is 0 (it would be less than 2^-126); above, it is inf (more than 2^127).
 _LOWEST, _HIGHEST = F(-87.33654), F(88.02969)
 _SERIES = [F(1 / math.factorial(order)) for order in range(8)]
 _C2, _C3, _C4, _C5, _C6, _C7 = _SERIES[2:]
 _ZERO, _ONE, _INF = F(0), F(1), F(math.inf)
+# Adding and subtracting 1.5 * 2^23 rounds a float32 to an integer: no fraction bits are left.
 _MAGIC, _LEAST, _MOST = F(1.5 * 2**23), F(-126), F(127)
 
 
 @numba.njit(inline="always", error_model="numpy")
 def exp(x: Any) -> Any:
-    """Return e to the power x in float32, off by 2 units in the last place at most.
+    r"""Return e^x in float32, with an error of at most 2 units in the last place.
 
-    The library's own is called once per element; this one is what a loop can run on many at a
-    time. Below the smallest normal number it gives 0.
+    .. math:: e^x = 2^n e^r, \quad n = round(x / \ln 2), \quad r = x - n \ln 2
+
+    with the Taylor series of :math:`e^r` up to :math:`r^7`. The function of the C library is called
+    for one element at a time; this one is inlined into loops and vectorised. Results below the
+    smallest normal number are 0.
     """
-    n = fma(x, _LOG2E, _MAGIC) - _MAGIC  # to the nearest whole number
-    n = n if n > _LEAST else _LEAST  # also for NaN
+    n = fma(x, _LOG2E, _MAGIC) - _MAGIC  # the nearest integer
+    n = n if n > _LEAST else _LEAST  # written so that NaN gives _LEAST
     n = n if n < _MOST else _MOST
     r = fma(n, -_LN2_LOW, fma(n, -_LN2_HIGH, x))
     p = fma(fma(fma(fma(fma(r, _C7, _C6), r, _C5), r, _C4), r, _C3), r, _C2)

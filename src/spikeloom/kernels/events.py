@@ -1,51 +1,45 @@
-r"""Sparse maps: work in proportion to the inputs that are not zero.
+r"""Event-driven linear maps: their work is proportional to the number of non-zero inputs.
 
-A linear map of spikes is a sum of weight columns, :math:`y = b + \sum_{i:\,x_i \ne 0} x_i W_{:,i}`;
-a convolution is the same at each place, over the active inputs in its window. Inputs may be any
-real numbers; results equal the dense map up to the order of the sum, which is fixed: they do not
-depend on the number of threads.
+A linear layer is a sum of weight columns, :math:`y = b + \sum_{i:\,x_i \ne 0} x_i W_{:,i}`; a
+convolution is the same sum at each output position, over the non-zero inputs in its window. Inputs
+may be any real numbers. The result equals the dense map except for the order of the sum. That order
+is fixed and does not depend on the number of threads.
 """
 
-import functools
-import importlib
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from spikeloom.kernels.layout import interleaved
-from spikeloom.kernels.source.jit import numba
+from spikeloom.kernels.source.jit import helpers
 from spikeloom.kernels.threads import run_body, shares
 
 DTYPES = (torch.float32, torch.float64)
 
 RUN, RUNS = 32, 32
-"""What tells the density of an input: so many runs of so many entries, each about one miss of the
-cache. At 5 % that is right to 0.7 %."""
+"""`density` samples this many runs of this many neighbouring entries.
+
+A run costs about one cache miss. With 1024 entries the estimate of a density of 5 % has a standard
+error of 0.7 %.
+"""
 
 WORTH_A_THREAD = 250_000
-"""Sums that take about as long as calling another thread does, with some to spare."""
+"""Additions that are worth another thread: they take longer than calling it."""
 
 WHOLE_IMAGES = 8
-"""Images from which on threads share them whole; of fewer each is cut into as many pieces."""
-
-
-@functools.cache
-def _compiled() -> ModuleType:
-    return importlib.import_module("spikeloom.kernels._events_numba")
+"""With at least this many images threads get whole ones; else each image is cut into 8 parts."""
 
 
 def kernels() -> ModuleType | None:
-    """Return the compiled loops; None where there is no compiler."""
-    if numba() is None:
-        return None
-    return _compiled()
+    """Return the compiled loops; None without a compiler."""
+    return helpers("events")
 
 
 def density(x: Tensor) -> float:
-    """Return the share of entries that are not 0.
+    """Return the fraction of entries that are not 0.
 
-    Large inputs are sampled: the places are spread evenly, the same for every input of a size.
+    Large inputs are sampled at evenly spread positions, which depend on their size alone.
 
     Args:
         x: on the CPU, without gaps in memory; of any shape.
@@ -57,27 +51,28 @@ def density(x: Tensor) -> float:
         return float((flat != 0).double().mean())
     if size <= RUN * RUNS:
         return loops.count_nonzero(flat.numpy(), size, 1, 0) / size
-    # the golden ratio leaves no gap and meets no period of rows or channels
+    # Multiples of the golden ratio are spread evenly, and no row or channel length divides them.
     step = round((size - RUN) * (5**0.5 - 1) / 2)
     return loops.count_nonzero(flat.numpy(), RUN, RUNS, step) / (RUN * RUNS)
 
 
 class SparseMap:
-    r"""A linear layer or a convolution, summed over active inputs.
+    r"""A linear layer or a convolution, computed as a sum over non-zero inputs.
 
-    It holds its own copy of the weight, turned so that the weights of one input lie together.
+    It owns copies of weight and bias. The weight is stored as [inputs, M], so that the weights of
+    one input are neighbours in memory and are added as one row.
 
     Args:
         weight: [M, D], or [M, C, K, K] for a convolution.
-        bias: [M], or none.
-        in_shape: one sample's shape, (D,) or (C, H, W).
+        bias: [M], or None.
+        in_shape: shape of a sample, (D,) or (C, H, W).
         out_shape: (M,) or (M, OH, OW).
-        stride: of the window.
+        stride: of the convolution.
         padding: zeros on each side.
 
     Shape:
-        call: [N, \*in_shape] -> [N, \*out_shape]; a result has channels last in memory where
-        its input has.
+        call: [N, \*in_shape] -> [N, \*out_shape]; the result has the memory format of the input
+        (channels last or row-major).
     """
 
     def __init__(
@@ -101,14 +96,16 @@ class SparseMap:
         self._in_shape = in_shape
         self._out_shape = out_shape
         self._window = (weight.shape[-1], stride, padding)
-        double = weight.dtype == torch.float64
-        if weight.dim() == 2:
-            self._body = loops.linear64 if double else loops.linear32
-        else:
-            self._body = loops.conv64 if double else loops.conv32
+        name = "linear" if weight.dim() == 2 else "conv"
+        self._body = getattr(loops, f"{name}{8 * weight.itemsize}")
 
     def __call__(self, x: Tensor, share: float = 1.0) -> Tensor:
-        """Apply the map; `share` of active inputs says how many threads are worth it."""
+        """Apply the map to a batch.
+
+        Args:
+            x: float32 or float64, as the weight.
+            share: expected fraction of non-zero inputs; it decides how many threads are used.
+        """
         work = max(1.0, share * self._rows.numel())
         if len(self._in_shape) == 1:
             x = x.detach().flatten(1).contiguous()
@@ -123,13 +120,21 @@ class SparseMap:
         return out
 
     def _run(self, x: Tensor, out: Tensor, window: tuple[int, ...], work: float) -> None:
-        """Run the body; `work` is what one element costs: a sample, or a line of an image."""
+        """Run the compiled body.
+
+        Args:
+            x: input.
+            out: result, written.
+            window: kernel size, stride, padding and memory format of a convolution; empty else.
+            work: additions per element of work: per sample, or per line of an output image.
+        """
         memory = (x.data_ptr(), self._rows.data_ptr(), self._bias.data_ptr(), out.data_ptr())
         lines = self._out_shape[1] if window else 1
         parts = shares(
             x.shape[0] * lines,
             grain=max(1, round(WORTH_A_THREAD / work)),
-            # pieces of one image list the same inputs again where they meet
+            # Pieces of one image both list the inputs where their windows overlap, so images are
+            # cut only if there are too few of them for all threads.
             multiple=lines if x.shape[0] >= WHOLE_IMAGES else max(1, lines // WHOLE_IMAGES),
         )
         run_body(self._body, (*memory, *self._in_shape, *self._out_shape, *window), parts)

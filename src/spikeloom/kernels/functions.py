@@ -1,4 +1,4 @@
-"""The autograd functions around runs: what they store, and until when."""
+"""Autograd functions around kernels: what they save for the backward pass, and for how long."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,18 +13,21 @@ from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.runs import Given, Pivot, Reader, Run, TrainOptions, none
 
 Again = Callable[..., Sequence[Tensor]]
-"""Takes currents, thetas and first states, and returns what a train returned, by torch's operators:
-outputs, and the last states where they were wanted."""
+"""Computes a train once more with torch's operators.
+
+It takes currents, thetas and first states; it returns the outputs, and the last states where they
+were wanted.
+"""
 
 
 class TrainCall(NamedTuple):
-    """One call of `TrainFunction`, besides the tensors that autograd follows.
+    """Arguments of `TrainFunction` that are no tensors.
 
     Args:
         run: the kernels.
-        thetas: how many trained quantities stand behind the currents; states follow.
-        options: what was asked.
-        again: the same by torch's operators.
+        thetas: number of trained quantities among the tensors; states follow them.
+        options: what the caller wants.
+        again: the same train with torch's operators.
     """
 
     run: Run
@@ -33,19 +36,20 @@ class TrainCall(NamedTuple):
     again: Again
 
     def given(self, currents: Tensor, rest: Sequence[Any]) -> Given:
-        """Return what the train reads."""
+        """Return the inputs of the train."""
         return Given(currents, rest[: self.thetas], rest[self.thetas :])
 
 
 class StepCall(NamedTuple):
-    """One call of `StepFunction`, besides the tensors that autograd follows.
+    """Arguments of `StepFunction` that autograd does not follow.
 
     Args:
         run: the kernels.
-        before: what the last step left, whose memory is used again; or the states of a first step.
-        spent: as in `TrainOptions`.
-        reader: this step's backward pass, as its `Pivot` knows it.
-        left: takes the pivot out. It is no output for autograd: no gradient goes through it.
+        before: pivot of the last step, whose buffer is used again; or the states of a first step.
+        spent: see `TrainOptions`.
+        reader: tells the next step whether this step's backward pass is still to come.
+        left: receives the new pivot. It is no output of the function, since no gradient may pass
+            through it.
     """
 
     run: Run
@@ -56,23 +60,24 @@ class StepCall(NamedTuple):
 
 
 class TrainFunction(torch.autograd.Function):
-    r"""A train; it stores the currents, and nothing that grows with T besides.
+    r"""A whole train. It saves the currents, and nothing else that grows with T.
 
-    Currents that are nobody else's make room for their gradient, unless the graph is kept.
+    The backward pass computes the states again from the currents. If the currents are spent and
+    the graph is not kept, it writes their gradient over them.
 
-    With a `rate` the last three thetas are :math:`\mu, a, b` of a norm
-    :math:`y = a (c - \mu) + b` whose statistics are those of these currents: :math:`\mu` is the
-    mean of n values and :math:`a = \gamma r` with the rate
-    :math:`r = 1 / \sqrt{\sigma^2 + \epsilon}`. Through both the currents get, besides what they
-    have through y,
+    With a `rate` the last three thetas are centre :math:`\mu`, scale :math:`a` and shift :math:`b`
+    of a batch norm :math:`y = a (c - \mu) + b` by the statistics of these currents: :math:`\mu` is
+    their mean over n values per channel, :math:`a = \gamma r` with
+    :math:`r = 1 / \sqrt{\sigma^2 + \epsilon}`. The gradient through both statistics,
 
     .. math:: -\frac{a r^2}{n} \frac{\partial L}{\partial a} (c - \mu)
-        - \frac{a}{n} \frac{\partial L}{\partial b}.
+        - \frac{a}{n} \frac{\partial L}{\partial b},
 
-    Both sums are over all currents, so the kernel runs twice: for the sums, then for the rest.
+    is added to the gradient of the currents through y. It needs two sums over all currents, so the
+    backward pass runs two kernels: one for the sums, then one for everything else.
 
-    Where more is asked of the backward pass than numbers (a graph of its own, gradients in batches)
-    the train is computed again by torch's operators.
+    A backward pass that is itself differentiated, or gets gradients in batches, computes the train
+    again with torch's operators: the results of kernels carry no graph.
     """
 
     @staticmethod
@@ -81,10 +86,10 @@ class TrainFunction(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         out, last = call.run.forward(call.given(currents, rest), call.options.final)
         ctx.call = call
-        # Through autograd, not on ctx: it counts their versions, shows them to hooks of a user, and
-        # frees them with the graph.
+        # Saved by autograd, not as attributes of ctx: autograd checks that they are not changed
+        # before the backward pass, shows them to hooks, and frees them with the graph.
         ctx.save_for_backward(currents, *rest)
-        ctx.set_materialize_grads(False)  # zeros for last states that nobody read cost a train
+        ctx.set_materialize_grads(False)  # zeros for last states that nobody read cost time
         return out, *last
 
     @staticmethod
@@ -92,8 +97,6 @@ class TrainFunction(torch.autograd.Function):
         call: TrainCall = ctx.call
         grad, *finals = grads
         currents, *rest = ctx.saved_tensors
-        # A kernel's result is numbers without a history: where this pass is to be differentiated
-        # itself, or carries gradients in batches, torch's operators take over.
         if torch.is_grad_enabled() or not ordinary(currents, *rest, *grads):
             wanted = ctx.needs_input_grad[1:]
             return None, *gradients_again(call.again, (currents, *rest), grads, wanted)
@@ -112,9 +115,9 @@ _WHOLE = "it keeps too little for that where ops cut; use net.step"
 
 
 class StepFunction(torch.autograd.Function):
-    """One step whose state passes no gradient on; it stores the pivot that is the state.
+    """One step whose state passes no gradient to the next; it saves the pivot, not the current.
 
-    A gradient that is nobody else's makes room for that of the current.
+    If nobody else holds the gradient of the output, the gradient of the current overwrites it.
     """
 
     @staticmethod
@@ -123,20 +126,26 @@ class StepFunction(torch.autograd.Function):
     ) -> Tensor:
         out, pivot = call.run.step(current, thetas, call.before, call.spent)
         call.left.append(pivot)
-        ctx.run, ctx.reader = call.run, call.reader  # not the call: it would hold the state before
+        # not the whole call: it would keep the states before this step alive
+        ctx.run, ctx.reader = call.run, call.reader
         ctx.save_for_backward(pivot, *thetas)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
-        refuse_second(_CUT, _WHOLE)  # the current, which the pivot depends on, is not kept
+        refuse_second(_CUT, _WHOLE)  # it would need the current, which is not saved
         if not ordinary(*grads):
-            raise UnsupportedNet(
-                f"{_CUT}: expected the gradient of one backward pass, got one under a transform "
-                f"(is_grads_batched, vmap); {_WHOLE}."
+            raise UnsupportedNet.of(
+                _CUT,
+                "the gradient of one backward pass",
+                "one under a transform (is_grads_batched, vmap)",
+                _WHOLE,
             )
         pivot, *thetas = ctx.saved_tensors
-        ctx.reader.waits = graph_is_kept()  # else the next step may write over the pivot
-        spent = is_nobodys(grads)  # before the call below takes hold of it
+        # After this pass the next step may overwrite the pivot, unless the graph is kept for a
+        # second pass.
+        ctx.reader.waits = graph_is_kept()
+        # Asked before `step_back` gets the gradient: one more holder would change the answer.
+        spent = is_nobodys(grads)
         result, sums = ctx.run.step_back(pivot, thetas, grads[0], spent)
         return None, result, *sums

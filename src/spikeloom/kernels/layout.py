@@ -1,21 +1,28 @@
-"""How one step of a train lies in memory, seen by kernels as a flat row of elements."""
+"""Memory layout of one step of a train; kernels see a step as a flat row of elements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
 
+from spikeloom.base.autograd import is_dense
+
 LONGEST = 1 << 11
-"""Elements of a quantity that is worth repeating along a block of work."""
+"""Largest period, in elements, of quantities that are repeated along a block.
+
+Blocks are multiples of the period; with a longer one their states would not fit into the cache.
+"""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape and strides of one step; the elements fill their memory without gaps.
+    """Shape and strides of one step whose elements fill their memory without gaps.
 
-    Rows last or channels last make no difference to what is done per element.
+    Kernels work element by element, so the order of the axes makes no difference to them. Axes of
+    one element have stride 0, so that equal layouts compare equal.
     """
 
     shape: tuple[int, ...]
@@ -23,26 +30,24 @@ class Layout:
 
     @classmethod
     def of(cls, train: Tensor) -> "Layout":
-        """Return the layout of a train's steps: its own where it is dense, else row by row."""
+        """Return the layout of a train's steps: its own if that is dense, else row-major."""
         return _layout_of(train.shape[1:], train.stride()[1:])
 
     @cached_property
     def count(self) -> int:
         """Number of elements of a step."""
-        total = 1
-        for size in self.shape:
-            total *= size
-        return total
+        return prod(self.shape)
 
     def rows(self) -> tuple[int, int]:
-        """Return width and neighbours per row of images [B, C, H, W]: channels if they lie last.
+        """Return what a pool needs of images [B, C, H, W]: the width, and the inner size.
 
-        Layouts of images are one of two (see `pooled`): channels last, or rows last.
+        The inner size is the number of channels with channels last, else 1. The layout must be one
+        of these two: see `images`.
         """
         return self.shape[-1], self.shape[-3] if self._channels_last() else 1
 
     def pooled(self, side: int) -> "Layout":
-        """Return the layout behind a pool without overlap, channels where they were."""
+        """Return the layout behind a non-overlapping pool; the order of the axes stays."""
         if side == 1:
             return self
         *front, height, width = self.shape
@@ -51,23 +56,22 @@ class Layout:
         return Layout(shape, order(shape))
 
     def images(self) -> "Layout":
-        """Return this layout, or row by row where it is neither channels last nor rows last."""
+        """Return this layout if it is row-major or channels last, else the row-major one."""
         known = self._channels_last() or self.strides == _by_rows(self.shape)
         return self if known else Layout(self.shape, _by_rows(self.shape))
 
     def empty(self, dtype: torch.dtype, device: torch.device, steps: int | None = None) -> Tensor:
-        """Return a fresh step, or a fresh train of `steps`."""
-        if steps is None:
-            return torch.empty_strided(self.shape, self.strides, dtype=dtype, device=device)
-        return torch.empty_strided(
-            (steps, *self.shape), (self.count, *self.strides), dtype=dtype, device=device
-        )
+        """Allocate a step, or a train of `steps`."""
+        shape, strides = self.shape, self.strides
+        if steps is not None:
+            shape, strides = (steps, *shape), (self.count, *strides)
+        return torch.empty_strided(shape, strides, dtype=dtype, device=device)
 
     def fitted(self, x: Tensor, *, train: bool = False) -> Tensor:
-        """Return a step or train as it lies in this layout, copied where it lies otherwise.
+        """Return a step or train in this layout: `x` itself if it fits, else a copy.
 
         Shape:
-            x: [T, ...], or anything that broadcasts to a step.
+            x: a train [T, ...], or a tensor that broadcasts to a step.
         """
         if train:
             apart = x.shape[0] == 1 or x.stride(0) == self.count
@@ -79,7 +83,10 @@ class Layout:
         return self.empty(x.dtype, x.device, x.shape[0] if train else None).copy_(x)
 
     def period(self, quantities: Sequence[Tensor]) -> int | None:
-        """Return after how many elements in memory quantities repeat; None for long periods.
+        """Return the number of elements after which all quantities repeat in memory.
+
+        One value for all neurons has period 1; one per channel has period C with channels last and
+        C H W in row-major order. None if the period is longer than `LONGEST`.
 
         Args:
             quantities: each broadcasts to a step.
@@ -94,15 +101,15 @@ class Layout:
         return longest if longest <= LONGEST else None
 
     def tile(self, x: Tensor, period: int, length: int) -> Tensor:
-        """Return a quantity as it lies along `length` elements, a multiple of its period."""
-        # outer axes beyond the period hold the same values again: the first of each stands for all
+        """Return a quantity repeated along `length` elements, a multiple of its period."""
+        # Outer axes beyond the period repeat the same values: the first of each is enough.
         whole = x.expand(self.shape).permute(self._inwards)
         while whole.numel() > period:
             whole = whole[0]
         return whole.reshape(-1).repeat(length // period)
 
     def untile(self, tiles: Tensor, period: int, shape: tuple[int, ...]) -> Tensor:
-        """Return the sum of tiles in a quantity's own shape.
+        """Return the sum of tiles in the shape of the quantity: the gradient of `tile`.
 
         Shape:
             tiles: [N, length].
@@ -126,17 +133,12 @@ class Layout:
         images = len(self.shape) >= 3 and self.shape[-3] > 1
         return images and self.strides == _by_channels(self.shape)
 
-    def _dense(self) -> bool:
-        expected = 1
-        for stride, size in sorted(zip(self.strides, self.shape, strict=True)):
-            if size != 1 and stride != expected:
-                return False
-            expected *= size
-        return True
-
 
 def interleaved(x: Tensor) -> bool:
-    """Whether images lie in memory with their channels last, and not otherwise as well."""
+    """Whether images lie in memory with channels last and not in row-major order.
+
+    Images of one channel or one pixel are both; they count as row-major.
+    """
     return (
         x.dim() == 4
         and not x.is_contiguous()
@@ -146,19 +148,17 @@ def interleaved(x: Tensor) -> bool:
 
 @lru_cache(maxsize=1024)
 def _layout_of(shape: tuple[int, ...], strides: tuple[int, ...]) -> Layout:
-    own = Layout(tuple(shape), _cleaned(shape, strides))
-    return own if own._dense() else Layout(tuple(shape), _by_rows(shape))
+    order = _cleaned(shape, strides) if is_dense(shape, strides) else _by_rows(shape)
+    return Layout(tuple(shape), order)
 
 
 def _by_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides, total = [], 1
-    for size in reversed(shape):
-        strides.append(total)
-        total *= size
-    return _cleaned(shape, tuple(reversed(strides)))
+    """Return the strides of row-major order."""
+    return _cleaned(shape, tuple(prod(shape[axis + 1 :]) for axis in range(len(shape))))
 
 
 def _by_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of channels last."""
     *front, channels, height, width = shape
     *outer, row, column, one = _by_rows((*front, height, width, channels))
     return (*outer, one, row, column)

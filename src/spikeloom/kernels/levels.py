@@ -1,9 +1,6 @@
-"""Signals of few levels, stored in few bits: spikes in one, pooled spikes in four or eight."""
+"""Tensors of few distinct values, stored in few bits: spikes in one, pooled spikes in 4 or 8."""
 
-import functools
-import importlib
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,21 +9,23 @@ from torch import Tensor
 
 from spikeloom.base.tracing import ordinary
 from spikeloom.kernels.layout import Layout
-from spikeloom.kernels.source.jit import numba
+from spikeloom.kernels.source.jit import helpers
 
-_WORTH = 1 << 12  # elements below which storing less saves nothing
-_PARTS = (1, 2, 3)  # the smallest mean of a window may be of as many spikes
+_WORTH = 1 << 12  # with fewer elements there is nothing worth saving
+# The smallest value of a pooled train may stand for one, two or three spikes in a window; the
+# quantum is that value divided by their number.
+_PARTS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A tensor as the numbers of its values; unpacking gives the same bits.
+    """A packed tensor; `unpack` restores it bit for bit.
 
     Args:
-        data: 1, 4 or 8 bits per element.
-        palette: the values by their numbers.
-        layout: of the tensor, as one step.
-        dtype: of the tensor.
+        data: a level number per element, of 1, 4 or 8 bits.
+        palette: the value of each level (numpy array).
+        layout: memory layout of the tensor, as one step.
+        dtype: type of the tensor.
     """
 
     data: Tensor
@@ -36,7 +35,7 @@ class Packed:
 
     def unpack(self) -> Tensor:
         """Return the tensor."""
-        loops = _loops()
+        loops = helpers("levels")
         assert loops is not None
         x = self.layout.empty(self.dtype, self.data.device)
         flat, data = _flat(x, self.layout), self.data.numpy()
@@ -50,16 +49,16 @@ class Packed:
 
 
 def pack(x: Tensor) -> Packed | None:
-    """Store a tensor in fewer bits, or return None where it has too many values.
+    """Pack a tensor into fewer bits; None if it has too many distinct values, or is small.
 
-    One amplitude besides 0 takes a bit. Values that differ as whole multiples of one number, up to
-    rounding, take half a byte if there are at most 16 such multiples, a byte up to 256; not in
-    bfloat16, where packing them takes longer than the memory is worth.
+    Zeros and one other value take a bit per element. Values that are multiples of one quantum, up
+    to rounding, take half a byte for at most 16 levels and a byte for at most 256. Bfloat16 is
+    packed into bits only: levels would take longer than the memory is worth.
 
     Args:
         x: on the CPU, without gaps in memory.
     """
-    loops = _loops()
+    loops = helpers("levels")
     dense = x.device.type == "cpu" and x.is_floating_point() and x.dtype != torch.float16
     if loops is None or not dense or x.numel() < _WORTH or not ordinary(x):
         return None
@@ -71,7 +70,8 @@ def pack(x: Tensor) -> Packed | None:
     bits = torch.empty(-(-flat.size // 8), dtype=torch.uint8)
     first, odd = loops.pack_bits(flat, bits.numpy())
     palette = np.zeros(256, flat.dtype)
-    # the bits are dropped again where there were two amplitudes: one look through tells most trains
+    # Bits come first: most tensors are spikes, and for those one pass is enough. If a second value
+    # was found, the bits are thrown away.
     if odd >= 0 and x.dtype == torch.bfloat16:
         return None
     if odd < 0:
@@ -89,20 +89,13 @@ def pack(x: Tensor) -> Packed | None:
     return None
 
 
-@functools.cache
-def _compiled() -> ModuleType:
-    return importlib.import_module("spikeloom.kernels._levels_numba")
-
-
-def _loops() -> ModuleType | None:
-    return None if numba() is None else _compiled()
-
-
 def _smallest(flat: Any) -> Any:
-    """Return the smallest value above 0, to compute with; NaN where there is none."""
-    loops = _loops()
+    """Return the smallest value above 0; NaN if there is none."""
+    loops = helpers("levels")
     assert loops is not None
     whole = np.dtype(f"int{8 * flat.itemsize}")
+    # Read as integers, the bits of positive floats are in the same order as the floats. With no
+    # value above 0 the largest integer comes back, whose bits are a NaN.
     found = np.array([loops.smallest(flat.view(whole), whole.type(np.iinfo(whole).max))], whole)
     return found.view(flat.dtype)[0]
 

@@ -1,4 +1,4 @@
-"""Mean and variance of each channel of a train, in one pass over it."""
+"""Mean and variance of each channel of a train, computed in one pass over memory."""
 
 from functools import lru_cache
 
@@ -16,11 +16,12 @@ from spikeloom.kernels.source.theta_code import ThetaCode
 
 
 def moments(train: Tensor) -> tuple[Tensor, Tensor] | None:
-    r"""Return mean and (biased) variance per channel, or None where no kernel gives them.
+    r"""Return mean and (biased) variance per channel, or None if there is no kernel for it.
 
-    Sums are of :math:`x - k` and its square, with k the mean of some of the channel's values:
+    .. math:: S_j = \sum (x - k)^j, \quad \mu = k + S_1 / n, \quad \sigma^2 = S_2 / n - (S_1 / n)^2
 
-    .. math:: \mu = k + S_1 / n, \quad \sigma^2 = S_2 / n - (S_1 / n)^2
+    with k the channel's mean in one sample at one step. Without k the variance of a channel with a
+    large mean would be the small difference of two large numbers.
 
     Shape:
         train: [T, B, C, ...], channels last in memory; mean, variance: [C], in float32 at least.
@@ -55,7 +56,7 @@ def _run(dtype: torch.dtype, layout: Layout, steps: int, period: int) -> Run | N
 
 
 def _source(variant: Variant) -> Source:
-    """Write the module whose `body` sums; addresses are the train, k, and both sums."""
+    """Write the kernel of both sums; its arrays are the train, k and the two sums."""
     writer = Writer(variant)
     memory, shift = writer.memory, writer.theta_loads(1)["x1"]
     sums = ThetaCode(["x", "x * x"], writer)

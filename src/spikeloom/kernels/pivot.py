@@ -1,8 +1,8 @@
-"""The one value of a step from which everything else of it follows, if there is one.
+"""Pivots: the one value of a step that its output and its new state can be computed from.
 
-Where no gradient passes from step to step, a step's backward pass needs no more than what its
-output was made from. For most neurons one value decides both output and new state: the potential
-before the reset. Carried in the state's place, it serves twice, and nothing else is stored.
+For most neurons this is the potential before the reset. Where no gradient passes from step to
+step, the backward pass of a step needs this value only. So it is kept in the place of the state,
+and it is all that a step saves for its backward pass.
 """
 
 from collections.abc import Iterable
@@ -16,14 +16,16 @@ PIVOT = Value("p")
 
 @dataclass(frozen=True)
 class PivotPrograms:
-    """A step cut in two at its pivot.
+    """The programs of a step, cut at its pivot.
 
     Args:
         into: current, thetas, states -> pivot.
         out: pivot, thetas -> output.
         after: pivot, thetas -> new states.
-        back: pivot, thetas, gradient of the output -> gradients of current and thetas, where no
-            gradient comes from the new states.
+        back: pivot, thetas, gradient of the output -> gradients of current and thetas; gradients of
+            the new states are 0.
+        thetas: number of trained quantities.
+        states: number of state tensors.
     """
 
     into: Program
@@ -35,11 +37,7 @@ class PivotPrograms:
 
 
 def find_pivot(programs: StepPrograms) -> PivotPrograms | None:
-    """Cut a step at its first pivot; None where it has none.
-
-    Args:
-        programs: of the step.
-    """
+    """Cut a step at its first pivot; None if it has none."""
     ahead, thetas = programs.forward, programs.thetas
     current, *rest = ahead.inputs
     moving = {current.name, *(one.name for one in rest[thetas:])}
@@ -49,7 +47,7 @@ def find_pivot(programs: StepPrograms) -> PivotPrograms | None:
         if operation.kind != "float":
             continue
         cut = _from(ahead, {operation.result: PIVOT}, rest[:thetas])
-        if _reads_any(cut, moving):
+        if cut.reads() & moving:
             continue
         back = _backward_from(programs, operation)
         if back is None:
@@ -62,7 +60,7 @@ def find_pivot(programs: StepPrograms) -> PivotPrograms | None:
 
 
 def _backward_from(programs: StepPrograms, pivot: Operation) -> Program | None:
-    """Write the backward pass with the pivot given; None where it needs more than that."""
+    """Return the backward pass as a function of the pivot; None if it reads anything else."""
     back, thetas, states = programs.backward, programs.thetas, programs.states
     wanted = _keys(programs.forward)[pivot.result]
     known = {name: PIVOT for name, key in _keys(back).items() if key == wanted}
@@ -75,11 +73,11 @@ def _backward_from(programs: StepPrograms, pivot: Operation) -> Program | None:
     cut = _from(replace(back, outputs=back.outputs[: 1 + thetas]), known | zero, given)
     named = {PIVOT.name, *(one.name for one in given)}
     free = {one.name for one in back.inputs} - named
-    return None if _reads_any(cut, free) else cut
+    return None if cut.reads() & free else cut
 
 
 def _from(program: Program, known: dict[str, Any], inputs: Iterable[Value]) -> Program:
-    """Return the program with some of its values given, behind the pivot and these inputs."""
+    """Return a program in which some values are known, with pivot and `inputs` as its inputs."""
 
     def swap(arg: Any) -> Any:
         return known.get(arg.name, arg) if isinstance(arg, Value) else arg
@@ -98,12 +96,8 @@ def _from(program: Program, known: dict[str, Any], inputs: Iterable[Value]) -> P
     return Program((PIVOT, *inputs), tuple(operations), outputs).needed()
 
 
-def _reads_any(program: Program, names: set[str]) -> bool:
-    return bool(program.reads() & names)
-
-
 def _keys(program: Program) -> dict[str, Any]:
-    """Return for each value what it is made of: equal keys are equal values."""
+    """Return an expression for each value; values with equal expressions are equal."""
     keys: dict[str, Any] = {one.name: ("input", k) for k, one in enumerate(program.inputs)}
 
     def key(arg: Any) -> Any:

@@ -1,8 +1,9 @@
-"""The source of an average pool behind a kernel's outputs, and of its way back.
+"""Source of an average pool after the outputs of a kernel, and of its backward pass.
 
-A block holds whole groups of rows, as many as the window is high. `width` is the number of neurons
-in a row, `inner` the number of neighbours in memory that belong to different maps: the channels
-where they lie last, else 1.
+A block holds whole rows of windows. `width` is the number of neurons in an image row. `inner` is
+the number of channels if they are last in memory, else 1.
+
+The sums run over a window row by row, as in torch's pool, so that results are bit-identical.
 """
 
 from collections.abc import Callable
@@ -47,13 +48,13 @@ def unpool(gs, g, n, width, inner):
 def pooling_source(
     side: int, load: Callable[[str], str], store: Callable[[str], str], emitter: Emitter
 ) -> list[str]:
-    """Write `pool` and `unpool`; nothing for a side of 1.
+    """Write the functions `pool` and `unpool`; nothing for a side of 1.
 
     Args:
         side: of the window; windows do not overlap.
-        load: text of a number from memory.
-        store: text of a number to memory.
-        emitter: knows the constants.
+        load: converts a stored number to the type of the state, as text.
+        store: converts a computed number to the stored type, as text.
+        emitter: of the module, for its constants.
     """
     if side == 1:
         return []

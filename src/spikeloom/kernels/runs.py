@@ -1,4 +1,14 @@
-"""Runs of a kernel on tensors: who owns their memory, and what may be written over."""
+"""Calls of compiled kernels on tensors: who owns each buffer, and who may write it until when."""
+
+# buffer                owner           lifetime and writers
+# inputs (`Given`)      caller          read only, except currents that are marked as spent
+# outputs, last states  caller          allocated by `Run.forward`; no kernel writes them again
+# saved currents        autograd        until the backward pass, which may write their gradient over
+#                                       them if they are spent and the graph is not kept
+# `Pivot.value`         the stepper     one buffer for all steps; each step overwrites it, unless a
+#                                       backward pass still has to read it
+# tiles, sums           one call        allocated for it, freed when it returns
+# scratch               piece of work   allocated inside the kernel
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,23 +24,27 @@ from spikeloom.base.torch_private import graph_is_kept
 from spikeloom.kernels.layout import Layout
 from spikeloom.kernels.threads import Shares, run_body, shares
 
-_GRAIN = 1 << 15  # elements times steps that are worth a thread
-_SCRATCH = 1 << 13  # elements times steps of one block's states: they stay in the near cache
+# A thread is worth waking for about 30,000 elements times steps, some tens of microseconds.
+_GRAIN = 1 << 15
+# The states of one block over all T steps: 8192 float32 are 32 KiB, the size of a level-1 cache.
+_SCRATCH = 1 << 13
+# No block is longer, however short the train: several arrays share the cache.
 _WIDEST = 1024
-_LINE = 64  # elements: whole cache lines and vectors
+# Elements. Blocks are multiples of it, so they begin at cache lines and fill whole vectors.
+_LINE = 64
 
 
 class TrainOptions(NamedTuple):
-    """What is wanted of a train, and what may be done on the way.
+    """What the caller wants from a train, and what the kernels may overwrite.
 
     Args:
-        pool: side of an average pool behind the outputs, without overlap; 1 for none.
-        final: whether the states after the last step are wanted.
-        local: one step alone, whose state passes no gradient on.
-        spent: nobody else reads the currents. Of a whole train their gradient may take their place
-            on the way back, of a step the outputs at once.
-        rate: says that the last three thetas are a norm by statistics of these very currents, from
-            rest (`kernels.functions.TrainFunction`).
+        pool: side of a non-overlapping average pool applied to the outputs; 1 for none.
+        final: whether the states after the last step are returned.
+        local: the input is a single step whose state passes no gradient to the next step.
+        spent: nobody else reads the currents, so they may be overwritten: by their gradient in the
+            backward pass of a train, by the outputs in the forward pass of a step.
+        rate: given if the last three thetas are a batch norm by the statistics of these very
+            currents, started without a state (see `kernels.functions.TrainFunction`).
     """
 
     pool: int = 1
@@ -44,10 +58,10 @@ OPTIONS = TrainOptions()
 
 
 class Given(NamedTuple):
-    """What a train reads. It is the caller's: nothing of it is written to but spent currents.
+    """Inputs of a train. They belong to the caller; only spent currents are ever written.
 
     Args:
-        currents: [T, B, ...], or [1, B, ...] that stay.
+        currents: [T, B, ...], or [1, B, ...] if they are the same at every step.
         thetas: trained quantities.
         states: before the first step; None is 0.
     """
@@ -58,16 +72,17 @@ class Given(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A compiled body, and the numbers it is given."""
+    """A compiled function, and the constants it reads when it runs (float64)."""
 
     body: Any
     numbers: Tensor
 
 
 class Passes(NamedTuple):
-    """The kernels of both passes; of the forward pass alone where no gradient is wanted.
+    """The kernels of the forward and the backward pass; `backward` is None without gradients.
 
-    With `sums` the backward pass goes in two parts: sums of gradients, then all the rest.
+    With `sums` the backward pass runs two kernels: `sums` computes the gradients of the thetas,
+    then `backward` computes all other gradients.
     """
 
     forward: Kernel
@@ -76,26 +91,23 @@ class Passes(NamedTuple):
 
 
 class Reader:
-    """A backward pass that is to read a value, or has read it.
+    """Tells the next step whether the backward pass of this one still has to read the pivot."""
 
-    Not a list or tuple: what maps the tensors of a state (`neurons.base.map_state`) copies those,
-    and the copy would never hear that the pass is over.
-    """
-
+    # A class, not a list or tuple: `neurons.base.map_state` copies those, and the copy would not
+    # see `waits` change.
     def __init__(self, waits: bool) -> None:
         self.waits = waits
 
 
 class Pivot(NamedTuple):
-    """A state as the one value it follows from, where no gradient passes from step to step.
+    """The state between two steps that pass no gradient on, kept as one value.
 
-    The next step writes its own value in the same place, once the backward pass of this one is
-    over, or where there is to be none.
+    The next step overwrites `value`, unless the backward pass of this step still has to read it.
 
     Args:
-        value: [B, ...].
-        states: placeholders for the state's tensors.
-        reader: the backward pass that may read the value.
+        value: potential (or other value) that output and next state follow from, [B, ...].
+        states: one placeholder for each state tensor of the unit.
+        reader: the backward pass that may still read `value`.
     """
 
     value: Tensor
@@ -105,15 +117,15 @@ class Pivot(NamedTuple):
 
 @dataclass
 class Run:
-    """Kernels on one layout: what does not change between the two passes.
+    """Kernels for trains of one layout and length; shared by forward and backward passes.
 
     Args:
         passes: the kernels.
-        layout: of a step.
+        layout: memory layout of one step.
         steps: T.
-        pool: side of the average pool behind the outputs.
-        over: whether the gradient of currents takes their place.
-        period: after how many elements trained quantities repeat; None where they do not.
+        pool: side of the average pool applied to the outputs.
+        over: the backward pass writes the gradient of the currents over the currents.
+        period: number of elements after which the thetas repeat in memory; None if they do not.
     """
 
     passes: Passes
@@ -125,71 +137,72 @@ class Run:
 
     @cached_property
     def outs(self) -> Layout:
-        """How an output lies in memory."""
+        """Memory layout of one step of outputs."""
         return self.layout.pooled(self.pool)
 
     @cached_property
     def geometry(self) -> tuple[int, int]:
-        """Width and inner of the pool (`kernels.pooling`)."""
+        """Width and inner size of the pool (see `kernels.pooling`); zeros without a pool."""
         return self.layout.rows() if self.pool > 1 else (0, 0)
 
     @cached_property
     def quantum(self) -> int:
-        """Pieces of work begin at multiples of this: whole rows of windows where it pools."""
+        """Pieces of work begin at multiples of it: cache lines, or rows of windows of a pool."""
         width, inner = self.geometry
         quantum = _LINE if self.pool == 1 else self.pool * width * inner
         if self.period is None:
             return quantum
-        # A piece that began inside a period would read its tile from the wrong end. Where both fit
-        # into no block, whole periods matter more than whole cache lines.
+        # A kernel reads its tile of thetas from the beginning, so a piece must begin where a
+        # period begins. If cache lines and periods do not fit into one block together, whole
+        # periods are needed for right results, whole cache lines for speed alone.
         both = lcm(quantum, self.period)
         return both if self.pool > 1 or both <= self._wanted else self.period
 
     @cached_property
     def block(self) -> int:
-        """Elements that a kernel takes at a time."""
+        """Number of elements that a kernel takes through all steps at once."""
         return -(-self._wanted // self.quantum) * self.quantum
 
     @cached_property
     def _wanted(self) -> int:
-        """Elements whose states of all steps lie in the near cache."""
+        """Largest block whose states of all T steps fit into the level-1 cache."""
         return max(_LINE, min(_WIDEST, _SCRATCH // self.steps) // _LINE * _LINE)
 
     def call(self, kernel: Kernel | None, *tensors: Tensor | None, stride: int = 0) -> None:
-        """Run a kernel; what is None is not wanted, or not given; `stride` is the gradient's."""
+        """Run a kernel on its arrays (None for absent ones); `stride`: of the output gradient."""
         assert kernel is not None
-        # Addresses own nothing: `tensors` and `kernel` keep what they point to alive until the body
-        # has returned, and it returns when all threads are done.
+        # Kernels get addresses, which keep nothing alive. That is safe here: `tensors` and `kernel`
+        # hold the memory until the call returns, and it returns after the last thread has ended.
         given = kernel.numbers.data_ptr()
         numbers = [given, self.steps, self.block, *self.geometry, stride]
         numbers += [0 if one is None else one.data_ptr() for one in tensors]
         run_body(kernel.body, numbers, self.work())
 
     def work(self) -> Shares:
-        """Return how the work is cut."""
+        """Return how the elements of a step are divided among threads."""
         grain = max(1, _GRAIN // self.steps)
         return shares(self.layout.count, grain=grain, multiple=self.quantum)
 
     def fitted(self, steps: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Return steps as they lie in the layout."""
+        """Return tensors of one step in the layout of the run, copied only if they differ."""
         return [None if one is None else self.layout.fitted(one) for one in steps]
 
     def theta(self, thetas: Sequence[Tensor]) -> list[Tensor | None]:
-        """Return trained quantities as a kernel reads them."""
+        """Return the thetas as a kernel reads them: tiles of one block, or whole steps."""
         if self.period is None:
             return self.fitted(thetas)
         return [self.layout.tile(one, self.period, self.block) for one in thetas]
 
     def sums(self, thetas: Sequence[Tensor]) -> list[Tensor]:
-        """Return memory for sums of their gradients."""
+        """Allocate the buffers into which a kernel sums the gradients of the thetas."""
         if self.period is None:
             return [self.layout.empty(one.dtype, one.device) for one in thetas]
-        # a tile for each piece: threads never add into the same memory, and the order of the sum
-        # does not depend on which thread was first
+        # One tile per piece of work: no two threads write the same memory, and the order of the
+        # sum does not depend on which thread was first.
         return [one.new_empty(self.work().pieces, self.block) for one in thetas]
 
     def summed(self, sums: Sequence[Tensor], thetas: Sequence[Tensor]) -> list[Tensor]:
-        """Return these sums in the shapes of what they belong to."""
+        """Reduce these buffers to gradients in the shapes of the thetas."""
         pairs = zip(sums, thetas, strict=True)
         if self.period is None:
             return [one.sum_to_size(theta.shape) for one, theta in pairs]
@@ -197,20 +210,20 @@ class Run:
         return [self.layout.untile(one, period, theta.shape) for one, theta in pairs]
 
     def fresh(self, like: Sequence[Any], currents: Tensor) -> list[Tensor]:
-        """Return as many new steps of a state."""
-        # never in half precision: what a state loses in rounding it loses at every step
+        """Allocate one step of state for each entry of `like`."""
+        # Never in half precision: rounding errors of a state add up over the steps.
         dtype = torch.float64 if currents.dtype == torch.float64 else torch.float32
         return [self.layout.empty(dtype, currents.device) for _ in like]
 
     def out_like(self, currents: Tensor) -> Tensor:
-        """Return a new train of outputs."""
+        """Allocate a train of outputs in the type of the currents."""
         return self.outs.empty(currents.dtype, currents.device, self.steps)
 
     def forward(self, given: Given, final: bool) -> tuple[Tensor, list[Tensor]]:
-        """Run a train; see `Scan.run`."""
+        """Run a train and return outputs and last states; see `Scan.run`."""
         currents, thetas, states = given
-        # Outputs never take the currents' place here, spent or not: the backward pass runs forward
-        # again from the currents, since nothing else is stored.
+        # Outputs never overwrite the currents, not even spent ones: the backward pass computes the
+        # states again from the currents, since no state is stored.
         out = self.out_like(currents)
         last = self.fresh(states, currents) if final else []
         read = (*self.theta(thetas), *self.fitted(states))
@@ -226,17 +239,25 @@ class Run:
         wants_states: bool,
         rate: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Return gradients of currents, thetas and first states; `rate`: see `TrainFunction`."""
+        """Return the gradients of currents, thetas and first states.
+
+        Args:
+            given: inputs of the forward pass.
+            grad: gradient of the outputs.
+            finals: gradients of the last states; None is 0.
+            wants_states: whether the first states need gradients.
+            rate: see `TrainFunction`.
+        """
         currents, thetas, states = given
         currents = self.layout.fitted(currents, train=True)
         if self.over:
-            # The one place where a stored train is destroyed: it was spent when it came, and no
-            # second pass through this graph will ask for it. A kept graph works on a copy.
+            # The only place where a saved train is overwritten. It was marked as spent, and without
+            # a kept graph no second backward pass will read it; with one, a copy is overwritten.
             result = currents = currents.clone() if graph_is_kept() else _taken(currents)
         else:
             result = self.layout.empty(currents.dtype, currents.device, currents.shape[0])
-        # A gradient that stays over T, as a mean over time sends it, is never written out T times:
-        # the kernel reads its one step with a stride of 0.
+        # A mean over time sends the same gradient to every step, as an expanded view. It is not
+        # written out T times: the kernel reads its one step with a stride of 0.
         stays = grad.stride(0) == 0
         grad = self.outs.fitted(grad[:1] if stays else grad, train=True)
         sums: Sequence[Tensor] = self.sums(thetas)
@@ -249,8 +270,8 @@ class Run:
                 self.passes.backward, currents, grad, result, *read, *sums, *rest, stride=stride
             )
             return result, self.summed(sums, thetas), state_grads
-        # Twice over the same currents, which the first run must leave as they are: only the second
-        # may write the gradient over them.
+        # Both kernels read the currents, so the first must not overwrite them: it gets no buffer
+        # for their gradient, and only the second writes it.
         first = (*read, *sums, *none(states), *last)
         self.call(self.passes.sums, currents, grad, None, *first, stride=stride)
         theta_grads = self.summed(sums, thetas)
@@ -265,25 +286,25 @@ class Run:
         before: Sequence[Tensor | None] | Pivot,
         spent: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Run one step; return output and pivot, which takes the place of the last one."""
+        """Run one step and return its output and its pivot; see `Scan.run_step`."""
         current = self.layout.fitted(current, train=True)
         if self.pool > 1:
             out = self.out_like(current)
         else:
-            # Unlike a train's, a step's backward pass needs the pivot alone, never the current: the
-            # output may be written over a spent one.
+            # The backward pass of a step reads the pivot, never the current, so the output may
+            # overwrite a spent current.
             out = current = _taken(current) if spent else current.clone()
         if isinstance(before, Pivot):
             (old,) = self.fitted([before.value])
             states = none(before.states)
             assert old is not None
-            # The pivot is one buffer for all steps: each writes over the last one's value, unless a
-            # backward pass still has to read that.
+            # All steps share one pivot buffer. If the backward pass of the last step still has to
+            # read it, this step writes into a copy.
             value = old.clone() if before.reader.waits else old
             if value is old and not before.value.is_inference():
-                increment_version(before.value)  # whoever needs it all the same is told
+                increment_version(before.value)  # torch raises an error if somebody reads it later
         else:
-            # A first step gets memory of its own: the states before it are the caller's.
+            # The states before a first step belong to the caller: the pivot gets a new buffer.
             (value,) = self.fresh([None], current)
             states, old = self.fitted(before), None
         assert value is not None
@@ -294,12 +315,12 @@ class Run:
     def step_back(
         self, pivot: Tensor, thetas: Sequence[Tensor], grad: Tensor, spent: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return gradients of one step's current and thetas; a spent one is overwritten."""
+        """Return the gradients of current and thetas of a step; a spent `grad` is overwritten."""
         fitted = self.outs.fitted(grad, train=True)
         if self.pool > 1:
             grad, result = fitted, self.layout.empty(grad.dtype, grad.device, 1)
         else:
-            spent |= fitted is not grad  # a copy that was made to fit is ours
+            spent |= fitted is not grad  # a copy that `fitted` made belongs to this call
             grad = result = _taken(fitted) if spent else fitted.clone()
         theta_grads = self.sums(thetas)
         given = self.theta(thetas)
@@ -310,23 +331,22 @@ class Run:
 def _share_of_statistics(
     currents: Tensor, rate: Tensor, thetas: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Return slope and offset of what statistics add to the gradient of their currents."""
+    """Return slope and offset of the gradient through mean and variance; see `TrainFunction`."""
     scale, of_scale, of_shift = thetas[-2], grads[-2], grads[-1]
     count = currents.numel() // rate.numel()
     return [-scale * rate.square() * of_scale / count, -scale * of_shift / count]
 
 
 def none(states: Sequence[Any]) -> list[None]:
-    """Return a None for each state."""
+    """Return one None for each state."""
     return [None] * len(states)
 
 
 def _taken(x: Tensor) -> Tensor:
-    """Return the memory of a tensor that nobody reads any more; who stored it is told.
+    """Return a new tensor on the memory of `x`, which its last reader gives up.
 
-    The new tensor is another object on the same memory, so it carries no graph along. Autograd's
-    version counter moves, and whoever saved the old one after all gets torch's error instead of
-    wrong numbers.
+    The new tensor has no graph. The version counter of the memory moves on: if autograd saved `x`
+    after all, it raises an error instead of computing with overwritten values.
     """
     if not x.is_inference():
         increment_version(x)

@@ -1,7 +1,7 @@
-"""Kernels on several threads: torch's own, which have just finished a product and still wait.
+"""Kernels on several threads: those of torch's own OpenMP pool.
 
-Any other pool would meet them on the same cores: OpenMP's threads spin for a while after their
-work, and a kernel that follows a matrix product on foreign threads runs at half its speed.
+After a matrix product torch's threads spin for a while, waiting for more work. A second pool would
+compete with them for the same cores, and a kernel right after a product would run at half speed.
 """
 
 import ctypes
@@ -15,13 +15,21 @@ from typing import Any, NamedTuple
 import torch
 
 HEAD = 4
-"""Numbers before a body's own: the next piece, how many there are, elements in one and in all."""
+"""Numbers in front of a body's own: next piece, number of pieces, elements per piece, elements."""
 
-_PIECES = 4  # per thread, so that one that is held up does not hold up all
+# Pieces per thread. More than one, so that a thread that is held up leaves work to the others.
+_PIECES = 4
 
 
 class Shares(NamedTuple):
-    """Work in pieces: elements in all, elements of a piece, pieces, threads that claim them."""
+    """Division of work into pieces.
+
+    Args:
+        total: number of elements.
+        size: elements of a piece.
+        pieces: number of pieces.
+        workers: number of threads that take pieces.
+    """
 
     total: int
     size: int
@@ -30,11 +38,11 @@ class Shares(NamedTuple):
 
 
 def shares(count: int, *, grain: int, multiple: int = 1) -> Shares:
-    """Cut 0..count into pieces, for as many of torch's threads as it is worth.
+    """Divide elements 0 to count into pieces, for as many of torch's threads as it is worth.
 
     Args:
         count: number of elements.
-        grain: fewer elements than this are not worth another thread.
+        grain: with fewer elements than this per thread another thread is not worth its call.
         multiple: pieces begin at multiples of this many elements.
     """
     workers = max(1, min(torch.get_num_threads(), count // max(1, grain)))
@@ -46,16 +54,16 @@ def shares(count: int, *, grain: int, multiple: int = 1) -> Shares:
 
 
 def run_body(body: Any, numbers: Sequence[int], work: Shares) -> None:
-    """Run a compiled body on torch's threads.
+    """Run a compiled body on torch's threads; return when all of them have finished.
 
     Args:
-        body: a `numba.cfunc` of one pointer, to the four numbers of `HEAD` and `numbers`; it claims
-            pieces until none is left.
+        body: a `numba.cfunc` that gets one pointer, to the numbers of `HEAD` followed by `numbers`;
+            each thread calls it, and it takes pieces until none is left.
         numbers: addresses and sizes, as the body reads them.
-        work: what there is to claim.
+        work: the division into pieces.
     """
-    # `data` is shared by all threads and must outlive the last: none of the three ways below
-    # returns before its threads have.
+    # All threads read `data` and count pieces up in its first number. It must live until the last
+    # thread ends: each of the three ways below waits for its threads before it returns.
     workers = work.workers
     data = array("q", (0, work.pieces, work.size, work.total, *numbers))
     address = data.buffer_info()[0]
@@ -73,9 +81,10 @@ def run_body(body: Any, numbers: Sequence[int], work: Shares) -> None:
 
 @functools.cache
 def _gomp() -> Any:
-    """Return GNU's OpenMP as torch has loaded it, or None where torch runs on something else.
+    """Return the GNU OpenMP library that torch has loaded; None if torch uses another one.
 
-    A process that was forked has lost its threads, and would wait for them for ever.
+    Also None in a forked process: its OpenMP threads did not survive the fork, and a call would
+    wait for them forever.
     """
     if os.getpid() != _STARTED:
         return None

@@ -2,21 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from spikeloom.base.errors import (
+    ConfigError,
     NumericalError,
     SpikeloomError,
     UnsupportedNet,
     too_big,
 )
+from spikeloom.base.memory import in_words, total_bytes
 from spikeloom.data import Splits
 from spikeloom.encoders import Encoder
 from spikeloom.inference.over_time import answers
 from spikeloom.measure.costs import metered
-from spikeloom.measure.unchanged import one_call, unchanged
+from spikeloom.measure.unchanged import one_call, training_size, unchanged
+from spikeloom.meters.peak import peak_allocated
 from spikeloom.program.batching import batches, fewest_samples
 from spikeloom.program.recipe import Recipe
 from spikeloom.program.setup import Workbench, prepare, set_up
@@ -27,6 +32,12 @@ if TYPE_CHECKING:
 
 SAMPLES = 2
 """Samples of a rehearsal; norms may need as many, and nothing needs more."""
+
+LONG_ENOUGH = 128
+"""Steps after which the peak of a longer train grows by the step."""
+
+NEAR = 64
+"""Bytes that a rule may keep of a neuron and step at most, roughly."""
 
 READ_AT_ONCE = 1024
 """Samples that are scaled at a time where an encoder checks all of them."""
@@ -60,6 +71,7 @@ def rehearse(bench: Workbench) -> None:
     _check_samples(bench)
     train = len(bench.splits.train)
     with unchanged(bench), suppress(NumericalError):
+        _check_steps(bench, min(SAMPLES, train))
         one_call(bench, min(max(SAMPLES, fewest_samples(bench)), train))
         bench.modules().eval()
         for part, samples in (("validation", bench.splits.validation), ("test", bench.splits.test)):
@@ -68,6 +80,38 @@ def rehearse(bench: Workbench) -> None:
             with torch.no_grad():
                 answers(bench, batch, (bench.steps,))
         metered(bench, SAMPLES)
+
+
+def _check_steps(bench: Workbench, size: int) -> None:
+    """Refuse a T whose trains would never fit, by what a step adds to the peak of a short train.
+
+    Only where T values of every neuron come near the memory there is; nothing is measured else.
+
+    Raises:
+        ConfigError: a batch needs more memory than the device has, whatever else uses it.
+    """
+    room, device = total_bytes(bench.fabric.device), bench.fabric.device
+    step = NEAR * sum(prod(site.out_shape) for site in bench.net.sites)
+    count = training_size(bench)
+    if room is None or step * bench.steps * count < room:
+        return
+    half = min(LONG_ENOUGH, room // (8 * step * size)) or 1
+    if bench.steps <= 2 * half:
+        return
+    kept, bench.net.execution = bench.net.execution, replace(bench.net.execution, worth=1)
+    try:  # with the kernels that the long train will take
+        calls = (one_call(bench, size, steps=steps)[0] for steps in (half, 2 * half))
+        few, more = (peak_allocated(call, device) for call in calls)
+    finally:
+        bench.net.execution = kept
+    needed = (more - few) / half * bench.steps * count / size
+    if needed > room:
+        raise ConfigError.of(
+            f"stages.{bench.number}",
+            f"what fits into the {in_words(room)} of {device}",
+            f"about {in_words(int(needed))} for a batch of {count} at T = {bench.steps}",
+            "make net, batch or steps smaller",
+        )
 
 
 def _check_samples(bench: Workbench) -> None:

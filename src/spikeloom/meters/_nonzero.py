@@ -43,10 +43,6 @@ def _matrices(_: Tensor, a: Tensor, b: Tensor) -> list[Pair]:
     return [Pair(_total(_count(a, -2) * _count(b, -1)), (a, b))]
 
 
-def _added(out: Tensor, _: Tensor, a: Tensor, b: Tensor) -> list[Pair]:
-    return _matrices(out, a, b)
-
-
 def _convolution(out: Tensor, x: Tensor, w: Tensor, _: Any, *geometry: Any) -> list[Pair]:
     if geometry[TRANSPOSED]:  # the input stands where a convolution has its output
         return [Pair(_weights_and_outputs(w, x, tuple(out.shape[2:]), geometry), (x, w))]
@@ -116,8 +112,8 @@ def _total(counts: Tensor) -> int:
 _KNOWN: dict[str, Callable[..., list[Pair]]] = {
     "aten.mm": _matrices,
     "aten.bmm": _matrices,
-    "aten.addmm": _added,
-    "aten.baddbmm": _added,
+    "aten.addmm": lambda out, _, a, b: _matrices(out, a, b),
+    "aten.baddbmm": lambda out, _, a, b: _matrices(out, a, b),
     "aten.convolution": _convolution,
     "aten._convolution": _convolution,
     "aten.convolution_backward": _convolution_backward,

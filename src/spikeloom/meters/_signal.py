@@ -77,7 +77,6 @@ def _through(sites: Sequence[Site], signal: Signal, arriving: dict[str, Signal])
 
 
 def _passed(site: Site, signal: Signal) -> Signal:
-    """Return what comes out of a site."""
     smooth = site.spec.psp is not None
     if site.unit is not None and site.unit.spiking:
         return Signal("spikes", site.amplitude(), smooth, site.static)

@@ -26,7 +26,6 @@ class Sums:
     mac_dense: Tensor
     ac_folded: Tensor
     mac_folded: Tensor
-    mac_dense_folded: Tensor
     activity: Tensor
     spikes_out: Tensor
     spike_input: Tensor

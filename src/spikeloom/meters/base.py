@@ -1,9 +1,9 @@
 """What every meter shares: batches, order of sites, and a mean with its standard error."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,33 +14,9 @@ from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 
 
-class Meter(Protocol):
-    """An observer that counts per sample, so it is told where a batch begins and ends."""
-
-    def open(self, net: SpikingNet, xs: Tensor, kind: InputKind | None = None) -> None:
-        """Begin a batch; `kind` as for `watch`."""
-        ...
-
-    def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Record one call of a site; see `nets.walk.state.Observer`."""
-        ...
-
-    def close(self) -> None:
-        """Add the batch to the totals."""
-        ...
-
-    def discard(self) -> None:
-        """Forget the batch."""
-        ...
-
-    def read(self) -> Any:
-        """Return the record of all closed batches."""
-        ...
-
-
 @contextmanager
 def watch(
-    net: SpikingNet, xs: Tensor, *meters: Meter, kind: InputKind | None = None
+    net: SpikingNet, xs: Tensor, *meters: "BatchMeter", kind: InputKind | None = None
 ) -> Iterator[None]:
     r"""Show one batch to meters; a batch that ends in an error is not counted.
 
@@ -121,11 +97,6 @@ class Spread:
         return cls(float(values.mean()), error, count)
 
 
-def layer_name(site: str) -> str:
-    """Return a site's name without its pass: "2.0.1" is pass 1 of layer "2.0"."""
-    return site.rsplit(".", 1)[0] if "." in site else site
-
-
 class BatchMeter:
     """Base of meters: holds the open batch and the order in which sites are listed.
 
@@ -136,7 +107,6 @@ class BatchMeter:
     def __init__(self, where: str) -> None:
         self.where = where
         self.samples = 0
-        self.sample_steps = 0
         self._net: SpikingNet | None = None
         self._xs: Tensor | None = None
         self._batch: dict[str, Any] = {}
@@ -171,12 +141,31 @@ class BatchMeter:
             )
         self._net, self._xs = net, xs
 
+    def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
+        """Record one call of a site; see `nets.walk.state.Observer`.
+
+        Shape:
+            current, s_out: [T', B, ...].
+
+        Raises:
+            ConfigError: no batch is open.
+            ShapeError: another number of samples than the batch has.
+        """
+        raise NotImplementedError
+
+    def read(self) -> Any:
+        """Return the record of all closed batches.
+
+        Raises:
+            ConfigError: no batch was closed yet.
+        """
+        raise NotImplementedError
+
     def close(self) -> None:
         """Add the batch to the totals."""
         net, xs = self._opened("close")
         self._fold(xs.shape[0], xs.shape[1])
         self.samples += xs.shape[1]
-        self.sample_steps += xs.shape[0] * xs.shape[1]
         self._net, self._xs = net, None
 
     def discard(self) -> None:
@@ -221,7 +210,7 @@ class BatchMeter:
             )
         return self._net
 
-    def _in_order(self, names: list[str]) -> list[str]:
+    def _in_order(self, names: Iterable[str]) -> list[str]:
         """Sort names as the net lists its sites; the head's follow as they were seen."""
         place = {site.name: row for row, site in enumerate(self._closed().sites)}
         return sorted(names, key=lambda name: place.get(name, len(place)))

@@ -20,6 +20,6 @@ def break_even_rate(rate: float, net: float, driven: float, ann: float) -> float
         where none is too high.
 
     Source:
-        ours; with a single rate and no input layer it is (E_MAC / E_AC) / T, `break_even`.
+        ours; with a single rate and no input layer it is (E_MAC / E_AC) / T.
     """
     return rate * (ann - (net - driven)) / driven if driven else float("inf")

@@ -54,11 +54,6 @@ class Timing:
         return min(self.times)
 
     @property
-    def slowest(self) -> float:
-        """Longest time of a round."""
-        return max(self.times)
-
-    @property
     def doubt(self) -> str | None:
         """Why the median is too uncertain to report; None where it is not. See `doubt_of`."""
         return doubt_of(self.median, *self.quartiles, self.rounds)

@@ -16,8 +16,7 @@ from typing import Annotated, Literal
 from spikeloom.base.checks import above
 from spikeloom.base.errors import wrong_choice
 from spikeloom.base.fields import Checked
-from spikeloom.meters.break_even import break_even_rate as break_even_rate
-from spikeloom.meters.record import OperationRecord, SiteOperations
+from spikeloom.meters.record import OperationRecord
 
 NOTE = "a model, not a measurement"
 
@@ -45,17 +44,9 @@ class EnergyTable(Checked):
     technology: str = "45 nm CMOS, 0.9 V"
     source: str = "Horowitz 2014"
 
-    @property
-    def break_even(self) -> float:
-        """Spikes per operand and inference (T times the rate) at which AC and MAC nets tie."""
-        return self.e_mac / self.e_ac
-
 
 INT32 = EnergyTable("int32", 3.2, 0.1, 32, source="Panda et al. 2020, Tab. 1 (Horowitz 2014)")
 FP32 = EnergyTable("fp32", 4.6, 0.9, 32)
-FP16 = EnergyTable("fp16", 1.5, 0.4, 16, source="Horowitz 2014, as in SpikingJelly")
-INT8 = EnergyTable("int8", 0.23, 0.03, 8, source="Horowitz 2014, as in SpikingJelly")
-TABLES = {table.name: table for table in (INT32, FP32, FP16, INT8)}
 
 
 @dataclass(frozen=True)
@@ -80,28 +71,22 @@ class Energy:
     """Modelled energy of one inference beside that of an ANN.
 
     Args:
-        convention: "paper" or "strict".
-        table: name of the price table.
-        snn: of the net, in pJ.
-        ann: of the ANN it is compared with, in pJ: a measured one, or the dense ANN, which is all
-            products of the ReLU net of the same spec, run once, no zero skipped.
+        ann: of the dense ANN it is compared with, in pJ: all products of the ReLU net of the same
+            spec, run once, no zero skipped.
         layers: the net's parts.
-        note: to stand beside every figure printed.
     """
 
-    convention: Literal["paper", "strict"]
-    table: str
-    snn: float
     ann: float
     layers: tuple[LayerEnergy, ...]
-    note: str = NOTE
+
+    @property
+    def snn(self) -> float:
+        """Energy of the net, in pJ."""
+        return sum(layer.ac + layer.mac for layer in self.layers)
 
     @property
     def efficiency(self) -> float:
-        """E_ANN / E_SNN; infinite for a dead net, so never show it without accuracy.
-
-        It is called EE where the ANN was measured; else it is the ratio to the dense ANN.
-        """
+        """E_ANN / E_SNN; infinite for a dead net, so never show it without accuracy."""
         return self.ann / self.snn if self.snn else float("inf")
 
     @property
@@ -115,7 +100,6 @@ def paper_energy(
     table: EnergyTable = INT32,
     *,
     activity: Literal["input", "output"] = "input",
-    ann: int | None = None,
 ) -> Energy:
     r"""Price a net by the paper's formulas.
 
@@ -132,7 +116,7 @@ def paper_energy(
     What the paper leaves open, chosen here: a spiking layer with real-valued input (the first
     layer under constant coding, the first spiking layer of a hybrid) has r_l = 1 and is charged T
     times in accumulates, as its neurons spike; this understates its energy by up to
-    ``table.break_even`` and is where "strict" differs most. Poisson input is activity like any
+    e_mac / e_ac and is where "strict" differs most. Poisson input is activity like any
     other and counts.
 
     Args:
@@ -140,7 +124,6 @@ def paper_energy(
         table: prices.
         activity: "input" as above, or "output": r_l is the rate of the layer's own neurons, the
             literal reading of "firing neurons per layer"; layers without a unit keep the input's.
-        ann: MACs of another ANN to compare with, e.g. one fixed reference for a whole table.
 
     Raises:
         ConfigError: an unknown choice.
@@ -163,73 +146,35 @@ def paper_energy(
         else:
             mac = table.e_mac * site.formula * site.evaluations / site.samples
             layers.append(LayerEnergy(site.name, 0.0, mac, site.operands == "spikes"))
-    macs = record.formula if ann is None else ann
-    return _energy("paper", table, layers, table.e_mac * macs)
+    return Energy(table.e_mac * record.formula, tuple(layers))
 
 
 def strict_energy(
-    record: OperationRecord,
-    table: EnergyTable = INT32,
-    *,
-    ann: OperationRecord | int | None = None,
-    operands: Literal["effective", "dense"] = "effective",
-    fold_pool: bool = False,
-    recomputed: bool = False,
-    bias: bool = False,
-    state: bool = False,
+    record: OperationRecord, table: EnergyTable = INT32, *, fold_pool: bool = False
 ) -> Energy:
-    r"""Price the operations that the operands ask for.
+    r"""Price the operations that the operands ask for; zero operands and weights are skipped.
 
     .. math:: E = E_{AC} \cdot AC + E_{MAC} \cdot MAC
+
+    A constant input is charged once. Biases and the units' own operations have counts of their own
+    in the record, and are left out here.
 
     Args:
         record: what the meter saw, head included.
         table: prices.
-        ann: the ANN to compare with: its measured record, priced by the same rules; a number of
-            MACs; or None for all pairs of the net's own topology, run once.
-        operands: whether MACs skip zero operands and weights. Both sides are treated alike.
         fold_pool: fold average pools into the next weights, so that each spike is an accumulate.
-        recomputed: charge a constant input at every step.
-        bias: add biases, one accumulate each.
-        state: add the units' own operations, a comparison priced as an accumulate.
-
-    Raises:
-        ConfigError: an unknown choice.
 
     Source:
-        spikeloom's accounting; effective and dense pairs as in NeuroBench.
+        spikeloom's accounting; effective pairs as in NeuroBench.
     """
-    if operands not in ("effective", "dense"):
-        raise wrong_choice("meters.energy.operands", operands, ("effective", "dense"))
-
-    def layer(site: SiteOperations) -> LayerEnergy:
-        tail = "_folded" if fold_pool else ""
-        dense = "_dense" if operands == "dense" else ""
-        again = site.map_steps / site.evaluations if recomputed and site.evaluations else 1
-        ac = getattr(site, f"ac{tail}") * again + (site.bias_ac * again if bias else 0)
-        mac = getattr(site, f"mac{dense}{tail}") * again
-        if state:
-            ac += site.state_ac + site.state_compare
-            mac += site.state_mac
-        return LayerEnergy(
+    tail = "_folded" if fold_pool else ""
+    layers = tuple(
+        LayerEnergy(
             site.name,
-            table.e_ac * ac / site.samples,
-            table.e_mac * mac / site.samples,
+            table.e_ac * getattr(site, f"ac{tail}") / site.samples,
+            table.e_mac * getattr(site, f"mac{tail}") / site.samples,
             site.operands == "spikes",
         )
-
-    if isinstance(ann, OperationRecord):
-        other = sum(part.ac + part.mac for part in map(layer, ann.sites))
-    else:
-        other = table.e_mac * (record.pairs if ann is None else ann)
-    return _energy("strict", table, [layer(site) for site in record.sites], other)
-
-
-def _energy(
-    convention: Literal["paper", "strict"],
-    table: EnergyTable,
-    layers: list[LayerEnergy],
-    ann: float,
-) -> Energy:
-    snn = sum(layer.ac + layer.mac for layer in layers)
-    return Energy(convention, table.name, snn, ann, tuple(layers))
+        for site in record.sites
+    )
+    return Energy(table.e_mac * record.pairs, layers)

@@ -70,15 +70,7 @@ class FiringMeter(BatchMeter):
         self._steps: dict[str, int] = {}
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Count the outputs of one call of a site.
-
-        Shape:
-            current, s_out: [T', B, ...].
-
-        Raises:
-            ConfigError: no batch is open.
-            ShapeError: another number of samples than the batch has.
-        """
+        """Count the outputs of one call of a site; see `BatchMeter.see`."""
         self._check(site, current)
         if site.unit is None:
             return
@@ -90,13 +82,9 @@ class FiringMeter(BatchMeter):
         self._batch[site.name] = (site, fired, full, steps)
 
     def read(self) -> tuple[SiteFiring, ...]:
-        """Return one entry per site, in the order of the net.
-
-        Raises:
-            ConfigError: no batch was closed yet.
-        """
+        """Return one entry per site, in the order of the net; see `BatchMeter.read`."""
         self._closed()
-        return tuple(self._entry(name) for name in self._in_order(list(self._sites)))
+        return tuple(self._entry(name) for name in self._in_order(self._sites))
 
     def _entry(self, name: str) -> SiteFiring:
         fired, unit = self._fired[name], self._sites[name].unit

@@ -6,7 +6,7 @@ import numpy as np
 
 from spikeloom.base.checks import expect
 from spikeloom.base.fields import Checked
-from spikeloom.meters.energy import INT32, NOTE, EnergyTable, strict_energy
+from spikeloom.meters.energy import INT32, EnergyTable
 from spikeloom.meters.record import OperationRecord, SiteOperations
 
 
@@ -23,7 +23,7 @@ class EnergyMemory(Checked):
 
     Source:
         Lemaire et al. 2022 as implemented in SpikingJelly. Horowitz's figures are per 64-bit
-        access; a 32-bit access at half of them is ``EnergyMemory.half()``.
+        access; here a 32-bit access has the same price.
 
     Example:
         >>> EnergyMemory().price(20 * 1024)
@@ -44,12 +44,6 @@ class EnergyMemory(Checked):
         rising = sizes == sorted(set(sizes)) and bool(sizes)
         expect(rising, "meters.memory.points", "rising buffer sizes", sizes, "sort them")
 
-    @classmethod
-    def half(cls) -> "EnergyMemory":
-        """Return the table with a 32-bit access at half a 64-bit access."""
-        points = tuple((size, price / 2) for size, price in cls().points)
-        return cls(points, "Horowitz 2014 (half the 64-bit price per 32-bit access)")
-
     def price(self, size: float) -> float:
         """Return the pJ of one access to a buffer of `size` bytes."""
         sizes, prices = zip(*self.points, strict=True)
@@ -62,30 +56,6 @@ class Interval:
 
     lower: float
     upper: float
-
-
-@dataclass(frozen=True)
-class MemoryEnergy:
-    """Modelled energy of one inference with memory, of a net and its ANN.
-
-    Args:
-        table: name of the price table of operations.
-        snn: of the net.
-        ann: of the ANN.
-        note: to stand beside every figure printed.
-    """
-
-    table: str
-    snn: Interval
-    ann: Interval
-    note: str = NOTE
-
-    @property
-    def efficiency(self) -> tuple[float, float]:
-        """EE with both sides at their lower bounds, and with both at their upper bounds."""
-        low = self.ann.lower / self.snn.lower if self.snn.lower else float("inf")
-        high = self.ann.upper / self.snn.upper if self.snn.upper else float("inf")
-        return low, high
 
 
 def memory_accesses(
@@ -120,35 +90,6 @@ def memory_accesses(
         lower += low / record.samples
         upper += high / record.samples
     return Interval(lower, upper)
-
-
-def memory_energy(
-    record: OperationRecord,
-    ann: OperationRecord,
-    table: EnergyTable = INT32,
-    memory: EnergyMemory | None = None,
-) -> MemoryEnergy:
-    """Add memory accesses to the strict energies of a net and of its ANN.
-
-    Adding memory moves both closer together than operations alone say: the paper's argument that
-    it cancels does not hold, since an SNN reads weights and potentials again at each step.
-
-    Args:
-        record: what the meter saw of the net.
-        ann: what it saw of the ANN, at T = 1.
-        table: prices of operations.
-        memory: prices of accesses.
-
-    Source:
-        spikeloom's minimal model.
-    """
-    strict = strict_energy(record, table, ann=ann)
-    ours, theirs = (memory_accesses(one, table, memory) for one in (record, ann))
-    return MemoryEnergy(
-        table.name,
-        Interval(strict.snn + ours.lower, strict.snn + ours.upper),
-        Interval(strict.ann + theirs.lower, strict.ann + theirs.upper),
-    )
 
 
 def _bounds(site: SiteOperations, word: float, memory: EnergyMemory) -> tuple[float, float]:

@@ -169,15 +169,11 @@ class OperationMeter(BatchMeter):
         tally.evaluations += x_in.shape[0]
 
     def read(self) -> OperationRecord:
-        """Return the record of all closed batches.
-
-        Raises:
-            ConfigError: no batch was closed yet.
-        """
+        """Return the record of all closed batches; see `BatchMeter.read`."""
         self._closed()
-        sites = tuple(self._totals[name] for name in self._in_order(list(self._totals)))
+        sites = tuple(self._totals[name] for name in self._in_order(self._totals))
         ac, mac = (Spread.of(per_sample([pair[row] for pair in self._samples])) for row in (0, 1))
-        return OperationRecord(self.samples, self.sample_steps, sites, ac, mac)
+        return OperationRecord(self.samples, sites, ac, mac)
 
     def _arrive(self, site: Site, net: SpikingNet) -> Arrival:
         if site.name not in self._arrivals:
@@ -235,7 +231,6 @@ class OperationMeter(BatchMeter):
                 whole = whole if may is None else whole & may
             sums.ac_folded += torch.where(whole, value.abs() @ fan, 0.0)
             sums.mac_folded += torch.where(whole, 0.0, active)
-            sums.mac_dense_folded += (~whole) * float(dense)
             here = value.abs().sum(1) / came.fold
             sums.activity += torch.where(whole, here, float(step.shape[1]))
             sums.spike_input &= whole

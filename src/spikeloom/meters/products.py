@@ -32,11 +32,6 @@ class TrainingOperations:
     forward: int
     backward: int
 
-    @property
-    def total(self) -> int:
-        """Both together."""
-        return self.forward + self.backward
-
     def per_sample(self, samples: int) -> tuple[float, float]:
         """Return forward and backward operations per training sample.
 
@@ -68,10 +63,15 @@ class NonzeroOperations:
 
 
 class _Products(Spectator):
-    """Sees every product of a call; the running autograd node tells the phase."""
+    """Sees every product of a call; the running autograd node tells the phase.
 
-    def __init__(self) -> None:
+    Args:
+        take: counts one product: phase, operator, its arguments, its result, dense products.
+    """
+
+    def __init__(self, take: Callable[[int, Any, tuple[Any, ...], Any, int], None]) -> None:
         super().__init__()
+        self.take = take
         self._formulas = {str(operator): formula for operator, formula in flop_registry.items()}
 
     def __torch_dispatch__(
@@ -93,30 +93,6 @@ class _Products(Spectator):
         self.take(phase, func, args, out, dense)
         return out
 
-    def take(self, phase: int, func: Any, args: tuple[Any, ...], out: Any, dense: int) -> None:
-        """Count one product."""
-        raise NotImplementedError
-
-
-class _Dense(_Products):
-    def __init__(self) -> None:
-        super().__init__()
-        self.macs = [0, 0]
-
-    def take(self, phase: int, func: Any, args: tuple[Any, ...], out: Any, dense: int) -> None:
-        self.macs[phase] += dense
-
-
-class _Nonzero(_Products):
-    def __init__(self) -> None:
-        super().__init__()
-        self.acs, self.macs = [0, 0], [0, 0]
-
-    def take(self, phase: int, func: Any, args: tuple[Any, ...], out: Any, dense: int) -> None:
-        for one in pairs_of(func, args, out) or [Pair(dense, ())]:
-            kind = self.acs if any(map(_one_magnitude, one.operands)) else self.macs
-            kind[phase] += one.count
-
 
 def count_operations(call: Callable[[], object]) -> TrainingOperations:
     """Count the dense multiply-accumulates of matrix products and convolutions in a call.
@@ -136,10 +112,14 @@ def count_operations(call: Callable[[], object]) -> TrainingOperations:
         >>> count_operations(lambda: (torch.ones(2, 3) @ w).sum().backward())
         TrainingOperations(forward=24, backward=24)
     """
-    mode = _Dense()
-    with mode:
+    macs = [0, 0]
+
+    def take(phase: int, func: Any, args: tuple[Any, ...], out: Any, dense: int) -> None:
+        macs[phase] += dense
+
+    with _Products(take):
         call()
-    return TrainingOperations(*mode.macs)
+    return TrainingOperations(*macs)
 
 
 def count_nonzero_operations(call: Callable[[], object]) -> NonzeroOperations:
@@ -156,11 +136,16 @@ def count_nonzero_operations(call: Callable[[], object]) -> NonzeroOperations:
         >>> count_nonzero_operations(lambda: x @ w)
         NonzeroOperations(forward_ac=8, forward_mac=0, backward_ac=0, backward_mac=0)
     """
-    mode = _Nonzero()
-    with mode:
+    acs, macs = [0, 0], [0, 0]
+
+    def take(phase: int, func: Any, args: tuple[Any, ...], out: Any, dense: int) -> None:
+        for one in pairs_of(func, args, out) or [Pair(dense, ())]:
+            kind = acs if any(map(_one_magnitude, one.operands)) else macs
+            kind[phase] += one.count
+
+    with _Products(take):
         call()
-    (forward_ac, backward_ac), (forward_mac, backward_mac) = mode.acs, mode.macs
-    return NonzeroOperations(forward_ac, forward_mac, backward_ac, backward_mac)
+    return NonzeroOperations(acs[FORWARD], macs[FORWARD], acs[BACKWARD], macs[BACKWARD])
 
 
 def _one_magnitude(operand: Tensor) -> bool:

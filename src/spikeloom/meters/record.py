@@ -1,25 +1,11 @@
 """Operation counts as values: per site and pass, additive over samples, steps and batches."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from spikeloom.meters._signal import Operands
-from spikeloom.meters.base import Spread, layer_name
+from spikeloom.meters.base import Spread
 from spikeloom.nets.module.site import Role
-
-_FIXED = (
-    "name",
-    "kind",
-    "role",
-    "unit",
-    "inputs",
-    "neurons",
-    "weights",
-    "formula",
-    "pairs",
-    "operands",
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +36,6 @@ class SiteOperations:
         mac_dense: the same on all pairs.
         ac_folded: as `ac`, the factor of average pools folded into the weights.
         mac_folded: as `mac`, likewise.
-        mac_dense_folded: as `mac_dense`, likewise.
         ac_recomputed: as `ac`, had a constant input been computed anew at each step.
         mac_recomputed: as `mac`, likewise.
         activity: sum of the operands in units of a spike; a real-valued input counts 1 each.
@@ -83,7 +68,6 @@ class SiteOperations:
     mac_dense: int = 0
     ac_folded: int = 0
     mac_folded: int = 0
-    mac_dense_folded: int = 0
     ac_recomputed: int = 0
     mac_recomputed: int = 0
     activity: float = 0.0
@@ -117,12 +101,12 @@ class SiteOperations:
         return self.spikes_out / seen if seen else 0.0
 
     def __add__(self, other: "SiteOperations") -> "SiteOperations":
-        """Add the counts of the same site over further samples."""
+        """Add the counts of the same site over further samples: whatever is 0 by default."""
         assert self.name == other.name
         sums = {
             one.name: getattr(self, one.name) + getattr(other, one.name)
             for one in fields(self)
-            if one.name not in (*_FIXED, "spike_input")
+            if one.default == 0
         }
         return replace(self, **sums, spike_input=self.spike_input and other.spike_input)
 
@@ -133,22 +117,15 @@ class OperationRecord:
 
     Args:
         samples: number of samples.
-        sample_steps: sum over samples of the steps each ran.
         sites: one entry per site, passes apart, the head's last.
         ac: strict accumulates per inference, mean and standard error over samples.
         mac: strict multiply-accumulates per inference, likewise.
     """
 
     samples: int
-    sample_steps: int
     sites: tuple[SiteOperations, ...]
     ac: Spread
     mac: Spread
-
-    @property
-    def steps(self) -> float:
-        """Mean number of time steps T."""
-        return self.sample_steps / self.samples
 
     @property
     def formula(self) -> int:
@@ -163,25 +140,3 @@ class OperationRecord:
     def per_sample(self, name: str) -> float:
         """Return the total over sites of a field that is counted, per inference."""
         return sum(getattr(site, name) for site in self.sites) / self.samples
-
-    def select(self, keep: Callable[[SiteOperations], bool]) -> "OperationRecord":
-        """Return the record of some sites only (conv part alone, without the head, ...).
-
-        The standard errors are not known for a part and become None.
-        """
-        sites = tuple(site for site in self.sites if keep(site))
-        ac, mac = (sum(getattr(site, name) for site in sites) for name in ("ac", "mac"))
-        return replace(
-            self,
-            sites=sites,
-            ac=Spread(ac / self.samples, None, self.samples),
-            mac=Spread(mac / self.samples, None, self.samples),
-        )
-
-    def layers(self) -> dict[str, tuple[SiteOperations, ...]]:
-        """Group the sites by layer, one entry per pass."""
-        groups: dict[str, tuple[SiteOperations, ...]] = {}
-        for site in self.sites:
-            name = layer_name(site.name)
-            groups[name] = (*groups.get(name, ()), site)
-        return groups

@@ -1,12 +1,11 @@
 """Spikes emitted, per layer and pass."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spikeloom.meters.base import BatchMeter, Spread, layer_name, per_sample
+from spikeloom.meters.base import BatchMeter, Spread, per_sample
 from spikeloom.nets.module.site import Site
 
 
@@ -37,8 +36,8 @@ class SiteSpikes:
     The second is T times the first; the literature calls either "spike rate".
 
     Args:
-        name: of the site, or of the layer where passes were merged.
-        neurons: of one pass; of all passes where they were merged.
+        name: of the site.
+        neurons: of one pass.
         samples: number of samples seen.
         sample_steps: sum over samples of the steps each ran.
         spikes: emitted in all (`spike_counts`).
@@ -55,11 +54,6 @@ class SiteSpikes:
         """Spikes per neuron and time step: in [0, 1] where a step holds one spike at most."""
         return self.spikes / (self.neurons * self.sample_steps)
 
-    @property
-    def spikes_per_neuron(self) -> float:
-        """Spikes per neuron and inference: T times the rate per step."""
-        return self.spikes / (self.neurons * self.samples)
-
 
 @dataclass(frozen=True)
 class SpikeRecord:
@@ -67,13 +61,11 @@ class SpikeRecord:
 
     Args:
         samples: number of samples.
-        sample_steps: sum over samples of the steps each ran.
         total: spikes of the whole net per inference, mean and standard error over samples.
         sites: one entry per spiking site, passes apart.
     """
 
     samples: int
-    sample_steps: int
     total: Spread
     sites: tuple[SiteSpikes, ...]
 
@@ -92,13 +84,6 @@ class SpikeRecord:
     def spikes_per_neuron(self) -> float:
         """Spikes per neuron and inference over the whole net; 0 where nothing spikes."""
         return self.total.mean / self.neurons if self.neurons else 0.0
-
-    def layers(self) -> tuple[SiteSpikes, ...]:
-        """Return the entries with the passes of each layer merged."""
-        groups: dict[str, list[SiteSpikes]] = {}
-        for site in self.sites:
-            groups.setdefault(layer_name(site.name), []).append(site)
-        return tuple(_merged(name, group) for name, group in groups.items())
 
 
 class SpikeMeter(BatchMeter):
@@ -121,15 +106,7 @@ class SpikeMeter(BatchMeter):
         self._samples: list[Tensor] = []
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Count the spikes of one call of a site.
-
-        Shape:
-            current, s_out: [T', B, ...].
-
-        Raises:
-            ConfigError: no batch is open.
-            ShapeError: another number of samples than the batch has.
-        """
+        """Count the spikes of one call of a site; see `BatchMeter.see`."""
         self._check(site, current)
         if site.unit is None or not site.unit.spiking:
             return
@@ -138,16 +115,10 @@ class SpikeMeter(BatchMeter):
         self._batch[site.name] = (before + count, steps + s_out.shape[0], s_out[0, 0].numel())
 
     def read(self) -> SpikeRecord:
-        """Return the record of all closed batches.
-
-        Raises:
-            ConfigError: no batch was closed yet.
-        """
+        """Return the record of all closed batches; see `BatchMeter.read`."""
         self._closed()
-        sites = tuple(self._totals[name] for name in self._in_order(list(self._totals)))
-        return SpikeRecord(
-            self.samples, self.sample_steps, Spread.of(per_sample(self._samples)), sites
-        )
+        sites = tuple(self._totals[name] for name in self._in_order(self._totals))
+        return SpikeRecord(self.samples, Spread.of(per_sample(self._samples)), sites)
 
     def _fold(self, steps: int, samples: int) -> None:
         total = torch.zeros(samples, dtype=torch.int64)
@@ -167,15 +138,4 @@ def _added(one: SiteSpikes, other: SiteSpikes) -> SiteSpikes:
         one.samples + other.samples,
         one.sample_steps + other.sample_steps,
         one.spikes + other.spikes,
-    )
-
-
-def _merged(name: str, passes: Iterable[SiteSpikes]) -> SiteSpikes:
-    group = list(passes)
-    return SiteSpikes(
-        name,
-        sum(one.neurons for one in group),
-        group[0].samples,
-        group[0].sample_steps,
-        sum(one.spikes for one in group),
     )

@@ -1,4 +1,4 @@
-"""What a unit is: the equation of a neuron as a frozen value, without tensors inside."""
+"""Units: the equation of a neuron as a frozen dataclass without tensors."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -11,31 +11,30 @@ from spikeloom.base.fields import FAMILIES, Family
 from spikeloom.base.registry import Registry
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
-"""Types in which products may be computed, but no state is kept."""
+"""Types for products under autocast; a state always has more precision."""
 
 UNITS: Registry[type["Unit"]] = Registry("unit", "spikeloom.neurons", ("init", "step"))
 
 Theta: TypeAlias = Mapping[str, Tensor]
-"""Learnable quantities of a population by name: v_th, alpha. Absent means the unit's constant."""
+"""Trained quantities by name, e.g. v_th; for an absent one the unit uses its constant."""
 
 State: TypeAlias = Any
-"""What a unit carries from step to step: tensors in tuples, lists, dicts or dataclasses; None for a
-stateless unit."""
+"""State between two steps: tensors in tuples, lists, dicts or dataclasses; None if stateless."""
 
 
 @runtime_checkable
 class Unit(Protocol):
     """The equation of a neuron.
 
-    `spiking` says whether outputs are spikes, `stateful` whether anything is carried over time,
-    `learn` names the quantities that are trained, `per_channel` whether each channel has its own.
+    `spiking`: outputs are spikes. `stateful`: there is a state between steps. `learn`: names of the
+    trained quantities. `per_channel`: each channel has its own value of them.
 
-    `learn` may hold any names of attributes, at whose values training starts; `step` finds what was
-    trained in its theta. A quantity named alpha is trained as the logistic of its parameter, so
-    that it stays in (0, 1).
+    `learn` may name any attributes; training starts at their values, and `step` gets the trained
+    values in `theta`. A quantity named alpha is trained as the logistic of its parameter, so that
+    it stays in (0, 1).
 
-    What rules, meters and initial weights ask for besides is declared: `neurons.declared` lists the
-    names and their meanings. No other attribute of a unit is read, whatever its name.
+    Everything else that rules, meters and initial weights need is listed in `neurons.declared`. No
+    other attribute of a unit is read, whatever its name.
     """
 
     spiking: ClassVar[bool]
@@ -52,11 +51,11 @@ class Unit(Protocol):
         ...
 
     def init(self, current: Tensor) -> State:
-        """Return the state before the first step, for a current of this shape."""
+        """Return the state before the first step, for a current of this shape [B, ...]."""
         ...
 
     def step(self, state: State, current: Tensor, theta: Theta) -> tuple[Tensor, State]:
-        """Advance one step: the output and the new state."""
+        """Return the output of one step, [B, ...] as the current, and the new state."""
         ...
 
     def rate(self, current: Tensor, theta: Theta) -> Tensor:
@@ -68,9 +67,9 @@ FAMILIES[Unit] = Family(UNITS, ("spiking", "stateful", "learn", "per_channel", "
 
 
 def declares(unit: object, name: str) -> bool:
-    """Whether a unit has an attribute that speaks of its own equation.
+    """Whether a unit has an attribute that describes its own `step`.
 
-    What a class says of its `step` does not hold for a derived class with another `step`.
+    An attribute of a base class does not count if a derived class has replaced `step` since.
     """
     stepped = False
     for kind in type(unit).__mro__:
@@ -81,7 +80,7 @@ def declares(unit: object, name: str) -> bool:
 
 
 def state_zeros(current: Tensor) -> Tensor:
-    """Return zeros shaped like `current`, in float32 where `current` has less precision."""
+    """Return zeros shaped like `current`, in float32 at least."""
     low = current.dtype in LOW_PRECISION
     return torch.zeros_like(current, dtype=torch.float32 if low else None)
 
@@ -93,7 +92,7 @@ def state_full(current: Tensor, value: float) -> Tensor:
 
 
 def map_state(state: State, change: Any) -> State:
-    """Apply `change` to every tensor of a state; the structure stays."""
+    """Apply `change` to every tensor of a state; return the same structure."""
     if isinstance(state, Tensor):
         return change(state)
     if state is None:
@@ -112,5 +111,5 @@ def map_state(state: State, change: Any) -> State:
 
 
 def detach_state(state: State) -> State:
-    """Cut every gradient path through a state."""
+    """Detach every tensor of a state."""
     return map_state(state, Tensor.detach)

@@ -1,9 +1,9 @@
-r"""What a unit declares of its own equation, beyond `init` and `step`, and the one way to read it.
+r"""What a unit declares about its equation, beyond `init` and `step`, and the way to read it.
 
-A declaration is an attribute, property or method of the class that defines `step`, or of one
-derived from it that keeps this `step` (`neurons.base.declares`). None of them has a default: what
-is not declared is not known, whatever other names a unit has. Who needs one refuses units without
-it, by name; a figure that goes on without one says how.
+A declaration is an attribute, property or method of the class that defines `step`, or of a derived
+class that keeps this `step` (`neurons.base.declares`). There are no defaults: nothing is guessed
+from other attributes. A rule or meter that needs a declaration refuses units without it, by name;
+a figure that can do without it says what it assumes.
 
 ====================  ============================================================  =============
 declaration           meaning                                                       needed by
@@ -38,23 +38,24 @@ empty, which means the unit's constants.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 from torch import Tensor
 
-from spikeloom.base.errors import ConfigError, UnsupportedNet
+from spikeloom.base.checks import above, expect
+from spikeloom.base.errors import UnsupportedNet
 from spikeloom.base.fields import Checked, conform
 from spikeloom.neurons.base import State, Theta, Unit, declares
 
 T = TypeVar("T")
 
 DRIVE = 3.0
-"""`firing_drive` in thresholds of neurons that forget at once; those that keep all need 1 less."""
+"""`firing_drive`, in thresholds, of neurons with decay 0; those with decay 1 need 1 less."""
 
 
 @dataclass(frozen=True)
 class RateClamp(Checked):
-    r"""A unit whose rate is a clamp of its mean current, in the limit of many steps.
+    r"""Declares that the firing rate is a clamp of the mean current, in the limit of many steps.
 
     With decay :math:`\lambda` (its `trace_decay`, above 0), threshold :math:`v_{th}` (its
     `firing_threshold`), potential :math:`v[t] = \lambda v[t-1] + q c[t] - v_{th} s[t]` and at most
@@ -65,11 +66,11 @@ class RateClamp(Checked):
         clamp\left(\frac{q z}{v_{th}}, 0, 1\right), \qquad
         z = \frac{\sum_t \lambda^{T-t} c[t]}{\sum_t \lambda^{T-t}}
 
-    up to :math:`|v[T]| / (v_{th} \sum_t \lambda^{T-t})`; the potential before the first step does
-    not matter in the limit.
+    with an error of at most :math:`|v[T]| / (v_{th} \sum_t \lambda^{T-t})`. The potential before
+    the first step does not matter in the limit.
 
     Args:
-        scale: q above 0: what a step's current adds to the potential, per unit of current.
+        scale: q above 0: potential that a unit of current adds in one step.
         level: f above 0: the neuron fires where its potential reaches :math:`f v_{th}`.
 
     Raises:
@@ -79,25 +80,16 @@ class RateClamp(Checked):
         Meng et al. 2022 (DSR), Xiao et al. 2021 (IDE).
     """
 
-    scale: float = 1.0
-    level: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("scale", "level"):
-            value = getattr(self, name)
-            if value <= 0:
-                raise ConfigError(
-                    f"{self.place()}.{name}: expected a number above 0, got {value}; change it."
-                )
+    scale: Annotated[float, above(0)] = 1.0
+    level: Annotated[float, above(0)] = 1.0
 
 
 @dataclass(frozen=True)
 class NoRateClamp:
-    """Why a unit's rate is no clamp of its mean current, in the words of a refusal.
+    """Declares that the rate is no clamp of the mean current, with the reason for error messages.
 
     Args:
-        expected: what it would take, as in "expected a soft reset".
+        expected: what a clamp would need, e.g. "a soft reset".
         came: what the unit has instead.
     """
 
@@ -107,7 +99,7 @@ class NoRateClamp:
 
 @dataclass(frozen=True)
 class StepOperations:
-    """What one step costs one neuron; operations that no surrogate or gradient is part of.
+    """Operations of one neuron in one forward step.
 
     Args:
         multiplies: multiply-accumulates, divisions too.
@@ -122,11 +114,11 @@ class StepOperations:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs that are whole numbers of spikes: 0 and 1 by default; -1 to 1 is ternary.
+    """Range of an output that counts spikes: 0 to 1 by default; -1 to 1 is ternary.
 
     Args:
-        lowest: the lowest number, 0 or less.
-        highest: the highest, 1 or more; None sets no bound.
+        lowest: 0 or less.
+        highest: 1 or more; None for no bound.
     """
 
     lowest: int = 0
@@ -134,24 +126,24 @@ class Outputs:
 
     @property
     def binary(self) -> bool:
-        """Whether they are 0 and 1."""
+        """Whether outputs are 0 or 1."""
         return self == Outputs()
 
     @property
     def largest(self) -> int | None:
-        """The largest number of spikes of either sign; None where there is no bound."""
+        """The largest number of spikes of either sign; None for no bound."""
         return None if self.highest is None else max(-self.lowest, self.highest)
 
 
 @dataclass(frozen=True)
 class Declaration(Generic[T]):
-    """One thing that units may declare.
+    """One entry of the table above.
 
     Args:
         name: of the attribute.
-        meaning: in a few words, for refusals.
-        check: returns what was declared as its type says, or refuses it by its place.
-        of_step: whether it speaks of `step`, so that a derived class with another `step` must
+        meaning: in a few words, for error messages.
+        check: takes a declared value and its place; returns the value, or raises ConfigError.
+        of_step: the declaration describes `step`, so a derived class with another `step` must
             declare it again.
     """
 
@@ -161,47 +153,51 @@ class Declaration(Generic[T]):
     of_step: bool = True
 
     def made(self, unit: object) -> bool:
-        """Whether a unit declares it."""
+        """Whether a unit makes this declaration."""
         return declares(unit, self.name) if self.of_step else hasattr(unit, self.name)
 
     def of(self, unit: Unit) -> T | None:
-        """Return what a unit declares; None where it declares nothing.
+        """Return what a unit declares; None if it declares nothing.
 
         Raises:
-            ConfigError: it declares something of another type or range.
+            ConfigError: the declared value has the wrong type or is out of range.
         """
         if not self.made(unit):
             return None
         return self.check(getattr(unit, self.name), f"neurons.{type(unit).__name__}.{self.name}")
 
     def needed(self, unit: Unit, place: str, layer: str) -> T:
-        """Return what a unit declares, or refuse it.
+        """Return what a unit declares, or refuse a unit that declares nothing.
 
         Args:
             unit: of a layer.
-            place: who needs it, as messages begin.
-            layer: its name.
+            place: what needs the declaration, as the path of the error.
+            layer: name of the layer.
 
         Raises:
             UnsupportedNet: the unit declares nothing.
+            ConfigError: as in `of`.
         """
         if not self.made(unit):
-            raise UnsupportedNet(
-                f"{place}: expected neurons that declare {self.name}, {self.meaning}, in layer "
-                f"{layer}, got {type(unit).__name__}, which declares none for its step; add it to "
-                "the class, or use a unit of the library."
+            raise UnsupportedNet.of(
+                place,
+                f"neurons that declare {self.name}, {self.meaning}, in layer {layer}",
+                f"{type(unit).__name__}, which declares none for its step",
+                "add it to the class, or use a unit of the library",
             )
-        return self.check(getattr(unit, self.name), f"neurons.{type(unit).__name__}.{self.name}")
+        return cast(T, self.of(unit))
+
+
+_TODO = "change what it declares"
 
 
 def _kind(*kinds: type) -> Callable[[Any, str], Any]:
-    """Return a check that a value is of one of some classes."""
+    """Return a check that a declared value is an instance of one of the classes."""
 
     def check(value: Any, where: str) -> Any:
-        if isinstance(value, kinds):
-            return value
         names = " or ".join(kind.__name__ for kind in kinds)
-        raise ConfigError(f"{where}: expected {names}, got {value!r}; change what it declares.")
+        expect(isinstance(value, kinds), where, names, value, _TODO)
+        return value
 
     return check
 
@@ -210,33 +206,23 @@ def _method(signature: str) -> Callable[[Any, str], Any]:
     """Return a check that a declaration is a method."""
 
     def check(value: Any, where: str) -> Any:
-        if callable(value):
-            return value
-        name = where.rpartition(".")[2]
-        raise ConfigError(
-            f"{where}: expected a method {name}({signature}), got {value!r}; define it so, or "
-            "rename the attribute."
-        )
+        expected = f"a method {where.rpartition('.')[2]}({signature})"
+        expect(callable(value), where, expected, value, "define it so, or rename the attribute")
+        return value
 
     return check
 
 
 def _decay(value: Any, where: str) -> float | None:
     decay = conform(float | None, value, where)
-    if decay is not None and not 0 <= decay <= 1:
-        raise ConfigError(
-            f"{where}: expected a factor in [0, 1], or None where no fixed number says it, got "
-            f"{decay}; change what it declares."
-        )
+    good = decay is None or 0 <= decay <= 1
+    expect(good, where, "a factor in [0, 1], or None where no fixed number says it", decay, _TODO)
     return decay
 
 
 def _above_zero(value: Any, where: str) -> float:
     number = conform(float, value, where)
-    if number <= 0:
-        raise ConfigError(
-            f"{where}: expected a number above 0, got {number}; change what it declares."
-        )
+    above(0).check(where, number, _TODO)
     return number
 
 
@@ -292,4 +278,4 @@ DECLARATIONS: tuple[Declaration[Any], ...] = (
     STEP_OPERATIONS,
     TRAINED_BOUNDS,
 )
-"""All of them, as the table above lists them."""
+"""All of them, in the order of the table above."""

@@ -1,13 +1,14 @@
-"""Integrate-and-fire neurons without leak, and the step that every spiking unit here shares."""
+"""Integrate-and-fire neurons without leak, and the step that all spiking units here share."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from spikeloom.base.checks import above, within
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.fields import Checked
 from spikeloom.neurons.base import UNITS, Theta, state_full, state_zeros
@@ -20,14 +21,14 @@ from spikeloom.neurons.surrogate import Surrogate, Triangle
 Reset = Literal["soft", "hard", "none"]
 
 ONE_SPIKE = "at most one spike per step"
-"""A rate is clamped at 1 in the mathematics of rates."""
+"""A `RateClamp` clamps the rate at 1."""
 
 NO_BOUND = "no lower bound of the potential"
-"""What a bound takes away is missing in the mean current that decides the rate."""
+"""A bound removes charge, so the rate no longer follows from the mean current."""
 
 
 class SpikingState(NamedTuple):
-    """What a spiking neuron carries over a step; absent parts are None.
+    """State of a spiking neuron between two steps; parts that a unit does not need are None.
 
     Shape:
         all: [B, ...], as the current.
@@ -63,33 +64,34 @@ class IF(Checked):
     potential), reset "none" leaves it. The first step starts at :math:`v[0] = v_{init}`, i = 0 and
     s = 0.
 
-    With `max_spikes` other than 1 a step holds several spikes, which are subtracted together,
+    With `max_spikes` other than 1 a neuron can fire several times in a step:
 
     .. math:: s[t] = clamp(\lfloor u[t] / v_{th} - f \rfloor + 1, 0, max\_spikes),
 
-    and with `v_min` the potential that a step leaves is :math:`\max(v[t], v_{min})`, without
-    gradient where the bound holds it.
+    With `v_min` the potential after a step is :math:`\max(v[t], v_{min})`, without gradient where
+    the bound is reached.
 
     Args:
         v_th: threshold, and the amount a soft reset subtracts; above 0.
         reset: "soft" subtracts v_th, "hard" sets v_reset, "none" does nothing.
         order: "after_fire" (OTTT, SLTT, IDE) or "next_step" (Panda eq. 2-3).
-        fires: ">=" fires at the level, ">" only above it (NA).
+        fires: ">=" fires at the level, ">" only above it.
         fire_fraction: firing level in thresholds (DSR's alpha); the amount subtracted stays v_th.
         detach_reset: the reset carries no gradient.
-        v_reset: where a hard reset leads to.
+        v_reset: potential after a hard reset.
         refractory: steps after a spike in which input is ignored and nothing fires; leak goes on.
         beta: decay of the synaptic current per step, in [0, 1); 0 means no synaptic current.
         scale_current: multiply the input of the synaptic current by 1 - beta.
-        surrogate: slope used in place of dH/du.
+        surrogate: slope used in place of the derivative of H.
         learn: trained quantities, from {"v_th"} (LIF: also "alpha").
         per_channel: one trained value per channel instead of one per population.
-        v_th_min: bound kept by `project` where v_th is trained.
-        max_spikes: spikes that one step can hold; None sets no bound. Other than 1 it needs a soft
-            reset, no refractory steps and a fixed v_th. `Periodic` is a slope for it.
-        v_min: lower bound of the potential that a step leaves, 0 or less; None sets none.
+        v_th_min: lower bound of a trained v_th, kept by `Neuron.project`.
+        max_spikes: largest number of spikes per step; None for no bound. Values other than 1 need a
+            soft reset, no refractory steps and a fixed v_th; `Periodic` is a surrogate for them.
+        v_min: lower bound of the potential after a step, 0 or less; None for no bound.
         v_init: potential before the first step, in the unit of v_th, at least v_min. With half a
-            threshold the spike count of IF is rounded to the nearest number, with 0 it is cut.
+            threshold the spike count of IF is rounded to the nearest integer, with 0 it is rounded
+            down.
 
     Raises:
         ConfigError: a field out of range, or fields that exclude each other.
@@ -106,15 +108,15 @@ class IF(Checked):
         (1.0, 0.5)
     """
 
-    v_th: float = 1.0
+    v_th: Annotated[float, above(0, "a threshold")] = 1.0
     reset: Reset = "soft"
     order: Literal["after_fire", "next_step"] = "after_fire"
     fires: Literal[">=", ">"] = ">="
-    fire_fraction: float = 1.0
+    fire_fraction: Annotated[float, above(0, "a fraction")] = 1.0
     detach_reset: bool = False
     v_reset: float = 0.0
     refractory: int = 0
-    beta: float = 0.0
+    beta: Annotated[float, within(0, 1, "[)", "a decay")] = 0.0
     scale_current: bool = False
     surrogate: Surrogate = field(default_factory=Triangle)
     learn: tuple[str, ...] = ()
@@ -133,24 +135,20 @@ class IF(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.expect("v_th", self.v_th > 0, "a threshold above 0")
         self.expect("v_th_min", 0 < self.v_th_min <= self.v_th, "a bound in (0, v_th]")
-        self.expect("fire_fraction", self.fire_fraction > 0, "a fraction above 0")
         self.expect("refractory", self.refractory >= 0, "a number of steps, 0 or more")
-        self.expect("beta", 0 <= self.beta < 1, "a decay in [0, 1)")
         known = set(self.learnable)
         self.expect("learn", set(self.learn) <= known, f"names from {sorted(known)}")
         self.expect("learn", len(set(self.learn)) == len(self.learn), "each name once")
         lowest = self.v_min is None or self.v_min <= min(0, self.v_reset)
         self.expect("v_min", lowest, "a bound at most 0 and v_reset, or None")
-        above = self.v_min is None or self.v_init >= self.v_min
-        self.expect("v_init", above, f"a potential of v_min = {self.v_min} or more")
-        self._check_many()
+        reached = self.v_min is None or self.v_init >= self.v_min
+        self.expect("v_init", reached, f"a potential of v_min = {self.v_min} or more")
+        if self.max_spikes != 1:
+            self._check_many()
 
     def _check_many(self) -> None:
-        """Refuse what says nothing where a step holds several spikes."""
-        if self.max_spikes == 1:
-            return
+        """Refuse fields that have no meaning with several spikes per step."""
         good = self.max_spikes is None or self.max_spikes > 1
         self.expect("max_spikes", good, "1 or more, or None")
         where = f" where max_spikes is {self.max_spikes}"
@@ -167,12 +165,12 @@ class IF(Checked):
 
     @property
     def trace_decay(self) -> float | None:
-        """Decay of what is remembered: alpha; None if it is trained or a current fades too."""
+        """Decay of the memory: alpha; None if alpha is trained or there is a synaptic current."""
         return None if self.beta or "alpha" in self.learn else self.alpha
 
     @property
     def rate_clamp(self) -> RateClamp | NoRateClamp:
-        """The clamp that a rate is; without one where a field makes it something else."""
+        """The clamp that the rate is, or the field that makes it something else."""
         if self.reset != "soft" or self.order != "after_fire":
             return NoRateClamp("a soft reset right after the spike", f"{self.reset}, {self.order}")
         if self.refractory or self.beta:
@@ -201,11 +199,10 @@ class IF(Checked):
 
     @property
     def step_operations(self) -> StepOperations:
-        """One addition and one comparison per step at least.
+        """At least one addition and one comparison.
 
-        A leak and a synaptic current add one multiply-accumulate each, as does the number of spikes
-        in a step (a division) where there may be several; a lower bound of the potential is one
-        more comparison.
+        A leak, a synaptic current and `max_spikes` other than 1 (a division) add one
+        multiply-accumulate each; a lower bound of the potential adds one comparison.
         """
         leaks = "alpha" in self.learn or self.alpha != 1
         multiplies = int(leaks) + bool(self.beta) + (self.max_spikes != 1)
@@ -225,7 +222,7 @@ class IF(Checked):
         return self.fire_fraction * self.firing_threshold(theta)
 
     def most_firings(self, steps: int) -> int:
-        """Return in how many of so many steps a neuron can fire: all but refractory ones."""
+        """Return the largest number of steps out of `steps` in which a neuron can fire."""
         return -(-steps // (1 + self.refractory))
 
     def init(self, current: Tensor) -> SpikingState:
@@ -282,9 +279,11 @@ class IF(Checked):
     ) -> tuple[Tensor | None, Tensor]:
         """Return the new synaptic current (or None) and the potential before firing."""
         if state.v.shape != current.shape:
-            raise ShapeError(
-                f"neurons.{type(self).__name__}: expected a current shaped as the carried state, "
-                f"{tuple(state.v.shape)}, got {tuple(current.shape)}; start with a fresh state."
+            raise ShapeError.of(
+                f"neurons.{type(self).__name__}",
+                f"a current shaped as the carried state, {tuple(state.v.shape)}",
+                tuple(current.shape),
+                "start with a fresh state",
             )
         alpha = theta.get("alpha", self.alpha)
         i, drive = self._drive(state, current, alpha)
@@ -325,14 +324,19 @@ class IF(Checked):
     def rate(self, current: Tensor, theta: Theta) -> Tensor:
         r"""Return the steady firing rate under a constant current c.
 
-        With :math:`x = c / v_{th}` (times :math:`1 - \alpha` and :math:`1 / (1 - \beta)` where the
-        unit scales so) it is `neurons.steady.steady_rate`; v_init does not change it. With a soft
-        reset, :math:`r = clamp(x, 0, max\_spikes)`. For IF this is the limit of the spike count
-        over T, within :math:`(\max(1, f) + |v_{init}| / v_{th}) / T`; for LIF with order
-        "after_fire" it is the rate discounted by :math:`\alpha^{T-t}`, off by
-        :math:`|v[T] - \alpha^T v_{init}| / (v_{th} \sum_t \alpha^{T-t})` at most ("next_step"
-        takes the reset after the decay and fires less). After a hard reset a simulated neuron
-        fires every :math:`\lceil 1 / r \rceil` steps.
+        It is `neurons.steady.steady_rate` of :math:`x = c / v_{th}`, with x multiplied by
+        :math:`1 - \alpha` (scale_input) and by :math:`1 / (1 - \beta)` (beta without
+        scale_current). v_init does not change it. With a soft reset,
+        :math:`r = clamp(x, 0, max\_spikes)`:
+
+        - For IF, r is the limit of the spike count over T; the error at T is at most
+          :math:`(\max(1, f) + |v_{init}| / v_{th}) / T`.
+        - For LIF with order "after_fire", r is the limit of the rate weighted by
+          :math:`\alpha^{T-t}`; the error at T is at most
+          :math:`|v[T] - \alpha^T v_{init}| / (v_{th} \sum_t \alpha^{T-t})`. With "next_step" the
+          reset comes after the decay, and the neuron fires less.
+
+        With a hard reset a simulated neuron fires every :math:`\lceil 1 / r \rceil` steps.
 
         Shape:
             current, result: [B, ...].
@@ -348,9 +352,11 @@ class IF(Checked):
         if self.scale_input:
             x = x * (1 - alpha)
         if self.reset == "hard" and self.v_reset:
-            raise ConfigError(
-                f"neurons.{type(self).__name__}.rate: expected v_reset = 0 for a hard reset, got "
-                f"{self.v_reset}; no closed form is implemented, simulate instead."
+            raise ConfigError.of(
+                f"neurons.{type(self).__name__}.rate",
+                "v_reset = 0 for a hard reset",
+                self.v_reset,
+                "no closed form is implemented, simulate instead",
             )
         return steady_rate(
             x,
@@ -363,5 +369,5 @@ class IF(Checked):
 
 
 def _leak(v: Tensor, alpha: Tensor | float, drive: Tensor) -> Tensor:
-    """Return alpha v + drive, in one pass over memory where alpha is a number."""
+    """Return alpha v + drive; with a plain number alpha in a single pass over memory."""
     return alpha * v + drive if isinstance(alpha, Tensor) else torch.add(drive, v, alpha=alpha)

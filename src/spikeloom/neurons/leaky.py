@@ -17,11 +17,11 @@ class LIF(IF):
 
     .. math:: u[t] = \alpha v[t-1] + i[t] \quad (or\ (1-\alpha)\, i[t]\ with\ scale\_input)
 
-    All other fields and the orders of reset are those of `IF`.
+    All other fields are those of `IF`.
 
     Args:
         alpha: decay of the potential per step, in [0, 1]; 0 forgets, 1 is IF. A trained alpha is
-            the logistic of its parameter, so it stays in (0, 1), and starts here.
+            the logistic of its parameter, so it stays in (0, 1); this is its initial value.
         scale_input: multiply the input by 1 - alpha.
 
     Raises:
@@ -38,7 +38,7 @@ class LIF(IF):
     learnable: ClassVar[tuple[str, ...]] = ("v_th", "alpha")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Say what `beta` is here where it may be meant for the membrane's decay."""
+        """Warn if `beta` is given without `alpha`: it may be meant as the membrane's decay."""
         beta = kwargs.get("beta")
         number = "alpha" not in kwargs and isinstance(beta, Real)
         if number and 0 < beta < 1:  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]

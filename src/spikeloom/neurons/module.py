@@ -1,4 +1,4 @@
-"""The one module around every unit: it owns what is trained, nothing else."""
+"""The torch module around a unit: it owns the trained quantities and no state."""
 
 import math
 from typing import Annotated
@@ -17,20 +17,20 @@ from spikeloom.neurons.trains import run_train
 
 
 class Neuron(nn.Module):
-    """A population of one unit; drops into any torch model for backpropagation through time.
+    """A population of neurons with one unit, for any torch model.
 
-    The call maps a train of currents to a train of spikes and starts clean every time; `run` and
-    `step` carry a state on explicitly, `record` returns the potentials too. There is nothing to
-    reset.
+    A call maps a train of currents to a train of spikes and starts from the initial state, so there
+    is nothing to reset. `run` and `step` take and return a state, `record` returns the potentials
+    too.
 
     Args:
         unit: the equation.
-        channels: number of channels, needed where the unit trains per channel.
-        spatial: number of axes after the channel axis (2 for images), likewise.
+        channels: number of channels; required if the unit trains a value per channel.
+        spatial: number of axes after the channel axis (2 for images), for the same units.
 
     Raises:
-        ConfigError: no unit, sizes out of range, or a unit that trains per channel came without
-            `channels`.
+        ConfigError: no unit, sizes out of range, a unit that trains a value per channel without
+            `channels`, or a name in `learn` that the unit does not have.
 
     Example:
         >>> from spikeloom.neurons.leaky import LIF
@@ -48,16 +48,21 @@ class Neuron(nn.Module):
         super().__init__()
         self.unit = unit
         if unit.learn and unit.per_channel and channels is None:
-            raise ConfigError(
-                f"neurons.Neuron: expected channels for {type(unit).__name__} with per_channel, "
-                "got none; pass channels=."
+            raise ConfigError.of(
+                "neurons.Neuron",
+                f"channels for {type(unit).__name__} with per_channel",
+                "none",
+                "pass channels=",
             )
         shape = (channels, *[1] * spatial) if unit.per_channel and channels is not None else ()
         for name in unit.learn:
             if not hasattr(unit, name):
-                raise ConfigError(
-                    f"neurons.Neuron: expected {type(unit).__name__}.{name}, named in learn, to be "
-                    "the number at which it starts, got no such attribute; add it."
+                raise ConfigError.of(
+                    "neurons.Neuron",
+                    f"{type(unit).__name__}.{name}, named in learn, to be the number at which it "
+                    "starts",
+                    "no such attribute",
+                    "add it",
                 )
             start = float(getattr(unit, name))
             if name == "alpha":
@@ -66,7 +71,7 @@ class Neuron(nn.Module):
 
     def theta(self) -> Theta:
         """Return the trained quantities: v_th as it is, alpha as the logistic of its parameter."""
-        # by attribute: a parametrization, or torch.func.functional_call, puts a tensor there
+        # by attribute, not from `_parameters`: parametrizations and functional_call replace it
         values: dict[str, Tensor] = {name: getattr(self, f"raw_{name}") for name in self.unit.learn}
         if "alpha" in values:
             values["alpha"] = torch.sigmoid(values["alpha"])
@@ -74,13 +79,13 @@ class Neuron(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Bring trained quantities back into the bounds that the unit declares (`trained_bounds`).
+        """Clamp trained quantities to the bounds that the unit declares (`trained_bounds`).
 
-        Call it after an optimizer's step. A quantity under a parametrization is set through its
+        Call it after a step of the optimizer. A quantity under a parametrization is set through its
         `right_inverse`.
 
         Raises:
-            ConfigError: a parametrization gave a value out of bounds and cannot be set.
+            ConfigError: a value under a parametrization without `right_inverse` is out of bounds.
         """
         bounds = TRAINED_BOUNDS.of(self.unit) if self.unit.learn else None
         for name, (least, most) in (bounds or {}).items():
@@ -97,18 +102,20 @@ class Neuron(nn.Module):
             try:
                 setattr(self, raw, value.clamp(least, most))
             except (RuntimeError, NotImplementedError) as error:
-                raise ConfigError(
-                    f"neurons.Neuron: expected {name} in [{least}, {most}], got "
+                raise ConfigError.of(
+                    "neurons.Neuron",
+                    f"{name} in [{least}, {most}]",
                     f"{float(value.min()):.3g} to {float(value.max()):.3g} from a parametrization "
-                    "that cannot be set; give it a right_inverse, or bounds of its own."
+                    "that cannot be set",
+                    "give it a right_inverse, or bounds of its own",
                 ) from error
 
     def run(self, currents: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Map a train of currents to the train of outputs and the state left behind.
+        """Map a train of currents to the train of outputs and the last state.
 
         Args:
             currents: weighted input, bias included.
-            state: what an earlier call left; None starts clean.
+            state: that an earlier call returned; None for the initial state.
 
         Shape:
             currents, outputs: [T, B, ...].
@@ -123,11 +130,11 @@ class Neuron(nn.Module):
         return run_train(self.unit, currents, theta, state)
 
     def step(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Advance one step: what `run` does for a train of one.
+        """Advance one step; the same as `run` for a train of one step.
 
         Args:
             current: weighted input of this step, bias included.
-            state: what the last step left; None starts clean.
+            state: that the last step returned; None for the initial state.
 
         Returns:
             The outputs, and the state to pass to the next step.
@@ -148,9 +155,9 @@ class Neuron(nn.Module):
             ([0.0, 1.0, 0.0], 0.8125)
         """
         if current.dim() < 1:
-            raise ShapeError(
-                "neurons.Neuron.step: expected the current of one step [B, ...], got a single "
-                "number; add the axis of samples."
+            expected = "the current of one step [B, ...]"
+            raise ShapeError.of(
+                "neurons.Neuron.step", expected, "a single number", "add the axis of samples"
             )
         if not self.unit.stateful:
             return self.unit.step(None, current, self.theta())
@@ -158,14 +165,14 @@ class Neuron(nn.Module):
         return out.squeeze(0), state
 
     def record(self, currents: Tensor, state: State = None) -> Recording:
-        """Map a train of currents to outputs and potentials of every step.
+        """Map a train of currents to the outputs, states and potentials of every step.
 
-        Outputs are those of `run`. It takes the reference loop and stores every step, so it is
+        The outputs are those of `run`. It uses the reference loop and stores every step, so it is
         slower than `run`.
 
         Args:
             currents: weighted input, bias included.
-            state: what an earlier call left; None starts clean.
+            state: that an earlier call returned; None for the initial state.
 
         Shape:
             currents: [T, B, ...].
@@ -185,13 +192,15 @@ class Neuron(nn.Module):
     @staticmethod
     def _check_train(currents: Tensor) -> None:
         if currents.dim() < 2:
-            raise ShapeError(
-                "neurons.Neuron: expected currents [T, B, ...] with time as the first axis, got "
-                f"shape {tuple(currents.shape)}; add the missing axes."
+            raise ShapeError.of(
+                "neurons.Neuron",
+                "currents [T, B, ...] with time as the first axis",
+                f"shape {tuple(currents.shape)}",
+                "add the missing axes",
             )
 
     def forward(self, currents: Tensor) -> Tensor:
-        """Map a train of currents to the train of outputs, from rest."""
+        """Map a train of currents to the train of outputs, from the initial state."""
         return self.run(currents)[0]
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""A unit behind a norm: what a batch norm does to its current, as three more quantities."""
+"""A unit behind a batch norm whose centre, scale and shift are quantities of the unit."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,13 +13,13 @@ CENTRE, SCALE, SHIFT = "norm_centre", "norm_scale", "norm_shift"
 
 @dataclass(frozen=True)
 class Normed:
-    r"""A unit that steps with a normalised current.
+    r"""A unit with a normalised current.
 
     .. math:: (s[t], v[t]) = step\big(v[t-1],\; a (c[t] - \mu) + b;\; \theta\big)
 
-    It lets one compiled kernel do both, so that normalised currents are never in memory. Its theta
-    is the unit's own with :math:`\mu` ("norm_centre"), a ("norm_scale") and b ("norm_shift").
-    The centre gets no gradient: it would be :math:`-a` times that of the shift.
+    One compiled kernel computes both, so normalised currents are never stored. Its theta is that of
+    the unit, with :math:`\mu` ("norm_centre"), a ("norm_scale") and b ("norm_shift") added. The
+    centre gets no gradient; `through_statistics` adds the gradient through the statistics.
 
     Args:
         unit: the equation.
@@ -36,6 +36,7 @@ class Normed:
 
     unit: Unit
     stateful: ClassVar[bool] = True
+    per_channel = True
 
     @property
     def spiking(self) -> bool:
@@ -46,11 +47,6 @@ class Normed:
     def learn(self) -> tuple[str, ...]:
         """Names of the quantities: the unit's own, then the norm's."""
         return (*self.unit.learn, CENTRE, SCALE, SHIFT)
-
-    @property
-    def per_channel(self) -> bool:
-        """Whether a quantity has one value per channel: the norm's do."""
-        return True
 
     def init(self, current: Tensor) -> State:
         """Return the unit's state before the first step."""
@@ -74,20 +70,20 @@ class Normed:
 
 
 def through_statistics(currents: Tensor, theta: Theta, rate: Tensor) -> Theta:
-    r"""Return a norm's theta, whose gradient also goes through the statistics of its currents.
+    r"""Connect the theta of a norm to the statistics of its currents, for their gradient.
 
-    With mean :math:`\mu` and variance :math:`\sigma^2` of each channel, values stay as they are and
+    The values stay as they are. With mean :math:`\mu` and variance :math:`\sigma^2` per channel,
 
     .. math::
         \frac{\partial a}{\partial \sigma^2} = -\frac{a r^2}{2}, \quad
         \frac{\partial (a (c - \mu) + b)}{\partial \mu} = -a,
 
-    derivatives of these gradients included.
+    also for second derivatives.
 
     Args:
-        currents: whose statistics `theta` has.
+        currents: whose mean and variance `theta` was computed from.
         theta: of a `Normed` unit.
-        rate: r, from :math:`1 / r^2 = \sigma^2 + \epsilon`.
+        rate: :math:`r = 1 / \sqrt{\sigma^2 + \epsilon}`.
 
     Shape:
         currents: [T, B, C, ...]; rate: [C, 1, ...].

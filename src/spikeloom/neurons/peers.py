@@ -1,6 +1,6 @@
-"""Names that other libraries have for what units and surrogates here are set by.
+"""Names of settings in other libraries, with what to write here instead.
 
-They are no settings here: a unit that is given one is refused with what to write instead.
+They are not accepted: the error for an unknown setting quotes them.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ UNIT_NAMES: Mapping[str, str] = {
     "output": _STATE,
     "step_mode": "time is always the first axis here, and a call takes the whole train",
 }
-"""What to write for a name of SpikingJelly, snnTorch, Norse or sinabs, by that name."""
+"""Advice for the names of neuron settings in SpikingJelly, snnTorch, Norse and sinabs."""
 
 SURROGATE_NAMES: Mapping[str, str] = {
     "alpha": "write a of Arctan, k of Sigmoid, FastSigmoid and Exponential, or gamma of Triangle",
@@ -66,4 +66,4 @@ SURROGATE_NAMES: Mapping[str, str] = {
     "scale": _PEAK,
     "beta": "write k of Sigmoid, FastSigmoid and Exponential",
 }
-"""The same for slopes."""
+"""Advice for the names of surrogate settings."""

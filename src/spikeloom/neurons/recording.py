@@ -1,4 +1,4 @@
-"""A train with what its neurons did inside: states after each step, potentials before firing."""
+"""Recordings: outputs, states and potentials of every step of a train."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from spikeloom.neurons.trains import state_leaves
 
 
 class Recording(NamedTuple):
-    """What `Neuron.record` returns; gradients pass through every part of it.
+    """Result of `Neuron.record`; gradients pass through all of it.
 
     Shape:
         out, u and every tensor of states: [T, B, ...].
@@ -20,27 +20,28 @@ class Recording(NamedTuple):
     out: Tensor
     """Outputs: the spikes."""
     states: State
-    """What each step left behind, in the form of the unit's state (of IF and LIF `SpikingState`:
-    ``states.v`` is the potential after the reset, or before it with order "next_step"). None for a
-    unit without state."""
+    """States after each step, in the form of the unit's state; None for a unit without state.
+
+    For IF and LIF it is a `SpikingState`: ``states.v`` is the potential after the reset, or before
+    it with order "next_step".
+    """
     u: Tensor | None
-    """Potential that was compared with the firing level, before any reset; None where the unit
-    declares no `charged`."""
+    """Potentials that were compared with the firing level; None if `charged` is not declared."""
 
     @property
     def last(self) -> State:
-        """State after the last step, to carry on with."""
+        """State after the last step, to continue with."""
         return map_state(self.states, lambda train: train[-1])
 
 
 def record_train(unit: Unit, currents: Tensor, theta: Theta, state: State = None) -> Recording:
-    r"""Take a unit through a train by its reference loop, and keep all steps.
+    """Take a unit through a train by its reference loop and keep every step.
 
     Args:
         unit: the equation.
-        currents: its input.
+        currents: input.
         theta: trained quantities.
-        state: before the first step; None starts clean.
+        state: before the first step; None for the initial state.
 
     Shape:
         currents: [T, B, ...].

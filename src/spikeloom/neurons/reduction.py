@@ -1,4 +1,4 @@
-"""Weighted sums over time: how a train becomes one vector, or one rate per neuron."""
+"""Weighted sums and means over time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from spikeloom.neurons.declared import TRACE_DECAY
 
 
 def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
-    r"""Return :math:`\sum_t w[t]\, h[t]`; in float32 where the train has less and T > 1.
+    r"""Return :math:`\sum_t w[t]\, h[t]`, in float32 at least if T > 1.
 
     Shape:
         hs: [T, B, ...]; result: [B, ...].
@@ -25,7 +25,7 @@ def sum_over_time(hs: Tensor, weights: Sequence[float]) -> Tensor:
     if hs.dtype in LOW_PRECISION:
         total: Tensor = _LowSum.apply(hs, tuple(weights))  # pyright: ignore[reportAssignmentType]
         return total
-    images = hs.dim() == 5 and not transformed()  # vmap knows no other layout than rows
+    images = hs.dim() == 5 and not transformed()  # vmap supports no memory format
     if images and hs[0].is_contiguous(memory_format=torch.channels_last):
         return _summed(hs.movedim(2, -1), weights).movedim(-1, 1)  # in the order of memory
     return _summed(hs, weights)
@@ -38,7 +38,7 @@ def _summed(hs: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 class RunningMean:
-    r"""A mean over time that grows step by step, discounted where a unit leaks.
+    r"""A mean over time, updated step by step and discounted by the decay of a unit.
 
     .. math:: m[t] = \frac{\sum_{s \le t} d^{t-s} x[s]}{\sum_{s \le t} d^{t-s}}
 
@@ -57,7 +57,7 @@ class RunningMean:
         self._weight = 0.0
 
     def add(self, x: Tensor) -> None:
-        """Take one step in; in float32 at least."""
+        """Add one step, in float32 at least."""
         if self._total is None:
             self._total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         self._total.mul_(self.decay).add_(x)
@@ -65,19 +65,19 @@ class RunningMean:
 
     @property
     def value(self) -> Tensor:
-        """The mean so far; one step or more."""
+        """The mean so far; there must be a step."""
         assert self._total is not None
         return self._total / self._weight
 
 
 def decay_of(unit: Unit | None) -> float:
-    """Return the discount of a unit's rate per step: its `trace_decay`, 1 where it has none."""
+    """Return the discount of a unit's rate per step: its `trace_decay`, else 1."""
     decay = None if unit is None else TRACE_DECAY.of(unit)
     return 1.0 if decay is None else decay
 
 
 class _LowSum(torch.autograd.Function):
-    """The sum in float32, step by step: torch would convert the whole train first."""
+    """Sum in float32, step by step: torch would convert the whole train to float32 first."""
 
     @staticmethod
     def forward(ctx: Any, hs: Tensor, weights: tuple[float, ...]) -> Tensor:  # noqa: D102
@@ -91,7 +91,7 @@ class _LowSum(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
         (grad,) = grads
         weights: tuple[float, ...] = ctx.weights
-        if len(set(weights)) == 1:  # one step's gradient says it all
+        if len(set(weights)) == 1:  # every step has the same gradient: expand it
             same = (grad * weights[0]).to(ctx.dtype)
             return same.expand(len(weights), *same.shape), None
         return torch.stack([(grad * weight).to(ctx.dtype) for weight in weights]), None

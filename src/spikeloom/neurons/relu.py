@@ -1,4 +1,4 @@
-"""The rectifier as a unit: baseline networks, hybrid networks and conversion need it."""
+"""The rectified linear unit, for baselines, hybrid networks and conversion."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,24 +22,17 @@ class Relu(Checked):
 
     spiking: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
-
-    @property
-    def learn(self) -> tuple[str, ...]:
-        """Return nothing: there is no threshold and no decay."""
-        return ()
-
-    @property
-    def per_channel(self) -> bool:
-        """Return False."""
-        return False
+    # not annotated, so neither fields of the dataclass nor ClassVars, which `Unit` does not allow
+    learn = ()
+    per_channel = False
 
     def init(self, current: Tensor) -> None:
         """Return no state."""
 
     def step(self, state: None, current: Tensor, theta: Theta) -> tuple[Tensor, None]:
-        """Rectify; any leading axes are allowed, since nothing is carried."""
+        """Rectify a current of any shape, also a whole train."""
         return current.relu(), None
 
     def rate(self, current: Tensor, theta: Theta) -> Tensor:
-        """Return the output itself."""
+        """Return the output."""
         return current.relu()

@@ -1,4 +1,4 @@
-"""The spike: a step function forward, a surrogate slope backward."""
+"""The spike function: a step forward, a surrogate slope backward."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ class _Spike(torch.autograd.Function):
 
 
 class _Followed(torch.autograd.Function):
-    """The same under transforms and with tangents; torch takes longer to call it."""
+    """`_Spike` for torch.func and forward-mode derivatives; torch takes longer to call it."""
 
     generate_vmap_rule = True
 
@@ -63,11 +63,11 @@ class _Followed(torch.autograd.Function):
 def _traced(
     u: Tensor, v_th: Tensor | float, surrogate: Surrogate, strict: bool, most: int | None
 ) -> Tensor:
-    """Fire by operators alone: for graphs that are saved, and transforms that know nothing else.
+    """Fire with torch's own operators alone, for traced graphs and functionalize.
 
-    The second term is 0; its first two derivatives are the slope and the slope's own derivative.
-    It is there without gradients too, or torch's check of the recording, which wants none, would
-    find another graph.
+    The second term is 0, but its first two derivatives are the slope and the derivative of the
+    slope. It is also there without gradients: `torch.jit.trace` checks its recording by a run
+    without them, which must give the same graph.
     """
     fired = _count(u, v_th, strict, most)
     if torch.onnx.is_in_onnx_export():
@@ -77,6 +77,7 @@ def _traced(
 
 
 def _count(u: Tensor, v_th: Tensor | float, strict: bool, most: int | None) -> Tensor:
+    """Return the number of spikes: 0 or 1, or with `most` other than 1 one per threshold passed."""
     if most == 1:
         return (u > 0 if strict else u >= 0).to(u.dtype)
     levels = u / v_th
@@ -92,21 +93,21 @@ def spike(
     strict: bool = False,
     most: int | None = 1,
 ) -> Tensor:
-    r"""Fire where the potential reaches the threshold, once or once per threshold.
+    r"""Fire where the potential reaches the threshold, once or several times.
 
     .. math::
         s = H(u), \qquad \frac{\partial s}{\partial u} := surrogate.slope(u, v_{th})
 
-    and where more than one spike fits into a step,
-    :math:`s = clamp(\lfloor u / v_{th} \rfloor + 1, 0, most)` with the same derivative.
+    with several spikes per step (`most` other than 1)
+    :math:`s = clamp(\lfloor u / v_{th} \rfloor + 1, 0, most)`, with the same derivative.
 
     Args:
         u: distance to the threshold, v - v_th.
         surrogate: slope used in place of the missing derivative.
-        v_th: threshold, for surrogates whose width is measured in thresholds, and the distance
-            between spikes; no gradient.
-        strict: fire above the threshold only (u > 0) instead of at it too (u >= 0).
-        most: spikes that fit into a step; None sets no bound.
+        v_th: threshold. Surrogates may measure their width in it, and a further spike is fired for
+            each further threshold. It gets no gradient here.
+        strict: fire only above the threshold (u > 0), not at it (u >= 0).
+        most: largest number of spikes per step; None for no bound.
 
     Returns:
         Spikes in {0, 1}, or in {0, 1, .., most}; in the type of u.

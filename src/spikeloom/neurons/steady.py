@@ -1,4 +1,4 @@
-"""Steady firing rates of integrate-and-fire neurons under a constant current, in closed form."""
+"""Closed forms of the steady firing rate under a constant current."""
 
 from typing import Literal
 
@@ -15,22 +15,22 @@ def steady_rate(
     most: int | None,
     refractory: int,
 ) -> Tensor:
-    r"""Return spikes per step, in the limit of many.
+    r"""Return the spikes per step of an integrate-and-fire neuron, in the limit of many steps.
 
     - soft reset: :math:`r = clamp(x, 0, most)`
     - hard reset to 0: :math:`r = 1 / n` with :math:`n = \ln(1 - f (1-\alpha)/x) / \ln\alpha`
       (:math:`\alpha = 1`: :math:`n = f / x`)
-    - no reset: 1 where the potential ends at or above the level, else 0
+    - no reset: 1 if the potential settles at or above the level, else 0
 
-    and with refractory steps :math:`r / (1 + n_{ref} r)`.
+    with :math:`n_{ref}` refractory steps :math:`r / (1 + n_{ref} r)`.
 
     Args:
-        x: what a step adds to the potential, in thresholds.
+        x: potential that one step adds, in thresholds.
         alpha: decay of the potential per step.
         reset: after a spike.
         level: f, the potential at which a neuron fires, in thresholds.
-        most: spikes that one step can hold; None sets no bound.
-        refractory: steps after a spike in which nothing fires.
+        most: largest number of spikes per step; None for no bound.
+        refractory: number of steps after a spike in which a neuron cannot fire.
 
     Shape:
         x, result: [B, ...]; alpha broadcasts against it.
@@ -54,6 +54,8 @@ def _hard(x: Tensor, alpha: Tensor | float, f: float) -> Tensor:
     leak = torch.as_tensor(1 - alpha, dtype=x.dtype, device=x.device)
     level = f * leak
     reaches = x > level
-    ratio = level / torch.where(reaches, x, 2 * level)  # the dummy keeps both branches finite
+    ratio = level / torch.where(
+        reaches, x, 2 * level
+    )  # 2 level where r = 0: a finite dummy, so that no gradient is NaN
     steps = torch.log1p(-ratio) / torch.log1p(-leak)
     return torch.where(reaches, 1 / steps.clamp(min=1), torch.zeros_like(x))

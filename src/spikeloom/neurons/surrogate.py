@@ -1,7 +1,7 @@
-r"""Surrogate slopes: what stands in for the derivative of the spike.
+r"""Surrogate slopes, used in place of the derivative of the spike function.
 
 Each is a frozen dataclass with one method, ``slope(u, v_th)``, where :math:`u = v - v_{th}`.
-All but `Periodic` are even in u, and `peak` of the docstring is their value at u = 0.
+All but `Periodic` are even in u and have their peak at u = 0.
 """
 
 import math
@@ -22,7 +22,7 @@ SURROGATES: Registry[type["Surrogate"]] = Registry("surrogate", "spikeloom.neuro
 
 @runtime_checkable
 class Surrogate(Protocol):
-    """A stand-in for dH/du."""
+    """A slope used in place of dH/du."""
 
     def slope(self, u: Tensor, v_th: Tensor | float) -> Tensor:
         """Return the slope at distance u from the threshold v_th (same unit as u)."""
@@ -33,7 +33,7 @@ FAMILIES[Surrogate] = Family(SURROGATES, ("slope",))
 
 
 class Slope(Checked):
-    """Base of the slopes here: all their numbers are finite and above 0."""
+    """Base of the slopes here: all their numbers must be finite and above 0."""
 
     renamed: ClassVar[Mapping[str, str]] = SURROGATE_NAMES
 
@@ -169,7 +169,7 @@ class Exponential(Slope):
 @SURROGATES.register("periodic")
 @dataclass(frozen=True)
 class Periodic(Checked):
-    r"""Another slope around every multiple of the threshold, for units of many spikes per step.
+    r"""A slope around every multiple of the threshold, for units with several spikes per step.
 
     .. math:: base.slope(d), \qquad d = u - v_{th} \max(0, \lfloor u / v_{th} + 1/2 \rfloor)
 

@@ -1,4 +1,4 @@
-"""A unit over a train of currents: the reference loop, and one compiled kernel in its place."""
+"""A unit over a train of currents: the reference loop, or a compiled kernel in its place."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,10 +21,14 @@ from spikeloom.neurons.base import LOW_PRECISION, State, Theta, Unit, map_state
 from spikeloom.neurons.normed import Normed, through_statistics
 
 Kernels = Literal["auto", "compiled", "reference"]
-"""Which loop runs: the compiled one where it exists and is worth it, wherever it exists, never."""
+"""Which loop runs.
+
+"auto": the compiled one where it exists and the train is large enough; "compiled": wherever it
+exists; "reference": never the compiled one.
+"""
 
 WORTH = 1 << 14
-"""Elements times steps below which a compiled loop saves less than its compilation takes."""
+"""Elements times steps from which a compiled loop saves more time than its compilation takes."""
 
 
 def run_train(
@@ -38,27 +42,34 @@ def run_train(
 ) -> tuple[Tensor, State]:
     r"""Take a stateful unit through a train: :math:`(s[t], v[t]) = step(v[t-1], c[t])`.
 
-    Outputs have the type of the currents, the state is kept in float32 at least. A train that is
-    one tensor seen T times (an expanded view) is read once, and its gradient summed at once.
+    Outputs have the type of the currents; the state has at least float32. A train that is an
+    expanded view of one step is not written out: its gradient is one sum over T.
 
     Args:
         unit: the equation.
-        currents: its input.
+        currents: input.
         theta: trained quantities.
-        state: before the first step; None starts clean.
+        state: before the first step; None for the initial state.
         kernels: which loop.
-        options: what is wanted. Without `final` the second result may be None; with `local` the
-            state may come back as a `Pivot`, which only a further call like this one can read; a
-            `rate` belongs to a `Normed` unit (`neurons.normed.through_statistics`).
+        options: what the caller wants. Without `final` the returned state may be None. With `local`
+            it may be a `Pivot`, which can only be passed to a further call with `local`. A `rate`
+            belongs to a `Normed` unit (`neurons.normed.through_statistics`).
+
+    Returns:
+        Outputs, and the state after the last step.
 
     Shape:
-        currents, outputs: [T, B, ...]; with a pool the outputs' last two axes are that much
-        shorter.
+        currents, outputs: [T, B, ...]; a pool divides the last two axes of the outputs by its side.
+
+    Raises:
+        UnsupportedNet: the state is a `Pivot` and no compiled kernel can run.
     """
     assert options.rate is None or (state is None and not options.local)
     scan = None
     if kernels != "reference" and (kernels == "compiled" or currents.numel() >= WORTH):
-        given = () if state is None else _given(state)
+        given: Sequence[Tensor] = () if state is None else state_leaves(state)
+        if isinstance(state, Pivot):
+            given = [state.value]
         scan = compiled(unit, currents, *theta.values(), *given)
     if scan is not None:
         try:
@@ -66,10 +77,11 @@ def run_train(
         except Unsupported:
             assert not isinstance(state, Pivot)
     if isinstance(state, Pivot):
-        raise UnsupportedNet(
-            f"neurons.{type(unit).__name__}: expected the next step on compiled kernels, as the "
-            "last step, got a step inside a transform, tracer or mode of torch, or on the "
-            "reference kernels; start that step with a fresh state."
+        raise UnsupportedNet.of(
+            f"neurons.{type(unit).__name__}",
+            "the next step on compiled kernels, as the last step",
+            "a step inside a transform, tracer or mode of torch, or on the reference kernels",
+            "start that step with a fresh state",
         )
     return _reference(unit, currents, theta, state, options)
 
@@ -96,16 +108,16 @@ def _compiled(
     if len(leaves) != scan.states:
         raise Unsupported("a state of another form")
     if options.local:
-        # units without a pivot keep whole states, as a train of one step does
+        # a unit without a pivot keeps whole states: it runs as a train of one step, below
         with suppress(Unsupported):
             return scan.run_step(currents, values, leaves, options)
     steps = currents.shape[0]
-    # an expanded train is one step of memory: the kernel reads it T times, and its gradient is one
-    # sum, which autograd would otherwise take over a written-out train
+    # An expanded train is one step in memory. The kernel reads it T times and sums its gradient;
+    # otherwise autograd would sum a gradient that is written out T times.
     once = currents[:1] if steps > 1 and currents.stride(0) == 0 else currents
     clean = bool(leaves) and leaves[0] is None
 
-    # It keeps no train alive: currents and quantities come back from what autograd saved.
+    # It refers to no tensor, so it keeps none alive: autograd passes in what it has saved.
     def again(once: Tensor, *rest: Tensor) -> list[Tensor]:
         train = once.expand(steps, *once.shape[1:])
         values, given = rest[: scan.thetas], iter(rest[scan.thetas :])
@@ -122,6 +134,7 @@ def _compiled(
 def _reference(
     unit: Unit, currents: Tensor, theta: Theta, state: State, options: TrainOptions
 ) -> tuple[Tensor, State]:
+    """Run the unit's own `step`, step by step: what every kernel must reproduce."""
     pool = options.pool
     if options.rate is not None:
         theta = through_statistics(currents, theta, options.rate)
@@ -139,7 +152,7 @@ def _reference(
 def _check(
     unit: Unit, currents: Tensor, theta: Theta, leaves: Sequence[Tensor | None], pool: int
 ) -> None:
-    """Leave to the reference what it answers otherwise: by an error, or in another type."""
+    """Refuse inputs for which the reference loop raises an error or returns another type."""
     step = currents.shape[1:]
     dtype = torch.float64 if currents.dtype == torch.float64 else torch.float32
     try:  # torch's own check is slow: not asked where there is nothing to check
@@ -155,7 +168,7 @@ def _check(
 
 
 class UnitScan(NamedTuple):
-    """A unit's compiled scan, the form of its state, and whether every state starts at 0."""
+    """Compiled scan of a unit, an example of its state, and whether every state starts at 0."""
 
     scan: Scan
     form: State
@@ -163,27 +176,22 @@ class UnitScan(NamedTuple):
 
 
 def compiled(unit: Unit, like: Tensor, *others: Tensor) -> UnitScan | None:
-    """Return the unit's compiled scan, or None where there is none for such currents.
+    """Return the compiled scan of a unit; None if there is none for these tensors.
 
     Args:
         unit: the equation.
         like: currents.
-        others: what else the scan is going to read.
+        others: all other tensors that the scan is going to read.
     """
     return None if like.device.type != "cpu" or not ordinary(like, *others) else kernel_of(unit)
 
 
 def kernel_of(unit: Unit) -> UnitScan | None:
-    """Return the unit's compiled scan, whatever it is going to read; None where there is none."""
+    """Return the compiled scan of a unit, whatever it is going to read; None if there is none."""
     try:
         return _scan(unit, _changeable(unit))
-    except TypeError:  # a unit without hash, or with an attribute that has none
+    except TypeError:  # the unit, or one of its attributes, is not hashable
         return None
-
-
-def _given(state: State) -> list[Tensor]:
-    """Return the tensors of a state before a first step."""
-    return [state.value] if isinstance(state, Pivot) else state_leaves(state)
 
 
 def state_leaves(state: State) -> list[Tensor]:
@@ -199,10 +207,18 @@ def state_leaves(state: State) -> list[Tensor]:
 
 
 def _changeable(unit: object) -> tuple[object, ...]:
-    """Return what may be another value at the next call though the unit is the same."""
-    parameters = vars(type(unit)).get("__dataclass_params__")  # a subclass may add what it likes
+    """Return all attributes, at any depth, that may change while the unit stays the same object.
+
+    They are part of the key under which a scan is cached: a kernel has the values of the attributes
+    compiled in. Of a frozen dataclass only attributes that are objects themselves are looked into.
+    """
+    # of the class itself: a subclass of a frozen dataclass need not be frozen
+    parameters = vars(type(unit)).get("__dataclass_params__")
     if parameters is None or not parameters.frozen:
-        return tuple((name, one, _written(one)) for name, one in vars(unit).items())
+        return tuple(
+            (name, one, version(one) if isinstance(one, Tensor) else 0)
+            for name, one in vars(unit).items()
+        )
     values = [*getattr(unit, "__dict__", {}).values()]
     if "__slots__" in vars(type(unit)):
         values += [getattr(unit, name) for name in vars(type(unit))["__dataclass_fields__"]]
@@ -210,19 +226,15 @@ def _changeable(unit: object) -> tuple[object, ...]:
     return tuple(_changeable(one) for one in parts if hasattr(one, "__dict__"))
 
 
-def _written(value: object) -> object:
-    return version(value) if isinstance(value, Tensor) else 0
-
-
 _FIXED = frozenset((float, int, bool, str, tuple, type(None)))
 
 
 @lru_cache(maxsize=256)
 def _scan(unit: Unit, _: tuple[object, ...]) -> UnitScan | None:
-    """Compile a unit as it is; the second argument is `_changeable`."""
+    """Make the scan of a unit; the second argument, `_changeable`, is part of the cache key."""
     try:
         form, other = unit.init(torch.zeros(1)), unit.init(torch.ones(1))
-    except Exception:  # a unit that asks for more than a single neuron
+    except Exception:  # a user's unit may refuse a single neuron with any error
         return None
     if not _plain(form):
         return None
@@ -242,7 +254,7 @@ def _scan(unit: Unit, _: tuple[object, ...]) -> UnitScan | None:
 
 
 def _about(unit: Unit) -> str:
-    """Say whose code it is: the unit, its settings, and the equation of its docstring."""
+    """Return name, settings and equation (from the docstring) of a unit."""
     kind = type(unit)
     lines = equations(kind)
     if isinstance(unit, Normed):
@@ -254,19 +266,19 @@ def _about(unit: Unit) -> str:
 def kernel_source(
     unit: Unit, *, dtype: torch.dtype = torch.float32, pool: int = 1, local: bool = False
 ) -> str:
-    """Return the code that is generated and compiled for a unit, to read it.
+    """Return the generated code of a unit as text.
 
-    It is a comment with the unit's equation, the forward pass, then the backward pass. A setting
-    that is a plain number stands in the comment, not in the code, which other values share.
+    It is a comment with the unit's equation, the forward pass, then the backward pass. Settings
+    that are numbers are in the comment, not in the code: units that differ in them share it.
 
     Args:
         unit: the equation.
         dtype: of the currents.
-        pool: side of an average pool behind the unit.
-        local: of one step that passes no gradient to the next, instead of a whole train.
+        pool: side of an average pool after the unit.
+        local: the code of one step that passes no gradient to the next, instead of a train's.
 
     Raises:
-        UnsupportedNet: the unit runs on torch's operators alone; the message says why.
+        UnsupportedNet: the unit has no kernels; the message says why.
 
     Example:
         >>> from spikeloom.neurons.leaky import LIF
@@ -280,14 +292,16 @@ def kernel_source(
         variant = Variant(io_type(dtype), pool=pool, tiled=bool(unit.learn))
         return found.scan.code(variant, local=local)
     except Unsupported as error:
-        raise UnsupportedNet(
-            f"neurons.{type(unit).__name__}: expected a unit with compiled kernels, got {error}; "
-            "it runs on torch's operators, where its step is all the code."
+        raise UnsupportedNet.of(
+            f"neurons.{type(unit).__name__}",
+            "a unit with compiled kernels",
+            error,
+            "it runs on torch's operators, where its step is all the code",
         ) from error
 
 
 def _plain(state: State) -> bool:
-    """Whether all that a state carries are tensors, which a compiled loop can move on."""
+    """Whether a state consists of tensors in (nested) tuples, as compiled loops need it."""
     if isinstance(state, tuple):
         return all(_plain(part) for part in state)
     return state is None or isinstance(state, Tensor)

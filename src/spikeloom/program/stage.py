@@ -138,7 +138,7 @@ class Stage(Strict):
         freeze_body: train the head alone (a control).
         select: weights kept at the end: of the "last" epoch, or the "best" on validation.
         class_weights: what a sample of each class counts in the loss, one number above 0 per class;
-            "balanced" for the inverse of its share of the training part (`weights.class_weights`).
+            "balanced" for the inverse of its share of the training part.
     """
 
     rule: Choice

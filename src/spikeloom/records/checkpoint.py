@@ -38,15 +38,6 @@ def _ordered(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors; runs no code from the file.
-
-    Raises:
-        DataError: the file is missing, damaged or of a newer format.
-    """
-    return read_tensors(path)[0]
-
-
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors and the texts in the header; runs no code from the file.
 

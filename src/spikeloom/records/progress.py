@@ -1,6 +1,8 @@
 """Progress of a long task, as it reports it."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from spikeloom.base.errors import ConfigError
 
@@ -62,44 +64,21 @@ SILENT = Progress()
 
 
 class _All(Progress):
+    """Passes whatever it receives on to several."""
+
     def __init__(self, *parts: Progress) -> None:
         self.parts = parts
-
-    def plan(self, epochs: int, done: int = 0) -> None:
-        for part in self.parts:
-            part.plan(epochs, done)
-
-    def phase(self, name: str, total: int, unit: str = "images", *, done: int = 0) -> None:
-        for part in self.parts:
-            part.phase(name, total, unit, done=done)
-
-    def advance(self, count: int, **figures: float) -> None:
-        for part in self.parts:
-            part.advance(count, **figures)
-
-    def epoch(self, entry: "EpochRecord") -> None:
-        for part in self.parts:
-            part.epoch(entry)
+        for name in ("plan", "phase", "advance", "epoch", "note", "inputs", "warn", "close"):
+            setattr(self, name, partial(_each, [getattr(part, name) for part in parts]))
 
     @property
     def takes_notes(self) -> bool:
         return any(part.takes_notes for part in self.parts)
 
-    def note(self, text: str) -> None:
-        for part in self.parts:
-            part.note(text)
 
-    def inputs(self, text: str) -> None:
-        for part in self.parts:
-            part.inputs(text)
-
-    def warn(self, text: str) -> None:
-        for part in self.parts:
-            part.warn(text)
-
-    def close(self) -> None:
-        for part in self.parts:
-            part.close()
+def _each(calls: Sequence[Callable[..., None]], *received: Any, **named: Any) -> None:
+    for call in calls:
+        call(*received, **named)
 
 
 def expect_progress(given: object) -> None:

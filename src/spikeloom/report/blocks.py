@@ -9,7 +9,7 @@ from spikeloom.records.units import microjoules
 from spikeloom.report.classes import class_lines
 from spikeloom.report.columns import MAIN, Column, explained, of_group
 from spikeloom.report.doubts import doubts
-from spikeloom.report.means import means, over
+from spikeloom.report.means import over
 from spikeloom.report.numbers import joules
 from spikeloom.report.provenance import made_with
 from spikeloom.report.table import (
@@ -136,19 +136,26 @@ def table_lines(
     text = to_text(rows).splitlines()
     body = text[len(text) - len(entries) :]
     lines = [Line(line, "head") for line in text[: len(text) - len(entries)]]
-    block = None
-    for entry, text in zip(entries, body, strict=True):
-        if titled and block_of(entry) != block:
-            block = block_of(entry)
-            lines.append(Line(title_of(block, entries), "title"))
+    for entry, title, text in zip(entries, _titles(entries), body, strict=True):
+        if titled and title:
+            lines.append(Line(title, "title"))
         lines.append(Line(text, verdict_of(entry) or "row"))
     return lines
+
+
+def _titles(entries: Sequence[EntryRecord]) -> list[str]:
+    """Return what stands above the row of each entry: a title where its block begins."""
+    blocks = [block_of(entry) for entry in entries]
+    return [
+        title_of(block, entries) if block != before else ""
+        for before, block in zip(["", *blocks], blocks, strict=False)
+    ]
 
 
 def plain_table(
     results: ComparisonRecord, columns: Sequence[Column] | None = None, *, markdown: bool = False
 ) -> str:
-    """Return the table of a comparison alone, with how it was made below: for pages and READMEs.
+    """Return the table of a comparison with how it was made and what differs: for pages, READMEs.
 
     Args:
         results: of a comparison.
@@ -158,20 +165,21 @@ def plain_table(
     entries = shown(results)
     rows = entry_rows(entries, columns or of_group(MAIN))
     below = [*below_table(entries), *(line.text for line in _made(results, entries))]
+    apart = [line.text for line in _differences(results, entries)]
     if not markdown:
         lines = [line.text for line in table_lines(entries, in_parts(rows, None)[0])]
-        return "\n".join([*lines, *class_lines(entries), "", *below])
+        return "\n".join([*lines, *class_lines(entries), "", *below, *[""][: len(apart)], *apart])
     titled: list[tuple[str, ...]] = [rows[0]]
     several = len({block_of(entry) for entry in entries}) > 1
-    block = None
-    for entry, row in zip(entries, rows[1:], strict=True):
-        if several and block_of(entry) != block:
-            block = block_of(entry)
-            titled.append((f"*{title_of(block, entries)}*", *[""] * (len(row) - 1)))
+    for title, row in zip(_titles(entries), rows[1:], strict=True):
+        if several and title:
+            titled.append((f"*{title}*", *[""] * (len(row) - 1)))
         titled.append(row)
-    by_class = "\n".join(class_lines(entries)).strip("\n")
-    fenced = [f"```text\n{by_class}\n```"] if by_class else []
-    return "\n\n".join([to_markdown(titled), *fenced, *below])
+    by_class, differences = (
+        [f"```text\n{text}\n```"] if (text := "\n".join(lines).strip("\n")) else []
+        for lines in (class_lines(entries), apart)
+    )
+    return "\n\n".join([to_markdown(titled), *by_class, *below, *differences])
 
 
 def shown(results: ComparisonRecord) -> list[EntryRecord]:
@@ -232,26 +240,19 @@ def fixed_ann(entries: Sequence[EntryRecord]) -> str | None:
     its products, run once; None before anything ran.
     """
     ran = [entry for entry in entries if entry.runs]
-    anns = [entry for entry in ran if not entry.runs[0].facts.spiking]
-    anns = [entry for entry in anns if not entry.control]
-    if anns:
-        one = means(anns[0])
-        net, how = anns[0].runs[0].net, f"measured, '{one.label}'"
-        strict, paper = one.energy, one.energy_paper
-    elif ran:
-        net, how = (
-            ran[0].runs[0].ann_net,
-            "not measured: every product of it once, zeros included",
-        )
-        strict, paper = (
-            microjoules(over(ran[0], read))
-            for read in (
-                lambda cost: cost.energy.strict_fp32.dense_ann,
-                lambda cost: cost.energy.paper_int32.dense_ann,
-            )
-        )
-    else:
+    if not ran:
         return None
+    anns = [entry for entry in ran if not (entry.control or entry.runs[0].facts.spiking)]
+    one, run = (anns or ran)[0], (anns or ran)[0].runs[0]
+    if anns:
+        net, figure, how = run.net, "net", f"measured, '{one.label}'"
+    else:
+        net, figure = run.ann_net, "dense_ann"
+        how = "not measured: every product of it once, zeros included"
+    strict, paper = (
+        microjoules(over(one, lambda cost, kind=kind: getattr(getattr(cost.energy, kind), figure)))
+        for kind in ("strict_fp32", "paper_int32")
+    )
     net = net.removeprefix(_RELU)
     return (
         f"ANN to compare with: ReLU net {net} ({how}): {joules(strict)} uJ per sample, "

@@ -127,7 +127,6 @@ def _table(
 
 
 def _means(found: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """Return the mean over runs of each class's share."""
     columns = (
         [share for share in column if share is not None] for column in zip(*found, strict=True)
     )

@@ -105,31 +105,13 @@ def _accuracy(row: Row) -> Cell:
     return Cell(text, row.means.accuracy, row.means.deviation)
 
 
-def _counted(read: Callable[[CostRecord], float], row: Row) -> Cell:
-    value = over(row.entry, read)
-    return Cell(count(value), value)
+def _figure(read: Callable[[Row], float | None], write: Callable[[float], str], row: Row) -> Cell:
+    value = read(row)
+    return Cell() if value is None else Cell(write(value), value)
 
 
-def _steps(row: Row) -> Cell:
-    value = row.entry.runs[0].steps
-    return Cell(str(value), value)
-
-
-def _spikes(row: Row) -> Cell:
-    value = row.means.spikes
-    return Cell() if value is None else Cell(count(value), value)
-
-
-def _energy(read: Callable[[Means], float], row: Row) -> Cell:
-    value = read(row.means)
-    return Cell(joules(value), value)
-
-
-def _ratio(read: Callable[[Efficiency], float], row: Row) -> Cell:
-    if row.efficiency is None:
-        return Cell()
-    value = read(row.efficiency)
-    return Cell(times(value), value)
+def _counted(read: Callable[[CostRecord], float]) -> Callable[[Row], Cell]:
+    return partial(_figure, lambda row: over(row.entry, read), count)
 
 
 def _timed(read: Callable[[RunRecord], tuple[float, float] | None], row: Row) -> Cell:
@@ -142,10 +124,6 @@ def _over_seeds(values: Sequence[float]) -> Cell:
         return Cell()
     spread = stdev(values) if len(values) > 1 else None
     return Cell(spread_text(values, "{:.1f}".format), mean(values), spread)
-
-
-def _memory(row: Row) -> Cell:
-    return Cell(f"{row.means.memory:.1f}", row.means.memory)
 
 
 def _growth(row: Row) -> Cell:
@@ -175,7 +153,14 @@ COLUMNS = (
         max,
         spread=True,
     ),
-    Column("steps", "time steps", "", MAIN, "T, per prediction", _steps),
+    Column(
+        "steps",
+        "time steps",
+        "",
+        MAIN,
+        "T, per prediction",
+        partial(_figure, lambda row: row.entry.runs[0].steps, str),
+    ),
     Column(
         "energy",
         "energy",
@@ -183,7 +168,7 @@ COLUMNS = (
         MAIN,
         "energy of a prediction by exact counts of operations, 32-bit floats, operations on zeros "
         "left out; a model (45 nm, 2014), not a measurement",
-        partial(_energy, lambda means: means.energy),
+        partial(_figure, lambda row: row.means.energy, joules),
         min,
     ),
     Column(
@@ -193,7 +178,7 @@ COLUMNS = (
         MAIN,
         "energy of the ReLU net of the same layers, measured in the same table, over this net's: "
         "above 1 this net takes less; no figure where that net is not in the table",
-        partial(_ratio, lambda against: against.strict),
+        partial(_figure, lambda row: row.efficiency and row.efficiency.strict, times),
         max,
     ),
     Column(
@@ -202,7 +187,7 @@ COLUMNS = (
         "MB",
         MAIN,
         "highest memory of the allocator while one batch is trained, 10^6 bytes",
-        _memory,
+        partial(_figure, lambda row: row.means.memory, "{:.1f}".format),
         min,
     ),
     Column(
@@ -221,7 +206,7 @@ COLUMNS = (
         "",
         "size",
         "trained numbers that a prediction needs",
-        partial(_counted, lambda cost: cost.parameters),
+        _counted(lambda cost: cost.parameters),
     ),
     Column(
         "predict_ms",
@@ -232,14 +217,22 @@ COLUMNS = (
         partial(_timed, latency_of),
         spread=True,
     ),
-    Column("spikes", "spikes per sample", "", "operations", "mean over test samples", _spikes, min),
+    Column(
+        "spikes",
+        "spikes per sample",
+        "",
+        "operations",
+        "mean over test samples",
+        partial(_figure, lambda row: row.means.spikes, count),
+        min,
+    ),
     Column(
         "ac",
         "additions (AC)",
         "",
         "operations",
         "accumulate operations per prediction",
-        partial(_counted, lambda cost: cost.ac.mean),
+        _counted(lambda cost: cost.ac.mean),
     ),
     Column(
         "mac",
@@ -247,7 +240,7 @@ COLUMNS = (
         "",
         "operations",
         "multiply-accumulate operations per prediction",
-        partial(_counted, lambda cost: cost.mac.mean),
+        _counted(lambda cost: cost.mac.mean),
     ),
     Column(
         "paper_energy",
@@ -255,7 +248,7 @@ COLUMNS = (
         "uJ",
         "paper",
         "by the formulas of Panda et al. 2020, eq. 8-11: 32-bit integers, mean firing rates",
-        partial(_energy, lambda means: means.energy_paper),
+        partial(_figure, lambda row: row.means.energy_paper, joules),
         min,
     ),
     Column(
@@ -264,7 +257,7 @@ COLUMNS = (
         "",
         "paper",
         "the paper's energy efficiency (EE): the same ratio by its formulas",
-        partial(_ratio, lambda against: against.paper),
+        partial(_figure, lambda row: row.efficiency and row.efficiency.paper, times),
         max,
     ),
     Column(
@@ -273,7 +266,7 @@ COLUMNS = (
         "",
         "training",
         "multiply-accumulates of the forward pass per training sample, zeros included",
-        partial(_counted, lambda cost: cost.training.forward_macs),
+        _counted(lambda cost: cost.training.forward_macs),
     ),
     Column(
         "backward_mac",
@@ -281,7 +274,7 @@ COLUMNS = (
         "",
         "training",
         "multiply-accumulates of the backward pass per training sample, zeros included",
-        partial(_counted, lambda cost: cost.training.backward_macs),
+        _counted(lambda cost: cost.training.backward_macs),
     ),
     Column(
         "memory_per_step",

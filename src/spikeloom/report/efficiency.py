@@ -18,7 +18,6 @@ class Efficiency:
     """A net's energies against those of the measured ReLU net of the same spec and data.
 
     Args:
-        ann: label of the ANN.
         paper: EE by the formulas of Panda et al. 2020, int32, with the rate that enters a layer.
         paper_own_rate: the same with the rate of the layer's own neurons; None in older records.
         strict: EE by exact counts, fp32, zero operands skipped on both sides.
@@ -28,7 +27,6 @@ class Efficiency:
             energy, see `meters.break_even.break_even_rate`; None in older records.
     """
 
-    ann: str
     paper: float
     paper_own_rate: float | None
     strict: float
@@ -59,7 +57,6 @@ def efficiency(entry: EntryRecord, anns: Anns) -> Efficiency | None:
     own = energy_of(entry, net_by_own_rates)
     driven = energy_of(entry, lambda energy: energy.strict_fp32.driven)
     return Efficiency(
-        ann.label,
         over_net(paper, energy_by_paper(entry)),
         None if own is None else over_net(paper, own),
         over_net(theirs, net),

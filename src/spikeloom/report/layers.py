@@ -132,7 +132,6 @@ def _reference(ours: EnergyRecord, ann: EnergyRecord | None) -> float:
 
 
 def _break_even(costs: AnyCosts, ann: float) -> str:
-    """Write the mean rate at which the net would take the ANN's strict energy."""
     strict = costs.energy.strict_fp32
     if strict.driven is None:
         return "-"
@@ -164,14 +163,9 @@ def training_line(costs: CostRecord) -> str:
             lines += ["time of one more step: -", f"  {growth.ms_per_step_doubt}"]
     lines.append(f"operations per sample: {forward} forward, {backward} backward, dense")
     if (some := one.nonzero) is not None:
-        parts = [
-            f"{count(ac)} AC + {count(mac)} MAC {phase}"
-            for phase, ac, mac in (
-                ("forward", some.forward_ac, some.forward_mac),
-                ("backward", some.backward_ac, some.backward_mac),
-            )
-        ]
-        lines.append(f"without products by 0: {', '.join(parts)}")
+        forward = f"{count(some.forward_ac)} AC + {count(some.forward_mac)} MAC forward"
+        backward = f"{count(some.backward_ac)} AC + {count(some.backward_mac)} MAC backward"
+        lines.append(f"without products by 0: {forward}, {backward}")
     return "\n".join(lines)
 
 

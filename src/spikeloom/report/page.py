@@ -90,10 +90,11 @@ def render(entries: Sequence[Entry]) -> str:
         Section("settings", "Settings", sections.settings(entries)),
         Section("environment", "Environment", sections.environment(entries)),
         Section("sources", "Sources", sections.sources(entries)),
-        Section("reading", "How to read this", _READING.format(columns=_meanings()), "Reading"),
+        Section("reading", "How to read this", _reading(), "Reading"),
     ]
     links = [part.link() for part in (*above, *figures, *below) if part.html]
-    return Template(_asset("page.html")).substitute(
+    return _filled(
+        "page.html",
         policy=_policy(scripts.values()),
         title=escape(sections.title_of(entries)),
         style=_asset("page.css"),
@@ -133,7 +134,6 @@ def _scores(entries: Sequence[Entry]) -> str:
 
 
 def _by_class(entries: Sequence[Entry]) -> str:
-    """Write the accuracy per class of unbalanced data; empty elsewhere."""
     text = "\n".join(class_lines([entry.record() for entry in entries])).strip("\n")
     return f'<pre class="classes scroll" tabindex="0">{escape(text)}</pre>' if text else ""
 
@@ -153,8 +153,8 @@ def _figures(drawn: Drawn) -> list[Section]:
         "samples": any(one and one["samples"] for one in drawn["samples"]),
     }
     return [
-        Section(name, title, f'{tools}{_plots(name, drawn)}<p class="fine">{text}</p>', short)
-        for name, (title, short, tools, text) in _FIGURES.items()
+        Section(name, title, _filled(f"{name}.html", plots=_plots(name, drawn)), short)
+        for name, (title, short) in _FIGURES.items()
         if there[name]
     ]
 
@@ -165,8 +165,6 @@ def _plots(name: str, drawn: Drawn) -> str:
         charts = ["loss", "accuracy"]
     elif name == "tradeoffs":
         charts = [f"cost:{cost['key']}" for cost in drawn["costs"]]
-    elif name == "samples":
-        return _SAMPLES
     else:
         charts = [name]
     places = "".join(f'<div class="plot" data-chart="{escape(chart)}"></div>' for chart in charts)
@@ -174,7 +172,6 @@ def _plots(name: str, drawn: Drawn) -> str:
 
 
 def _legend(entries: Sequence[Entry]) -> str:
-    """List the entries once, with the mark each has in every figure."""
     return "".join(
         f'<li><button type="button" data-e="{number}" aria-pressed="false">'
         f'<i class="swatch" data-e="{number}"></i><span>{escape(entry.label)}</span></button></li>'
@@ -183,10 +180,9 @@ def _legend(entries: Sequence[Entry]) -> str:
     )
 
 
-def _meanings() -> str:
-    """Say what each column of the table means."""
+def _reading() -> str:
     lines = "".join(f"<li>{escape(line)}</li>" for line in explained(COLUMNS))
-    return f"<ul>{lines.replace('uJ', 'µJ')}</ul>"
+    return _filled("reading.html", columns=lines.replace("uJ", "µJ"))
 
 
 def _policy(scripts: Iterable[str]) -> str:
@@ -203,6 +199,10 @@ def _policy(scripts: Iterable[str]) -> str:
 
 def _asset(name: str) -> str:
     return files("spikeloom.report.html").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _filled(name: str, **parts: str) -> str:
+    return Template(_asset(name)).substitute(parts)
 
 
 def figures_lacking() -> str | None:
@@ -236,82 +236,11 @@ _KEY = (
 )
 
 
-def _choice(name: str, *options: str) -> str:
-    """Return a row of buttons of which one is pressed, the first to begin with."""
-    buttons = "".join(
-        f'<button type="button" data-choice="{name}" data-value="{option}" '
-        f'aria-pressed="{"false" if number else "true"}">{option}</button>'
-        for number, option in enumerate(options)
-    )
-    return f'<span class="choice" role="group">{buttons}</span>'
-
-
 _FIGURES = {
-    "curves": (
-        "Learning curves",
-        "Curves",
-        '<div class="tools script">'
-        + _choice("part", "validation", "training")
-        + _choice("along", "epochs", "seconds")
-        + _choice("scale", "linear loss", "log loss")
-        + "</div>",
-        "Lines are means over seeds, bands reach from the lowest to the highest seed. Axes fit "
-        "what follows the first epochs; double-click to see everything, controls included. "
-        "Seconds are training alone, without validation.",
-    ),
-    "tradeoffs": (
-        "Accuracy against cost",
-        "Costs",
-        "",
-        "Test accuracy; bars are one standard deviation over seeds. No entry is above and left of "
-        "the stepped line. Controls (hollow) and entries with failed runs take no part. Energies "
-        "are a model, not a measurement.",
-    ),
-    "rates": (
-        "Firing rates",
-        "Rates",
-        "",
-        "Spikes per neuron and step on test images, mean over seeds. Sites are named "
-        "block.layer.pass; a repeated block has one column per pass. ✕ dead: hardly "
-        "a neuron fires, in the first epoch or at the end. ▲ saturated: many fire at every step. "
-        "Nets without spikes are left out.",
-    ),
-    "steps": (
-        "Accuracy against T",
-        "Steps",
-        "",
-        "Test accuracy of the prediction from the first t steps of one pass at full T; the net was "
-        "not trained for fewer steps. Dashed: nets without time.",
-    ),
-    "samples": (
-        "Samples",
-        "",
-        "",
-        "One test image on its way through the net. Probabilities are the softmax of the logits "
-        "from the first t steps. Rasters show some of the more active neurons of each layer; "
-        "potentials are those just before firing, the dashed line is the threshold.",
-    ),
+    "curves": ("Learning curves", "Curves"),
+    "tradeoffs": ("Accuracy against cost", "Costs"),
+    "rates": ("Firing rates", "Rates"),
+    "steps": ("Accuracy against T", "Steps"),
+    "samples": ("Samples", ""),
 }
-
-_SAMPLES = (
-    '<div class="tools script"><label>entry <select id="sample-entry"></select></label>'
-    '<div id="thumbs" class="thumbs" role="group" aria-label="samples"></div></div>'
-    '<div class="sample"><div class="picture"><canvas id="picture" width="8" height="8" '
-    'role="img"></canvas><p id="verdict"></p></div><div class="plot" data-chart="forming"></div>'
-    '</div><div class="plot" data-chart="traces"></div>'
-)
-
-_READING = (
-    "{columns}"
-    "<p>Accuracy is measured on the test part. This part is used once and for no selection: "
-    "weights are selected on the validation part. ± is the standard deviation over seeds; one "
-    "seed has none. Controls show how easy the task is: an entry that is hardly better than a "
-    "control has learned little. Do not rely on a difference that is smaller than the spread over "
-    "seeds.</p>"
-    "<p>Entries that are best at their energy, memory or time are found from means over seeds; "
-    "entries closer than their spread may change places. The ratio to the ANN holds for the "
-    "ReLU net of the same layers, not for the best net of another kind.</p>"
-    "<p>Click a heading to sort. Click a name beside the figures to highlight its entry. The "
-    "filter takes words that a label, rule or net contains. The page loads nothing: it can be "
-    "mailed and archived.</p>"
-)
+"""Title of each section of figures, and how the bar names it; the rest is in its asset."""

@@ -63,16 +63,25 @@ def front(entries: Sequence[EntryRecord]) -> set[str]:
 def unsettled(entries: Sequence[EntryRecord]) -> set[str]:
     """Return the labels on the front that are level with a cheaper entry.
 
-    A place rests on being more accurate than every entry that takes as little energy or less;
-    where one of those is level (see `means.level`), it rests on nothing.
+    An entry is on the front because it is more accurate than every entry that takes as little
+    energy or less. Where one of those is level with it (see `means.level`), that reason fails.
     """
     field, on_front = competing(entries), front(entries)
+    prices = [one.energy for one in field]
+    doubtful = level_with_cheaper(dict(enumerate(field)), dict(enumerate(prices)))
+    return {field[row].label for row in doubtful} & on_front
+
+
+def level_with_cheaper(scores: Mapping[int, Means], prices: Mapping[int, float]) -> set[int]:
+    """Return the entries, by number, that are level with another that costs as much or less."""
     return {
-        one.label
-        for one in field
-        if one.label in on_front
-        and any(
-            other is not one and other.energy <= one.energy and level(one, other) for other in field
+        number
+        for number in scores
+        if any(
+            other != number
+            and prices[other] <= prices[number]
+            and level(scores[number], scores[other])
+            for other in scores
         )
     }
 

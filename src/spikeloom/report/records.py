@@ -154,22 +154,19 @@ def compact(results: ComparisonRecord) -> ComparisonRecord:
         return record.with_only(without=_LONG, curve=(), costs=costs)
 
     def entry(record: EntryRecord) -> EntryRecord:
-        return record.with_only(without=("tuning",), runs=tuple(map(run, record.runs)))
+        return record.with_only(runs=tuple(map(run, record.runs)))
 
     return results.with_only(entries=tuple(map(entry, results.entries)))
 
 
 def _seed_folders(folder: Path) -> list[Path]:
-    """Return the run folders of one entry, by seed."""
     found = [place.parent for place in folder.glob(f"seed*/{names.RECIPE}") if place.is_file()]
     return sorted(found, key=lambda place: (len(place.name), place.name))
 
 
 def _slug(row: EntryRecord) -> str:
     """Name the folder of an entry; older records do not, and a bad name is not followed."""
-    if _SLUG.fullmatch(row.slug):
-        return row.slug
-    return re.sub(r"[^a-z0-9]+", "-", row.label.lower()).strip("-") or "entry"
+    return row.slug if _SLUG.fullmatch(row.slug) else names.entry_folder(row.label)
 
 
 def _differences(row: EntryRecord) -> tuple[str, ...] | None:

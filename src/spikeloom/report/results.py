@@ -44,7 +44,7 @@ class Results:
         a spread: the standard deviation over seeds, or for times half the distance of the
         quartiles where that is larger.
         """
-        records = [entry.record() for entry in self.entries]
+        records = self._records()
         found = []
         for entry, record, cells in zip(
             self.entries, records, cells_of(records, COLUMNS), strict=True
@@ -98,8 +98,8 @@ class Results:
         Raises:
             ConfigError: a column that does not exist.
         """
-        records = [entry.record() for entry in self.entries]
-        return "\n".join(line.text for line in single_lines(records, width, choose(columns)))
+        lines = single_lines(self._records(), width, choose(columns))
+        return "\n".join(line.text for line in lines)
 
     def __str__(self) -> str:
         return self.text()
@@ -115,8 +115,10 @@ class Results:
         return f"<table><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table>"
 
     def _texts(self, columns: Sequence[Column] | None) -> list[tuple[str, ...]]:
-        records = [entry.record() for entry in self.entries]
-        return entry_rows(records, columns or of_group("main"))
+        return entry_rows(self._records(), columns or of_group("main"))
+
+    def _records(self) -> list[EntryRecord]:
+        return [entry.record() for entry in self.entries]
 
 
 def results(*folders: Path | str) -> Results:
@@ -140,7 +142,6 @@ def _about(entry: Entry, record: EntryRecord) -> tuple[Any, ...]:
 
 
 def _names() -> list[str]:
-    """Return the names of all columns of `Results.rows`."""
     figures = [
         name
         for column in COLUMNS

@@ -10,15 +10,7 @@ from spikeloom.base.types import Batch
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
-from spikeloom.rules.base import (
-    RULES,
-    Commit,
-    LearningRule,
-    RuleFacts,
-    RuleReport,
-    Trial,
-    Trials,
-)
+from spikeloom.rules.base import RULES, Commit, LearningRule, RuleFacts, RuleReport, Trial, Trials
 
 
 @RULES.register("ann")
@@ -46,18 +38,16 @@ class Ann(LearningRule):
         refused=(
             Trial("c4 f2", "expected a net without spiking units, got one; build it", steps=1),
             Trial('c4{unit="relu"} f2', "expected T = 1, got 2; set steps = 1", steps=2),
-        ),
+        )
     )
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse nets that spike and inputs with more than one step."""
         if net.spec.spiking:
-            raise UnsupportedNet(
-                "rules.ann: expected a net without spiking units, got one; build it from "
-                "spec.as_ann()."
-            )
+            todo = "build it from spec.as_ann()"
+            raise UnsupportedNet.of("rules.ann", "a net without spiking units", "one", todo)
         if sample.steps != 1:
-            raise UnsupportedNet(f"rules.ann: expected T = 1, got {sample.steps}; set steps = 1.")
+            raise UnsupportedNet.of("rules.ann", "T = 1", sample.steps, "set steps = 1")
 
     def learn(
         self, net: SpikingNet, batch: Batch, objective: Objective, commit: Commit

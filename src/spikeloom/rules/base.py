@@ -36,8 +36,8 @@ class RuleFacts:
         online: whether it learns while the input is still arriving.
         spiking: whether it trains spiking nets; a rule for the ReLU net of the spec says no.
         linear_in_batch: whether the update of a batch is the mean of its samples' updates.
-        gathers: whether, where it is not, it asks the other processes of a run for what it needs
-            (`Batch.across`), so that shares add up to the batch's update after all.
+        gathers: whether a rule that is not linear asks the other processes of a run for what it
+            needs (`Batch.across`), so that all together make the update of the whole batch.
         needs_labels: whether it needs targets.
     """
 
@@ -74,12 +74,12 @@ class Trials:
     """What the battery (`spikeloom check rule`) puts before a rule, besides its defaults.
 
     Args:
-        variants: options that deserve a whole battery of their own; a rule with options that have
+        variants: options for which the whole battery is run again; a rule with an option that has
             no default needs one.
-        trained: nets that look hard and must be trained.
+        trained: nets that must be trained, the unusual ones.
         refused: nets and options that must be refused.
         body: hidden layers of the net the battery trains, as text.
-        epochs: updates of all weights the battery grants on its small task.
+        epochs: updates that the rule may take to solve the battery's small task.
     """
 
     variants: tuple[Mapping[str, Any], ...] = ()
@@ -91,7 +91,7 @@ class Trials:
 
 TIME_MEAN = 'c4 c4{unit="relu"} G f2'
 """A net whose last block reads the time mean."""
-NO_STEPS = Trial(TIME_MEAN, "expected features at every step, but block 1 reads the time mean")
+NO_STEPS = Trial(TIME_MEAN, "expected features at every step, got block 1, which reads the time")
 """What `refuse_tail` must say."""
 
 
@@ -102,8 +102,8 @@ class RuleReport:
     Args:
         loss: of the batch.
         logits: of the batch.
-        notes: figures the rule has of itself, by name; their means over an epoch are recorded.
-        cautions: what a user should know of it; the loop says each sentence once.
+        notes: figures of the rule, by name; their means over an epoch are recorded.
+        cautions: sentences for the user; the loop says each of them once.
 
     Shape:
         loss: []; logits: [B, K], the prediction over the whole sequence.
@@ -116,7 +116,7 @@ class RuleReport:
 
 
 class _Facts:
-    """A rule's facts: of its class as they were written, of an instance as its options say."""
+    """Facts: of a class as they are written, of an instance as its options refine them."""
 
     def __init__(self, static: RuleFacts) -> None:
         self.static = static
@@ -135,15 +135,15 @@ class LearningRule(Checked):
     `facts` say what the rule promises, `trials` what it is tried on; the battery of
     `spikeloom check rule` holds it to both.
 
-    A net that it has not prepared is prepared by the first `learn`: what a rule cannot train never
-    gets a gradient.
+    The first `learn` prepares a net that `prepare` has not seen, so a net that the rule cannot
+    train never gets a gradient.
     """
 
     facts: ClassVar[RuleFacts]
     trials: ClassVar[Trials] = Trials()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let `learn` and `prepare` of a rule keep to the contract, whoever wrote them."""
+        """Wrap `learn` and `prepare` of a subclass, and refuse the form of version 1."""
         super().__init_subclass__(**options)
         own = vars(cls)
         _refuse_older_form(cls)
@@ -214,7 +214,7 @@ FAMILIES[LearningRule] = Family(RULES, _NEEDS)
 
 
 def _recorded(prepare: Any) -> Any:
-    """Let `prepare` return a memory, and the net know who has prepared it."""
+    """Make `prepare` return a memory in any case, and note the rule in the net."""
 
     @wraps(prepare)
     def call(
@@ -232,7 +232,7 @@ LearningRule.prepare = _recorded(LearningRule.prepare)
 
 
 def _guarded(learn: Any) -> Any:
-    """Let `learn` prepare nets that its rule has not seen, and take any function as commit."""
+    """Make `learn` prepare a net that is new to its rule, and take any function as commit."""
 
     @wraps(learn)
     def call(
@@ -240,11 +240,11 @@ def _guarded(learn: Any) -> Any:
     ) -> RuleReport:
         if self not in net.prepared:
             if not hasattr(objective, "sites"):
-                raise UnsupportedNet(
-                    f"{self.place()}: expected a net that this rule has prepared, or an objective "
-                    "with the sites of its head, got neither; call rule.prepare(net, head.sites, "
-                    "batch) once before you train."
+                expected = (
+                    "a net that this rule has prepared, or an objective with its head's sites"
                 )
+                todo = "call rule.prepare(net, head.sites, batch) once before you train"
+                raise UnsupportedNet.of(self.place(), expected, "neither", todo)
             self.prepare(net, objective.sites, batch)
         if not isinstance(commit, Commit):
             commit = PlainCommit(commit, self)
@@ -260,7 +260,7 @@ _OLDER = {
 
 
 def _refuse_older_form(cls: type) -> None:
-    """Refuse a rule in the form of version 1, which would lose what it remembers.
+    """Refuse a rule in the form of version 1, whose memory would be lost.
 
     Raises:
         ConfigError: it has a state of its own, facts that are no value, or lacks an argument.
@@ -294,7 +294,6 @@ def refuse_tail(net: SpikingNet, rule: str) -> None:
         UnsupportedNet: there is such a block.
     """
     if net.spec.tail is not None:
-        raise UnsupportedNet(
-            f"rules.{rule}: expected features at every step, but block {net.spec.tail} reads the "
-            "time mean; set reads = 'step' on it or train with bptt."
-        )
+        came = f"block {net.spec.tail}, which reads the time mean"
+        todo = "set reads = 'step' on it or train with bptt"
+        raise UnsupportedNet.of(f"rules.{rule}", "features at every step", came, todo)

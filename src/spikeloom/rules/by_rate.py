@@ -1,8 +1,9 @@
-"""What rules that learn through firing rates share: which units have them, how a net settles."""
+"""What rules that learn through firing rates share: refusals, and the simulation of the rates."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,17 +21,26 @@ from spikeloom.nets.walk.edge_rates import EdgeRates
 from spikeloom.nets.walk.walk import is_constant
 from spikeloom.neurons.declared import FIRING_THRESHOLD, RATE
 from spikeloom.neurons.reduction import RunningMean, decay_of
-from spikeloom.rules.base import refuse_tail
+from spikeloom.rules.base import LearningRule, refuse_tail
 from spikeloom.rules.clamps import refuse_units
 
 FEW = 4
-"""Steps below which a rate says little."""
+"""Steps below which rates are too coarse."""
+
+
+class ThroughRates(LearningRule):
+    """Base of rules whose loss stands on the rates, after T steps."""
+
+    @property
+    def loss_at(self) -> Literal["end", "step"]:
+        """On the rates."""
+        return "end"
 
 
 class OnceWeights:
     """Effective weights, made once per batch: simulation and gradient see the same ones.
 
-    What shapes a weight may move when it is used (the power iteration of a bounded norm).
+    Making them twice could give two values: a bounded norm advances its power iteration each time.
     """
 
     def __init__(self) -> None:
@@ -56,9 +66,9 @@ class OnceWeights:
 
 @dataclass(frozen=True)
 class Settled:
-    r"""What a simulation of T steps has settled at.
+    r"""The rates after a simulation of T steps.
 
-    Rates are means over time, discounted by :math:`\lambda^{T-t}` where the unit leaks.
+    They are means over time, discounted by :math:`\lambda^{T-t}` where the unit leaks.
 
     Args:
         features: what the head reads, already reduced over time where it says how.
@@ -86,18 +96,18 @@ def settle(
     *,
     units: bool = False,
 ) -> Settled:
-    """Simulate a batch and return where it settles.
+    """Simulate T steps and return the rates.
 
-    Batch norms do not learn from single steps: the first layer's uses the statistics of the mean
-    input, the others' their running ones.
+    Batch norms do not learn from single steps. The norm of the first layer uses the statistics of
+    the mean input, all others use their running statistics.
 
     Args:
-        net: what settles.
+        net: the network.
         batch: its input.
-        weights: with which weights.
-        shares: weight of each step in what the head reads (`Objective.weights`), so that no step's
-            features are kept; None keeps all.
-        units: whether the rates of all populations are wanted.
+        weights: effective weights of this batch.
+        shares: weight of each step in what the head reads (`Objective.weights`); the features are
+            then summed as they come. None keeps the features of all steps.
+        units: whether to return the rates of all populations.
     """
     constant = is_constant(batch.xs)
     mean = RunningMean(decay_of(net.sites[0].unit))
@@ -124,21 +134,21 @@ def settle(
 
 
 def loss_on_rates(
-    found: Settled, objective: Objective, shares: Sequence[float] | None
+    settled: Settled, objective: Objective, shares: Sequence[float] | None
 ) -> tuple[Loss, Tensor]:
-    r"""Take the loss of what has settled, leave the head's gradients, and return that of the rates.
+    r"""Return the loss on the rates and its gradient there; add the gradients of the head.
 
     .. math:: g = \sum_t \partial L / \partial s[t]
 
     Args:
-        found: what has settled.
+        settled: the rates.
         objective: the loss.
-        shares: as `settle` got them.
+        shares: as for `settle`.
 
     Shape:
         g: [B, D].
     """
-    features = found.features.requires_grad_()
+    features = settled.features.requires_grad_()
     loss = objective.over(features) if shares is None else objective(features)
     backpropagate([loss.value])
     assert features.grad is not None
@@ -147,33 +157,31 @@ def loss_on_rates(
 
 
 def refuse_equilibrium(net: SpikingNet, rule: str) -> None:
-    """Refuse nets that do not settle at an equilibrium of rates.
+    """Refuse nets whose rates have no equilibrium that can be differentiated.
 
     Raises:
         UnsupportedNet: the message says what to add or change.
     """
     refuse_tail(net, rule)
+    place = f"rules.{rule}"
     for number, edge in enumerate(net.spec.feedback):
         if edge.detach:
-            raise UnsupportedNet(
-                f"rules.{rule}: expected feedback that passes a gradient, got detach = true on "
-                f"edge {number}; drop it."
-            )
+            came = f"detach = true on edge {number}"
+            raise UnsupportedNet.of(place, "feedback that passes a gradient", came, "drop it")
     for site in net.sites:
         if site.spec.dropout and not site.spec.dropout_held:
-            raise UnsupportedNet(
-                f"rules.{rule}: expected one dropout mask for all steps in layer {site.name}, got "
-                "a fresh one at each; set dropout_held = true."
-            )
+            expected = f"one dropout mask for all steps in layer {site.name}"
+            todo = "set dropout_held = true"
+            raise UnsupportedNet.of(place, expected, "a fresh one at each", todo)
     refuse_units(net, rule)
     for site in net.sites:
         if site.unit is not None:
-            RATE.needed(site.unit, f"rules.{rule}", site.name)
+            RATE.needed(site.unit, place, site.name)
 
 
 @torch.no_grad()
 def cautions_of(net: SpikingNet, steps: int, rule: str) -> list[str]:
-    """Return what may go wrong: rates too coarse, feedback that may not settle."""
+    """Return cautions: rates that are too coarse, feedback whose rates may not settle."""
     lines = []
     if steps < FEW:
         lines.append(
@@ -198,7 +206,7 @@ def cautions_of(net: SpikingNet, steps: int, rule: str) -> list[str]:
 
 
 class _Rates:
-    """Watches the spikes of all populations."""
+    """Observer that averages the spikes of all populations over time."""
 
     def __init__(self) -> None:
         self.means: dict[str, RunningMean] = {}
@@ -210,7 +218,7 @@ class _Rates:
 
 @contextmanager
 def still(net: SpikingNet) -> Iterator[None]:
-    """Keep running statistics of batch norms where they are."""
+    """Leave the running statistics of batch norms unchanged inside the block."""
     norms = [site.norm for site in net.sites if site.norm is not None]
     momenta = [norm.momentum for norm in norms]
     counts = [norm.num_batches_tracked for norm in norms]
@@ -229,7 +237,7 @@ def still(net: SpikingNet) -> Iterator[None]:
 
 @contextmanager
 def _simulating(net: SpikingNet, x: Tensor, weights: OnceWeights) -> Iterator[None]:
-    """Fix batch norms for the time of a simulation."""
+    """Fix the statistics of batch norms inside the block, as `settle` says."""
     norms = [(site, site.norm) for site in net.sites if site.norm is not None]
     before = [(norm.training, norm.running_mean, norm.running_var) for _, norm in norms]
     try:
@@ -243,3 +251,23 @@ def _simulating(net: SpikingNet, x: Tensor, weights: OnceWeights) -> Iterator[No
         for (_, norm), (training, mean, var) in zip(norms, before, strict=True):
             norm.train(training)
             norm.running_mean, norm.running_var = mean, var
+
+
+def pulled(
+    outs: Sequence[Tensor], grads: Sequence[Tensor], inputs: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return vector-Jacobian products; zeros where nothing depends."""
+    pairs = [(out, grad) for out, grad in zip(outs, grads, strict=True) if out.requires_grad]
+    if not inputs or not pairs:
+        return [torch.zeros_like(one) for one in inputs]
+    found = torch.autograd.grad(
+        [out for out, _ in pairs],
+        list(inputs),
+        [grad.to(out.dtype) for out, grad in pairs],
+        retain_graph=True,
+        allow_unused=True,
+    )
+    return [
+        torch.zeros_like(one) if grad is None else grad
+        for one, grad in zip(inputs, found, strict=True)
+    ]

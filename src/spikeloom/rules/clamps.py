@@ -1,4 +1,4 @@
-"""Units whose rate is a clamp of their mean current: which are, and that they do what they say."""
+"""Units whose rate is a clamp of their mean current: how they are recognised and tested."""
 
 from typing import NamedTuple
 
@@ -9,19 +9,13 @@ from spikeloom.base.errors import UnsupportedNet
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.neurons.base import Theta, Unit
-from spikeloom.neurons.declared import (
-    FIRING_THRESHOLD,
-    RATE,
-    RATE_CLAMP,
-    TRACE_DECAY,
-    NoRateClamp,
-)
+from spikeloom.neurons.declared import FIRING_THRESHOLD, RATE, RATE_CLAMP, TRACE_DECAY, NoRateClamp
 
 TRIED = (-0.5, 0.25, 0.5, 0.75, 1.5)
 """Currents, as x = q c / v_th, at which a `rate` is compared with the clamp of its unit."""
 
 FADED = 1e-30
-"""Share of an initial potential that no longer counts."""
+"""Share of an initial potential below which it no longer counts."""
 
 FARTHEST = 100.0
 """The largest initial potential, in thresholds, that may explain a unit's spikes."""
@@ -34,12 +28,12 @@ CLOSE = 1e-4
 
 
 class Clamped(NamedTuple):
-    r"""What the mathematics of rates needs of a unit: :math:`a = clamp(q z / v_{th}, 0, 1)`.
+    r"""The clamp of a unit, :math:`a = clamp(q z / v_{th}, 0, 1)`.
 
     Args:
         decay: :math:`\lambda`, by which z is discounted.
         scale: q.
-        level: f, in thresholds.
+        level: f, the potential at which it fires, in thresholds.
     """
 
     decay: float
@@ -55,7 +49,7 @@ def clamped(unit: Unit) -> Clamped:
 
 
 def refuse_units(net: SpikingNet, rule: str) -> None:
-    """Refuse populations whose rate is no clamp of their mean current, or not the one they declare.
+    """Refuse populations whose rate is no clamp of their mean current, or another than declared.
 
     Raises:
         UnsupportedNet: the message names the layer and what to change.
@@ -68,17 +62,13 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
             continue
         clamp = RATE_CLAMP.needed(unit, place, site.name)
         if isinstance(clamp, NoRateClamp):
-            raise UnsupportedNet(
-                f"{place}: expected {clamp.expected} in layer {site.name}, got {clamp.came}; "
-                "change the unit."
-            )
+            expected = f"{clamp.expected} in layer {site.name}"
+            raise UnsupportedNet.of(place, expected, clamp.came, "change the unit")
         decay = TRACE_DECAY.needed(unit, place, site.name)
         if not decay:
-            raise UnsupportedNet(
-                f"{place}: expected a fixed trace_decay above 0 in layer {site.name}, got "
-                f"{decay} of {type(unit).__name__}; change the unit, or give NoRateClamp as its "
-                "rate_clamp."
-            )
+            expected = f"a fixed trace_decay above 0 in layer {site.name}"
+            todo = "change the unit, or give NoRateClamp as its rate_clamp"
+            raise UnsupportedNet.of(place, expected, f"{decay} of {type(unit).__name__}", todo)
         FIRING_THRESHOLD.needed(unit, place, site.name)
         if unit not in tried:
             _try(site, unit, place, device)
@@ -87,32 +77,31 @@ def refuse_units(net: SpikingNet, rule: str) -> None:
 
 @torch.no_grad()
 def _try(site: Site, unit: Unit, place: str, device: torch.device | None) -> None:
-    """Refuse a unit that does not do as it declares."""
+    """Refuse a unit whose rate or spikes differ from what it declares."""
     assert site.neuron is not None
     theta = {name: value.double() for name, value in site.neuron.theta().items()}
     clamp, kind = clamped(unit), type(unit).__name__
     threshold = FIRING_THRESHOLD.needed(unit, place, site.name)(theta)
     v_th = torch.as_tensor(threshold, dtype=torch.float64, device=device)
     if not bool((v_th > 0).all()):
-        raise UnsupportedNet(
-            f"{place}: expected a firing_threshold above 0 in layer {site.name}, got "
-            f"{float(v_th.min()):.3g} of {kind}; change it."
-        )
+        expected = f"a firing_threshold above 0 in layer {site.name}"
+        raise UnsupportedNet.of(place, expected, f"{float(v_th.min()):.3g} of {kind}")
     if (off := _rate_gap(unit, theta, v_th, clamp)) > CLOSE:
-        raise UnsupportedNet(
-            f"{place}: expected a rate that is the clamp of {kind} in layer {site.name}, got one "
-            f"that is off by up to {off:.2g}; correct its rate, rate_clamp or firing_threshold."
-        )
+        expected = f"a rate that is the clamp of {kind} in layer {site.name}"
+        todo = "correct its rate, rate_clamp or firing_threshold"
+        raise UnsupportedNet.of(place, expected, f"one that is off by up to {off:.2g}", todo)
     if (step := _first_other_step(unit, theta, v_th, clamp)) is not None:
-        raise UnsupportedNet(
-            f"{place}: expected spikes of {kind} in layer {site.name} as trace_decay, rate_clamp "
-            f"and firing_threshold declare them, got others (step {step} of a trial train); "
-            "correct what it declares, or give NoRateClamp as its rate_clamp."
+        raise UnsupportedNet.of(
+            place,
+            f"spikes of {kind} in layer {site.name} as trace_decay, rate_clamp and "
+            "firing_threshold declare them",
+            f"others (step {step} of a trial train)",
+            "correct what it declares, or give NoRateClamp as its rate_clamp",
         )
 
 
 def _rate_gap(unit: Unit, theta: Theta, v_th: Tensor, clamp: Clamped) -> float:
-    """Return how far a unit's own `rate` is from its clamp at most; 0 for one without."""
+    """Return the largest distance of a unit's own `rate` from its clamp; 0 without a `rate`."""
     rate = RATE.of(unit)
     if rate is None:
         return 0.0
@@ -121,7 +110,7 @@ def _rate_gap(unit: Unit, theta: Theta, v_th: Tensor, clamp: Clamped) -> float:
 
 
 def _first_other_step(unit: Unit, theta: Theta, v_th: Tensor, clamp: Clamped) -> int | None:
-    r"""Return the step from which on a unit's spikes are not those of its clamp; None for all.
+    r"""Return the first step at which no clamp gives a unit's spikes; None if one gives them all.
 
     With :math:`U[t] = \lambda S[t-1] + q c[t]` and :math:`S[t] = U[t] - v_{th} s[t]`, there must be
     one initial potential v, within `FARTHEST` thresholds, so that at every step

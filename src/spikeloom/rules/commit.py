@@ -77,7 +77,7 @@ class Within(Commit):
 
 
 class PlainCommit(Commit):
-    """A function without arguments, as a loop of somebody's own may pass.
+    """The commit of a training loop that passes a plain function.
 
     Raises:
         ConfigError: the rule keeps a memory or changes weights itself, which a function cannot do.
@@ -88,7 +88,7 @@ class PlainCommit(Commit):
 
     @property
     def memory(self) -> Memory:
-        """What a function cannot hold."""
+        """Refuse: a plain function holds no memory."""
         raise self._refusal("that holds the rule's memory")
 
     def __call__(self, *, updates: Updates | None = None, memory: Memory | None = None) -> None:
@@ -113,7 +113,7 @@ class OwnLoop(Commit):
         net: what is trained.
         head: its head.
 
-    The rule is given it in every `learn`, and reads ``commit.memory``.
+    Pass the same object to every `learn`; the rule reads ``commit.memory``.
     """
 
     def __init__(

@@ -19,16 +19,8 @@ from spikeloom.nets.readout import Objective
 from spikeloom.neurons.base import Theta, Unit
 from spikeloom.neurons.declared import FIRING_THRESHOLD
 from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
-from spikeloom.rules.base import (
-    RULES,
-    Commit,
-    LearningRule,
-    RuleFacts,
-    RuleReport,
-    Trial,
-    Trials,
-)
-from spikeloom.rules.by_rate import cautions_of
+from spikeloom.rules.base import RULES, Commit, RuleFacts, RuleReport, Trial, Trials
+from spikeloom.rules.by_rate import ThroughRates, cautions_of
 from spikeloom.rules.clamps import Clamped, clamped, refuse_units
 from spikeloom.rules.leaks import discounted, leak_cautions, reduction_cautions
 
@@ -55,7 +47,7 @@ class Clamp(NamedTuple):
 
 @RULES.register("dsr")
 @dataclass(frozen=True)
-class Dsr(LearningRule):
+class Dsr(ThroughRates):
     r"""Differentiation on spike representation.
 
     The net runs forward in spikes. Backward, a population is the clamp that its rate follows in
@@ -115,31 +107,22 @@ class Dsr(LearningRule):
                 '{feedback = [{source = 0, target = 0, layers = "c4"}]} c4 f2',
                 "expected a net without feedback",
             ),
-            Trial(
-                'c4{unit = {name = "if", max_spikes = 4}} f2',
-                f"{ONE_SPIKE} in layer 0.0.0",
-            ),
+            Trial('c4{unit = {name = "if", max_spikes = 4}} f2', f"{ONE_SPIKE} in layer 0.0.0"),
             Trial('c4{unit = {name = "if", v_min = -1.0}} f2', f"{NO_BOUND} in layer 0.0.0"),
             Trial(refusal="slope: expected limit or exact, got 'mean'", options={"slope": "mean"}),
         ),
     )
 
-    @property
-    def loss_at(self) -> Literal["end", "step"]:
-        """On the rates."""
-        return "end"
-
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse feedback, and units whose rate is no clamp of their mean current."""
         if net.spec.feedback:
-            raise UnsupportedNet(
-                f"rules.dsr: expected a net without feedback, got {len(net.spec.feedback)} "
-                "feedback edge(s); drop them or train with ide."
-            )
+            came = f"{len(net.spec.feedback)} feedback edge(s)"
+            todo = "drop them or train with ide"
+            raise UnsupportedNet.of("rules.dsr", "a net without feedback", came, todo)
         refuse_units(net, "dsr")
 
     def cautions(self, net: SpikingNet, steps: int) -> list[str]:
-        """Warn of coarse rates and of leaky units, whose clamp is never right."""
+        """Warn of coarse rates, and of leaky units, for which the clamp is never exact."""
         return [*cautions_of(net, steps, "dsr"), *leak_cautions(net, "dsr", self._slope)]
 
     def learn(
@@ -196,7 +179,7 @@ class Dsr(LearningRule):
         return each, {name: value for name, value in found if value is not None}
 
     def _share(self, rate: Sequence[float]) -> str:
-        """Say how large gradients are beside those with the rate as the head's mean."""
+        """Compare the size of gradients with that under the unit's own mean, in words."""
         factor = len(rate) * sum(weight**2 for weight in rate)
         return f"gradients are 1/{factor:.3g} of those with the unit's own mean"
 
@@ -211,10 +194,7 @@ class Dsr(LearningRule):
         if leaks and self.threshold == "reference":
             share = 1 / site.spec.gain**2
         return Clamp(
-            self._slope(own),
-            closed=not leaks,
-            scaled=site.spec.amplitude == "v_th",
-            share=share,
+            self._slope(own), closed=not leaks, scaled=site.spec.amplitude == "v_th", share=share
         )
 
 

@@ -15,19 +15,13 @@ from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
 from spikeloom.nets.readout import Objective
 from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
-from spikeloom.rules.base import (
-    RULES,
-    Commit,
-    LearningRule,
-    RuleFacts,
-    RuleReport,
-    Trial,
-    Trials,
-)
+from spikeloom.rules.base import RULES, Commit, RuleFacts, RuleReport, Trial, Trials
 from spikeloom.rules.by_rate import (
     OnceWeights,
+    ThroughRates,
     cautions_of,
     loss_on_rates,
+    pulled,
     refuse_equilibrium,
     settle,
     still,
@@ -51,7 +45,7 @@ GAP = "in measurements, gradients differed by 1 to 5 % (alpha = 0.5 to 0.95)"
 
 @RULES.register("ide")
 @dataclass(frozen=True)
-class Ide(LearningRule):
+class Ide(ThroughRates):
     r"""Implicit differentiation on the equilibrium state.
 
     The simulation of T steps finds the rates :math:`a = f(a, x)` at which feedback settles. Their
@@ -105,12 +99,9 @@ class Ide(LearningRule):
         trained=(Trial(f"{BACK}c4 c4s2 f2"),),
         refused=(
             Trial("c4 f2", "expected a net with feedback, got none"),
-            Trial(
-                f'{BACK}c4{{unit = {{name = "if", max_spikes = 4}}}} c4s2 f2',
-                ONE_SPIKE,
-            ),
+            Trial(f'{BACK}c4{{unit = {{name = "if", max_spikes = 4}}}} c4s2 f2', ONE_SPIKE),
             Trial(f'{BACK}c4 c4s2{{unit = {{name = "if", v_min = -1.0}}}} f2', NO_BOUND),
-            Trial(refusal="linearise: expected", options={"linearise": "there"}),
+            Trial(refusal="linearise: expected rates or map", options={"linearise": "there"}),
         ),
     )
 
@@ -119,19 +110,12 @@ class Ide(LearningRule):
         with addressed("solver.name", f"{self.place()}.solver"):
             Solver(self.solver, self.tolerance, self.limit)
 
-    @property
-    def loss_at(self) -> Literal["end", "step"]:
-        """On the rates."""
-        return "end"
-
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse nets without feedback, and units without a rate."""
         if not net.spec.feedback:
-            raise UnsupportedNet(
-                "rules.ide: expected a net with feedback, got none; add an edge, e.g. "
-                '{feedback = [{source = 0, target = 0, layers = "f400", restrict = 1.0}]}, or '
-                "train with dsr."
-            )
+            edge = '{feedback = [{source = 0, target = 0, layers = "f400", restrict = 1.0}]}'
+            todo = f"add an edge, e.g. {edge}, or train with dsr"
+            raise UnsupportedNet.of("rules.ide", "a net with feedback", "none", todo)
         refuse_equilibrium(net, "ide")
 
     def cautions(self, net: SpikingNet, steps: int) -> list[str]:
@@ -148,20 +132,21 @@ class Ide(LearningRule):
     ) -> RuleReport:
         """Settle in spikes, solve for v, go back through one pass in rates; one commit."""
         weights, shares = OnceWeights(), objective.weights(batch.steps)
-        found = settle(net, batch, weights, shares)
-        (logits, value), g = loss_on_rates(found, objective, shares)
-        map_ = _Map(net, batch, weights, found.x, found.sources)
+        settled = settle(net, batch, weights, shares)
+        (logits, value), g = loss_on_rates(settled, objective, shares)
+        map_ = _Map(net, batch, weights, settled.x, settled.sources)
         at = map_
         if self.linearise == "map":
             with still(net):
-                at = _Map(net, batch, weights, found.x, map_.rates())
+                at = _Map(net, batch, weights, settled.x, map_.rates())
         solution = at.solve(g, Solver(self.solver, self.tolerance, self.limit))
         if solution.diverged:
-            raise NumericalError(
-                f"rules.ide: expected a solution of v = J^T v + g, got a residual of "
-                f"{solution.residual:.3g} times g after {solution.products} products, most of it "
-                f"{at.worst(g, solution.value)}; the feedback does not contract: lower its "
-                "restrict, or raise v_th."
+            raise NumericalError.of(
+                "rules.ide",
+                "a solution of v = J^T v + g",
+                f"a residual of {solution.residual:.3g} times g after {solution.products} "
+                f"products, most of it {at.worst(g, solution.value)}",
+                "the feedback does not contract: lower its restrict, or raise v_th",
             )
         map_.back(g, solution.value)
         commit()
@@ -201,7 +186,7 @@ class _Map:
 
     @property
     def residual(self) -> float:
-        """Mean distance of the rates from the rates they lead to."""
+        """Mean distance |a - f(a)|, of the feedback edge where it is largest."""
         gaps = [(self.sources[n].detach() - a.detach()).abs().mean() for n, a in self.fed.items()]
         return max(float(gap) for gap in gaps)
 
@@ -210,13 +195,13 @@ class _Map:
         return self.sources
 
     def solve(self, g: Tensor, solver: Solver) -> Solution:
-        """Solve for what arrives at the sources in all."""
+        """Solve for v, the whole gradient at the starts of the feedback edges."""
         where = g.device.type
         low = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else None
         return solver.solve(self._product, self._first(g), low)
 
     def worst(self, g: Tensor, v: Tensor) -> str:
-        """Say where most of the residual of a v is."""
+        """Name the feedback edge with the largest residual of v."""
         gaps = self._parts(self._product(v) - v + self._first(g))
         norms = [float(gap.double().nan_to_num(nan=torch.inf).norm()) for gap in gaps]
         number = max(zip(norms, self.sources, strict=True))[1]
@@ -232,17 +217,11 @@ class _Map:
         return self._pulled(list(self.sources.values()), self._parts(v))
 
     def _pulled(self, outs: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
-        starts = list(self.fed.values())
-        found = torch.autograd.grad(outs, starts, grads, retain_graph=True, allow_unused=True)
-        return torch.cat(
-            [
-                (torch.zeros_like(start) if one is None else one).flatten()
-                for one, start in zip(found, starts, strict=True)
-            ]
-        )
+        found = pulled(outs, grads, list(self.fed.values()))
+        return torch.cat([one.flatten() for one in found])
 
     def back(self, g: Tensor, v: Tensor) -> None:
-        """Leave the gradients of all that is trained."""
+        """Add the gradients of all parameters to `.grad`."""
         values = [self.features, *self.sources.values()]
         backpropagate(values, [g.to(self.features.dtype), *self._parts(v)])
 

@@ -1,4 +1,4 @@
-"""How far the mathematics of rates is off for leaky units, and what is said of it."""
+"""The error of the clamp for leaky units, and the cautions about it."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from spikeloom.neurons.reduction import decay_of
 from spikeloom.rules.clamps import Clamped, clamped
 
 SAME = 1e-6
-"""Two means over time whose weights differ by less are one: discounts given in a few digits."""
+"""Means over time whose weights differ by less count as equal: decays are given in few digits."""
 
 
 def clamp_error(unit: Unit, slope: float | None = None) -> float:
@@ -46,7 +46,7 @@ def _error(clamp: Clamped, slope: float | None) -> float:
 def leak_cautions(
     net: SpikingNet, rule: str, slope: Callable[[Clamped], float | None] = lambda clamp: None
 ) -> list[str]:
-    """Say how far the clamps of leaky units are off, each kind of unit once.
+    """Return the error of the clamp for each kind of leaky unit, in words.
 
     Args:
         net: whose units have passed `refuse_units`.
@@ -77,7 +77,7 @@ def reduction_cautions(
     rule: str,
     size: Callable[[Sequence[float]], str],
 ) -> list[str]:
-    """Say where the head's mean over time is not the one that a leaky unit's rate is.
+    """Return a caution where the head averages over time with other weights than a leaky unit.
 
     Args:
         net: the network.

@@ -22,20 +22,20 @@ Tolerance = Annotated[float, within(0, 1, "()", "a tolerance")]
 Products = Annotated[int, at_least(1, "product")]
 
 ROUNDINGS = 8
-"""Relative roundings below which no residual is asked for."""
+"""Smallest tolerance, in relative roundings of the type in use."""
 
 DIVERGED = 1e6
-"""A residual so many times the first one is not going to come back."""
+"""A search ends when its residual is this many times the first one."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    r"""What a solver found: the iterate with the smallest residual.
+    r"""The result of a solver: the iterate with the smallest residual.
 
     Args:
         value: v.
         residual: :math:`\|J^T v - v + b\| / \|b\|`.
-        products: products with the Jacobian it took.
+        products: number of products with the Jacobian.
         converged: whether the residual is below the tolerance.
     """
 
@@ -46,7 +46,7 @@ class Solution:
 
     @property
     def diverged(self) -> bool:
-        """Whether not even the best iterate is better than nothing."""
+        """Whether even the best iterate is worse than v = 0, or not finite."""
         return not math.isfinite(self.residual) or self.residual > 1
 
 
@@ -135,7 +135,7 @@ class _Search:
 
     @property
     def over(self) -> bool:
-        """Whether it is solved, too long, or hopeless."""
+        """Whether to stop: solved, at the limit of products, or diverged."""
         lost = not math.isfinite(self.last) or self.last > DIVERGED * self.first
         return lost or self.best_norm <= self.enough or self.products >= self.limit
 

@@ -1,4 +1,4 @@
-"""What a rule remembers between updates: a value, which says how several processes keep it."""
+"""The memory of a rule between updates: a value that says how several processes keep it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -88,10 +88,7 @@ class Ottt(LearningRule):
             Trial("c4 c4 M f2", "expected a linear path into layer readout, got a max pool"),
             Trial(TRAINED_DECAY, "expected a fixed decay of the neurons before layer 1.0.0"),
             Trial(refusal="update: expected batch or online", options={"update": "once"}),
-            Trial(
-                refusal="trace_decay: expected a decay in [0, 1]",
-                options={"trace_decay": 1.5},
-            ),
+            Trial(refusal="trace_decay: expected a decay in [0, 1]", options={"trace_decay": 1.5}),
         ),
     )
 
@@ -110,9 +107,11 @@ class Ottt(LearningRule):
             if not self._traced(site):
                 continue
             if not site.linear_path:
-                raise UnsupportedNet(
-                    f"rules.ottt: expected a linear path into layer {site.name}, got a max pool "
-                    "or batch norm without neurons; use average pooling (P) or norm = 'weight'."
+                raise UnsupportedNet.of(
+                    "rules.ottt",
+                    f"a linear path into layer {site.name}",
+                    "a max pool or batch norm without neurons",
+                    "use average pooling (P) or norm = 'weight'",
                 )
             if self.trace_decay is None:
                 self._decay(site)
@@ -146,8 +145,7 @@ class Ottt(LearningRule):
             batch,
             objective,
             Ops(synapse=credit, carry=cut),
-            active=range(batch.steps),
-            after_step=update if online else lambda: None,
+            after_step=update if online else None,
             may_hold=not online and not self._grows(net),
         )
         if not online:
@@ -169,27 +167,28 @@ class Ottt(LearningRule):
         unit = (site.upstream or site).unit
         if unit is None or not unit.stateful:
             return 0.0
+        kind = type(unit).__name__
         if not declares(unit, "trace_decay"):
-            raise UnsupportedNet(
-                f"rules.ottt: expected neurons before layer {site.name} that declare trace_decay, "
-                "the factor per step by which their memory of a spike decays, got "
-                f"{type(unit).__name__}, which declares none for its step; add this attribute to "
-                "the class, or set trace_decay of the rule."
+            raise UnsupportedNet.of(
+                "rules.ottt",
+                f"neurons before layer {site.name} that declare trace_decay, the factor per step "
+                "by which their memory of a spike decays",
+                f"{kind}, which declares none for its step",
+                "add this attribute to the class, or set trace_decay of the rule",
             )
         decay = unit.trace_decay  # pyright: ignore[reportAttributeAccessIssue]
         if decay is None:
-            raise UnsupportedNet(
-                f"rules.ottt: expected a fixed decay of the neurons before layer {site.name}, got "
-                f"{type(unit).__name__} without it: alpha is trained, or beta > 0 adds a synaptic "
-                "current, which a single trace cannot represent; set trace_decay of the rule, or "
-                "change these settings."
+            raise UnsupportedNet.of(
+                "rules.ottt",
+                f"a fixed decay of the neurons before layer {site.name}",
+                f"{kind} without it: alpha is trained, or beta > 0 adds a synaptic current, which "
+                "a single trace cannot represent",
+                "set trace_decay of the rule, or change these settings",
             )
         if type(decay) is not float:  # asked at every step
-            decay = conform(float, decay, f"rules.ottt: trace_decay of {type(unit).__name__}")
+            decay = conform(float, decay, f"rules.ottt: trace_decay of {kind}")
         if not 0 <= decay <= 1:
-            raise UnsupportedNet(
-                f"rules.ottt: expected a trace_decay in [0, 1] of the neurons before layer "
-                f"{site.name}, got {decay} of {type(unit).__name__}; change it, or set trace_decay "
-                "of the rule."
-            )
+            expected = f"a trace_decay in [0, 1] of the neurons before layer {site.name}"
+            todo = "change it, or set trace_decay of the rule"
+            raise UnsupportedNet.of("rules.ottt", expected, f"{decay} of {kind}", todo)
         return decay

@@ -68,17 +68,13 @@ class Sltt(LearningRule):
     )
     trials: ClassVar[Trials] = Trials(
         variants=({"k_steps": 2}, {"given": (0, 3)}),
-        trained=(
-            Trial("c4 M c4 f2"),
-            Trial('[c4] [c4{unit="relu"}]{reads="step"} f2'),
-        ),
+        trained=(Trial("c4 M c4 f2"), Trial('[c4] [c4{unit="relu"}]{reads="step"} f2')),
         refused=(
             NO_STEPS,
             Trial(refusal="k_steps: expected 1 or more, got 0", options={"k_steps": 0}),
             Trial(refusal="k_steps: expected at most T = 4, got 5", options={"k_steps": 5}),
             Trial(
-                refusal="expected k_steps or given, got both",
-                options={"k_steps": 1, "given": (0,)},
+                refusal="expected k_steps or given, got both", options={"k_steps": 1, "given": (0,)}
             ),
             Trial(refusal="given: expected steps from 0 to 3", options={"given": (0, 4)}),
             Trial(refusal="given: expected steps from 0 to 3", options={"given": (-1,)}),
@@ -102,15 +98,8 @@ class Sltt(LearningRule):
     ) -> RuleReport:
         """Go backward at the chosen steps; one commit."""
         credit = Credited()
-        report = learn_by_step(
-            net,
-            batch,
-            objective,
-            Ops(synapse=credit, carry=cut),
-            active=self._chosen(batch),
-            after_step=lambda: None,
-            may_hold=True,
-        )
+        ops = Ops(synapse=credit, carry=cut)
+        report = learn_by_step(net, batch, objective, ops, active=self._chosen(batch))
         credit.flush()
         commit()
         return report
@@ -119,17 +108,14 @@ class Sltt(LearningRule):
         steps = batch.steps
         if self.given is not None:
             if not self.given or min(self.given) < 0 or max(self.given) >= steps:
-                raise ConfigError(
-                    f"rules.sltt.given: expected steps from 0 to {steps - 1}, got {self.given}; "
-                    "change them."
-                )
+                expected = f"steps from 0 to {steps - 1}"
+                raise ConfigError.of("rules.sltt.given", expected, self.given, "change them")
             return frozenset(self.given)
         if self.k_steps is None:
             return frozenset(range(steps))
         if self.k_steps > steps:
-            raise ConfigError(
-                f"rules.sltt.k_steps: expected at most T = {steps}, got {self.k_steps}; lower it."
-            )
+            most = f"at most T = {steps}"
+            raise ConfigError.of("rules.sltt.k_steps", most, self.k_steps, "lower it")
         rng = batch.rng
         draw = derive_seed(rng.seed, rng.epoch, batch.number, "sltt")
         order = torch.randperm(steps, generator=torch.Generator().manual_seed(draw))

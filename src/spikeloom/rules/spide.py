@@ -1,8 +1,7 @@
 """SPIDE: implicit differentiation by a second stage of spikes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,20 +17,14 @@ from spikeloom.nets.ops import OnWeights, Ops, Visit
 from spikeloom.nets.readout import Objective
 from spikeloom.neurons.declared import FIRING_THRESHOLD
 from spikeloom.neurons.integrate_fire import NO_BOUND, ONE_SPIKE
-from spikeloom.rules.base import (
-    RULES,
-    Commit,
-    LearningRule,
-    RuleFacts,
-    RuleReport,
-    Trial,
-    Trials,
-)
+from spikeloom.rules.base import RULES, Commit, RuleFacts, RuleReport, Trial, Trials
 from spikeloom.rules.by_rate import (
     OnceWeights,
     Settled,
+    ThroughRates,
     cautions_of,
     loss_on_rates,
+    pulled,
     refuse_equilibrium,
     settle,
 )
@@ -39,10 +32,10 @@ from spikeloom.rules.clamps import clamped
 from spikeloom.rules.leaks import leak_cautions, reduction_cautions
 
 REACH = 14**0.5 / 4
-"""Where the largest g comes to, in levels: no whole number of steps adds up to a level."""
+"""The largest scaled g, in levels; irrational, so that no number of steps adds up to a level."""
 
 FULL = 1e-5
-"""A rate so close to 0 or 1 is 0 or 1: discounted sums of ones round."""
+"""Rates this close to 0 or 1 count as 0 or 1, since discounted sums of ones are rounded."""
 
 
 GAP = "in measurements, gradients differed by 2 to 50 % (alpha = 0.5 to 0.95)"
@@ -50,7 +43,7 @@ GAP = "in measurements, gradients differed by 2 to 50 % (alpha = 0.5 to 0.95)"
 
 @RULES.register("spide")
 @dataclass(frozen=True)
-class Spide(LearningRule):
+class Spide(ThroughRates):
     r"""Spike-based implicit differentiation on the equilibrium state.
 
     The first stage finds rates a by simulation, as IDE does. The second solves IDE's equation for v
@@ -106,36 +99,26 @@ class Spide(LearningRule):
             Trial('c4{unit = {name = "if", max_spikes = "none"}} f2', ONE_SPIKE),
             Trial('c4{unit = {name = "lif", v_min = -1.0}} f2', NO_BOUND),
             Trial("P f2", "expected a net with a layer of neurons"),
-            Trial(
-                refusal="back_steps: expected 1 step or more",
-                options={"back_steps": 0},
-            ),
+            Trial(refusal="back_steps: expected 1 step or more", options={"back_steps": 0}),
         ),
     )
-
-    @property
-    def loss_at(self) -> Literal["end", "step"]:
-        """On the rates."""
-        return "end"
 
     def prepare(self, net: SpikingNet, head_sites: tuple[Site, ...], sample: Batch) -> None:
         """Refuse trained thresholds, and what is not linear between populations."""
         refuse_equilibrium(net, "spide")
         if all(site.unit is None for site in net.sites):
-            raise UnsupportedNet(
-                "rules.spide: expected a net with a layer of neurons, got none before the readout; "
-                "add one."
-            )
+            expected, came = "a net with a layer of neurons", "none before the readout"
+            raise UnsupportedNet.of("rules.spide", expected, came, "add one")
         for site in net.sites:
             if site.unit is not None and site.unit.learn:
-                raise UnsupportedNet(
-                    f"rules.spide: expected fixed thresholds in layer {site.name}, got "
-                    f"learn = {site.unit.learn}; drop it."
-                )
+                expected = f"fixed thresholds in layer {site.name}"
+                came = f"learn = {site.unit.learn}"
+                raise UnsupportedNet.of("rules.spide", expected, came, "drop it")
             if site.norm is not None or site.spec.kind == "max_pool":
-                raise UnsupportedNet(
-                    f"rules.spide: expected linear maps between populations, got a norm or max "
-                    f"pool in layer {site.name}; drop it or train with ide."
+                came = f"a norm or max pool in layer {site.name}"
+                todo = "drop it or train with ide"
+                raise UnsupportedNet.of(
+                    "rules.spide", "linear maps between populations", came, todo
                 )
 
     def cautions(self, net: SpikingNet, steps: int) -> list[str]:
@@ -147,9 +130,9 @@ class Spide(LearningRule):
     ) -> RuleReport:
         """Settle in spikes, solve in spikes, credit with both rates; one commit."""
         weights, shares = OnceWeights(), objective.weights(batch.steps)
-        found = settle(net, batch, weights, shares, units=True)
-        (logits, value), g = loss_on_rates(found, objective, shares)
-        pairs = _Pairs(self, net, batch, weights, found)
+        settled = settle(net, batch, weights, shares, units=True)
+        (logits, value), g = loss_on_rates(settled, objective, shares)
+        pairs = _Pairs(self, net, batch, weights, settled)
         pairs.credit(g)
         commit()
         notes = {"firing rate backward": pairs.rate}
@@ -185,25 +168,25 @@ class _Partner:
 
     @property
     def sent(self) -> Tensor:
-        """What goes back through the population's current in this step."""
+        """Gradient of the population's current from the partners' spikes of this step."""
         return self.slope * self.p
 
     @property
     def mean(self) -> Tensor:
-        """What has gone back on average."""
+        """Mean of `sent` over the steps so far."""
         return self.slope * self.total / self.weight
 
 
 class _Pairs:
-    """Populations with their partners, and the linear maps between them as one graph."""
+    """All populations with their partners, and the linear maps between them as one graph."""
 
     def __init__(
-        self, rule: Spide, net: SpikingNet, batch: Batch, weights: OnceWeights, found: Settled
+        self, rule: Spide, net: SpikingNet, batch: Batch, weights: OnceWeights, settled: Settled
     ) -> None:
         self.rule, self.batch = rule, batch
         self.leaves: dict[str, Tensor] = {}
         self.currents: dict[str, Tensor] = {}
-        rates = found.units
+        rates = settled.units
 
         def emit(visit: Visit, rate: Tensor) -> Tensor:
             site = visit.site
@@ -214,10 +197,12 @@ class _Pairs:
             self.leaves[site.name] = known.clone().requires_grad_()
             return self.leaves[site.name]
 
-        self.fed = {number: one.detach().requires_grad_() for number, one in found.sources.items()}
+        self.fed = {
+            number: one.detach().requires_grad_() for number, one in settled.sources.items()
+        }
         ops = Ops(synapse=OnWeights(weights.synapse), emit=emit)
         with net.observe(self):
-            self.features, sources = net.rate_map(found.x, self.fed, ops, rng=batch.rng)
+            self.features, sources = net.rate_map(settled.x, self.fed, ops, rng=batch.rng)
         self.edges = list(sources)
         self.sources = list(sources.values())
         self.partners = {
@@ -233,7 +218,7 @@ class _Pairs:
             self.currents[site.name] = current.squeeze(0)
 
     def credit(self, g: Tensor) -> None:
-        """Run the second stage, and leave its gradients.
+        """Run the second stage and add its gradients to `.grad`.
 
         Shape:
             g: [B, D].
@@ -246,7 +231,7 @@ class _Pairs:
                 self.partners[name].fire(self._drive(name, late, scaled))
         currents = [self.currents[name] for name in self.order]
         means = [self.partners[name].mean / scale for name in self.order]
-        late = _pulled(currents, means, list(self.fed.values()))
+        late = pulled(currents, means, list(self.fed.values()))
         values = [self.features, *self.sources, *currents]
         backpropagate(values, [g.to(self.features.dtype), *late, *means])
 
@@ -258,22 +243,22 @@ class _Pairs:
         return fired / max(1, count * self.rule.back_steps)
 
     def _scale(self, g: Tensor) -> float:
-        """Return the factor that brings gradients into the range of spikes.
+        r"""Return :math:`\kappa`, which brings gradients into the range of spikes.
 
-        A loss is a mean: what counts is a sample's share of the whole batch, over all processes.
+        The loss is a mean over samples, so g is taken relative to the batch of all processes.
         """
         size = self.batch.size
         if self.rule.scale is not None:
             return self.rule.scale * size / self.batch.across.total(size)
-        drives = _pulled([self.features], [g], list(self.leaves.values()))
+        drives = pulled([self.features], [g], list(self.leaves.values()))
         own = max((float(one.abs().max()) for one in drives), default=0.0)
         largest = self.batch.across.highest(own * size)
         return REACH * self.rule.level * size / largest if largest > 0 else 1.0
 
     def _across_feedback(self) -> list[Tensor]:
-        """Return what the last step's spikes send back to the starts of feedback edges."""
+        """Return what the spikes of the last step send to the starts of the feedback edges."""
         starts = list(self.fed.values())
-        return _pulled(
+        return pulled(
             [self.currents[name] for name in self.order],
             [self.partners[name].sent for name in self.order],
             starts,
@@ -284,24 +269,4 @@ class _Pairs:
         later = self.order[: self.order.index(name)]
         outs = [self.features, *self.sources, *(self.currents[one] for one in later)]
         grads = [g, *late, *(self.partners[one].sent for one in later)]
-        return _pulled(outs, grads, [self.leaves[name]])[0]
-
-
-def _pulled(
-    outs: Sequence[Tensor], grads: Sequence[Tensor], inputs: Sequence[Tensor]
-) -> list[Tensor]:
-    """Return vector-Jacobian products; zeros where nothing depends."""
-    pairs = [(out, grad) for out, grad in zip(outs, grads, strict=True) if out.requires_grad]
-    if not inputs or not pairs:
-        return [torch.zeros_like(one) for one in inputs]
-    found = torch.autograd.grad(
-        [out for out, _ in pairs],
-        list(inputs),
-        [grad.to(out.dtype) for out, grad in pairs],
-        retain_graph=True,
-        allow_unused=True,
-    )
-    return [
-        torch.zeros_like(one) if grad is None else grad
-        for one, grad in zip(inputs, found, strict=True)
-    ]
+        return pulled(outs, grads, [self.leaves[name]])[0]

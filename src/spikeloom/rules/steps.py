@@ -20,9 +20,9 @@ def learn_by_step(
     objective: Objective,
     ops: Ops,
     *,
-    active: Collection[int],
-    after_step: Callable[[], None],
-    may_hold: bool,
+    active: Collection[int] | None = None,
+    after_step: Callable[[], None] | None = None,
+    may_hold: bool = True,
 ) -> RuleReport:
     r"""Run step by step, going backward at once from the loss of each active step.
 
@@ -36,10 +36,13 @@ def learn_by_step(
         net: the network.
         batch: encoded input.
         objective: loss of one step's features.
-        ops: the rule's seams; `carry` must cut.
-        active: steps with a backward pass; the others only move the state on.
-        after_step: called after each active step (online rules commit here).
-        may_hold: whether a constant input may be used once.
+        ops: the rule's seams. `carry` must cut: the graph of a step is gone when the next one runs.
+        active: steps t with a backward pass, from 0; at the others the net only advances. None for
+            all of them.
+        after_step: called after the backward pass of each active step; an online rule commits here.
+        may_hold: whether the first current of a constant input may be computed once for all steps.
+            False where weights change within the batch, or where what the rule does to the first
+            layer changes from step to step (a trace of the input).
     """
     steps = batch.steps
     held = leaves = None
@@ -49,14 +52,15 @@ def learn_by_step(
     stepper = net.stepper(ops, rng=batch.rng, held=leaves)
     loss = logits = None
     for t, x in enumerate(batch.xs.unbind(0)):
-        learning = t in active
+        learning = active is None or t in active
         with torch.set_grad_enabled(learning):
             h = stepper(x)
             step = objective(h, ops)
         del h  # the backward pass frees what it no longer needs, layer by layer
         if learning:
             backpropagate([step.value / steps])
-            after_step()
+            if after_step is not None:
+                after_step()
         value, scores = step.value.detach() / steps, step.logits.detach() / steps
         loss = value if loss is None else loss + value
         logits = scores if logits is None else logits + scores

@@ -1,4 +1,4 @@
-"""Rules around a rule: what the inner one does, changed where it commits."""
+"""Rules around a rule: the gradients of the inner one are changed before each update."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -24,9 +24,8 @@ INNER = "inner"
 class Wrapping(LearningRule):
     """Base of rules that take another one as an option, e.g. ``inner = {name = "bptt"}``.
 
-    Everything is the inner rule's, its facts too, but for title and source. A wrapper changes
-    gradients and direct changes in `before_update`; what it remembers beside the inner rule's
-    memory it adds in `prepare`.
+    A wrapper behaves as its inner rule and has its facts, except for title and source. It changes
+    gradients and direct changes in `before_update`. A memory of its own is added in `prepare`.
 
     Args:
         inner: the rule that learns.
@@ -97,7 +96,7 @@ class Wrapping(LearningRule):
 
 
 class _Passing(Within):
-    """Shows the wrapper the inner rule's gradients without what was in `.grad` before them."""
+    """Commit of the inner rule: the wrapper sees its gradients without those that came before."""
 
     def __init__(self, outer: Commit, rule: Wrapping, net: SpikingNet) -> None:
         super().__init__(outer, INNER)
@@ -117,7 +116,7 @@ class _Passing(Within):
             one.grad = None
 
     def give_back(self) -> None:
-        """Add what was set aside."""
+        """Add the gradients that were there before."""
         for one, grad in self._kept:
             add_gradient(one, grad)
         self._kept = []

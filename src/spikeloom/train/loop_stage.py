@@ -28,7 +28,7 @@ from spikeloom.records.run import EpochRecord, HealthRecord, StageRecord
 from spikeloom.train.commit import TrainingCommit
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.start import data_line, net_line, predict_seconds, room_line, time_line
-from spikeloom.train.state import State, gathered, save_state
+from spikeloom.train.state import State, copied, gathered, save_state
 
 SAVE_SECONDS = 60.0
 """Seconds after which a long epoch is saved again."""
@@ -81,7 +81,9 @@ class StageLoop:
             self.epoch()
         self._caution(self.bench.head.findings(self.state.in_stage()[-1].notes))
         if self.state.best:
+            then = self.state.best_memory
             self.bench.modules().load_state_dict(self.state.best)
+            self.bench.memory = self.bench.memory.mapped(lambda path, _: then[path].value)
         self._close(None if reason == "epochs" else reason)
 
     def _over(self) -> str | None:
@@ -116,7 +118,7 @@ class StageLoop:
         if bench.stage.select == "last" or state.since_best() == 0:
             state.kept = entry
             if bench.stage.select == "best":
-                state.best = snapshot(bench.modules())
+                state.best, state.best_memory = snapshot(bench.modules()), copied(bench.memory)
         health = entry.health or ()
         if not all(layer.healthy for layer in health):
             tiny = tiny_input(input_facts(bench), bench.splits)
@@ -222,7 +224,7 @@ class StageLoop:
     def save(self) -> None:
         """Save the state; every process takes part."""
         self.state.sums = self.bench.team.gather(self._sums) if self.state.batch else []
-        memory = gathered(self.bench)
+        memory = gathered(self.bench, self.state.best_memory)
         if self.folder.path is not None:
             path = self.folder / names.STATE
             save_state(path, self.state, self.bench, self.optimizer, memory)
@@ -266,7 +268,8 @@ class StageLoop:
                 **({"memory": memory} if memory else {}),
             )
         )
-        state.stage, state.epoch, state.batch, state.best = state.stage + 1, 0, 0, {}
+        state.stage, state.epoch, state.batch = state.stage + 1, 0, 0
+        state.best, state.best_memory = {}, {}
         if state.stage < len(bench.recipe.stages):
             state.kept = state.predicted = None
         self.folder.write_tensors(names.WEIGHTS, bench.modules().state_dict())

@@ -7,6 +7,7 @@ of users that draw from it.
 
 import json
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from spikeloom.records import checkpoint, checksum
 from spikeloom.records.part import Part
 from spikeloom.records.run import EpochRecord, StageRecord
 from spikeloom.rules.memory import Leaf, Memory, Value
+
+BEST = "best_"
+"""Stands before the names of the best epoch's memory."""
 
 Sums = list[float]
 """Of one process over the batches done in an epoch: loss times samples, hits, samples, seconds."""
@@ -53,12 +57,13 @@ class State:
     predicted: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the kept epoch where it need not be the last."""
+    best_memory: dict[str, Leaf] = field(default_factory=dict)
+    """What the rule remembered in that epoch, by path."""
 
     def table(self) -> dict[str, Any]:
         """Return the position for JSON, without tensors."""
-        return {
-            one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.name != "best"
-        }
+        names = (one.name for one in fields(self) if not one.name.startswith("best"))
+        return {name: _plain(getattr(self, name)) for name in names}
 
     @classmethod
     def from_table(cls, table: dict[str, Any], best: dict[str, Tensor]) -> "State":
@@ -123,16 +128,36 @@ def save_state(
     checkpoint.write_weights(path, tensors, extra)
 
 
-def gathered(bench: Workbench) -> dict[str, Tensor]:
+def copied(memory: Memory) -> dict[str, Leaf]:
+    """Return the leaves of a memory by path, with copies of their tensors."""
+    return {
+        path: Leaf(
+            value.detach().clone() if isinstance(value := leaf.value, Tensor) else value, leaf.kept
+        )
+        for path, leaf in memory.leaves()
+    }
+
+
+def gathered(bench: Workbench, best: dict[str, Leaf]) -> dict[str, Tensor]:
     """Return the memory of a rule by name in the file; every process takes part.
 
     Leaves that each process keeps for itself are under its rank.
 
+    Args:
+        bench: with the memory of now.
+        best: the memory of the best epoch, where that is kept.
+
     Raises:
         ConfigError: a leaf that is the same everywhere, as the rule says, is not.
     """
+    now = _gathered(bench, dict(bench.memory.leaves()))
+    then = _gathered(bench, best) if best else {}
+    return now | {f"{BEST}{name}": one for name, one in then.items()}
+
+
+def _gathered(bench: Workbench, leaves: dict[str, Leaf]) -> dict[str, Tensor]:
     shared, own = {}, {}
-    for path, leaf in bench.memory.leaves():
+    for path, leaf in leaves.items():
         (own if leaf.kept == "local" else shared)[path] = leaf.tensor
     if bench.team.size > 1:
         sums = {name: checkpoint.of_tensors({name: one}, {}) for name, one in shared.items()}
@@ -185,7 +210,12 @@ class Stored:
         """
         try:
             bench.modules().load_state_dict(self._part("weights"))
-            bench.memory = self._memory(bench)
+            if self.state.best:
+                self.state.best_memory = {
+                    path: Leaf(self._leaf(bench, path, leaf, BEST), leaf.kept)
+                    for path, leaf in bench.memory.leaves()
+                }
+            bench.memory = bench.memory.mapped(partial(self._leaf, bench))
             rows = self._rows(bench)
             moments: dict[int, dict[str, Any]] = {
                 rows[int(row)]: dict(values) for row, values in self.scalars.items()
@@ -202,22 +232,20 @@ class Stored:
         except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise self._damaged(error) from None
 
-    def _memory(self, bench: Workbench) -> Memory:
-        """Return the rule's memory in this process.
+    def _leaf(self, bench: Workbench, path: str, leaf: Leaf, prefix: str = "") -> Value:
+        """Return a leaf of the rule's memory in this process.
 
         Before memory was a value, it lay under rule.<name>, and parameters under owned.<row>.
+        Before that of the best epoch was kept, there was the last one's alone.
         """
-        own = {id(one): row for row, one in enumerate(bench.memory.parameters())}
-
-        def stored(path: str, leaf: Leaf) -> Value:
-            named = f"local.{bench.team.rank}" if leaf.kept == "local" else "memory"
-            older = f"owned.{own[id(leaf.value)]}" if id(leaf.value) in own else f"rule.{path}"
-            found = self.tensors.get(f"{named}.{path}", self.tensors.get(older))
-            if found is None or found.dtype != leaf.tensor.dtype:
-                raise LookupError(f"no '{path}' of the rule's memory as {leaf.words}")
-            return leaf.back(found)
-
-        return bench.memory.mapped(stored)
+        own = [id(one) for one in bench.memory.parameters()]
+        named = f"local.{bench.team.rank}" if leaf.kept == "local" else "memory"
+        older = f"owned.{own.index(id(leaf.value))}" if id(leaf.value) in own else f"rule.{path}"
+        places = (f"{prefix}{named}.{path}", f"{named}.{path}", older)
+        found = next((self.tensors[name] for name in places if name in self.tensors), None)
+        if found is None or found.dtype != leaf.tensor.dtype:
+            raise LookupError(f"no '{path}' of the rule's memory as {leaf.words}")
+        return leaf.back(found)
 
     def _rows(self, bench: Workbench) -> list[int]:
         """Return the place of each stored parameter among those trained now.

@@ -115,7 +115,8 @@ class TestOutside:
         failed = [line for line in out.splitlines() if line.startswith("  FAILED")]
         assert code == 1 and len(failed) == 1 and LEARNING in failed[0], out
         line = rule.read_text().splitlines().index("    def learn(") + 1
-        assert f"write the rule's equation in learn, nova.py:{line}" in failed[0]
+        assert f"write the rule's equation in learn, nova.py:{line}" in " ".join(out.split())
+        assert "\n1. layers 0.0.0, 1.0.0: expected changes" in out and "\n2. " not in out
         assert "by layer: 0.0.0 +0.000, 1.0.0 +0.000, readout +1.000" in out
         assert out.splitlines()[-1] == "23 ok, 1 failed, 2 skipped"
         write_equation(rule)

@@ -77,7 +77,7 @@ class TestEngine:
         assert record["accuracy"] == pytest.approx(dense["accuracy"], abs=0.01)
 
     def test_without_a_compiler(self, call, monkeypatch):
-        monkeypatch.setattr(events, "numba", lambda: None)
+        monkeypatch.setattr(events, "helpers", lambda name: None)
         done = call("evaluate", "snn", "--engine", "events", "--json", "e.json")
         assert done.code == 0 and "no compiler found" in done.out
         assert storage.read_json(Path("e.json"))["engine"]["compiled"] is False

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 from clikit import command
+from screen import Screen
 
 from spikeloom.base.docstrings import first_line
 from spikeloom.cli.details import details, options_of
@@ -24,6 +25,15 @@ FAMILIES = ("rules", "nets", "heads", "encoders", "units", "surrogates", "data")
 def test_lists_are_plain_text(call, family):
     done = call("list", family)
     assert done.code == 0 and "\\" not in done.out and "`" not in done.out
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "recipes"])
+def test_lists_fit_the_terminal(call, monkeypatch, tmp_path, family):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("SPIKELOOM_DATA", str(tmp_path))  # every set is named as missing
+    screen = Screen().feed(call("list", family).out)
+    assert screen.text and max(map(len, screen.text)) <= 80
 
 
 def every_name():

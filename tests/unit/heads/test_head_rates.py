@@ -105,7 +105,7 @@ def test_every_rule_lowers_squared_error_on_rates(case):
     # rules through rates: IF, whose rate their clamp is
     toy = Toy(case, head=Squared, unit=IF() if case.rule.loss_at == "end" else None)
     before = toy.learn().loss.item()
-    assert all(grad.isfinite().all() for grad in toy.grads().values())
+    assert all(grad.isfinite().all() for grad in toy.changes().values())
     toy.clear()
     toy.train(30)
     assert toy.learn().loss.item() < before

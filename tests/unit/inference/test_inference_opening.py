@@ -206,7 +206,7 @@ class TestFind:
 
 def rewritten(folder, change):
     """Store changed weights."""
-    tensors = checkpoint.read_weights(folder / "weights.safetensors")
+    tensors = checkpoint.read_tensors(folder / "weights.safetensors")[0]
     change(tensors)
     save_file(
         {name: one.contiguous() for name, one in tensors.items()}, folder / "weights.safetensors"
@@ -302,7 +302,7 @@ class TestRecords:
         refused(broken, f"got {storage.FORMAT + 1} from a newer spikeloom; update spikeloom")
 
     def test_newer_weights(self, broken):
-        tensors = checkpoint.read_weights(broken / "weights.safetensors")
+        tensors = checkpoint.read_tensors(broken / "weights.safetensors")[0]
         save_file(tensors, broken / "weights.safetensors", metadata={"format": "99"})
         refused(broken, "weights.safetensors: expected format", "update spikeloom")
 

@@ -141,7 +141,7 @@ class TestDensity:
         assert events.density(few) == pytest.approx(0.5, abs=0.1)
 
     def test_without_a_compiler(self, monkeypatch):
-        monkeypatch.setattr(events, "numba", lambda: None)
+        monkeypatch.setattr(events, "helpers", lambda name: None)
         assert events.density(torch.eye(4)) == 0.25
 
     def test_the_switch_of_the_compiler_is_asked(self, monkeypatch):

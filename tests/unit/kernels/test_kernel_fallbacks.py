@@ -18,6 +18,7 @@ from spikeloom.kernels.source import jit
 from spikeloom.kernels.source.program import Unsupported
 from spikeloom.neurons import trains
 from spikeloom.neurons.leaky import LIF
+from spikeloom.neurons.trains import kernel_source
 
 XS = 2 * torch.rand(3, 2, 5, generator=torch.Generator().manual_seed(0))
 UNIT = LIF(alpha=0.59)
@@ -239,6 +240,14 @@ class TestProcess:
         second = jit.load_source(source)
         assert second.__name__ != first.__name__
         assert len(list(jit.kernel_cache().glob("*.py"))) == 2
+
+    def test_every_helper_that_generated_code_imports_is_part_of_its_name(self):
+        source = kernel_source(UNIT)
+        helpers = {*re.findall(r"^from spikeloom\.kernels\.(\w+) import", source, re.MULTILINE)}
+        assert helpers == {"_memory_numba", "_scalar_numba"}
+        room = Path(spikeloom.__file__).parent / "kernels"
+        for name in helpers:
+            assert (room / f"{name}.py").read_text(encoding="utf-8") in jit._built_on()
 
     def test_a_module_that_fails_is_forgotten(self):
         for _ in range(2):

@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeloom.kernels import levels
 from spikeloom.kernels.levels import pack
 from spikeloom.kernels.source import jit
 
@@ -88,5 +87,5 @@ def test_anything_else_is_left(x):
 
 
 def test_without_a_compiler_nothing_is_packed(monkeypatch):
-    monkeypatch.setattr(levels, "numba", lambda: None)
+    monkeypatch.setattr(jit, "numba", lambda: None)
     assert pack(spikes((5000,), 0.3)) is None

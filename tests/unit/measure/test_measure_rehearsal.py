@@ -1,10 +1,12 @@
 """Every refusal that can be known is known before anything trains, in `train` and in `compare`."""
 
+import re
+
 import pytest
 import torch
 
 from comparekit import FakeTraining, row
-from spikeloom.base.errors import SpikeloomError
+from spikeloom.base.errors import ConfigError, SpikeloomError
 from spikeloom.compare import run as compare
 from spikeloom.compare.plan import Plan
 from spikeloom.compare.run import run_comparison
@@ -12,6 +14,9 @@ from spikeloom.compare.tuning import Tune
 from spikeloom.data import DATA, DataInfo, splits_from_tensors
 from spikeloom.measure import rehearsal
 from spikeloom.measure.rehearsal import essence
+from spikeloom.measure.unchanged import one_call, unchanged
+from spikeloom.meters.peak import peak_allocated
+from spikeloom.program.setup import set_up
 from spikeloom.records.progress import Progress
 from spikeloom.rules.base import RULES
 from spikeloom.rules.bptt import Bptt
@@ -248,3 +253,39 @@ def test_counts_that_are_none():
     x, y = torch.full((30, 3, 4), 0.5), torch.arange(30) % 3
     with pytest.raises(SpikeloomError, match="expected whole numbers where scale = 'counts'"):
         splits_from_tensors(x, y, test=9, scale="counts", time=True)
+
+
+class TestManySteps:
+    """A train that would never fit is refused before it is computed once."""
+
+    def try_at(self, monkeypatch, share, rule="bptt", steps=4000):
+        """Rehearse with a share of the memory that a batch takes; return what one takes."""
+        changes = {"net": "c4 P f8 f3", "stages.0.rule": rule, "stages.0.steps": steps}
+        bench = set_up(recipe(changes), tiny())
+        with unchanged(bench):
+            whole = peak_allocated(one_call(bench, 20)[0], torch.device("cpu"))
+        sizes = []
+        monkeypatch.setattr(rehearsal, "total_bytes", lambda device: int(share * whole))
+        monkeypatch.setattr(
+            rehearsal,
+            "one_call",
+            lambda bench, size, **short: sizes.append(short) or one_call(bench, size, **short),
+        )
+        return whole, sizes, lambda: rehearsal.rehearse(bench)
+
+    def test_is_refused_with_what_it_would_take(self, monkeypatch):
+        whole, sizes, call = self.try_at(monkeypatch, 0.8)
+        with pytest.raises(ConfigError, match="stages.0: expected what fits into the ") as caught:
+            call()
+        number, unit = re.search(
+            r"about ([\d.]+) (KB|MB) for a batch of 20 at T = 4000", str(caught.value)
+        ).groups()
+        told = float(number) * {"KB": 1e3, "MB": 1e6}[unit]
+        assert told == pytest.approx(whole, rel=0.05)
+        assert all(short["steps"] <= 256 for short in sizes)
+
+    def test_passes_where_it_fits(self, monkeypatch):
+        self.try_at(monkeypatch, 1.3)[2]()
+
+    def test_passes_by_a_rule_that_keeps_one_step(self, monkeypatch):
+        self.try_at(monkeypatch, 0.8, "sltt", steps=300)[2]()

@@ -1,17 +1,22 @@
 """Nets with exact arithmetic and shorthands to measure them."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.types import Batch, InputKind
 from spikeloom.heads.softmax import Softmax
+from spikeloom.meters._pairs import formula, pairs
 from spikeloom.meters.base import watch
 from spikeloom.meters.operations import OperationMeter
 from spikeloom.meters.record import OperationRecord
 from spikeloom.meters.spikes import SpikeMeter, SpikeRecord
+from spikeloom.nets.module.build import Plan
 from spikeloom.nets.module.net import SpikingNet
+from spikeloom.nets.module.synapse import Synapse
+from spikeloom.nets.spec.grammar import parse
 from spikeloom.nets.spec.net import NetSpec
 
 TEXT, SHAPE = "c8 P c8 f16 f10", (2, 8, 8)
@@ -78,3 +83,26 @@ def learning(rule, steps, *, constant, batch=4, text=TEXT):
 
     call()
     return call
+
+
+class Laid:
+    """A net laid out on the meta device: layers with weights, the readout last.
+
+    `layers` holds role, unit ("spiking", "analog" or None) and MACs of eq. 8; `pairs` are those
+    without padding. Feedback counts in neither sum.
+    """
+
+    def __init__(self, spec, in_shape):
+        spec = parse(spec) if isinstance(spec, str) else spec
+        with torch.device("meta"):
+            plan = Plan(spec, in_shape)
+            readout = Synapse(spec.readout, (prod(plan.out_shape),), "readout")
+        sites = [site for site in plan.sites if site.spec.weighted]
+        synapses = [*(site.synapse for site in sites), readout]
+        roles = [*(site.role for site in sites), "readout"]
+        kinds = [site.unit and ("spiking" if site.unit.spiking else "analog") for site in sites]
+        self.layers = list(zip(roles, [*kinds, None], map(formula, synapses), strict=True))
+        inside = [one for one, role in zip(synapses, roles, strict=True) if role != "feedback"]
+        self.unique, self.logical = len(set(map(id, synapses))), len(inside)
+        self.formula, self.pairs = sum(map(formula, inside)), sum(map(pairs, inside))
+        self.parameters = sum(p.numel() for part in (plan, readout) for p in part.parameters())

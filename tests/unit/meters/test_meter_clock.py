@@ -12,7 +12,7 @@ def test_calls_take_turns_after_one_untimed_round():
     assert "".join(seen) == "abc" + "abc" + "bca" + "cab"
     assert list(times) == ["a", "b", "c"]
     assert all(one.rounds == 3 for one in times.values())
-    assert all(0 <= one.fastest <= one.median <= one.slowest for one in times.values())
+    assert all(0 <= one.fastest <= one.median for one in times.values())
 
 
 def test_seconds(monkeypatch):
@@ -30,7 +30,7 @@ def test_seconds(monkeypatch):
     assert stopwatch(take()) == 0
     times = time_interleaved({"slow": take(8, 2, 4), "fast": take(1, 1, 1)}, 3)
     slow, fast = times["slow"], times["fast"]
-    assert (slow.fastest, slow.median, slow.slowest) == (2, 4, 8) and fast.median == 1
+    assert (slow.fastest, slow.median, max(slow.times)) == (2, 4, 8) and fast.median == 1
 
 
 def test_nothing_to_time_is_refused():

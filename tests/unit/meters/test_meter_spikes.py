@@ -4,7 +4,7 @@ from metering import bernoulli, dyadic_net, measure
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.heads.softmax import Softmax
-from spikeloom.meters.base import Spread, layer_name, watch
+from spikeloom.meters.base import Spread, watch
 from spikeloom.meters.energy import FP32, paper_energy, strict_energy
 from spikeloom.meters.operations import OperationMeter
 from spikeloom.meters.spikes import SpikeMeter, spike_counts
@@ -36,24 +36,10 @@ def test_counts_per_layer_and_pass():
         assert site.spikes == int(trains.sum()) > 0
         assert site.neurons == trains[0, 0].numel()
         assert site.rate_per_step == pytest.approx(trains.mean().item())
-        assert site.spikes_per_neuron == pytest.approx(5 * trains.mean().item())
     totals = sum(torch.cat(t).flatten(2).sum((0, 2)) for t in plain.spikes.values()).double()
     assert record.total.mean == totals.mean().item()
     assert record.total.error == pytest.approx((totals.std() / 3**0.5).item())
     assert record.spikes_per_neuron == pytest.approx(5 * record.rate_per_step)
-
-
-def test_passes_merge_to_layers():
-    net = dyadic_net(TEXT, SHAPE)
-    record = measure(net, [bernoulli(4, 2, *SHAPE, p=0.6)])[1]
-    layers = {layer.name: layer for layer in record.layers()}
-    assert list(layers) == ["0.0", "2.0", "3.0"]
-    first, second = (site for site in record.sites if site.name.startswith("2."))
-    assert layers["2.0"].spikes == first.spikes + second.spikes
-    assert layers["2.0"].neurons == 2 * first.neurons
-    rates = (first.rate_per_step + second.rate_per_step) / 2
-    assert layers["2.0"].rate_per_step == pytest.approx(rates)
-    assert layer_name("readout") == "readout"
 
 
 @pytest.mark.parametrize("constant", [True, False])

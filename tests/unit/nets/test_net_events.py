@@ -166,7 +166,7 @@ class TestDenseAgain:
         assert engine.used == {}
 
     def test_without_a_compiler(self, monkeypatch):
-        monkeypatch.setattr(events, "numba", lambda: None)
+        monkeypatch.setattr(events, "helpers", lambda name: None)
         net, xs = self.net()
         engine = EventEngine(limit=1.0)
         with torch.no_grad():

@@ -126,12 +126,18 @@ def test_files_of_the_folder_are_imported_at_the_first_lookup(monkeypatch, tmp_p
     line = "from loom_folder.base import THINGS\nTHINGS.register({!r})(object)\n"
     (package / "first.py").write_text(line.format("first"))
     (package / "_private.py").write_text(line.format("private"))
+    for folder in ("second", "_hidden", "second/deeper", "not_a_package"):
+        (package / folder).mkdir()
+        (package / folder / "rule.py").write_text(line.format(folder))
+        if folder != "not_a_package":
+            (package / folder / "__init__.py").write_text("")
+    (package / "second" / "_part.py").write_text(line.format("part"))
     monkeypatch.syspath_prepend(tmp_path)
     try:
         from loom_folder.base import THINGS  # noqa: PLC0415
 
         assert not THINGS._members
-        assert THINGS.names() == ("first",)
+        assert THINGS.names() == ("first", "second", "second/deeper")
     finally:
         for name in [key for key in sys.modules if key.startswith("loom_folder")]:
             del sys.modules[name]

@@ -15,6 +15,20 @@ from spikeloom.neurons.trains import run_train
 
 WITHIN = settings(max_examples=12)
 SEEDS = st.integers(0, 999)
+PLAIN, LEARNED, FILTERED = LIF(alpha=0.75), LIF(learn=("v_th",)), IF(beta=0.5)
+STATISTICS = [
+    *((LEARNED, torch.float64, constant, pool) for constant in (False, True) for pool in (1, 2)),
+    (LEARNED, torch.float32, False, 2),
+    (PLAIN, torch.float64, False, 2),
+    (PLAIN, torch.float32, True, 1),
+    (FILTERED, torch.float64, True, 2),
+    (FILTERED, torch.float32, False, 1),
+]
+"""Unit, type, constant currents, pool: each line takes three or four kernels to compile.
+
+All forms of a train for the unit with a quantity of its own, and every pair of two values for the
+others. Layouts and spent currents change no kernel, or one, and are tried with every line.
+"""
 IMAGES = st.sampled_from([(2, 3, 4, 4), (5, 3, 1, 1), (3, 64, 2, 2), (2, 1, 4, 2)])
 
 
@@ -51,11 +65,8 @@ class TestCompiled:
             expected = kit.run(unit, wide, theta=values_of(unit.unit, xs, seed), kernels="compiled")
         assert got.out.dtype == torch.bfloat16 and torch.equal(got.out.float(), expected.out)
 
-    @pytest.mark.parametrize("pool", [1, 2])
-    @pytest.mark.parametrize("constant", [False, True])
+    @pytest.mark.parametrize(("unit", "dtype", "constant", "pool"), STATISTICS)
     @pytest.mark.parametrize("order", ["rows", "channels_last"])
-    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-    @pytest.mark.parametrize("unit", [LIF(alpha=0.75), LIF(learn=("v_th",)), IF(beta=0.5)])
     @pytest.mark.parametrize("spent", [False, True])
     def test_gradients_through_statistics(self, unit, dtype, order, constant, pool, spent):
         draw = torch.Generator().manual_seed(3)

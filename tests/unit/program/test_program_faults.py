@@ -145,7 +145,7 @@ class TestRun:
             "0.0.0, step 0; lower the learning rate or check the input. The run folder keeps "
             "epoch 1."
         )
-        stored = checkpoint.read_weights(tmp_path / "bad" / "weights.safetensors")
+        stored = checkpoint.read_tensors(tmp_path / "bad" / "weights.safetensors")[0]
         assert all(bool(torch.isfinite(tensor).all()) for tensor in stored.values())
         assert len((tmp_path / "bad" / "metrics.jsonl").read_text().splitlines()) == 1
         assert not (tmp_path / "bad" / "result.json").exists()
@@ -168,7 +168,7 @@ class TestRun:
         unit = {"name": "lif", "surrogate": "rectangle"}
         with pytest.raises(NumericalError, match="expected finite (weights|gradients).*synapses"):
             train(recipe({"net": {"text": "c4 P f3", "unit": unit}}), tmp_path, splits=tiny())
-        stored = checkpoint.read_weights(tmp_path / "weights.safetensors")
+        stored = checkpoint.read_tensors(tmp_path / "weights.safetensors")[0]
         assert all(bool(torch.isfinite(tensor).all()) for tensor in stored.values())
 
     def test_a_huge_rate_ends_in_one_line(self, tmp_path):

@@ -83,7 +83,7 @@ class TestWeights:
             "d": torch.rand(2, dtype=torch.float64, requires_grad=True),
         }
         checkpoint.write_weights(tmp_path / "w", tensors)
-        read = checkpoint.read_weights(tmp_path / "w")
+        read = checkpoint.read_tensors(tmp_path / "w")[0]
         assert read.keys() == tensors.keys()
         for name, tensor in tensors.items():
             assert torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype
@@ -93,7 +93,7 @@ class TestWeights:
         for name in "xyz":
             checkpoint.write_weights(tmp_path / name, {"é": torch.arange(3.0)}, texts)
         assert len({(tmp_path / name).read_bytes() for name in "xyz"}) == 1
-        assert list(checkpoint.read_weights(tmp_path / "x")) == ["é"]
+        assert list(checkpoint.read_tensors(tmp_path / "x")[0]) == ["é"]
 
     @pytest.mark.parametrize("keep", [0, 4, 20, -1])
     def test_cut_files(self, tmp_path, keep):
@@ -101,7 +101,7 @@ class TestWeights:
         checkpoint.write_weights(path, {"a": torch.rand(30)})
         path.write_bytes(path.read_bytes()[:keep])
         with pytest.raises(DataError, match="w: expected a safetensors file, got .*; train again"):
-            checkpoint.read_weights(path)
+            checkpoint.read_tensors(path)[0]
 
     @pytest.mark.parametrize(
         "content",
@@ -120,12 +120,12 @@ class TestWeights:
     def test_hostile_files(self, tmp_path, content):
         (tmp_path / "w").write_bytes(content)
         with pytest.raises(DataError):
-            checkpoint.read_weights(tmp_path / "w")
+            checkpoint.read_tensors(tmp_path / "w")[0]
 
     def test_no_file(self, tmp_path):
         for path in (tmp_path / "w", tmp_path):
             with pytest.raises(DataError):
-                checkpoint.read_weights(path)
+                checkpoint.read_tensors(path)[0]
 
 
 class TestRecords:

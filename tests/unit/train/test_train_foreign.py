@@ -75,7 +75,7 @@ class TestForeignMembers:
         assert outcome.record.rule_options == {"scale": 2}
         assert outcome.record.test_accuracy > 0.6
         assert outcome.record.costs.training.backward_macs > 0
-        stored = checkpoint.read_weights(tmp_path / "weights.safetensors")
+        stored = checkpoint.read_tensors(tmp_path / "weights.safetensors")[0]
         assert same(stored, outcome.bench.modules().state_dict())
 
     def test_compare(self, tmp_path):

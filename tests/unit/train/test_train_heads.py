@@ -124,7 +124,7 @@ class TestOlderRuns:
         return tmp_path
 
     def test_weights_open(self, older):
-        stored = checkpoint.read_weights(older / names.WEIGHTS)
+        stored = checkpoint.read_tensors(older / names.WEIGHTS)[0]
         assert "head.synapses.retain.bias" not in stored
         opened = open_run(older, splits=tiny())
         for name, value in opened.modules().state_dict().items():
@@ -152,7 +152,7 @@ class TestOlderRuns:
         assert len(record.curve) == 2
 
     def test_other_missing_weights_are_refused(self, older):
-        stored = checkpoint.read_weights(older / names.WEIGHTS)
+        stored = checkpoint.read_tensors(older / names.WEIGHTS)[0]
         stored.pop("head.synapses.retain.weight")
         checkpoint.write_weights(older / names.WEIGHTS, stored)
         with pytest.raises(DataError, match="expected a weight 'head.synapses.retain.weight'"):

@@ -60,7 +60,9 @@ class TestFolder:
         again = build_recipe(storage.read_json(tmp_path / "recipe.json"), "x")
         fresh = set_up(again, tiny())
         assert evaluate(fresh, fresh.splits.test, "test").loss != record.test_loss
-        fresh.modules().load_state_dict(checkpoint.read_weights(tmp_path / "weights.safetensors"))
+        fresh.modules().load_state_dict(
+            checkpoint.read_tensors(tmp_path / "weights.safetensors")[0]
+        )
         score = evaluate(fresh, fresh.splits.test, "test")
         assert score.accuracy == record.test_accuracy == record.accuracy_by_step[-1]
         assert score.loss == pytest.approx(record.test_loss, rel=1e-6)
@@ -173,7 +175,7 @@ class TestParts:
         assert len(seen) == 5 and same(seen[4], seen[kept])
         assert not same(seen[0], seen[1]) and not same(seen[1], seen[3])
         assert same(weights(outcome), seen[kept])
-        assert same(checkpoint.read_weights(tmp_path / "weights.safetensors"), seen[kept])
+        assert same(checkpoint.read_tensors(tmp_path / "weights.safetensors")[0], seen[kept])
         assert outcome.record.val_accuracy == [0.2, 0.9, 0.9, 0.5][kept]
         assert len(outcome.record.curve) == 4
 
@@ -236,7 +238,7 @@ class TestPrecision:
         outcome = run({"precision": precision, "stages.0.rule": rule}, tmp_path)
         kind = torch.float64 if precision == "64-true" else torch.float32
         assert {one.dtype for one in outcome.bench.modules().parameters()} == {kind}
-        stored = checkpoint.read_weights(tmp_path / "weights.safetensors")
+        stored = checkpoint.read_tensors(tmp_path / "weights.safetensors")[0]
         assert same(stored, weights(outcome))
 
     def test_bf16_computes_in_bf16(self):

@@ -49,7 +49,7 @@ def run(changes, out=None, **options):
 def end_of(folder: Path) -> tuple[dict, dict]:
     record = storage.read_json(folder / names.RESULT)
     assert storage.read_lines(folder / names.METRICS) == record["curve"]
-    return without_times(record), checkpoint.read_weights(folder / names.WEIGHTS)
+    return without_times(record), checkpoint.read_tensors(folder / names.WEIGHTS)[0]
 
 
 def assert_same_end(folder: Path, other: Path) -> None:

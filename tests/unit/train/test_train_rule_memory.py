@@ -11,14 +11,17 @@ import torch
 
 from rulekit import Hebb, small_rules
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError, Stopped
+from spikeloom.inference.evaluate import Score
 from spikeloom.program.learn import learn
 from spikeloom.program.setup import make_optimizer, snapshot
 from spikeloom.records import checkpoint, names, storage
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.commit import NewValue
 from spikeloom.rules.memory import Memory
+from spikeloom.train import loop_stage
 from spikeloom.train.commit import TrainingCommit
 from spikeloom.train.loop import train
+from spikeloom.train.state import Stored, copied
 from trainkit import bench, recipe, same, tiny, without_times
 
 HEBB = {"net": "f8 f3", "stages.0.rule": "hebb", "precision": "64-true"}
@@ -187,6 +190,23 @@ class TestResume:
         again = train(recipe(changes), tmp_path, splits=tiny(), resume=True)
         assert again.bench.memory == whole.bench.memory
 
+    def test_opens_states_from_before_the_best_memory_was_kept(self, tmp_path):
+        """Of these, the memory goes on that was there: the last epoch's."""
+        changes = HEBB | {"stages.0.epochs": 3, "stages.0.select": "best"}
+        with pytest.raises(Stopped):
+            train(recipe(changes), tmp_path, splits=tiny(), stop=stopping(5))
+        path = tmp_path / names.STATE
+        tensors, extra = checkpoint.read_tensors(path)
+        older = {name: one for name, one in tensors.items() if not name.startswith("best_")}
+        assert {name.partition(".")[0] for name in tensors.keys() - older.keys()} == {
+            "best_memory",
+            "best_local",
+        }
+        kept = {key: text for key, text in extra.items() if key in ("recipe", "state", "optimizer")}
+        checkpoint.write_weights(path, older, kept)
+        assert Stored(path, recipe(changes)).state.best
+        train(recipe(changes), tmp_path, splits=tiny(), resume=True)
+
     def test_the_record_says_what_is_remembered(self, tmp_path):
         train(recipe(RULES["through hebb"]), tmp_path, splits=tiny())
         record = storage.read_json(tmp_path / names.RESULT)
@@ -207,6 +227,40 @@ class TestStages:
         for first, second, seen in ((hebb, other, 180), (stage | {"rule": "bptt"}, hebb, 90)):
             end = train(recipe(base | {"stages": [first, second]}), splits=tiny())
             assert end.bench.memory["seen"] == seen
+
+    @pytest.mark.parametrize("name", ["hebb", "gained"])
+    def test_hand_on_weights_and_memory_of_the_best_epoch_together(
+        self, name, monkeypatch, tmp_path
+    ):
+        """The second of three epochs is the best; a stop at any batch changes nothing."""
+        second = {"hebb": ("seen", 90), "gained": ("step", 0.25 / 2**6)}[name]
+
+        def scripted(bench, samples, part, **_):
+            if bench.memory[second[0]] == second[1]:
+                at_best.update(copied(bench.memory), weight=snapshot(bench.net))
+            return Score(0.9 if bench.memory[second[0]] == second[1] else 0.2, 1.0, 15)
+
+        at_best: dict = {}
+        monkeypatch.setattr(loop_stage, "evaluate", scripted)
+        stage = {"rule": name, "steps": 2, "epochs": 3, "batch": 20, "select": "best"}
+        base = {"net": "f8 f3", "precision": "64-true"}
+        one = train(recipe(base | {"stages": [stage]}), splits=tiny(), final=False)
+        assert one.bench.memory[second[0]] == second[1]
+        leaves = {path: leaf.tensor for path, leaf in one.bench.memory.leaves()}
+        assert same(leaves, {path: at_best[path].tensor for path in leaves})
+        assert same(snapshot(one.bench.net), at_best["weight"])
+        still = stage | {"epochs": 1, "select": "last", "freeze_body": True}
+        both = recipe(base | {"stages": [stage, still]})
+        whole = train(both, splits=tiny(), final=False)
+        after = {"hebb": 90 + 45, "gained": 0.25 / 2**9}[name]
+        assert whole.bench.memory[second[0]] == after
+        for stop in (5, 7, 9, 11):
+            folder = tmp_path / str(stop)
+            with pytest.raises(Stopped):
+                train(both, folder, splits=tiny(), stop=stopping(stop), final=False)
+            again = train(both, folder, splits=tiny(), resume=True, final=False)
+            assert again.bench.memory == whole.bench.memory, stop
+            assert same(snapshot(again.bench.modules()), snapshot(whole.bench.modules()))
 
     def test_hand_an_inner_rules_memory_on_where_both_accept_it(self):
         stage = {"steps": 2, "epochs": 1, "batch": 20}
@@ -232,10 +286,11 @@ def test_two_processes_give_what_one_does(tmp_path):
     assert done.returncode == 0, done.stderr
     for signs in (False, True):
         rule = {"name": "hebb", "signs": signs}
-        one = train(recipe(HEBB | {"stages.0.rule": rule, "stages.0.batch": 15}), splits=tiny())
+        changes = {"stages.0.rule": rule, "stages.0.batch": 15, "stages.0.select": "best"}
+        one = train(recipe(HEBB | changes), splits=tiny())
         expected = snapshot(one.bench.modules())
         for rank in (0, 1):
-            found = checkpoint.read_weights(tmp_path / f"{signs}.{rank}")
+            found = checkpoint.read_tensors(tmp_path / f"{signs}.{rank}")[0]
             for name, value in expected.items():
                 assert torch.allclose(found[name], value, rtol=1e-12, atol=1e-14), name
             mean = found["memory.mean"]

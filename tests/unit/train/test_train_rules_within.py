@@ -1,5 +1,7 @@
 """Rules as options of rules: through recipe and command line, equal to the bare rule."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -23,12 +25,13 @@ from spikeloom.nets.spec.codec import to_table
 from spikeloom.program.recipe import fingerprint
 from spikeloom.program.setup import snapshot
 from spikeloom.program.tables import override
-from spikeloom.rules.base import RULES
+from spikeloom.rules.base import RULES, LearningRule
 from spikeloom.rules.bptt import Bptt
 from spikeloom.rules.commit import OwnLoop
+from spikeloom.rules.ottt import Ottt
 from spikeloom.rules.sltt import Sltt
 from spikeloom.train.loop import train
-from trainkit import bench, recipe, same, tiny
+from trainkit import bench, recipe, registered, same, tiny
 
 NAMES = RULES.names()
 FED = '{feedback = [{source = 0, target = 0, layers = "f8", restrict = 0.5}]} f8 f3'
@@ -41,7 +44,19 @@ CHECKS = (
     resumes_to_the_bit,
 )
 """Of the battery, those that a memory or an inner rule could break."""
+BASE = {"net": "c4 P f3", "data": "digits", "stages": [{"rule": "bptt"}]}
 OPTIONS = {"ottt": {"update": "online"}, "sltt": {"k_steps": 2}}
+
+
+@dataclass(frozen=True)
+class Defaulted(Through):
+    """A wrapper with an inner rule of its own choice.
+
+    Source:
+        A test.
+    """
+
+    inner: LearningRule = Bptt()
 
 
 @pytest.fixture(autouse=True)
@@ -130,13 +145,49 @@ def test_what_an_inner_rule_refuses_when_it_meets_the_net_has_its_path_too():
 
 
 def test_the_command_line_takes_a_name_or_a_table():
-    base = {"net": "c4 P f3", "data": "digits", "stages": [{"rule": "bptt"}]}
     rules = 'sltt:given=[0,1],through:inner=sltt,through:inner={name="sltt",k_steps=2}:share=0.5'
-    plan = plan_rules(base, rules, (0,), "test")
+    plan = plan_rules(BASE, rules, (0,), "test")
     found = [row.recipe.last.learning_rule() for row in plan.rows]
     assert found == [Sltt(given=(0, 1)), Through(Sltt()), Through(Sltt(k_steps=2), share=0.5)]
     texts = [one.text for one in plan.differences(plan.rows[2])]
     assert "stages.0.rule.inner = sltt" in texts and "stages.0.rule.inner.k_steps = 2" in texts
+
+
+def test_the_command_line_reaches_the_options_of_an_inner_rule():
+    rules = "through:inner=sltt:inner.k_steps=2:share=0.5,through:inner=through:inner.inner=ottt"
+    plan = plan_rules(BASE, rules, (0,), "test")
+    found = [row.recipe.last.learning_rule() for row in plan.rows]
+    assert found == [Through(Sltt(k_steps=2), share=0.5), Through(Through(Ottt()))]
+
+
+def test_the_loss_of_an_inner_rule_stands_where_that_of_the_other_rows_does():
+    """Beside a rule with a loss at every step, unless it is given; alone it stays at the end."""
+    rules = "through:inner=bptt,through:inner=through:inner.inner=bptt,defaulted"
+    step = Bptt(loss="step")
+    with registered(RULES, "defaulted", Defaulted):
+        for more, place in (("sltt", step), ("through:inner=sltt", step), ("ann", Bptt())):
+            plan = plan_rules(BASE, f"{rules},{more}", (0,), "test")
+            found = [row.recipe.last.learning_rule() for row in plan.rows][:3]
+            assert found == [Through(place), Through(Through(place)), Defaulted(place)], more
+    for end in ("through:inner=bptt:inner.loss=end", 'through:inner={name="bptt",loss="end"}'):
+        plan = plan_rules(BASE, f"sltt,{end}", (0,), "test")
+        assert plan.rows[1].recipe.last.learning_rule() == Through(Bptt())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("inner=sltt:inner.k_steps=0", "stages.0.rule.inner.k_steps: expected 1 or more, got 0"),
+        ("inner=bptt:inner.los=step", "stages.0.rule.inner.los: unknown key 'los'; did you mean"),
+        ("inner.loss=step", "stages.0.rule.inner.name: expected a learning rule, got none; add it"),
+        ("inner=bptt:inner..loss=step", "expected a path of keys, got 'inner..loss'"),
+        ("inner=bptt:share.x=1", "stages.0.rule.share: expected a number, got {'x': 1}"),
+    ],
+)
+def test_the_command_line_names_the_path_of_a_wrong_inner_option(options, words):
+    with pytest.raises(ConfigError) as error:
+        plan_rules(BASE, f"through:{options}", (0,), "test")
+    assert str(error.value).startswith(f"--rules through:{options}: {words}")
 
 
 def test_the_battery_passes_wrappers_and_on_rules_with_memory():

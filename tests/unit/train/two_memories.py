@@ -26,6 +26,7 @@ def main(out: Path) -> None:
     rank = fabric.global_rank
     for signs in (False, True):
         changes = {"net": "f8 f3", "precision": "64-true", "stages.0.batch": 15}
+        changes |= {"stages.0.select": "best"}
         run = recipe(changes | {"stages.0.rule": {"name": "hebb", "signs": signs}})
         bench, state = set_up(run, tiny(), fabric=fabric), State()
         polls = iter(range(2))
@@ -49,7 +50,7 @@ def main(out: Path) -> None:
     assert mean.item() == 0.25
     bench.memory = Memory(apart=same(rank))
     try:
-        gathered(bench)
+        gathered(bench, {})
         raise AssertionError("was not refused")
     except ConfigError as error:
         assert "memory 'apart': expected the same in every process" in str(error), error

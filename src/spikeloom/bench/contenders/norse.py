@@ -5,7 +5,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from spikeloom.bench.contender import CONTENDERS, Contender, Step, Task, by_steps, torch_step
+from spikeloom.bench.contender import Step, Task, by_steps, register_peer, torch_step
 
 
 def _step(task: Task) -> Step:
@@ -29,12 +29,4 @@ def _step(task: Task) -> Step:
     return torch_step(task, net, logits, y)
 
 
-CONTENDERS.register("norse")(
-    Contender(
-        "peer",
-        "Norse, step by step",
-        _step,
-        layouts=("contiguous", "channels-last"),
-        package="norse",
-    )
-)
+register_peer("norse", "Norse, step by step", _step, "norse")

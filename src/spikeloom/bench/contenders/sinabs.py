@@ -5,7 +5,7 @@ from importlib import import_module
 
 from torch import Tensor
 
-from spikeloom.bench.contender import CONTENDERS, Contender, Step, Task, folded, torch_step
+from spikeloom.bench.contender import Step, Task, folded, register_peer, torch_step
 
 
 def _step(task: Task) -> Step:
@@ -29,12 +29,4 @@ def _step(task: Task) -> Step:
     return torch_step(task, net, logits, y)
 
 
-CONTENDERS.register("sinabs")(
-    Contender(
-        "peer",
-        "Sinabs, layer by layer",
-        _step,
-        layouts=("contiguous", "channels-last"),
-        package="sinabs",
-    )
-)
+register_peer("sinabs", "Sinabs, layer by layer", _step, "sinabs")

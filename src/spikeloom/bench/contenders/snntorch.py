@@ -5,7 +5,7 @@ from importlib import import_module
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench.contender import CONTENDERS, Contender, Step, Task, by_steps, torch_step
+from spikeloom.bench.contender import Step, Task, by_steps, register_peer, torch_step
 
 
 def _step(task: Task) -> Step:
@@ -24,12 +24,4 @@ def _step(task: Task) -> Step:
     return torch_step(task, net, logits, y)
 
 
-CONTENDERS.register("snntorch")(
-    Contender(
-        "peer",
-        "snnTorch, step by step",
-        _step,
-        layouts=("contiguous", "channels-last"),
-        package="snntorch",
-    )
-)
+register_peer("snntorch", "snnTorch, step by step", _step, "snntorch")

@@ -7,15 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spikeloom.bench.contender import (
-    CONTENDERS,
-    Contender,
-    Step,
-    Task,
-    by_steps,
-    folded,
-    torch_step,
-)
+from spikeloom.bench.contender import Step, Task, by_steps, folded, register_peer, torch_step
 
 PACKAGE = "spikingjelly.activation_based"
 
@@ -61,12 +53,5 @@ def _step(task: Task, *, mode: Mode) -> Step:
 _MODES: dict[Mode, str] = {"m": "layer by layer", "s": "step by step"}
 
 for _mode, _words in _MODES.items():
-    CONTENDERS.register(f"spikingjelly-{_mode}")(
-        Contender(
-            "peer",
-            f"SpikingJelly, {_words}",
-            partial(_step, mode=_mode),
-            layouts=("contiguous", "channels-last"),
-            package="spikingjelly",
-        )
-    )
+    _build = partial(_step, mode=_mode)
+    register_peer(f"spikingjelly-{_mode}", f"SpikingJelly, {_words}", _build, "spikingjelly")

@@ -1,4 +1,4 @@
-"""Programs as text: one line of scalar code per operation."""
+"""Programs as Python text: one line of scalar code per operation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ _CALLS = {"exp", "sqrt", "log", "log1p", "expm1", "tanh"}
 
 @dataclass
 class Emitter:
-    """Turns programs into lines, collecting the constants they name.
+    """Writes programs as lines of code and collects the numbers in them.
 
-    0, 1 and -1 are part of the text; all other numbers are given to the code when it runs, so that
-    steps that differ in them alone are one kernel.
+    0, 1 and -1 become constants of the module. All other numbers become arguments that the kernel
+    reads when it runs: units that differ only in such numbers share one compiled kernel.
 
     Args:
-        wide: whether values are float64; float32 else.
-        constants: what is part of the text, by name.
-        numbers: what is given, by name.
+        wide: whether values are float64 instead of float32.
+        constants: constants of the module by name (C0, C1, ..).
+        numbers: arguments by name (N0, N1, ..).
     """
 
     wide: bool
@@ -39,13 +39,13 @@ class Emitter:
         Args:
             program: what to write.
             names: text of each input.
-            prefix: of the names it makes, to keep several programs apart.
+            prefix: for the names of its values, to keep several programs in one function apart.
 
         Returns:
-            The lines, and the text of each output (None where the program has none).
+            The lines, and the text of each output (None for an output that is None).
 
         Raises:
-            Unsupported: an operation is not known.
+            Unsupported: an operation that is in none of the tables below.
         """
         known = dict(names)
         kinds = {one.name: one.kind for one in program.inputs}
@@ -59,11 +59,11 @@ class Emitter:
         return lines, outputs
 
     def constant(self, value: float) -> str:
-        """Return the name of a number, which is rounded to the type of all values."""
+        """Return the name of a number; the kernel rounds it to the type of all values."""
         fixed = value in (0, 1, -1)
         names, letter = (self.constants, "C") if fixed else (self.numbers, "N")
         for name, there in names.items():
-            if repr(there) == repr(float(value)):  # a NaN equals itself in its text only
+            if repr(there) == repr(float(value)):  # as text: NaN != NaN, and 0.0 == -0.0
                 return name
         names[f"{letter}{len(names)}"] = float(value)
         return f"{letter}{len(names) - 1}"
@@ -108,11 +108,10 @@ class Emitter:
             number = value if value is not None else operation.args[-1]
             text = self._float(number, known)
             return text if operation.kind == "float" else self._truth(number, known)
-        writer = _WRITERS.get(name)
         if name in _COMPARE:
             one, other = (self._float(arg, known) for arg in operation.args)
             return f"{one} {_COMPARE[name]} {other}"
-        if writer is None and name not in _BINARY and name not in _CALLS:
+        if name not in (_BINARY.keys() | _CALLS | _WRITERS.keys()):
             raise Unsupported(f"operation '{name}'")
         if operation.kind != "float":
             raise Unsupported(f"'{name}' of truth values")
@@ -124,10 +123,7 @@ class Emitter:
         texts = [
             self._float(arg, known) if isinstance(arg, Value) else arg for arg in operation.args
         ]
-        if name in _CALLS:
-            return f"{name}({texts[0]})"
-        assert writer is not None
-        return writer(self, texts, options)
+        return f"{name}({texts[0]})" if name in _CALLS else _WRITERS[name](self, texts, options)
 
     def _converted(
         self, operation: Operation, options: dict[str, Any], known: dict[str, str]
@@ -146,7 +142,7 @@ class Emitter:
         if operation.name == "clamp_max":
             low, high = None, low if high is None else high
         text = self._float(x, known)
-        # as torch: NaN passes through
+        # written so that NaN passes through, as in torch
         if low is not None:
             bound = self._float(low, known)
             text = f"({bound} if {text} < {bound} else {text})"
@@ -161,7 +157,7 @@ def _number(emitter: Emitter, arg: Any) -> str:
 
 
 def _scaled_sum(emitter: Emitter, one: Any, other: Any, factor: float) -> str:
-    """Write one + factor * other, rounded once as torch does."""
+    """Write one + factor * other with one rounding (fma), as torch computes it on the CPU."""
     left, right = _number(emitter, one), _number(emitter, other)
     if factor == 1:
         return f"{left} + {right}"
@@ -186,13 +182,8 @@ def _power(emitter: Emitter, args: list[Any], options: dict[str, Any]) -> str:
     return f"{_number(emitter, base)} ** {_number(emitter, exponent)}"
 
 
-def _logistic(emitter: Emitter, x: str) -> str:
-    one = emitter.constant(1)
-    return f"{one} / ({one} + exp(-({x})))"
-
-
 def _sign(emitter: Emitter, x: str) -> str:
-    """Write the sign of a number; NaN has none, as for torch."""
+    """Write the sign of a number; it is 0 for NaN, as in torch."""
     zero, one, minus = (emitter.constant(number) for number in (0, 1, -1))
     return f"({one} if {x} > {zero} else {minus} if {x} < {zero} else {zero})"
 
@@ -208,7 +199,7 @@ _FILLED: dict[str, float | None] = {
     **{"zeros_like": 0, "zeros": 0, "ones_like": 1, "ones": 1},
     **{"full": None, "full_like": None, "scalar_tensor": None},
 }
-"""Operations that make constants; None: the last argument is the value."""
+"""Operations that give a constant, by name; None if their last argument is its value."""
 
 _Writer = Callable[[Emitter, list[Any], dict[str, Any]], str]
 _WRITERS: dict[str, _Writer] = {
@@ -227,7 +218,7 @@ _WRITERS: dict[str, _Writer] = {
     "minimum": lambda e, a, o: f"({a[0]} if {a[0]} < {a[1]} or {a[0]} != {a[0]} else {a[1]})",
     "sign": lambda e, a, o: _sign(e, a[0]),
     "sgn": lambda e, a, o: _sign(e, a[0]),
-    "sigmoid": lambda e, a, o: _logistic(e, a[0]),
+    "sigmoid": lambda e, a, o: f"{e.constant(1)} / ({e.constant(1)} + exp(-({a[0]})))",
     "sigmoid_backward": lambda e, a, o: f"{a[0]} * (({e.constant(1)} - {a[1]}) * {a[1]})",
     "tanh_backward": lambda e, a, o: f"{a[0]} * ({e.constant(1)} - {a[1]} * {a[1]})",
     "threshold_backward": lambda e, a, o: (

@@ -1,4 +1,10 @@
-"""What all generated kernels have in common: the module, functions over blocks, loops."""
+"""The parts that all generated kernels share: module, functions over blocks, loops."""
+
+# A generated module has two functions. `body` is what threads call: it reads addresses and sizes
+# from an array of integers and takes pieces of work until none is left. For each piece it calls the
+# function that does the work. That takes one block of elements after another through all T steps:
+# blocks are the outer loop and time the inner one, so that the state of a block stays in the
+# level-1 cache. The innermost loop is over the elements of the block, for vector instructions.
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -9,24 +15,27 @@ from spikeloom.kernels.source.program import Program
 from spikeloom.kernels.threads import HEAD
 
 TRAINS = ("c", "out", "g", "gc")
-"""Arrays in the type of currents and outputs; all others are in that of the state."""
+"""Arrays in the type of currents and outputs; all others have the type of the state."""
 OWN = ["piece", "lo", "hi", "count", "steps", "block", "width", "inner", "stride"]
-"""What every function takes behind its arrays."""
+"""Arguments of every function, after its arrays."""
+# A function only uses the address of its scratch array. This last access keeps the compiler from
+# freeing the array earlier.
 END = ["    work[0] = 0  # the scratch lives until here"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a kernel is compiled for.
+    """Properties of a train that need another kernel.
 
     Args:
         io: type of currents, outputs and their gradients: "float32", "float64" or "bfloat16".
-        constant: the same currents at every step, stored once.
-        pool: side of the average pool its outputs go through; 1 for none.
-        over: the gradient of the currents is written over them, for trains that nobody else reads.
-        tiled: trained quantities repeat along a block, and are given and summed as one block.
-        part: of a backward pass: "all"; or first the "sums" of trained quantities' gradients and,
-            when it is known what follows from them, the "rest" (`kernels.functions.TrainFunction`).
+        constant: the current is the same at every step and stored once.
+        pool: side of the average pool applied to the outputs; 1 for none.
+        over: the backward pass writes the gradient of the currents over the currents.
+        tiled: trained quantities repeat along a block; they are passed, and their gradients are
+            summed, as tiles of one block.
+        part: "all" of a backward pass, only the "sums" that are gradients of trained quantities,
+            or the "rest", which needs these sums (see `kernels.functions.TrainFunction`).
     """
 
     io: str = "float32"
@@ -38,16 +47,16 @@ class Variant:
 
     @property
     def state(self) -> str:
-        """Type of all that is computed."""
+        """Type of the state and of all arithmetic."""
         return "float64" if self.io == "float64" else "float32"
 
     @property
     def bits(self) -> str:
-        """Type in which currents and outputs lie in memory."""
+        """Type of currents and outputs in memory; numba has no bfloat16, so it is uint16."""
         return "uint16" if self.io == "bfloat16" else self.io
 
     def words(self) -> str:
-        """Say it, for the comment above the code."""
+        """Describe the variant, for the comment above the code."""
         said = [self.io]
         said += ["currents that stay"] if self.constant else []
         said += [f"behind it an average pool of side {self.pool}"] if self.pool > 1 else []
@@ -56,17 +65,17 @@ class Variant:
         return "; ".join(said)
 
     def load(self, text: str) -> str:
-        """Write a number from memory as one to compute with."""
+        """Return the text that converts a stored number to the type of the state."""
         return f"wide({text})" if self.io == "bfloat16" else text
 
     def store(self, text: str) -> str:
-        """Write a computed number as it lies in memory."""
+        """Return the text that converts a computed number to the stored type."""
         return f"narrow({text})" if self.io == "bfloat16" else text
 
 
 @dataclass
 class Memory:
-    """Names of arrays, each with its own scope (see `_memory_numba`)."""
+    """Writes loads and stores; each array has an alias scope of its own (see `_memory_numba`)."""
 
     scopes: dict[str, int] = field(default_factory=dict)
 
@@ -83,16 +92,16 @@ class Memory:
 
 
 class Source(NamedTuple):
-    """A module's text, the numbers its code is given, and what it does, in words."""
+    """Text of a module, the numbers it reads when it runs, and what it does, in words."""
 
     text: str
     numbers: tuple[float, ...]
     what: str
 
     def comment(self, about: str) -> str:
-        """Return what stands above the text, for whoever reads it.
+        """Return the comment above the text, for readers.
 
-        It is no part of what is compiled: units that differ in their numbers alone share the code.
+        It is not compiled, since units that differ in their numbers alone share the code.
 
         Args:
             about: whose code it is: a unit with its settings, then its equation.
@@ -109,15 +118,16 @@ _LEGEND = (
     "last states; gth, gin, gfin: their gradients. v, d: state and its gradient while time passes.",
 )
 
+# Places in the text that `module` fills in, when all numbers are known.
 _GIVEN, _READS = "<given>", "<reads>"
 
 
 @dataclass
 class Writer:
-    """Writes the module of one variant: its constants, and the scopes of its arrays.
+    """Writes the module of one variant.
 
     Args:
-        variant: what is written.
+        variant: to be written.
     """
 
     variant: Variant
@@ -125,7 +135,7 @@ class Writer:
     memory: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:
-        # one emitter and one memory per module: names of constants and scopes must not repeat in it
+        # one emitter and one memory per module: within it, names and scopes must be unique
         self.emitter = Emitter(wide=self.variant.state == "float64")
 
     @property
@@ -134,17 +144,17 @@ class Writer:
         return self.variant.pool > 1
 
     def loads(self, thetas: int) -> dict[str, str]:
-        """Return the loads of a step's current and trained quantities, by a program's inputs."""
+        """Return the texts that load current and trained quantities, by input of a program."""
         current = self.variant.load(self.memory.get("c", "i", "ct"))
         return {"x0": current} | self.theta_loads(thetas)
 
     def theta_loads(self, count: int) -> dict[str, str]:
-        """Return the loads of trained quantities alone."""
+        """Return the texts that load the trained quantities."""
         index = "i" if self.variant.tiled else "b + i"
         return {f"x{1 + k}": self.memory.get(f"th{k}", index) for k in range(count)}
 
     def grad_load(self) -> str:
-        """Return the load of an output's gradient, which a pool has spread into scratch."""
+        """Return the text that loads the gradient of an output; `unpool` has put it in scratch."""
         if self.pooled:
             return self.memory.get("gs")
         return self.variant.load(self.memory.get("g", "i", "gt"))
@@ -152,7 +162,7 @@ class Writer:
     def written(
         self, program: Program, loads: dict[str, str], prefix: str = ""
     ) -> tuple[list[str], list[str | None]]:
-        """Write a program's lines behind the loads of the inputs it reads."""
+        """Write the lines of a program, after lines that load the inputs it reads."""
         read = program.reads()
         texts = {one.name: prefix + one.name for one in program.inputs}
         lines, outputs = self.emitter.lines(program, texts, prefix)
@@ -162,7 +172,7 @@ class Writer:
         ], outputs
 
     def present(self, outputs: list[str | None]) -> list[str]:
-        """Return the texts of outputs, zero for those that do not exist."""
+        """Return the texts of outputs, 0 for those that are None."""
         return [self.zero if text is None else text for text in outputs]
 
     @property
@@ -171,7 +181,7 @@ class Writer:
         return self.emitter.constant(0)
 
     def module(self, what: str, functions: list[str]) -> Source:
-        """Write the module around its functions."""
+        """Write a module: imports, constants, then the functions."""
         variant, emitter = self.variant, self.emitter
         pooling = pooling_source(variant.pool, variant.load, variant.store, emitter)
         exp = "math" if emitter.wide else "spikeloom.kernels._scalar_numba"
@@ -206,18 +216,18 @@ def function(
     kept: list[int] | None = None,
     before: list[str] | None = None,
 ) -> list[str]:
-    """Begin the function that takes blocks lo..hi through time; scratch is one piece of memory.
-
-    It takes an address for each array, however many: it is called once per piece of work, by `body`
-    alone, and what its loops would have to read from memory instead would be read at every element.
+    """Write the head of the function that takes the blocks from lo to hi through time.
 
     Args:
         name: of the function.
         arguments: names of arrays.
-        scratch: names of rows of one block.
-        kept: numbers of states of which there is a row for each step.
+        scratch: names of scratch rows, each as long as a block.
+        kept: indices of the states that have a scratch row for each of the T steps.
         before: lines before the loop over blocks.
     """
+    # One argument per array, however many: it is called once per piece of work, by `body` alone,
+    # while an array of addresses would be read again for every element. All scratch is a single
+    # allocation, aligned to a cache line, that lives as long as one call.
     steps = [one for one in arguments if one not in TRAINS]
     rows = len(scratch)
     parts = [f"    {one} = state_at(base + {k} * block * STATE)" for k, one in enumerate(scratch)]
@@ -241,7 +251,7 @@ def function(
 
 
 def body(name: str, arguments: list[str]) -> list[str]:
-    """Write the function that threads run: it reads addresses and claims pieces."""
+    """Write the function that threads call: it reads the arguments and takes pieces of work."""
     numbers = ["numbers", *OWN[4:], *arguments]
     return [
         "",
@@ -255,7 +265,7 @@ def body(name: str, arguments: list[str]) -> list[str]:
         "    count = m[3]",
         "    piece = claim(data)",
         "    while piece < m[1]:",
-        # numbers of pieces are claimed one by one, so that a thread that was held up takes fewer
+        # one piece at a time, so that a thread that is held up takes fewer of them
         "        lo = piece * m[2]",
         "        hi = min(lo + m[2], count)",
         f"        {name}({', '.join([*arguments, *OWN])}{_GIVEN})",
@@ -264,13 +274,13 @@ def body(name: str, arguments: list[str]) -> list[str]:
 
 
 def names(prefix: str, rows: range | int) -> list[str]:
-    """Return names with numbers behind them."""
+    """Return numbered names: th0, th1, .."""
     return [f"{prefix}{k}" for k in (range(rows) if isinstance(rows, int) else rows)]
 
 
-def loop(depth: int, lines: list[str]) -> list[str]:
-    """Write a loop over the block's elements; nothing where there is nothing to do."""
-    if not lines:
+def loop(depth: int, lines: list[str], count: str = "n") -> list[str]:
+    """Write a loop over the elements of a block; nothing if it is empty."""
+    if not lines:  # at depth 4 it is all that an `if` has, which needs a statement
         return ["    " * depth + "pass"] if depth == 4 else []
     indent = "    " * depth
-    return [f"{indent}for i in range(n):", *(f"{indent}    {line}" for line in lines)]
+    return [f"{indent}for i in range({count}):", *(f"{indent}    {line}" for line in lines)]

@@ -1,8 +1,9 @@
-"""The compiler: numba where it works, nothing where it does not."""
+"""The compiler: numba where it is installed and works; without it there are no kernels."""
 
 import atexit
 import functools
 import hashlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -15,9 +16,14 @@ from types import ModuleType
 from typing import Any
 
 OPTIONS: Mapping[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-"""How every kernel is compiled: free of the interpreter's lock (see `kernels.threads`), dividing
-as torch divides. Never with fastmath: a kernel rounds where the reference rounds."""
+"""How every kernel is compiled.
 
+`nogil`: several threads run a kernel at once (`kernels.threads`). `error_model`: division by zero
+gives inf or NaN, as in torch. Never `fastmath`: a kernel must round where the reference rounds.
+"""
+
+# One at a time: numba compiles while a module is imported, and a second thread would find the
+# half-imported module without its body.
 _LOADING = threading.RLock()
 
 
@@ -28,9 +34,14 @@ def numba() -> ModuleType | None:
         return None
     try:
         import numba as found
-    except Exception:  # a compiler that does not fit numpy fails in its own ways
+    except Exception:  # e.g. a numba that does not fit numpy; the kind of error is not specified
         return None
     return found
+
+
+def helpers(name: str) -> ModuleType | None:
+    """Return the compiled loops of `kernels._<name>_numba`; None without a compiler."""
+    return None if numba() is None else importlib.import_module(f"spikeloom.kernels._{name}_numba")
 
 
 def compiler() -> str:
@@ -42,26 +53,23 @@ def compiler() -> str:
 def kernel_cache() -> Path:
     """Return the folder of generated kernels: in $XDG_CACHE_HOME, else in ~/.cache.
 
-    It is the user's own, never that of data sets: what lies here is executed.
+    Files in it are executed, so it is the user's own folder and never one of shared data.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spikeloom-kernels"
 
 
 def load_source(source: str, comment: str = "") -> ModuleType:
-    """Import generated source from the cache, where compiled code is kept from run to run.
+    """Write generated source into the cache and import it; numba keeps its compiled code there.
 
-    Where the cache cannot be written, the code lives as long as the process; where compiled code
-    cannot be read, it is compiled again. Threads that ask for one module get it once.
+    If the cache cannot be written, a temporary folder is used instead. If compiled code in the
+    cache cannot be read, it is deleted and compiled again.
 
     Args:
-        source: a module; it finds its compiler as any module does.
-        comment: lines that stand above it in the file, for whoever reads it. They are no part of
-            what is compiled: the same code for another unit is the same file, whose comment is that
-            of the unit that was first.
+        source: text of a module.
+        comment: lines above it in the file, for readers. They are not part of its name: units with
+            the same code share one file, which has the comment of the first of them.
     """
     name = "spikeloom_kernel_" + hashlib.sha256((_built_on() + source).encode()).hexdigest()[:20]
-    # one at a time: numba compiles while the module is imported, and two threads that meet in a
-    # half-imported module would see its body missing
     with _LOADING:
         if name in sys.modules:
             return sys.modules[name]
@@ -97,9 +105,14 @@ def _imported(name: str, path: Path) -> ModuleType:
 
 @functools.cache
 def _built_on() -> str:
-    """Return what generated code is compiled together with: other versions are other kernels."""
-    helpers = sorted(Path(__file__).parent.glob("_*_numba.py"))
-    return "".join([str(dict(OPTIONS)), *(path.read_text() for path in helpers)])
+    """Return what generated code is compiled together with: another text is another kernel.
+
+    Numba sees changes of the generated file alone, not of the helpers that it inlines from
+    `kernels/_*_numba.py`; their text must therefore be part of the file's name.
+    """
+    paths = sorted(Path(__file__).parents[1].glob("_*_numba.py"))
+    assert paths, "the helpers of generated code have moved"
+    return "".join([str(dict(OPTIONS)), *(path.read_text("utf-8") for path in paths)])
 
 
 @functools.cache
@@ -110,9 +123,10 @@ def _own_folder() -> Path:
 
 
 def _write(path: Path, source: str, comment: str) -> None:
-    """Write a file whole or not at all; one that is right keeps its date, and its compiled code.
+    """Write a file as a whole, unless it has this source already.
 
-    The compiler knows its own results by the date of the file and by numbers of lines.
+    A file that is right is not touched: numba identifies its compiled code by the file's date. A
+    new one replaces the old one at once, since other processes may be reading it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and _code(path) == source.encode():
@@ -123,7 +137,7 @@ def _write(path: Path, source: str, comment: str) -> None:
 
 
 def _code(path: Path) -> bytes:
-    """Return what a file holds below its comment."""
+    """Return the contents of a file below its comment."""
     lines = path.read_bytes().splitlines(keepends=True)
     first = next((k for k, line in enumerate(lines) if not line.startswith(b"#")), len(lines))
     return b"".join(lines[first:])

@@ -1,4 +1,4 @@
-"""The sources of one step between pivots: what an online rule runs and stores."""
+"""Source of the kernels of one step whose state is a pivot, as online learning rules run it."""
 
 from spikeloom.kernels.pivot import PIVOT, PivotPrograms
 from spikeloom.kernels.source.frame import END, Source, Variant, Writer, body, function, loop, names
@@ -6,15 +6,15 @@ from spikeloom.kernels.source.theta_code import ThetaCode
 
 
 def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
-    """Write the module whose `body` takes one step forward.
+    """Write the forward pass of a step.
 
-    The numbers behind its head are those of `train_code.train_forward`; the addresses are current,
-    pooled output (without a pool the output takes the current's place), thetas, old states (for a
-    first step), old pivot (for a later step: the same as the next; 0 says it is a first one), and
-    pivot.
+    The arguments are as in `train_code.train_forward`, with these addresses: current (without a
+    pool the output is written over it), output of the pool, thetas, old states (of a first step),
+    old pivot (never read: 0 says that this is a first step), pivot. A later step reads the old
+    value of the pivot and writes the new one in its place.
 
     Raises:
-        Unsupported: an operation is not known.
+        Unsupported: the step has an operation for which there is no code.
     """
     writer = Writer(variant)
     memory, pooled, rows = writer.memory, writer.pooled, range(programs.states)
@@ -33,7 +33,7 @@ def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
     out, outs = writer.written(programs.out, loads | {PIVOT.name: pivot}, "o_")
     spike = writer.present(outs)[0]
     store = memory.put("o", spike) if pooled else memory.put("c", variant.store(spike), "i", "ct")
-    # the pivot goes where the old one was read from: `after` has read it in the same iteration
+    # Written in place: `after` has read the old value of this element in the same iteration.
     ends = [*out, store, memory.put("pivot", pivot, "b + i")]
     arguments = ["c", "out", *names("th", programs.thetas), *names("in", rows), "old", "pivot"]
     lines = [
@@ -52,10 +52,11 @@ def step_forward(programs: PivotPrograms, variant: Variant) -> Source:
 
 
 def step_backward(programs: PivotPrograms, variant: Variant) -> Source:
-    """Write the module whose `body` takes one step's gradient back to its current.
+    """Write the backward pass of a step.
 
-    Numbers as in `step_forward`: gradient of the output, that of the current (without a pool it
-    takes the place of the first), pivot, thetas, their gradients.
+    The arguments are as in `step_forward`, with these addresses: gradient of the output (without a
+    pool the gradient of the current is written over it), gradient of the current, pivot, thetas,
+    gradients of the thetas.
 
     Raises:
         Unsupported: as in `step_forward`.

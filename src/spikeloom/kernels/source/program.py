@@ -1,8 +1,9 @@
-"""A step as a program: the reference equation, traced, forward and backward.
+"""A step as a program: the operations of the reference equation, traced forward and backward.
 
-Nothing is derived by hand. The step runs on a few elements while its operations are noted, and
-once more under autograd for its backward pass; both are elementwise programs that any compiler
-can put into a loop. All shapes must give one program, else the step looks at more than values.
+No derivative is written by hand. The step runs on a few elements while torch's tracer records its
+operations, and once more under autograd for its backward pass. Both give elementwise programs that
+can be compiled into a loop. A step that gives different programs for different shapes is refused,
+since it depends on more than the values of an element.
 """
 
 import threading
@@ -22,13 +23,13 @@ Step = Callable[[Tensor, list[Tensor], list[Tensor]], list[Tensor]]
 """Takes current, thetas and states; returns the output and the new states."""
 
 
-class Unsupported(Exception):  # noqa: N818 - a signal: run the reference
-    """A step that is no elementwise program of known operations."""
+class Unsupported(Exception):  # noqa: N818 - no error: the caller runs the reference loop
+    """No kernel can be made: the step is no elementwise program of known operations."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """The name of a value inside a program."""
+    """A value inside a program: its name and its kind, "float" or "bool"."""
 
     name: str
     kind: str = "float"
@@ -39,11 +40,11 @@ class Operation:
     """One elementwise operation.
 
     Args:
-        result: name of what it gives.
-        name: of the operation, as torch calls it.
-        args: names of values, or numbers.
-        options: further ones by name.
-        kind: "float" or "bool".
+        result: name of its result.
+        name: of the operation in torch (`torch.ops.aten`).
+        args: values or numbers.
+        options: keyword arguments.
+        kind: of the result, "float" or "bool".
     """
 
     result: str
@@ -60,9 +61,9 @@ class Operation:
 
 @dataclass(frozen=True)
 class Program:
-    """Operations in order, between named inputs and outputs.
+    """Operations in the order of their execution, with inputs and outputs.
 
-    Outputs are values, or None where nothing reaches them (a gradient that is zero).
+    An output is None if it does not depend on any input, as a gradient that is always zero.
     """
 
     inputs: tuple[Value, ...]
@@ -70,14 +71,14 @@ class Program:
     outputs: tuple[Value | None, ...]
 
     def reads(self) -> set[str]:
-        """Return the names of the values that some operation or output reads."""
+        """Return the names of all values that an operation or an output reads."""
         names = {one.name for one in self.outputs if one is not None}
         for operation in self.operations:
             names |= operation.reads()
         return names
 
     def needed(self) -> "Program":
-        """Return the program without operations whose result nobody reads."""
+        """Return the program without operations that no output depends on."""
         needed = {one.name for one in self.outputs if one is not None}
         kept: list[Operation] = []
         for operation in reversed(self.operations):
@@ -105,10 +106,10 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
     """Trace a step and its backward pass.
 
     Args:
-        step: elementwise, without decisions of the program on values.
+        step: elementwise; no Python `if` on the value of a tensor.
         thetas: number of trained quantities.
         states: number of state tensors.
-        dtype: type of the state; constants are rounded to it as torch rounds them.
+        dtype: type of the state. It matters, since torch rounds constants to it.
 
     Raises:
         Unsupported: the step cannot be traced, or is not elementwise.
@@ -119,25 +120,20 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
             return step(current, theta, state)
 
     def backward(
-        current: Tensor,
-        theta: list[Tensor],
-        state: list[Tensor],
-        grads: list[Tensor],
+        current: Tensor, theta: list[Tensor], state: list[Tensor], grads: list[Tensor]
     ) -> list[Tensor | None]:
         with torch.enable_grad():
             inputs = [one.detach().requires_grad_() for one in (current, *theta, *state)]
             split = 1 + thetas
             outputs = step(inputs[0], inputs[1:split], inputs[split:])
-            pairs = [
-                (out, grad) for out, grad in zip(outputs, grads, strict=True) if out.requires_grad
-            ]
+            pairs = [(y, g) for y, g in zip(outputs, grads, strict=True) if y.requires_grad]
             if not pairs:
                 return [None] * len(inputs)
-            outs, given = [out for out, _ in pairs], [grad for _, grad in pairs]
+            outs, given = zip(*pairs, strict=True)
             return list(torch.autograd.grad(outs, inputs, given, allow_unused=True))
 
-    # Three shapes, since a step may look at sizes or ranks without showing it in any one of them.
-    # No size is 1: broadcasting would hide a difference.
+    # Three shapes of different rank and size: a step that depends on them shows it only in a
+    # comparison. No size is 1, since broadcasting would hide a difference.
     found: list[StepPrograms] = []
     for shape in _SHAPES:
 
@@ -149,12 +145,12 @@ def trace_step(step: Step, thetas: int, states: int, dtype: torch.dtype) -> Step
             with _TRACING, torch.autocast("cpu", enabled=False), torch.inference_mode(False):
                 ahead = graph_of(forward, values)
                 back = graph_of(backward, (*values, example(1 + states)))
-        except Exception as error:  # whatever a step does that tracing does not know
+        except Exception as error:  # a user's step may raise anything under the tracer
             raise Unsupported(f"{type(error).__name__}: {error}") from error
         inputs = 1 + thetas + states
         one, other = _program(ahead, inputs, shape), _program(back, inputs + 1 + states, shape)
         found.append(StepPrograms(one, other, thetas, states))
-    if len({repr(one) for one in found}) > 1:  # a NaN equals itself in its text only
+    if len({repr(one) for one in found}) > 1:  # compared as text, since NaN != NaN
         raise Unsupported("a step that depends on the shape of its input")
     return found[0]
 
@@ -165,53 +161,52 @@ _SAME = {"clone", "lift_fresh_copy", *_VIEWS}
 
 
 def _program(traced: fx.GraphModule, inputs: int, shape: tuple[int, ...]) -> Program:
-    """Read a traced graph; in-place operations give new values, as the tracer follows them."""
+    """Translate a traced graph; in-place operations become new values."""
     _refuse_hidden(traced.graph)
-    known: dict[fx.Node, Value | None] = {}
+    known: dict[fx.Node, Value] = {}
     operations: list[Operation] = []
     traced.graph.eliminate_dead_code()
     places: list[Value] = []
     outputs: tuple[Value | None, ...] = ()
     for node in traced.graph.nodes:
+        args: Sequence[Any] = node.args
+        options = node.kwargs
         if node.op == "placeholder":
-            value = Value(f"x{len(places)}")
-            places.append(value)
-            known[node] = value
-        elif node.op == "output":
-            outputs = tuple(None if one is None else known[one] for one in _flat(node.args[0]))
-        elif node.op == "get_attr":
-            held = getattr(traced, str(node.target))
-            if not isinstance(held, Tensor) or held.numel() != 1:
+            known[node] = Value(f"x{len(places)}")
+            places.append(known[node])
+            continue
+        if node.op == "output":
+            outputs = tuple(None if one is None else known[one] for one in _flat(args[0]))
+            continue
+        if node.op == "get_attr":
+            result = getattr(traced, str(node.target))
+            if not isinstance(result, Tensor) or result.numel() != 1:
                 raise Unsupported(f"constant tensor {node.target}")
-            value = Value(f"a{len(operations)}", _kind(held, shape))
-            number = held.item()
-            operations.append(Operation(value.name, "full", (number,), (), value.kind))
-            known[node] = value
+            name, args, options = "full", (result.item(),), {}
         else:
-            name = _name(node).rstrip("_")
-            kind = _kind(node.meta.get("val"), shape)
-            if name in _SAME:
-                known[node] = known[node.args[0]]
-                continue
-            value = Value(f"a{len(operations)}", kind)
-            args = tuple(_argument(known, arg) for arg in node.args)
-            options = tuple((key, _argument(known, arg)) for key, arg in node.kwargs.items())
-            operations.append(Operation(value.name, name, args, options, kind))
-            known[node] = value
+            name, result = _name(node).rstrip("_"), node.meta.get("val")
+        kind = _kind(result, shape)
+        if name in _SAME:
+            known[node] = known[node.args[0]]
+            continue
+        known[node] = value = Value(f"a{len(operations)}", kind)
+        given = tuple(_argument(known, arg) for arg in args)
+        named = tuple((key, _argument(known, arg)) for key, arg in options.items())
+        operations.append(Operation(value.name, name, given, named, kind))
     if len(places) != inputs:
         raise Unsupported("inputs that are no tensors")
     return Program(tuple(places), tuple(operations), outputs).needed()
 
 
 def _name(node: fx.Node) -> str:
-    """Return what torch calls an operation, as `mul` or `mul_`; nothing for what is none."""
+    """Return torch's name of an operation, e.g. `mul` or `mul_`; "" for other nodes."""
     if isinstance(node.target, _OPERATOR):
         return str(node.target).split(".")[1]
     return ""
 
 
 def _refuse_hidden(graph: fx.Graph) -> None:
-    """Refuse what a graph does not show: values held elsewhere, writes seen by another name."""
+    """Refuse graphs that hide data flow: tensors from outside, writes to memory with two names."""
     for node in graph.nodes:
         if node.op == "get_attr" and any(_name(one) != "lift_fresh_copy" for one in node.users):
             raise Unsupported("a tensor from outside the step")
@@ -226,7 +221,7 @@ def _flat(output: Any) -> Sequence[Any]:
     return output if isinstance(output, list | tuple) else (output,)
 
 
-def _argument(known: dict[fx.Node, Value | None], arg: Any) -> Any:
+def _argument(known: dict[fx.Node, Value], arg: Any) -> Any:
     if isinstance(arg, list | tuple):  # a size
         return ()
     return known[arg] if isinstance(arg, fx.Node) else arg

@@ -1,8 +1,9 @@
-"""The sources of one train's kernels: a step's programs inside loops over time and elements.
+"""Source of the kernels of a train: the programs of a step inside loops over blocks and time.
 
-Elements are independent, so a block of them is taken through all T steps while its state stays in
-the cache. The backward pass runs the block forward once more from the stored currents, keeping the
-states before each step, and then goes back: nothing but the currents is stored between the two.
+Elements do not depend on each other, so one block of them is taken through all T steps while its
+state stays in the level-1 cache. The backward pass first computes the states of a block again from
+the saved currents, keeps those before each step in scratch, and then goes back through time. So
+nothing but the currents is saved between the two passes.
 """
 
 from dataclasses import replace
@@ -13,15 +14,16 @@ from spikeloom.kernels.source.theta_code import AFFINE, ThetaCode, affine
 
 
 def train_forward(programs: StepPrograms, variant: Variant) -> Source:
-    """Write the module whose `body` takes a train forward.
+    """Write the forward pass of a train.
 
-    The numbers behind a body's head (`kernels.threads`) are the address of the numbers given to
-    the code, T, elements of a block, width and inner (`kernels.pooling`; 0 without a pool) and the
-    stride of the gradient's steps (0 for one that stays), then addresses: trains, thetas, states,
-    results; 0 stands for what is not wanted or not given.
+    The arguments of its `body`, after the head (`kernels.threads.HEAD`), are: the address of the
+    numbers it reads, T, elements per block, width and inner size of the pool (`kernels.pooling`; 0
+    without a pool), the stride between two steps of the output gradient (0 if it is the same at
+    every step), then addresses of currents, outputs, thetas, first states and last states. The
+    address 0 stands for an array that is not given or not wanted.
 
     Raises:
-        Unsupported: an operation is not known, or a state is no number.
+        Unsupported: the step has an operation for which there is no code.
     """
     writer = Writer(variant)
     memory, pooled, rows = writer.memory, writer.pooled, range(programs.states)
@@ -46,20 +48,21 @@ def train_forward(programs: StepPrograms, variant: Variant) -> Source:
 
 
 def train_backward(programs: StepPrograms, variant: Variant) -> Source:
-    """Write the module whose `body` takes a train's gradients back.
+    """Write the backward pass of a train.
 
-    Numbers as in `train_forward`: currents and their outputs' gradient, the currents' gradient (it
-    takes the currents' place where the variant writes over), thetas, first states, their
-    gradients, and gradients of the last states. Where the variant is the "rest" of a pass, two
-    quantities stand in the place of the thetas' gradients: what the currents' gradient changes by
-    with the current itself, less the first of the last three thetas, and by a constant.
+    The arguments are as in `train_forward`, with these addresses: currents, gradient of the
+    outputs, gradient of the currents (not used if the variant writes it over the currents), thetas,
+    first states, gradients of the thetas, gradients of the first states, gradients of the last
+    states. In part "rest" slope and offset stand in the place of the gradients of the thetas; the
+    gradient of the currents gets (c - centre) slope + offset added, where the centre is the first
+    of the last three thetas.
 
     Raises:
         Unsupported: as in `train_forward`.
     """
     writer = Writer(variant)
     memory, pooled, rows = writer.memory, writer.pooled, range(programs.states)
-    # Forward once more, for the states alone: what the output was is not asked on the way back.
+    # The step without its output, which the backward pass does not need.
     again = replace(programs.forward, outputs=programs.forward.outputs[1:]).needed()
     loads = _loads(programs, writer)
     step_lines, step_outputs = writer.written(again, loads)
@@ -68,8 +71,8 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
     loads |= {f"x{1 + programs.thetas + k}": memory.get(f"k{k}", "i", f"k{k}t") for k in rows}
     loads[f"x{first}"] = writer.grad_load()
     loads |= {f"x{first + 1 + k}": memory.get(f"d{k}") for k in rows}
-    # Only states that the backward pass reads are kept for all T steps of a block, in scratch: the
-    # block is as long as they fit into the near cache.
+    # Scratch rows for all T steps are kept only of states that the backward pass reads: the block
+    # is so long that the rows of one state fit into the level-1 cache.
     read = programs.backward.reads()
     kept = [k for k in rows if f"x{1 + programs.thetas + k}" in read]
     lines, outputs = writer.written(programs.backward, loads)
@@ -94,8 +97,8 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
     elif variant.constant:
         store = [memory.put("acc", f"{memory.get('acc')} + {current}")]
     elif variant.over:
-        # safe element by element: the current at t was read above, in this very iteration, and
-        # earlier steps of the block are read before they are written
+        # Safe: this iteration has read the current at t already, and time runs backwards, so no
+        # current that is still to be read has been overwritten.
         store = [memory.put("c", variant.store(current + more), "i", "ct")]
     else:
         store = [memory.put("gc", variant.store(current + more), "i", "gct")]
@@ -108,7 +111,7 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
         *current_rows,
         *kept_rows,
         *loop(3, [memory.put(f"k{k}", memory.get(f"v{k}"), "i", f"k{k}t") for k in kept]),
-        # the state after the last step is known to whoever asked for it; nobody else reads it
+        # the backward pass reads the states before each step, so the last step need not be taken
         "            if t + 1 < steps:",
         *loop(4, [*step_lines, *(memory.put(f"v{k}", text) for k, text in enumerate(states))]),
         *_given_or_zero(writer, "d", "gfin", rows),
@@ -138,7 +141,7 @@ def train_backward(programs: StepPrograms, variant: Variant) -> Source:
 
 
 def _constant_end(writer: Writer, more: str) -> list[str]:
-    """Write the gradient of currents that stay: a sum over T, in a row of its own until the end."""
+    """Write the gradient of a constant current, a sum over T that was kept in scratch."""
     memory, variant = writer.memory, writer.variant
     if variant.part == "sums":
         return []
@@ -150,6 +153,7 @@ def _constant_end(writer: Writer, more: str) -> list[str]:
 
 
 def _given_or_zero(writer: Writer, scratch: str, array: str, rows: range) -> list[str]:
+    """Fill scratch rows from arrays, or with 0 where an array is not given."""
     memory, zero = writer.memory, writer.zero
     lines: list[str] = []
     for k in rows:
@@ -161,7 +165,7 @@ def _given_or_zero(writer: Writer, scratch: str, array: str, rows: range) -> lis
 
 
 def _when_given(writer: Writer, array: str, scratch: str, rows: range) -> list[str]:
-    """Write out scratch where the caller wants it."""
+    """Copy scratch rows to arrays, where the caller wants them."""
     memory = writer.memory
     lines: list[str] = []
     for k in rows:
@@ -171,7 +175,7 @@ def _when_given(writer: Writer, array: str, scratch: str, rows: range) -> list[s
 
 
 def _loads(programs: StepPrograms, writer: Writer) -> dict[str, str]:
-    """Return the loads of current, thetas and states in a loop that moves the states on."""
+    """Return the texts that load the inputs of a step: current, thetas, states in scratch."""
     states = {f"x{1 + programs.thetas + k}": f"v{k}" for k in range(programs.states)}
     return writer.loads(programs.thetas) | {
         name: writer.memory.get(array) for name, array in states.items()

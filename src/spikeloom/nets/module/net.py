@@ -88,6 +88,7 @@ class SpikingNet(Converted):
         self._observers: tuple[Observer, ...] = ()
         self._settings: list[Setting] | None = None
         self._decided = Decided()  # of plain calls
+        self._end = len(self.plan.blocks) if self.spec.tail is None else self.spec.tail
         self._convolves = any(site.spec.kind.startswith("conv") for site in self.sites)
         initialise(self.sites, torch.Generator().manual_seed(seed))
 
@@ -273,8 +274,7 @@ class SpikingNet(Converted):
         xs, psp = self._arranged(xs), self.spec.input_psp
         if psp is not None:
             xs = low_pass(xs, psp.decay, psp.scale)
-        h = walk.blocks(xs, 0, self._end)
-        return self.finish(h, ops, rng=rng)
+        return self.finish(walk.blocks(xs, 0, self._end), ops, rng=rng)
 
     def finish(self, h: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
         """Run the blocks that read the time mean, once, and flatten the features.
@@ -396,10 +396,5 @@ class SpikingNet(Converted):
         )
         if self._settings is not None and setting not in self._settings:
             self._settings.append(setting)
-        decided = self._lasting(ops) if private is None else private
-        hows = decided.of(setting, self.sites)
+        hows = (private or self._lasting(ops)).of(setting, self.sites)
         return self.plan, setting, hows, rng, self._observers
-
-    @property
-    def _end(self) -> int:
-        return len(self.plan.blocks) if self.spec.tail is None else self.spec.tail

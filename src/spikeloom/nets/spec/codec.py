@@ -43,7 +43,8 @@ def from_table(kind: type[S], table: object, where: str) -> S:
         if isinstance(table, str):
             table = {"name": table}
         table = dict(_expect_table(table, where))
-        name = table.pop("name", None)
+        if (name := table.pop("name", None)) is None:
+            raise ConfigError.of(f"{where}.name", f"a {family.registry.kind}", "none", "add it")
         kind = family.registry.find(str(name), where)
     table = _expect_table(table, where)
     hints = typing.get_type_hints(kind, include_extras=True)

@@ -1,7 +1,6 @@
 """The energies of every entry in every reading, for the page."""
 
 from collections.abc import Sequence
-from html import escape
 
 from spikeloom.records.comparison import EntryRecord
 from spikeloom.records.units import microjoules
@@ -51,12 +50,7 @@ def energy(entries: Sequence[Entry]) -> str:
     """Tabulate energies and their ratios to the ANN; empty where nothing ran."""
     records = [entry.record() for entry in entries]
     anns = measured_anns(records)
-    rows = []
-    for record in records:
-        if record.runs:
-            cells = "".join(f"<td>{cell}</td>" for cell in _cells(record, anns))
-            label = escape(record.label)
-            rows.append(f'<tr><th scope="row" class="label">{label}</th>{cells}</tr>')
+    rows = [[record.label, *_cells(record, anns)] for record in records if record.runs]
     return NOTE + table("energy, every reading", HEADINGS, rows) if rows else ""
 
 

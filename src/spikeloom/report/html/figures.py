@@ -11,8 +11,8 @@ from spikeloom.records.run import EpochRecord, RunRecord
 from spikeloom.records.samples import SamplesRecord
 from spikeloom.records.units import megabytes, microjoules, percent
 from spikeloom.report.entries import Entry
-from spikeloom.report.means import FEWEST_RUNS_TIMED, accuracies_of, latency_of, level, means
-from spikeloom.report.pick import pareto
+from spikeloom.report.means import FEWEST_RUNS_TIMED, accuracies_of, latency_of, means
+from spikeloom.report.pick import level_with_cheaper, pareto
 
 Drawn = dict[str, Any]
 """Numbers as the page's script reads them."""
@@ -24,7 +24,7 @@ SAMPLE_BUDGET = 6_000_000
 """Characters that all sample traces together may take in the page."""
 
 _TELLS = 6
-"""Decimals of a percentage that can tell two means apart; beyond is rounding."""
+"""Decimals of a percentage to which two means are compared; the rest is rounding error."""
 
 _CURVES: dict[str, Callable[[EpochRecord], float | None]] = {
     "loss": lambda epoch: epoch.loss,
@@ -46,6 +46,7 @@ class Cost:
         read: takes it from a run's record; None where that lacks it.
         spiking: whether only spiking nets have it.
         runs: how many an entry must have for it to be a figure.
+        tile: how the tiles above the page write it; empty for costs that have none.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Cost:
     read: Callable[[RunRecord], float | None]
     spiking: bool = False
     runs: int = 1
+    tile: str = ""
 
 
 def _latency(run: RunRecord) -> float | None:
@@ -67,12 +69,14 @@ COSTS = (
         "energy",
         "energy (µJ per sample)",
         lambda run: microjoules(run.costs.energy.strict_fp32.net),
+        tile="{:.3g} µJ",
     ),
     Cost(
         "memory",
         "memory",
         "training memory (MB, peak of one batch)",
         lambda run: megabytes(run.costs.training.peak_bytes),
+        tile="{:.1f} MB",
     ),
     Cost(
         "seconds",
@@ -80,6 +84,7 @@ COSTS = (
         "training time (s)",
         lambda run: run.train_seconds,
         runs=FEWEST_RUNS_TIMED,
+        tile="{:.1f} s",
     ),
     Cost(
         "paper",
@@ -127,18 +132,13 @@ def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
 def unsettled(entries: Sequence[Entry], cost: Cost, line: Sequence[int]) -> set[int]:
     """Return the entries of a front that are level with another; see `report.pick.unsettled`."""
     data = entries[line[0]].data
-    field = [number for number, one in enumerate(entries) if one.competes and one.data == data]
-    prices = {number: cost_of(entries[number], cost) for number in field}
-    known = {number: price for number, price in prices.items() if price is not None}
-    scores = {number: means(entries[number].record()) for number in known}
-    return {
-        number
-        for number in line
-        if any(
-            other != number and price <= known[number] and level(scores[number], scores[other])
-            for other, price in known.items()
-        )
+    prices = {
+        number: price
+        for number, one in enumerate(entries)
+        if one.competes and one.data == data and (price := cost_of(one, cost)) is not None
     }
+    scores = {number: means(entries[number].record()) for number in prices}
+    return level_with_cheaper(scores, prices).intersection(line)
 
 
 def figure_data(entries: Sequence[Entry]) -> Drawn:
@@ -189,15 +189,11 @@ def _band(rows: Sequence[Sequence[float]]) -> Drawn:
     columns = [
         [row[place] for row in rows if place < len(row)] for place in range(max(map(len, rows)))
     ]
-    return {
-        "mean": [mean(column) for column in columns],
-        "low": [min(column) for column in columns],
-        "high": [max(column) for column in columns],
-    }
+    figures = {"mean": mean, "low": min, "high": max}
+    return {name: [read(column) for column in columns] for name, read in figures.items()}
 
 
 def _curve(entry: Entry) -> Drawn | None:
-    """Return an entry's epochs as bands over its seeds."""
     curves = [one.curve for one in (*entry.runs, *entry.unfinished) if one.curve]
     if not curves:
         return None
@@ -225,7 +221,6 @@ def _curve(entry: Entry) -> Drawn | None:
 
 
 def _point(entry: Entry) -> Drawn | None:
-    """Return an entry's accuracy with its costs."""
     if not entry.runs:
         return None
     values = accuracies_of(entry)

@@ -49,7 +49,8 @@ def score_table(entries: Sequence[Entry]) -> str:
     fronts = _fronts(entries)
     tied = bool(_level_with_best(entries))
     doubtful = doubts([entry.record() for entry in ran])
-    frame = _Frame(_best(rivals), any(fronts), _differ(entries), tied, doubtful)
+    differ = any(entry.differences for entry in entries)
+    frame = _Frame(_best(rivals), any(fronts), differ, tied, doubtful)
     blocks = dict.fromkeys(entry.block for entry in entries)
     bodies = []
     for block in sorted(blocks, key=lambda block: [*TITLES, block].index(block)):
@@ -73,10 +74,6 @@ def _title(block: str | None, ran: Sequence[Entry], width: int) -> str:
         f'<tr class="block"><th colspan="{width}" scope="rowgroup">{escape(title)}'
         f"<small>{escape(about.replace(' (below)', ''))}</small></th></tr>"
     )
-
-
-def _differ(entries: Sequence[Entry]) -> bool:
-    return any(entry.differences for entry in entries)
 
 
 def _head(frame: _Frame) -> str:
@@ -162,7 +159,6 @@ def _cell(
 
 
 def _short(differences: Sequence[str]) -> str:
-    """Write differences as the terminal does, without the path of the one stage."""
     return "; ".join(differences).replace("stages.0.", "")
 
 
@@ -173,7 +169,6 @@ def _front_cell(front: list[str], place: int) -> str:
 
 
 def _reason(entry: Entry) -> str:
-    """Say why an entry has no numbers."""
     if entry.refusal is not None:
         return f"<b>refused</b> {escape(entry.refusal)}"
     if entry.error is not None:
@@ -247,37 +242,22 @@ def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
     top = max(rivals, key=lambda one: mean(accuracies_of(one)))
     best = accuracies_of(top)
     reached = f"{spread_text(best, '{:.2f}'.format)} %"
+    tiles = [(cost, cost.title.partition(" (")[0]) for cost in COSTS if cost.tile]
     if len(rivals) == 1:
         costs = [
-            (title, _written(top, place), "")
-            for place, (title, _) in enumerate(_TILES)
-            if _cost(top, place) is not None
+            (title, cost.tile.format(value), "")
+            for cost, title in tiles
+            if (value := cost_of(top, cost)) is not None
         ]
         return [("test accuracy", reached, ""), *costs]
     near = [one for one in rivals if mean(accuracies_of(one)) >= mean(best) - 1]
     tied = len(_level_with_best(rivals))
     reached += f", {tied} more level with it" if tied else ""
     found = [("highest accuracy", top.label, reached)]
-    for place, (title, _) in enumerate(_TILES):
-        if any(_cost(one, place) is None for one in near):
-            continue
-        least = min(near, key=lambda one: _cost(one, place) or 0.0)
-        beside = f"{_written(least, place)} at {mean(accuracies_of(least)):.2f} %"
-        found.append((f"least {title}", least.label, beside))
+    for cost, title in tiles:
+        values = [value for one in near if (value := cost_of(one, cost)) is not None]
+        if len(values) == len(near):
+            least = near[values.index(min(values))]
+            beside = f"{cost.tile.format(min(values))} at {mean(accuracies_of(least)):.2f} %"
+            found.append((f"least {title}", least.label, beside))
     return found
-
-
-_TILES = (
-    ("energy", "{:.3g} µJ"),
-    ("training memory", "{:.1f} MB"),
-    ("training time", "{:.1f} s"),
-)
-"""Titles and units of the first of `COSTS`."""
-
-
-def _cost(entry: Entry, place: int) -> float | None:
-    return cost_of(entry, COSTS[place])
-
-
-def _written(entry: Entry, place: int) -> str:
-    return _TILES[place][1].format(_cost(entry, place))

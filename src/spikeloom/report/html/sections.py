@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from statistics import mean
 
-from spikeloom.records.costs import SettlingRecord
 from spikeloom.records.run import RunRecord, SourceRecord
 from spikeloom.report.entries import Entry
 from spikeloom.report.html.diagram import draw_net
@@ -67,7 +66,6 @@ def lede(entries: Sequence[Entry]) -> str:
 
 
 def _rules(run: RunRecord) -> str:
-    """Name the rules of a run's stages, in order."""
     stages = [stage.rule for stage in run.stages]
     return " → ".join(stages) if len(stages) > 1 else run.rule
 
@@ -173,35 +171,27 @@ def notes(entries: Sequence[Entry]) -> str:
                 [curve[at].notes[name] for curve in curves if name in curve[at].notes]
                 for at in (0, -1)
             ]
-            cells = "".join(f"<td>{mean(end):.3g}</td>" if end else "<td></td>" for end in ends)
-            rows.append(
-                f'<tr><th scope="row" class="label">{escape(entry.label)}</th>'
-                f"<td>{escape(name)}</td>{cells}</tr>"
-            )
+            rows.append([entry.label, name, *(f"{mean(end):.3g}" if end else "" for end in ends)])
     return table("figures of rules and heads", ("figure", "first epoch", "last epoch"), rows)
 
 
 def settling(entries: Sequence[Entry]) -> str:
     """Tabulate the residual of the rate equation over the steps; empty without feedback."""
     found = [
-        (entry.label, settled)
+        (entry.label, [run.costs.settling for run in entry.runs if run.costs.settling])
         for entry in entries
-        if entry.runs and len(settled := _settled(entry)) == len(entry.runs)
+        if entry.runs and all(run.costs.settling for run in entry.runs)
     ]
     if not found:
         return ""
     times = few_steps(max(len(one.residuals) for _, runs in found for one in runs))
     rows = []
     for label, runs in found:
-        cells = [f"{mean(one.rates[-1] for one in runs):.3g}"]
+        cells = [label, f"{mean(one.rates[-1] for one in runs):.3g}"]
         for t in times:
             reached = [one.residuals[t - 1] for one in runs if len(one.residuals) >= t]
             cells.append(f"{mean(reached):.3g}" if reached else "")
-        rows.append(
-            f'<tr><th scope="row" class="label">{escape(label)}</th>'
-            + "".join(f"<td>{cell}</td>" for cell in cells)
-            + "</tr>"
-        )
+        rows.append(cells)
     return (
         "<p>A net with feedback should settle: at an equilibrium the firing rates a fulfil "
         "a = f(a), with f one pass through the net. The table shows the mean of |f(a) - a| over "
@@ -209,33 +199,34 @@ def settling(entries: Sequence[Entry]) -> str:
     ) + table("distance from the equilibrium", ("mean rate a", *(f"t = {t}" for t in times)), rows)
 
 
-def _settled(entry: Entry) -> list[SettlingRecord]:
-    """Return what the runs of an entry say of their rates."""
-    return [run.costs.settling for run in entry.runs if run.costs.settling is not None]
-
-
-def table(title: str, headings: Iterable[str], rows: Sequence[str]) -> str:
-    """Return rows of entries as a table; empty where there are none."""
+def table(title: str, headings: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of text, the entry's label first, as a table; empty where there are none."""
     if not rows:
         return ""
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in headings)
+    body = "".join(
+        f'<tr><th scope="row" class="label">{escape(label)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for label, *cells in rows
+    )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
         '<table class="settings"><thead><tr><th scope="col" class="label">entry</th>'
-        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def environment(entries: Sequence[Entry]) -> str:
     """Tabulate what the runs ran on; empty where no record says."""
     found = environments(entries)
-    pairs = {}
-    for key, values in found.items():
-        texts = [
+    pairs = {
+        key: ", ".join(
             value if len(values) == 1 else f"{value} ({_many(count, 'run')})"
             for value, count in values.items()
-        ]
-        pairs[key] = ", ".join(texts)
+        )
+        for key, values in found.items()
+    }
     return _pairs(pairs) if pairs else ""
 
 
@@ -285,7 +276,6 @@ def _linked(text: str) -> str:
 
 
 def _bibtex(source: SourceRecord, taken: set[str]) -> str:
-    """Write one entry; its key is the first author's name and the year."""
     name = re.sub(r"[^a-z]", "", source.authors.split()[0].lower()) if source.authors else ""
     key = base = f"{name or 'source'}{source.year or ''}"
     while key in taken:
@@ -317,7 +307,6 @@ def _cell(value: str) -> str:
 
 
 def _breakable(path: str) -> str:
-    """Let a dotted path break at its dots."""
     return escape(path).replace(".", ".<wbr>")
 
 

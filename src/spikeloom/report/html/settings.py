@@ -1,14 +1,13 @@
 """Settings of the entries: what all share, and where they differ."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spikeloom.records.settings import NO_SETTINGS, leaves
 from spikeloom.report.entries import Entry
-
-_NOT_COMPARED = ("name", "seed", "paper", "published")
-"""Parts of a recipe that change no result of an entry."""
 
 
 @dataclass(frozen=True)
@@ -44,31 +43,21 @@ def compare_settings(entries: Sequence[Entry]) -> Settings:
 
 def flatten(recipe: Mapping[str, Any]) -> dict[str, str]:
     """Return a recipe's settings by dotted path; what is not set is left out."""
-    flat: dict[str, str] = {}
-
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, Mapping):
-            for key, part in value.items():
-                walk(part, f"{path}.{key}" if path else str(key))
-        elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-            for row, part in enumerate(value):
-                walk(part, f"{path}.{row}")
-        elif value is not None:
-            flat[path] = value if isinstance(value, str) else json.dumps(value)
-
-    walk({key: part for key, part in recipe.items() if key not in _NOT_COMPARED}, "")
-    return flat
+    settings = {key: part for key, part in recipe.items() if key not in NO_SETTINGS}
+    return {
+        path: value if isinstance(value, str) else json.dumps(value)
+        for path, value in leaves(settings)
+    }
 
 
-def environments(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
+def environments(entries: Sequence[Entry]) -> dict[str, Counter[str]]:
     """Return, per key of the runs' environments, its values and how many runs have each."""
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, Counter[str]] = {}
     for entry in entries:
         for run in entry.runs:
             table = flatten({} if run.environment is None else run.environment.table())
             if table and run.processes > 1:
                 table["processes"] = str(run.processes)
             for key, value in table.items():
-                values = counts.setdefault(key, {})
-                values[value] = values.get(value, 0) + 1
+                counts.setdefault(key, Counter())[value] += 1
     return counts
