@@ -168,7 +168,7 @@ def _data(name: str) -> Details:
         ("classes", str(info.classes or "your files decide")),
         ("state", info.state(data_root())),
         *((("files", info.source),) if info.source else ()),
-        ("page", "docs/howto/data.md"),
+        ("page", f"docs/howto/{'data' if info.steps is None else 'data_in_time'}.md"),
     )
     options = tuple(one for one in options_of(load) if one[0] in info.options)
     return Details(info.about, facts, options)

@@ -34,7 +34,8 @@ Record = dict[str, Any]
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="Images, or arrays in .npy or .npz.")
+        list[Path],
+        typer.Argument(metavar="FILE", help="Images, recordings, or arrays in .npy or .npz."),
     ],
     top: Annotated[int, typer.Option(help="Number of answers to show.")] = 3,
     over_time: Annotated[bool, typer.Option(help="Print the answer after every step.")] = False,
@@ -87,10 +88,10 @@ def predict(
 def _predicted(
     bench: "Workbench", inputs: "Inputs", path: Path, *, invert: bool
 ) -> Iterator[Record]:
-    from spikeloom.inference.files import read_file
+    from spikeloom.inference.files import read_file, recordings_of
     from spikeloom.inference.over_time import predict_over_time
 
-    given = read_file(path, inputs, invert=invert)
+    given = read_file(path, inputs, invert=invert, recording=recordings_of(bench.recipe))
     found, spikes = predict_over_time(bench, given.samples)
     said = _of_classes if bench.task.labels else _of_numbers
     for row, (answers, counts) in enumerate(zip(found, spikes, strict=True)):

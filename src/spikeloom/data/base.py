@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, get_type_hints
@@ -182,6 +182,7 @@ class Splits:
         labels: names of the classes 0..K-1; empty where unknown.
         reading: how pictures became samples; None where samples are no pictures read from files.
         skipped: places of pictures that could not be read and were left out.
+        notes: what else was done to the samples, one line each.
 
     Raises:
         DataError: an empty part, labels outside 0..K-1, values that are not finite, parts that
@@ -197,6 +198,7 @@ class Splits:
     labels: tuple[str, ...] = ()
     reading: Reading | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.classes:
@@ -301,6 +303,10 @@ class DataInfo:
         source: where to get the files and where to put them, one line.
         state: `state(root)` -> "ready", "decoded" (ready and in the cache) or "missing: ...", from
             the existence of files alone.
+        steps: `steps(options)` -> T of samples with a time axis, from all options; None where
+            samples have none, or a file decides.
+        read: `read(path, options)` -> a user's own recording as a sample is stored; None where
+            files are arrays or pictures.
     """
 
     about: str
@@ -309,6 +315,25 @@ class DataInfo:
     load: Callable[..., Splits]
     source: str = ""
     state: Callable[[Path], str] = lambda root: "ready"
+    steps: Callable[[Mapping[str, Any]], int] | None = None
+    read: Callable[[Path, Mapping[str, Any]], Tensor] | None = None
+
+    def length(self, chosen: Mapping[str, Any]) -> int | None:
+        """Return T of the samples under some options; None where that is not known beforehand.
+
+        Args:
+            chosen: options of a user; wrong ones are refused by whoever loads the set.
+        """
+        try:
+            return None if self.steps is None else self.steps(self.filled(chosen))
+        except ConfigError:
+            return None
+
+    def filled(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options: those that are chosen, typed, and the defaults of the others."""
+        hints, parameters = self.hints, inspect.signature(self.load).parameters
+        own = {name: conform(hints[name], chosen[name], name) for name in hints if name in chosen}
+        return {name: parameters[name].default for name in self.options} | own
 
     @property
     def options(self) -> tuple[str, ...]:

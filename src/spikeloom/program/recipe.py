@@ -25,6 +25,7 @@ from spikeloom.nets.spec.net import NetSpec
 from spikeloom.nets.spec.presets import PRESETS, preset
 from spikeloom.neurons.base import UNITS, Unit
 from spikeloom.neurons.leaky import LIF
+from spikeloom.program.own_time import with_own_time
 from spikeloom.program.places import located
 from spikeloom.program.shipped import recipe_file
 from spikeloom.program.stage import Choice, Stage
@@ -203,7 +204,10 @@ class Recipe(Strict):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
-        """Let options of task, head and encoder stand without the name of the default."""
+        """Let options of task, head and encoder stand without the name of the default.
+
+        What the data alone decide, encoder and T, is completed where it is left out.
+        """
         if not isinstance(value, Mapping):
             return value
         defaults = {key: cls.model_fields[key].default.name for key in ("task", "head", "encoder")}
@@ -218,7 +222,7 @@ class Recipe(Strict):
             for key, name in defaults.items()
             if isinstance(value.get(key), Mapping)
         }
-        return {**value, **named}
+        return with_own_time({**value, **named})
 
     @property
     def last(self) -> Stage:

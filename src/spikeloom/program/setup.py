@@ -220,7 +220,7 @@ def set_up(
         join_norms(net)
     augment = recipe.build_augment()
     if augment is not None:
-        augment.check(splits.shape)
+        augment.check(splits.shape, splits.values)
     bench = Workbench(
         recipe, number, fabric, team, splits, encoder, augment, net, head, rule, steps, task
     )
@@ -264,7 +264,9 @@ def _input_shape(
             f"encoder '{recipe.encoder.name}'",
             f"data {'with' if encoder.reads_time else 'without'} a time axis",
             f"'{splits.name}' with time = {str(time).lower()}",
-            axes_advice(splits.shape),
+            f"take encoder 'frames', with steps = {splits.shape[0]}"
+            if time and len(splits.shape) == 2
+            else axes_advice(splits.shape),
         )
     with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
         if stage.learning_rule().facts.spiking:

@@ -150,6 +150,8 @@ class StageLoop:
     def _show_inputs(self) -> None:
         splits, facts = self.bench.splits, input_facts(self.bench)
         self.progress.inputs(input_line(facts, splits))
+        for note in splits.notes:
+            self.progress.inputs(f"data: {note}")
         if splits.skipped:
             line = f"data: {len(splits.skipped)} broken pictures left out: {named(splits.skipped)}"
             self.state.warnings.append(line)

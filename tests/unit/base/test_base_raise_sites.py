@@ -18,7 +18,7 @@ NO_ERRORS_OF_USERS = {
     "NotImplementedError": (11, "methods of abstract classes"),
     "KeyError": (1, "a record read by key behaves as a mapping"),
     "ValueError": (
-        16,
+        19,
         "found inside a file: whoever opens it names the file; a name twice in code",
     ),
     "TomlError": (5, "the same"),
