@@ -21,7 +21,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 LEVELS = (
     {"base"},
-    {"kernels"},
+    {"kernels", "tasks"},
     {"neurons", "encoders", "data"},
     {"nets"},
     {"heads", "rules", "convert", "meters"},
@@ -41,7 +41,7 @@ RANK = {room: rank for rank, rooms in enumerate(LEVELS) for room in rooms}
 INNER = {room for rooms in LEVELS[:5] for room in rooms}
 
 CORE = {"torch", "numpy", "spikeloom"}
-PICTURES = {"PIL", "datasets", "huggingface_hub", "pyarrow", "filelock"}
+PICTURES = {"PIL", "datasets", "huggingface_hub", "pyarrow", "filelock", "h5py"}
 LAZY = {
     "data": {"safetensors", "pydantic"} | PICTURES,
     "rules": {"scipy"},

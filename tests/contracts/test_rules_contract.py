@@ -296,7 +296,11 @@ FAULTS = [
     (Lazy, "learns_what_frozen_layers_cannot", "layers 0.0.0, 1.0.0: expected changes that are no"),
     (Lazy, "adds_gradients_and_never_zeroes", NONE),
     (Lazy, "keeps_type_and_device", f"{NONE} keeps type and device: float64, float32 on reference"),
-    (Lazy, "works_with_every_head", f"{NONE} works with every head: softmax, stochmax on referenc"),
+    (
+        Lazy,
+        "works_with_every_head",
+        f"{NONE} works with every head: softmax, squared, stochmax",
+    ),
     (Slow, "learns_what_frozen_layers_cannot", "after 2 updates"),
     (Zeroing, "adds_gradients_and_never_zeroes", "add to .grad, never replace it"),
     (Silent, "commits_as_often_as_it_says", "0 calls at T = 1 where commits says 1; call commit a"),

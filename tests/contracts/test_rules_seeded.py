@@ -51,7 +51,7 @@ WRONG = [
     (wrong.OverChosenSteps, credit.trains_the_head_by_its_loss, "with the weight 1/T"),
     (wrong.Twice, credit.trains_the_head_by_its_loss, "times their size"),
     (wrong.MeanTwice, form.is_linear_in_the_batch_where_it_says_so, "the mean over samples"),
-    (wrong.OwnLoss, credit.trains_the_head_by_its_loss, "its loss: weights of samples"),
+    (wrong.OwnLoss, credit.trains_the_head_by_its_loss, "its loss: head squared, weights of"),
     (
         wrong.ForgetsReduction,
         credit.trains_the_head_by_its_loss,

@@ -11,6 +11,7 @@ import torch
 
 import spikeloom
 from spikeloom.rules.base import RULES
+from spikeloom.tasks.base import TASKS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,11 +25,12 @@ MODULES = sorted(
 
 @pytest.fixture
 def forgotten():
-    """Rules that a page registers are gone after it."""
-    known = set(RULES.names())
+    """Rules and tasks that a page registers are gone after it."""
+    known = {family: set(family.names()) for family in (RULES, TASKS)}
     yield
-    for name in set(RULES.names()) - known:
-        del RULES._members[name]
+    for family, names in known.items():
+        for name in set(family.names()) - names:
+            del family._members[name]
 
 
 @pytest.mark.usefixtures("forgotten")

@@ -90,7 +90,7 @@ def test_a_fresh_run_is_within_the_spread_of_the_record(label, tmp_path):
     plan = read_comparison(ROOT / "recipes/demo.toml")
     recipe = next(row.recipe for row in plan.rows if row.label == label)
     record = train(recipe.model_copy(update={"seed": plan.seeds[0]}), tmp_path / "run").record
-    apart = max(2 * stored.image, 3 * (stored.deviation or 0.0))
-    assert 100 * record.test_accuracy == pytest.approx(stored.accuracy, abs=apart)
+    apart = max(2 * stored.sample, 3 * (stored.deviation or 0.0))
+    assert 100 * record.test_accuracy == pytest.approx(stored.score, abs=apart)
     spikes = record.costs.spikes.mean
     assert spikes == pytest.approx(stored.spikes or 0.0, rel=0.25)

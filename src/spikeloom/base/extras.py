@@ -7,6 +7,7 @@ from spikeloom.base.errors import ConfigError
 
 EXTRAS = {
     "datasets": "hub",
+    "h5py": "hdf5",
     "lightning": "fabric",
     "pandas": "frame",
     "plotly": "pages",

@@ -85,18 +85,18 @@ class Batch(Checked):
 
     Args:
         xs: encoded input, time first.
-        target: class numbers.
+        target: what should be answered: class numbers, or real numbers.
         rng: random streams of the samples.
         number: of the batch in its epoch, for random numbers drawn once per batch.
         across: reductions over the processes that share the batch, for rules that are not linear in
             it.
 
     Shape:
-        xs: [T, B, ...]; target: [B].
+        xs: [T, B, ...]; target: [B] of int64, or [B, ...] of a float type.
 
     Raises:
         ShapeError: xs and target have different numbers of samples, there is no step or no sample,
-            or the target has no int64 class numbers.
+            or the target has neither int64 class numbers nor real numbers.
         NumericalError: a value of xs is not finite. Spikes would hide it, so the loss would not
             show it.
     """
@@ -111,7 +111,8 @@ class Batch(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        good = self.xs.dim() >= 3 and self.target.dim() == 1
+        real = isinstance(self.target, Tensor) and self.target.dtype in FLOATS
+        good = self.xs.dim() >= 3 and (self.target.dim() == 1 or real)
         if not good or self.xs.shape[1] != len(self.target) or min(self.xs.shape[:2]) < 1:
             raise ShapeError.of(
                 "batch",
@@ -119,7 +120,8 @@ class Batch(Checked):
                 f"{tuple(self.xs.shape)} and {tuple(self.target.shape)}",
                 "encode the input first",
             )
-        check_labels("batch", self.target)
+        if not real:
+            check_labels("batch", self.target)
         seen = self.xs[:1] if self.xs.stride(0) == 0 else self.xs
         finite = torch.isfinite(seen)
         if not finite.all():

@@ -1,5 +1,6 @@
 """Checks of company: every unit, surrogate, head and encoder, and the nets a rule names."""
 
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -151,8 +152,12 @@ def healthy(toy: Toy, reached: bool) -> None:
 
 
 def _encoded(encoder: Encoder, xs: Tensor, rng: SampleRng) -> Tensor:
-    """Return the train of the still samples; an encoder of trains gets them with their time."""
-    try:
-        return encoder.encode(xs[0], len(xs), rng)
-    except ShapeError:
-        return encoder.encode(xs.transpose(0, 1), len(xs), rng)
+    """Return the train of the still samples.
+
+    An encoder of trains gets them with their time, one of pictures with a row for every step.
+    """
+    trains = xs.transpose(0, 1)
+    for x in (xs[0], trains):
+        with suppress(ShapeError):
+            return encoder.encode(x, len(xs), rng)
+    return encoder.encode(trains.unsqueeze(1), len(xs), rng)

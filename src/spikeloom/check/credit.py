@@ -12,7 +12,7 @@ from spikeloom.base.errors import SpikeloomError, UnsupportedNet
 from spikeloom.base.types import Batch
 from spikeloom.check.nets import UNIT, Problem
 from spikeloom.check.outcome import CheckSkipped, Places, require
-from spikeloom.check.prepared import DIRECT, GRAD, Prepared, Values, changed
+from spikeloom.check.prepared import DIRECT, GRAD, Prepared, Values, changed, taken
 from spikeloom.check.toy import Case, Toy
 from spikeloom.heads.base import HEADS
 from spikeloom.nets.execution import Execution
@@ -76,7 +76,7 @@ def own_logits(prepared: Prepared) -> None:
     if prepared.rule.facts.order == "equilibrium" and any(site.norm for site in prepared.net.sites):
         return  # the simulation that settles has norms with running statistics
     batch = prepared.sample
-    objective = prepared.head.bind(batch.target, batch.rng)
+    objective = prepared.head.bind(taken(prepared.head, batch.target), batch.rng)
     noted = Noted(objective)
     report = prepared.learn(batch, objective=noted)
     prepared.rewind()
@@ -113,7 +113,7 @@ def _trains_the_head(case: Case, weights: Tensor | None = None, **given: Any) ->
     except SpikeloomError:
         return  # as the rule says: too few steps, or a reduction it cannot follow
     batch = toy.batch(rows=torch.tensor(ROWS))
-    objective = toy.head.bind(batch.target, batch.rng, weights)
+    objective = toy.head.bind(taken(toy.head, batch.target), batch.rng, weights)
     noted = Noted(objective)
     came: list[Values] = []
 

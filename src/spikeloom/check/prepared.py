@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikeloom.base.types import Batch
@@ -57,6 +58,17 @@ class Noting(OwnLoop):
             if one.name in self.moved:
                 made[one.name] = NewValue(one.value) if one.replaces else one.value
         super().__call__(updates=made, memory=memory)
+
+
+def taken(head: Head, labels: Tensor) -> Tensor:
+    """Return labels as a head takes its targets: themselves, or as numbers by their one-hot code.
+
+    Shape:
+        labels: [B]; result: [B], or [B, K].
+    """
+    if head.labels:
+        return labels
+    return F.one_hot(labels, head.classes).to(torch.get_default_dtype())
 
 
 class Prepared:
@@ -119,7 +131,7 @@ class Prepared:
         """
         batch = self.sample if batch is None else batch
         if objective is None:
-            objective = self.head.bind(batch.target, batch.rng)
+            objective = self.head.bind(taken(self.head, batch.target), batch.rng)
         loop = Noting(self.rule, self.memory, commit, self.net, self.head)
         loop.direct, loop.moved = self.direct, moved
         report = self.rule.learn(self.net, batch, objective, loop)

@@ -131,6 +131,15 @@ def _surrogate(name: str) -> Details:
     return Details(first_line(kind), (), options_of(kind))
 
 
+def _task(name: str) -> Details:
+    from spikeloom.tasks.base import TASKS
+
+    task = TASKS.find(name, "list")
+    facts = [(one.word, f"{one.about}; {one.best} values are good") for one in task.metrics]
+    facts += [("head", f"{task.head}, unless the recipe names another")]
+    return Details(task.about, (*facts, ("page", "docs/concepts/tasks.md")), options_of(task))
+
+
 def _head(name: str) -> Details:
     from spikeloom.heads.base import HEADS
     from spikeloom.program.recipe import HEAD_OWN
@@ -159,7 +168,7 @@ def _data(name: str) -> Details:
         ("classes", str(info.classes or "your files decide")),
         ("state", info.state(data_root())),
         *((("files", info.source),) if info.source else ()),
-        ("page", "docs/howto/data.md"),
+        ("page", f"docs/howto/{'data' if info.steps is None else 'data_in_time'}.md"),
     )
     options = tuple(one for one in options_of(load) if one[0] in info.options)
     return Details(info.about, facts, options)
@@ -243,6 +252,7 @@ def _list(value: object) -> list[Any]:
 _FAMILIES: dict[str, Callable[[str], Details]] = {
     "rules": _rule,
     "nets": _net,
+    "tasks": _task,
     "heads": _head,
     "encoders": _encoder,
     "units": _unit,

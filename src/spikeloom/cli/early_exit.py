@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from spikeloom.base.errors import ConfigError, wrong_choice
 from spikeloom.cli.console import bar, beside, to_left
 from spikeloom.records import units
+from spikeloom.tasks.metric import Metric
 
 if TYPE_CHECKING:
     from spikeloom.inference.early_exit import Exit, ExitScore
@@ -55,7 +56,7 @@ def exit_record(scores: "tuple[ExitScore, ...]", latency: "Timing") -> Record:
         "rows": [
             {
                 "level": score.exit.level,
-                "accuracy": score.accuracy,
+                **score.metrics,
                 "steps": score.steps,
                 "spikes": score.spikes,
                 "sample": _time_record(score.seconds),
@@ -75,18 +76,19 @@ def _time_record(timing: "Timing") -> Record:
     }
 
 
-def exit_table(record: Record, steps: int) -> str:
-    """Lay out accuracy against the mean number of steps."""
+def exit_table(record: Record, steps: int, metric: Metric) -> str:
+    """Lay out a metric against the mean number of steps."""
     from spikeloom.report.table import to_text
 
-    rows = [["leaves at", "accuracy %", "mean t", "spikes", "ms"]]
+    score = f"{metric.word} {metric.unit}".strip()
+    rows = [["leaves at", score, "mean t", "spikes", "ms"]]
     bars = [""]
     for row in record["rows"]:
         level = "never" if row["level"] is None else f"{row['level']:g}"
         rows.append(
             [
                 level,
-                f"{units.percent(row['accuracy']):.2f}",
+                metric.written(metric.shown(row[metric.name])),
                 f"{row['steps']:.2f}",
                 f"{row['spikes']:,.0f}",
                 _milliseconds(row["sample"]),

@@ -1,5 +1,6 @@
-"""``spikeloom evaluate``: a trained net on data, its accuracy after every number of steps."""
+"""``spikeloom evaluate``: a trained net on data, judged after every number of steps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from spikeloom.cli.progress import watcher
 from spikeloom.cli.runs import Device, Json, check_device, headline, run_remark, write_result
 from spikeloom.cli.train import Set, changed
 from spikeloom.records import units
+from spikeloom.tasks.metric import Metric
 
 if TYPE_CHECKING:
     from spikeloom.data import Splits
@@ -62,7 +64,7 @@ def evaluate(
     device: Device = None,
     json: Json = None,
 ) -> None:
-    """Evaluate a run: accuracy, loss and spikes after each number of steps, from one pass."""
+    """Evaluate a run: metrics, loss and spikes after each number of steps, from one pass."""
     check_device(device)
     exits = parse_exits(exit_margin, exit_by)
     wanted = _parse_steps(steps)
@@ -103,21 +105,23 @@ def evaluate(
         "trained_steps": bench.steps,
         "engine": engine_record(engine, machine),
     } | _record(scores, bench.splits)
+    metrics = bench.task.metrics
     if early:
         record["early_exit"] = early
     of = "" if count == len(chosen) else f" of {len(chosen)}"
     console.print(f"{part} part of {bench.splits.name}, {count}{of} samples, one pass\n")
-    console.print(_over_time(record, all_rows=wanted is not None))
+    console.print(_over_time(record, metrics, all_rows=wanted is not None))
     if reads_early(bench, chosen, part):
         print_note(
             console,
             f"note: encoder '{bench.recipe.encoder.name}' makes its code for T = {bench.steps}; "
             "row t above reads its first t steps, which is not the same as a run with T = t.",
         )
-    at = scores.at if bench.rule.facts.spiking else None
-    console.print("\n" + _by_class(record, at))
+    if scores.by_class is not None:
+        at = scores.at if bench.rule.facts.spiking else None
+        console.print("\n" + _by_class(record, at))
     if early:
-        console.print("\n" + exit_table(early, bench.steps))
+        console.print("\n" + exit_table(early, bench.steps, metrics[0]))
         if part == "test":
             print_note(
                 console,
@@ -177,34 +181,41 @@ def _other_data(folder: Path, name: str | None, changes: list[str] | None) -> "S
 def _record(scores: "OverTime", splits: "Splits") -> Record:
     from spikeloom.report.classes import shares
 
-    return {
+    record: Record = {
         "samples": scores.samples,
         "steps": list(scores.steps),
-        "accuracy": list(scores.accuracy),
+        **{name: list(values) for name, values in scores.metrics.items()},
         "loss": list(scores.loss),
         "spikes": list(scores.spikes),
         "at": scores.at,
+    }
+    if scores.confusion is None or scores.by_class is None:
+        return record
+    return record | {
         "classes": list(splits.labels) or None,
-        "per_class": shares(scores.correct, scores.by_class),
+        "per_class": shares(*scores.by_class),
         "confusion": scores.confusion.tolist(),
     }
 
 
-def _over_time(record: Record, *, all_rows: bool) -> str:
+def _over_time(record: Record, metrics: Sequence[Metric], *, all_rows: bool) -> str:
     from spikeloom.report.table import to_text
 
     count = len(record["steps"])
     places = range(count)
     if not all_rows and count > MOST_ROWS:
         places = sorted({round(row * (count - 1) / (MOST_ROWS - 1)) for row in range(MOST_ROWS)})
-    rows = [["t", "accuracy %", "loss", "spikes"]]
+    rows = [["t", *(f"{one.word} {one.unit}".strip() for one in metrics), "loss", "spikes"]]
     bars = [""]
     for row in places:
-        t, share = record["steps"][row], record["accuracy"][row]
+        t, loss = record["steps"][row], record["loss"][row]
         spikes = f"{record['spikes'][row]:,.0f}" if record["spikes"][-1] else "-"
-        rows.append([str(t), f"{units.percent(share):.2f}", f"{record['loss'][row]:.4f}", spikes])
+        scores = [one.written(one.shown(record[one.name][row])) for one in metrics]
+        rows.append([str(t), *scores, f"{loss:.4f}", spikes])
         mark = "  the run's T" if t == record["trained_steps"] and count > 1 else ""
-        bars.append("  " + bar(share) + mark)
+        first = metrics[0]
+        share = record[first.name][row] if first.of_samples else None
+        bars.append(("" if share is None else "  " + bar(share)) + mark)
     return beside(to_text(to_left(rows, (0,))), bars)
 
 

@@ -17,7 +17,10 @@ from spikeloom.cli.details import details
 
 def list_names(
     what: Annotated[
-        str, typer.Argument(help="rules, nets, heads, encoders, units, surrogates, data, recipes.")
+        str,
+        typer.Argument(
+            help="rules, nets, tasks, heads, encoders, units, surrogates, data, recipes."
+        ),
     ] = "rules",
     name: Annotated[
         str | None, typer.Argument(help="One of them: its options, defaults and limits.")
@@ -27,6 +30,7 @@ def list_names(
     tables = {
         "rules": _rules,
         "nets": _nets,
+        "tasks": _tasks,
         "heads": _heads,
         "encoders": _encoders,
         "units": _units,
@@ -113,6 +117,16 @@ def _nets() -> Rows:
         for name, one in PRESETS.items()
     ]
     return ["net", "input", "text", "note"], rows
+
+
+def _tasks() -> Rows:
+    from spikeloom.tasks.base import TASKS
+
+    rows = [
+        (name, ", ".join(metric.word for metric in task.metrics), task.about)
+        for name, task in ((name, TASKS.find(name)) for name in TASKS.names())
+    ]
+    return ["task", "judged by", "what it is"], rows
 
 
 def _heads() -> Rows:

@@ -17,7 +17,6 @@ from spikeloom.records import units
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spikeloom.inference.files import Given
     from spikeloom.inference.opening import Inputs
     from spikeloom.program.setup import Workbench
 
@@ -35,7 +34,8 @@ Record = dict[str, Any]
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="Images, or arrays in .npy or .npz.")
+        list[Path],
+        typer.Argument(metavar="FILE", help="Images, recordings, or arrays in .npy or .npz."),
     ],
     top: Annotated[int, typer.Option(help="Number of answers to show.")] = 3,
     over_time: Annotated[bool, typer.Option(help="Print the answer after every step.")] = False,
@@ -45,7 +45,7 @@ def predict(
     device: Device = None,
     json: Json = None,
 ) -> None:
-    """Predict the class of files with a trained net.
+    """Predict the class, or the numbers, of files with a trained net.
 
     Files that cannot be read are named; the others are predicted, and the exit code is 1.
     """
@@ -68,12 +68,12 @@ def predict(
             except SpikeloomError as error:
                 faults.append(error)
             progress.advance(1)
-    classes = class_names(inputs.labels or [""] * inputs.classes)
+    names = class_names(inputs.labels or [""] * inputs.classes) if bench.task.labels else None
     if rows:
         console.print(headline(bench, folder, run_remark(folder)) + "\n")
-        console.print(_table(rows, classes, top))
+        console.print(_table(rows, names, top))
         if over_time:
-            console.print("\n" + _course(rows, classes))
+            console.print("\n" + _course(rows, names))
     for fault in faults[:-1] if not rows else faults:
         say_error(str(fault))
     if rows:
@@ -88,41 +88,43 @@ def predict(
 def _predicted(
     bench: "Workbench", inputs: "Inputs", path: Path, *, invert: bool
 ) -> Iterator[Record]:
-    from spikeloom.inference.files import read_file
+    from spikeloom.inference.files import read_file, recordings_of
     from spikeloom.inference.over_time import predict_over_time
 
-    given = read_file(path, inputs, invert=invert)
-    probabilities, spikes = predict_over_time(bench, given.samples)
-    return (
-        _sample(given, row, probabilities[row], spikes[row]) for row in range(len(probabilities))
-    )
+    given = read_file(path, inputs, invert=invert, recording=recordings_of(bench.recipe))
+    found, spikes = predict_over_time(bench, given.samples)
+    said = _of_classes if bench.task.labels else _of_numbers
+    for row, (answers, counts) in enumerate(zip(found, spikes, strict=True)):
+        about = {"file": str(given.path), "row": None if given.single else row}
+        yield about | {"notes": list(given.notes)} | said(answers) | {"spikes": counts.tolist()}
 
 
-def _sample(given: "Given", row: int, probabilities: "Tensor", spikes: "Tensor") -> Record:
+def _of_classes(probabilities: "Tensor") -> Record:
     from spikeloom.inference.over_time import settled
 
     tops = probabilities.argmax(1).tolist()
     return {
-        "file": str(given.path),
-        "row": None if given.single else row,
-        "notes": list(given.notes),
         "answer": tops[-1],
         "probability": float(probabilities[-1, tops[-1]]),
         "final_from": settled(tops) + 1,
         "answers": tops,
         "probabilities": probabilities.tolist(),
-        "spikes": spikes.tolist(),
     }
 
 
-def _table(rows: list[Record], names: list[str], top: int) -> str:
-    """Lay out one line per sample."""
+def _of_numbers(answers: "Tensor") -> Record:
+    return {"answer": answers[-1].tolist(), "answers": answers.tolist()}
+
+
+def _table(rows: list[Record], names: list[str] | None, top: int) -> str:
+    """Lay out one line per sample; without names of classes, answers are numbers."""
     from spikeloom.report.table import to_text
 
     timed = len(rows[0]["answers"]) > 1
     others = ["next"] if top > 1 else []
     course = ["over t", "final"] if timed else []
-    cells = [["file", "answer", "%", *others, *course, "spikes"]]
+    beside = [] if names is None else ["%", *others, *course]
+    cells = [["file", "answer", *beside, "spikes"]]
     shown: dict[str, int] = {}
     lines: dict[str, str] = {}
     for row in rows:
@@ -140,23 +142,31 @@ def _table(rows: list[Record], names: list[str], top: int) -> str:
     return "\n".join([text, *([""] if lines or hidden else []), *hidden, *lines])
 
 
-def _course(rows: list[Record], names: list[str]) -> str:
+def _course(rows: list[Record], names: list[str] | None) -> str:
     """Lay out the answer after every step, one block per sample."""
     from spikeloom.report.table import to_text
 
     blocks = []
     for row in rows[:MOST_ROWS]:
-        cells, bars = [("t", "answer", "%", "spikes")], [""]
+        share = [] if names is None else ["%"]
+        cells, bars = [["t", "answer", *share, "spikes"]], [""]
         for t, answer in enumerate(row["answers"]):
-            share = row["probabilities"][t][answer]
             spikes = f"{row['spikes'][t]:,}"
-            cells.append((str(t + 1), names[answer], f"{units.percent(share):.1f}", spikes))
+            if names is None:
+                cells.append([str(t + 1), _numbers(answer), spikes])
+                bars.append("")
+                continue
+            share = row["probabilities"][t][answer]
+            cells.append([str(t + 1), names[answer], f"{units.percent(share):.1f}", spikes])
             bars.append("  " + bar(share))
         blocks.append(f"{_label(row)}\n{beside(to_text(to_left(cells, (1,))), bars)}")
     return "\n\n".join(blocks)
 
 
-def _line(row: Record, names: list[str], top: int, *, timed: bool) -> list[str]:
+def _line(row: Record, names: list[str] | None, top: int, *, timed: bool) -> list[str]:
+    spikes = f"{row['spikes'][-1]:,}" if row["spikes"][-1] else "-"
+    if names is None:
+        return [_label(row), _numbers(row["answer"]), spikes]
     last = row["probabilities"][-1]
     order = sorted(range(len(last)), key=lambda one: -last[one])
     order.remove(row["answer"])
@@ -166,7 +176,7 @@ def _line(row: Record, names: list[str], top: int, *, timed: bool) -> list[str]:
         line.append(", ".join(f"{names[one]} {units.percent(last[one]):.1f}" for one in others))
     if timed:
         line += [_forming(row), f"from t = {row['final_from']}"]
-    return [*line, f"{row['spikes'][-1]:,}" if row["spikes"][-1] else "-"]
+    return [*line, spikes]
 
 
 def _forming(row: Record) -> str:
@@ -177,6 +187,10 @@ def _forming(row: Record) -> str:
     turns = [one for t, one in enumerate(answers) if t == 0 or answers[t - 1] != one]
     path = " → ".join(map(str, turns[-3:]))
     return f"{sparks} {'… → ' if len(turns) > 3 else ''}{path}"
+
+
+def _numbers(answer: list[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in answer)
 
 
 def _label(row: Record) -> str:

@@ -16,6 +16,7 @@ from spikeloom.cli.console import plain_console
 from spikeloom.cli.stopping import imported
 from spikeloom.records import units
 from spikeloom.records.progress import SILENT, Progress
+from spikeloom.tasks.metric import ACCURACY, named
 
 if TYPE_CHECKING:
     from spikeloom.records.run import EpochRecord
@@ -247,7 +248,7 @@ class _Terminal(_Lines):
     def _beside(self, phase: _Phase, now: float, room: int) -> str:
         """Return what stands beside the bar: as much of it as has room."""
         share = [f"{phase.percent:>3}%"] if phase.percent else []
-        figures = [text.replace("accuracy", "acc") for text in _figures(phase, "")]
+        figures = [text.replace(ACCURACY.name, "acc") for text in _figures(phase, "")]
         speed, short = _speed(phase, now), _speed(phase, now, unit="")
         left = self.left(phase, now)
         end = [] if left is None else [f"{duration(left)} left"]
@@ -274,10 +275,16 @@ def epoch_line(entry: "EpochRecord") -> str:
     stage = f"stage {entry.stage + 1}  " if entry.stage else ""
     return (
         f"{stage}epoch {entry.epoch + 1:3d}  loss {entry.loss:.4f}  "
-        f"train {units.percent(entry.accuracy):.2f} %  "
-        f"val {units.percent(entry.val_accuracy):.2f} %  "
-        f"{entry.seconds:.1f} s"
+        f"train {_score(entry, '')}  val {_score(entry, 'val_')}  {entry.seconds:.1f} s"
     )
+
+
+def _score(entry: "EpochRecord", part: str) -> str:
+    """Write the metric that decides; one that is no share comes with its name."""
+    name = entry.judged[0]
+    metric, value = named(name), entry[f"{part}{name}"]
+    text = metric.written(metric.shown(value))
+    return f"{text} {metric.unit}" if metric.unit else f"{name} {text}"
 
 
 def duration(seconds: float) -> str:
@@ -299,8 +306,8 @@ def duration(seconds: float) -> str:
 def _figures(phase: _Phase, space: str = " ") -> list[str]:
     """Return the means so far, e.g. ["loss 0.1234", "accuracy 97.1 %"]."""
     return [
-        f"{name} {units.percent(value):.1f}{space}%"
-        if "accuracy" in name
+        f"{name} {named(name).shown(value):.1f}{space}%"
+        if named(name).unit == "%"
         else f"{name} {value:.4f}"
         for name, value in phase.figures.items()
     ]

@@ -19,7 +19,7 @@ def with_controls(plan: Plan) -> Plan:
     The linear model is the readout alone, trained by backpropagation; a rule below it has made no
     use of its hidden layers. It is trained until nothing changes, since its loss has one minimum:
     `LONGER` times the epochs at the rate `LINEAR_RATE`. The net whose hidden layers stay as they
-    were drawn trains its readout; a rule of the same accuracy has not trained them.
+    were drawn trains its readout; a rule of the same score has not trained them.
 
     A net without hidden layers gets neither.
     """

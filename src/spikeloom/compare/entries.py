@@ -12,7 +12,8 @@ from spikeloom.compare.plan import Plan, Row
 from spikeloom.compare.tuning import changed
 from spikeloom.program.recipe import Recipe
 from spikeloom.records.comparison import EntryRecord, FailureRecord, TrialRecord
-from spikeloom.records.run import RunRecord, TrainedRecord
+from spikeloom.records.run import RunRecord, TrainedRecord, validation
+from spikeloom.tasks.metric import Metric
 from spikeloom.train import runs
 
 
@@ -100,29 +101,30 @@ class EntryState:
             assert isinstance(record, RunRecord)
             self.runs[job.number] = record
         else:
-            self._note(job, record.val_accuracy, record.val_loss, None)
+            held = {validation(one.name): record.held(one) for one in record.metrics}
+            self._note(job, val_loss=record.val_loss, **held)
 
     def fail(self, job: Job, error: str) -> None:
         """Store why a run failed."""
         if job.final:
             self.errors[job.number] = error
         else:
-            self._note(job, None, None, error)
+            self._note(job, error=error)
 
-    def _note(
-        self, job: Job, accuracy: float | None, loss: float | None, error: str | None
-    ) -> None:
+    def _note(self, job: Job, **outcome: Any) -> None:
         assert self.plan.tune is not None
         values = self.plan.tune.settings[job.number]
-        self.trials[job.number] = TrialRecord(
-            set=values, val_accuracy=accuracy, val_loss=loss, error=error
-        )
+        self.trials[job.number] = TrialRecord(set=values, **outcome)
+
+    @property
+    def _metric(self) -> Metric:
+        return self.row.recipe.build_task().first
 
     def recipe_of(self, job: Job) -> Recipe | None:
         """Return what a job trains, tuned values put in; None while these are not chosen."""
         if not job.final or self.plan.tune is None:
             return job.recipe
-        chosen = self.plan.tune.record(self.trials).chosen
+        chosen = self.plan.tune.record(self.trials, self._metric).chosen
         return None if chosen is None else job.with_values(job.recipe, chosen)
 
     def record(self) -> EntryRecord:
@@ -143,7 +145,7 @@ class EntryState:
             refusal=self.refusal,
             error=f"{many}: {errors[0].error}" if errors else None,
             errors=errors,
-            tuning=tune.record(self.trials) if tune is not None and self.trials else None,
+            tuning=tune.record(self.trials, self._metric) if tune and self.trials else None,
             runs=tuple(self.runs[seed] for seed in self.plan.seeds if seed in self.runs),
         )
 

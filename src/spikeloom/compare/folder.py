@@ -32,7 +32,7 @@ def finished(folder: Path, recipe: Recipe) -> TrainedRecord | None:
         raise
     except SpikeloomError:
         return None
-    selected = record is not None and None not in (record.val_accuracy, record.val_loss)
+    selected = record is not None and None not in (record.held(record.first), record.val_loss)
     return record if selected else None
 
 

@@ -14,6 +14,7 @@ from spikeloom.program.recipe import Recipe, Seed, build_recipe
 from spikeloom.program.stage import Count
 from spikeloom.program.tables import Strict, override
 from spikeloom.records.comparison import TrialRecord, TuningRecord
+from spikeloom.tasks.metric import ACCURACY, Metric
 
 Values = Annotated[tuple[Any, ...], Length(1, "value")]
 
@@ -71,14 +72,15 @@ class Tune(Strict):
             changes[last] = self.epochs
         return changed(recipe, changes, where).with_seed(self.seed)
 
-    def record(self, trials: Mapping[int, TrialRecord]) -> TuningRecord:
+    def record(self, trials: Mapping[int, TrialRecord], metric: Metric = ACCURACY) -> TuningRecord:
         """Put together what is stored: every trial that ended, and the choice once all have.
 
         Args:
             trials: by number.
+            metric: that decides.
         """
         settings = self.settings
-        best = choose([trials.get(row) for row in range(len(settings))])
+        best = choose([trials.get(row) for row in range(len(settings))], metric)
         chosen = None if best is None else settings[best]
         return TuningRecord(
             seed=self.seed,
@@ -100,8 +102,8 @@ class Tune(Strict):
         ]
 
 
-def choose(trials: Sequence[TrialRecord | None]) -> int | None:
-    """Return the trial of the best validation accuracy, None before the last one has ended.
+def choose(trials: Sequence[TrialRecord | None], metric: Metric = ACCURACY) -> int | None:
+    """Return the trial that is best on the validation part, None before the last one has ended.
 
     Ties go to the lower validation loss, then to the first; failed trials are never chosen.
     """
@@ -109,8 +111,9 @@ def choose(trials: Sequence[TrialRecord | None]) -> int | None:
     for row, trial in enumerate(trials):
         if trial is None:
             return None
-        if trial.val_accuracy is not None and trial.val_loss is not None:
-            good.append((-trial.val_accuracy, trial.val_loss, row))
+        reached = trial.reached(metric)
+        if reached is not None and trial.val_loss is not None:
+            good.append((-metric.rank(reached), trial.val_loss, row))
     return min(good)[2] if good else None
 
 

@@ -74,15 +74,14 @@ def part_samples(
 def stratified_order(y: Tensor) -> Tensor:
     """Shuffle rows so that any contiguous part has the overall proportions of the classes.
 
-    Rows are ranked within their class by a hash of the row number, and the ranks of all classes are
-    interleaved evenly: a contiguous part is off by about one sample per class. No random generator
-    is used, so
-    the order depends on no library's version.
+    Real targets count as one class. Rows are ranked within their class by a hash of the row number,
+    and the ranks of all classes are interleaved evenly: a contiguous part is off by about one
+    sample per class. No random generator is used, so the order depends on no library's version.
 
     Shape:
-        y: [N]; result: [N], int64, a permutation.
+        y: [N, ...]; result: [N], int64, a permutation.
     """
-    labels = y.cpu().numpy()
+    labels = np.zeros(len(y)) if y.is_floating_point() else y.cpu().numpy()
     keys = np.array([derive_seed("spikeloom.data", row) for row in range(len(labels))])
     place = np.empty(len(labels))
     for label in np.unique(labels):

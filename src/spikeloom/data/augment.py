@@ -1,4 +1,4 @@
-"""Random changes of training pictures, a whole batch at once on the batch's device."""
+"""Random changes of training pictures and events, a whole batch at once on its device."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikeloom.base.checks import at_least, expect
+from spikeloom.base.checks import at_least, expect, within
 from spikeloom.base.errors import ShapeError
 from spikeloom.base.fields import Checked
 from spikeloom.base.seeding import SampleRng
+from spikeloom.base.types import Values
 from spikeloom.data.base import Scaling
+from spikeloom.data.timed.disturbed import disturbed
 
 Pixels = Annotated[int, at_least(0, "pixels")]
 
@@ -19,6 +21,8 @@ Pixels = Annotated[int, at_least(0, "pixels")]
 @dataclass(frozen=True)
 class Augment(Checked):
     """Crop, flip and cutout of stored pictures, in this order, before they are scaled.
+
+    Frames over time are changed alike at every step; then events are dropped and moved in time.
 
     Every draw is a function of (seed, epoch, sample): it does not depend on the batch that a sample
     sits in, on the number of processes or on the device.
@@ -29,6 +33,9 @@ class Augment(Checked):
         flip: mirror left and right with probability 1/2.
         cutout: blank a square of this side whose centre lies anywhere in the picture, so that it
             may hang over the border; 0 for none.
+        drop: probability that an event is lost; for event data alone.
+        jitter: steps by which an event may come early or late, for event data alone; events that
+            leave the recording are lost.
 
     Raises:
         ConfigError: a number below 0, or another type.
@@ -48,24 +55,42 @@ class Augment(Checked):
     crop: Pixels = 0
     flip: bool = False
     cutout: Pixels = 0
+    drop: Annotated[float, within(0, 1, "[)", "a probability")] = 0.0
+    jitter: Annotated[int, at_least(0, "steps")] = 0
 
     called: ClassVar[str] = "augment"
 
-    def check(self, shape: tuple[int, ...]) -> None:
+    def check(self, shape: tuple[int, ...], values: Values = "real") -> None:
         """Refuse samples that cannot be changed so.
 
+        Args:
+            shape: of a sample.
+            values: what the samples are.
+
         Raises:
-            ShapeError: samples are no pictures [C, H, W], or smaller than crop or cutout.
+            ShapeError: samples are no pictures [C, H, W] or frames [T, C, H, W], or smaller than
+                crop or cutout; or drop and jitter for what are no events over time.
         """
-        if len(shape) != 3:
+        for name in ("drop", "jitter"):
+            expect(
+                not getattr(self, name) or (values != "real" and len(shape) in (2, 4)),
+                f"augment.{name}",
+                f"none for samples {list(shape)} of {values} values",
+                getattr(self, name),
+                "drop it, or take event data without normalise",
+                kind=ShapeError,
+            )
+        if not self._moves and len(shape) == 2 and values != "real":
+            return
+        if len(shape) not in (3, 4):
             raise ShapeError.of(
                 "augment",
-                "pictures [C, H, W]",
+                "pictures [C, H, W] or frames [T, C, H, W]",
                 f"samples {list(shape)}",
                 "leave augment out for such data",
             )
         for name, pixels in (("crop", self.crop), ("cutout", self.cutout)):
-            most = min(shape[1:])
+            most = min(shape[-2:])
             expect(
                 pixels <= most,
                 f"augment.{name}",
@@ -85,12 +110,29 @@ class Augment(Checked):
                 the stored value 0.
 
         Shape:
-            x: [B, C, H, W], uint8 or float; result: as x.
+            x: [B, C, H, W], uint8 or float; [B, T, C, H, W] or [B, T, D] with time; result: as x.
 
         Raises:
-            ShapeError: as at `check`.
+            ShapeError: as at `check`; what the values are is checked there alone.
         """
-        self.check(tuple(x.shape[1:]))
+        scaling = scaling or Scaling(time=x.ndim == 5)
+        self.check(tuple(x.shape[1:]), "counts")
+        if x.ndim == 4:
+            return self._placed(x, rng, scaling.stored_zero(x))
+        if self._moves:
+            zero = scaling.stored_zero(x[:, 0]).repeat(x.shape[1], 1, 1)
+            x = self._placed(x.flatten(1, 2), rng, zero).view(x.shape)
+        if self.drop or self.jitter:
+            x = disturbed(x, rng, drop=self.drop, jitter=self.jitter)
+        return x
+
+    @property
+    def _moves(self) -> bool:
+        """Whether pixels change."""
+        return bool(self.crop or self.flip or self.cutout)
+
+    def _placed(self, x: Tensor, rng: SampleRng, zero: Tensor) -> Tensor:
+        """Crop, flip and blank [B, C, H, W]; `zero` [C, 1, 1] is what is stored for 0."""
         batch, channels, height, width = x.shape
         draws = rng.stream_for("augment").numbers(5).to(x.device)  # [B, 5], always all of them
         down, right, mirror, row, column = draws.unbind(1)
@@ -104,7 +146,7 @@ class Augment(Checked):
         columns = columns + _whole(right, span)[:, None]
         place = (rows * wide)[:, :, None] + columns[:, None, :]  # [B, H, W]
         if self.cutout:
-            zero = (scaling or Scaling()).stored_zero(x).expand(batch, channels, 1, 1)
+            zero = zero.expand(batch, channels, 1, 1)
             down_covered = _covered(_whole(row, height), self.cutout, height)  # [B, side]
             right_covered = _covered(_whole(column, width), self.cutout, width)
             square = down_covered[:, :, None] * width + right_covered[:, None, :]

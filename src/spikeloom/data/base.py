@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, get_type_hints
@@ -16,6 +16,8 @@ from spikeloom.base.registry import Registry
 from spikeloom.base.types import Values
 from spikeloom.data.decode import Reading
 from spikeloom.data.units import REAL, WHOLE
+from spikeloom.tasks.classify import Classify
+from spikeloom.tasks.regress import Regress
 
 DATA: Registry["DataInfo"] = Registry("data set", "spikeloom.data", ("about", "load", "state"))
 
@@ -173,13 +175,14 @@ class Splits:
 
     Args:
         name: of the set, used in messages.
-        classes: K, at least 2.
+        classes: K, number of classes, 2 or more; of real targets, how many numbers each holds.
         train: to learn from.
         validation: taken from training data, never from the test part.
         test: to report.
         labels: names of the classes 0..K-1; empty where unknown.
         reading: how pictures became samples; None where samples are no pictures read from files.
         skipped: places of pictures that could not be read and were left out.
+        notes: what else was done to the samples, one line each.
 
     Raises:
         DataError: an empty part, labels outside 0..K-1, values that are not finite, parts that
@@ -195,6 +198,7 @@ class Splits:
     labels: tuple[str, ...] = ()
     reading: Reading | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.classes:
@@ -204,7 +208,7 @@ class Splits:
                 len(self.labels),
                 "give one per class, or none",
             )
-        if self.classes < 2:
+        if self.classes < 2 and not self.train.y.is_floating_point():
             raise DataError.of(
                 f"data.{self.name}",
                 "at least 2 classes",
@@ -256,7 +260,8 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         DataError: as listed at `Splits`, naming `where` and the first bad row.
     """
     x, y, rows = samples.store, samples.y, samples.rows
-    if x.ndim < 1 or y.shape != (x.shape[:1] if rows is None else rows.shape):
+    count = x.shape[:1] if rows is None else rows.shape
+    if x.ndim < 1 or y.shape[:1] != count or (y.ndim > 1 and not y.is_floating_point()):
         raise DataError.of(
             where,
             "one label per sample",
@@ -265,22 +270,14 @@ def check_samples(where: str, samples: Samples, classes: int) -> None:
         )
     if x.numel() == 0 or len(samples) == 0:
         raise DataError.of(where, "at least one sample", f"x {list(x.shape)}", "fill the part")
-    if y.dtype != torch.int64 or x.dtype not in WHOLE + REAL:
+    if y.dtype not in (torch.int64, *REAL) or x.dtype not in WHOLE + REAL:
         raise DataError.of(
             where,
-            "x of booleans, whole numbers or floats of 16 to 64 bits and y int64",
+            "x of booleans, whole numbers or floats of 16 to 64 bits, and y int64 or such floats",
             f"{x.dtype} and {y.dtype}",
             "convert them",
         )
-    wrong = ((y < 0) | (y >= classes)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise DataError.of(
-            where,
-            f"labels in 0..{classes - 1}",
-            f"{int(y[row])} at row {row}",
-            "correct the label or the number of classes",
-        )
+    (Regress() if y.is_floating_point() else Classify()).check(where, y, classes)
     if x.is_floating_point():
         finite = x.isfinite().reshape(len(x), -1).all(1)
         wrong = (~(finite if rows is None else finite[rows])).nonzero()
@@ -306,6 +303,10 @@ class DataInfo:
         source: where to get the files and where to put them, one line.
         state: `state(root)` -> "ready", "decoded" (ready and in the cache) or "missing: ...", from
             the existence of files alone.
+        steps: `steps(options)` -> T of samples with a time axis, from all options; None where
+            samples have none, or a file decides.
+        read: `read(path, options)` -> a user's own recording as a sample is stored; None where
+            files are arrays or pictures.
     """
 
     about: str
@@ -314,6 +315,25 @@ class DataInfo:
     load: Callable[..., Splits]
     source: str = ""
     state: Callable[[Path], str] = lambda root: "ready"
+    steps: Callable[[Mapping[str, Any]], int] | None = None
+    read: Callable[[Path, Mapping[str, Any]], Tensor] | None = None
+
+    def length(self, chosen: Mapping[str, Any]) -> int | None:
+        """Return T of the samples under some options; None where that is not known beforehand.
+
+        Args:
+            chosen: options of a user; wrong ones are refused by whoever loads the set.
+        """
+        try:
+            return None if self.steps is None else self.steps(self.filled(chosen))
+        except ConfigError:
+            return None
+
+    def filled(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options: those that are chosen, typed, and the defaults of the others."""
+        hints, parameters = self.hints, inspect.signature(self.load).parameters
+        own = {name: conform(hints[name], chosen[name], name) for name in hints if name in chosen}
+        return {name: parameters[name].default for name in self.options} | own
 
     @property
     def options(self) -> tuple[str, ...]:

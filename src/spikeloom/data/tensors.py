@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeloom.base.checks import at_least
+from spikeloom.base.checks import at_least, expect
 from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.data._split import Count, Text, hold_out, part_samples
 from spikeloom.data.base import DATA, DataInfo, Samples, Scaling, Splits, check_samples
 from spikeloom.data.npy import ARRAY_FAULTS, check_archive
 from spikeloom.data.places import first_there, in_words, places_of
 from spikeloom.data.units import (
+    REAL,
     Scale,
     axes_advice,
     peak_of,
@@ -46,7 +47,7 @@ def splits_from_tensors(
 
     Args:
         x: training data: booleans, whole numbers or floats.
-        y: labels, any integer type.
+        y: labels of any integer type, or real targets [N] or [N, K] for task "regress".
         test: pair (x, y) of the test part, or how many samples to take from x as such.
         validation: likewise, taken from what is left; None takes a tenth.
         train_size: how many training samples to keep; None for all.
@@ -87,7 +88,10 @@ def splits_from_tensors(
         if isinstance(validation, tuple)
         else validation
     )
-    if classes is None:
+    if train.y.is_floating_point():
+        expect(classes is None, "data.tensors.classes", "none for real targets", classes, "drop it")
+        classes = train.y.shape[1]
+    elif classes is None:
         parts = (part for part in (train, own, held) if isinstance(part, Samples))
         classes = 1 + max((int(part.y.max()) for part in parts if part.y.numel()), default=0)
     check_samples("data.tensors.train", train, classes)
@@ -210,8 +214,13 @@ def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
     where = f"data.tensors.{part}"
     x, y = pair
     x = stored_tensor(where, x)
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise DataError.of(where, "y of an integer type", y.dtype, "give class numbers")
+    if y.dtype not in REAL and (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool):
+        expected = "y of an integer type, or floats of 16 to 64 bits"
+        raise DataError.of(where, expected, y.dtype, "give class numbers, or numbers to answer")
+    if not y.is_floating_point():
+        y = y.long()
+    elif y.ndim == 1:
+        y = y.unsqueeze(1)
     time = time_axis("data", x.shape[1:], time)
     scaling = Scaling(peak_of("data", x, scale, time), time=bool(time))
     values = values_of(x, scale, scaling)
@@ -222,7 +231,7 @@ def _samples(part: str, pair: Pair, scale: Scale, time: bool | None) -> Samples:
             f"{x[x != x.round()][0].item():.6g}",
             "leave scale out for values as they are",
         )
-    return Samples(x, y.long(), scaling, values=values)
+    return Samples(x, y, scaling, values=values)
 
 
 DATA.register("tensors")(

@@ -1,5 +1,6 @@
 """What an encoder is: a frozen value that gives each sample a time axis."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -51,6 +52,14 @@ class Encoder(Protocol):
             values: what the samples are.
         """
         return "real"
+
+    def length(self, shape: Sequence[int]) -> int | None:
+        """Return the one T that samples of a shape can be read in; None where any T will do.
+
+        Args:
+            shape: of one sample.
+        """
+        return None
 
     def check(self, x: Tensor) -> None:
         """Refuse samples that this code cannot encode; by default there are none.

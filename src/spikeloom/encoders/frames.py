@@ -1,5 +1,6 @@
 """Frames: samples that already have a time axis."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,6 +32,10 @@ class Frames(Checked, Encoder):
     reads_time: ClassVar[bool] = True
     about: ClassVar[str] = "data with its own time axis, [B, T, ...] turned time first"
     called: ClassVar[str] = "encoders.frames"
+
+    def length(self, shape: Sequence[int]) -> int | None:
+        """Return T, the first size; None for a sample without one."""
+        return shape[0] if shape else None
 
     def encode(self, x: Tensor, steps: int, rng: Rng) -> Tensor:
         """Exchange batch and time.

@@ -62,6 +62,10 @@ class Head(nn.Module):
     """
 
     about: ClassVar[str] = ""
+    labels: ClassVar[bool] = True
+    """Whether its loss takes class numbers as targets; else it takes K real numbers."""
+    fewest: ClassVar[int] = 2
+    """Smallest K: of one class there is nothing to choose."""
     reads: ClassVar[Literal["reduced", "train"]] = "reduced"
     source: ClassVar[Citation | None] = None
     maps: ClassVar[tuple[str, ...]] = ("readout",)
@@ -72,7 +76,7 @@ class Head(nn.Module):
     def __init__(
         self,
         features: Annotated[int, at_least(1, "feature")],
-        classes: Annotated[int, at_least(2, "classes")],
+        classes: int,
         *,
         bias: bool = True,
         reduce: Reduction = "mean",
@@ -80,6 +84,7 @@ class Head(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        at_least(self.fewest, "classes").check("head.classes", classes)
         self.features = features
         self.classes = classes
         self.reduce: Reduction = reduce

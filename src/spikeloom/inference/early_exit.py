@@ -1,7 +1,7 @@
 """Early exit: a sample leaves as soon as its answer is clear."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -15,7 +15,7 @@ from spikeloom.base.fields import Checked
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
 from spikeloom.heads.stream import Stream
-from spikeloom.inference.evaluate import EVALUATION_BATCH
+from spikeloom.inference.evaluate import EVALUATION_BATCH, Judged, added
 from spikeloom.meters.clock import Timing, rounds_for, stopwatch, time_interleaved
 from spikeloom.meters.spikes import spike_counts
 from spikeloom.nets.module.site import Site
@@ -69,19 +69,19 @@ class Exits:
 
 
 @dataclass(frozen=True)
-class ExitScore:
+class ExitScore(Judged):
     """What leaving early costs and saves.
 
     Args:
         exit: when samples left.
-        accuracy: share of right answers.
+        metrics: of the task, by name.
         steps: mean number of steps.
         spikes: mean number of spikes per inference.
         seconds: per sample of one batch, of net and head, by rounds.
     """
 
     exit: Exit
-    accuracy: float
+    metrics: Mapping[str, float]
     steps: float
     spikes: float
     seconds: Timing
@@ -166,7 +166,7 @@ def score_exits(
     """Score several ways to leave early, each in a run of its own.
 
     A level that is to be used must be chosen on the validation part: chosen on the test part, its
-    accuracy there is no estimate any more.
+    score there is no estimate any more.
 
     Args:
         bench: what to run.
@@ -185,15 +185,16 @@ def score_exits(
     """
     check_exits(bench)
     rows = torch.arange(len(samples)) if rows is None else rows
-    sums = torch.zeros(len(exits), 3, dtype=torch.float64)
+    sums = torch.zeros(len(exits), 2, dtype=torch.float64)
+    judged: list[list[float]] = [[] for _ in exits]
     timed: list[Timing] = []
     progress.phase(f"{part}, early exit", len(rows))
     for places in batches(len(rows), EVALUATION_BATCH, None):
         batch = bench.batch(samples, rows[places], epoch=0, part=part)
         for number, leave in enumerate(exits):
             done = run_until(bench, batch, leave, ops=ops)
-            hits = (done.logits.argmax(1) == batch.target).sum()
-            row = [float(hits), float(done.steps.sum()), float(done.spikes.sum())]
+            judged[number] = added(judged[number], bench.task.sums(done.logits, batch.target))
+            row = [float(done.steps.sum()), float(done.spikes.sum())]
             sums[number] += torch.tensor(row, dtype=torch.float64)
         if not timed:
             timed = _time_exits(bench, batch, exits, ops)
@@ -201,8 +202,8 @@ def score_exits(
     progress.close()
     means = (sums / len(rows)).tolist()
     return tuple(
-        ExitScore(leave, accuracy, steps, spikes, seconds)
-        for leave, (accuracy, steps, spikes), seconds in zip(exits, means, timed, strict=True)
+        ExitScore(leave, bench.task.figures(row), steps, spikes, seconds)
+        for leave, row, (steps, spikes), seconds in zip(exits, judged, means, timed, strict=True)
     )
 
 
@@ -219,11 +220,18 @@ def _time_exits(bench: Workbench, batch: Batch, exits: Sequence[Exit], ops: Ops)
 
 
 def check_exits(bench: Workbench) -> None:
-    """Refuse a net without time.
+    """Refuse a net without time, and answers that are no scores of classes.
 
     Raises:
-        ConfigError: the rule trains a net without time steps.
+        ConfigError: the rule trains a net without time steps, or the task has no classes.
     """
+    if not bench.task.labels:
+        raise ConfigError.of(
+            "exit",
+            "a task with classes, whose answers are more or less clear",
+            f"task '{bench.recipe.task.name}'",
+            "leave early exit out",
+        )
     if not bench.rule.facts.spiking:
         raise ConfigError.of(
             "exit",

@@ -1,10 +1,10 @@
-"""Evaluation: accuracy and loss on held-out samples."""
+"""Evaluation: the metrics of a task and its loss on held-out samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.base.errors import NumericalError
@@ -20,11 +20,34 @@ from spikeloom.records.progress import SILENT, Progress
 EVALUATION_BATCH = 256
 
 
-@dataclass(frozen=True)
-class Score:
-    """Result of one evaluation: shares, losses and the head's figures, as means over samples."""
+class Judged:
+    """What was judged by the metrics of a task: each of them is an attribute, too."""
 
-    accuracy: float
+    metrics: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a metric by its name, e.g. ``score.accuracy``.
+
+        Raises:
+            AttributeError: the task has none of that name.
+        """
+        if name != "metrics" and name in self.metrics:  # a copy in the making has no metrics yet
+            return self.metrics[name]
+        raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'", name=name)
+
+
+@dataclass(frozen=True)
+class Score(Judged):
+    """Result of one evaluation.
+
+    Args:
+        metrics: of the task, by name.
+        loss: of the answers, the mean over samples.
+        samples: how many.
+        figures: of the head, by name; means over samples.
+    """
+
+    metrics: Mapping[str, float]
     loss: float
     samples: int
     figures: dict[str, float] = field(default_factory=dict)
@@ -56,10 +79,10 @@ def evaluate(
     poll: Callable[[], None] = lambda: None,
     ops: Ops = PLAIN,
 ) -> Score:
-    """Run the net on samples and compare its predictions with the labels.
+    """Run the net on samples and judge its answers as the task says.
 
-    The loss is the cross entropy of the head's prediction, whatever the head trains with. Several
-    processes share the samples.
+    The loss is that of the task, whatever the head trains with. Several processes share the
+    samples.
 
     Args:
         bench: what to run.
@@ -75,7 +98,8 @@ def evaluate(
     bench.net.eval()
     bench.head.eval()
     team, fault = bench.team, None
-    hits, total, seen = 0, 0.0, 0
+    task, total = bench.task, 0.0
+    sums: list[float] = []
     figures: dict[str, float] = {}
     watch.phase(part, len(samples))
     for whole in batches(len(samples), EVALUATION_BATCH, None):
@@ -86,23 +110,27 @@ def evaluate(
             features, logits = predict(bench, batch, ops)
             for name, value in _figures(bench, features, batch, ops).items():
                 figures[name] = figures.get(name, 0.0) + value * batch.size
-            hits += int((logits.argmax(1) == batch.target).sum())
-            loss = float(F.cross_entropy(logits, batch.target, reduction="sum"))
+            sums = added(sums, task.sums(logits, batch.target))
+            loss = task.loss(logits, batch.target)
             try:
                 check_loss(bench, batch, part, loss)
             except NumericalError as error:
                 fault = error
             total += loss
-            seen += len(index)
-        watch.advance(len(whole), accuracy=hits / max(1, seen))
+        watch.advance(len(whole), **(task.figures(sums) if sums else {}))
     team.agree(fault)
-    sums = team.sums(hits, total)
+    total, sums = team.total(total), added(*team.gather(sums))
     parts = team.gather(figures)  # a process without samples has none
     means = {
         name: sum(part.get(name, 0.0) for part in parts) / len(samples)
         for name in dict.fromkeys(name for part in parts for name in part)
     }
-    return Score(sums[0] / len(samples), sums[1] / len(samples), len(samples), means)
+    return Score(task.figures(sums), total / len(samples), len(samples), means)
+
+
+def added(*sums: Sequence[float]) -> list[float]:
+    """Return the sums of all samples from those of some each; [] are the sums of none."""
+    return [sum(parts) for parts in zip(*(one for one in sums if one), strict=True)]
 
 
 def _figures(bench: Workbench, features: Tensor, batch: Batch, ops: Ops) -> dict[str, float]:

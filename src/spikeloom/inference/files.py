@@ -1,26 +1,31 @@
 """A user's own pictures and arrays as samples of a trained net, read without running code."""
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import DataError
-from spikeloom.data import Samples, Scaling
+from spikeloom.data import DATA, Samples, Scaling
 from spikeloom.data.decode import Decoder, Reading, bombs_refused
 from spikeloom.data.npy import ARRAY_FAULTS, read_header
 from spikeloom.data.units import is_whole, stored_array
 from spikeloom.program.inputs import Inputs
+from spikeloom.program.recipe import Recipe
 
 LARGEST_FILE = 2**30
 """Most bytes of a file, and of an unpacked array, that are read."""
 
 ARRAYS = (".npy", ".npz")
+
+Recording: TypeAlias = Callable[[Path], Tensor]
+"""Reads a recording as one sample is stored."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +45,32 @@ class Given:
     notes: tuple[str, ...] = ()
 
 
-def read_file(path: Path, inputs: Inputs, *, invert: bool = False) -> Given:
+def recordings_of(recipe: Recipe) -> Recording | None:
+    """Return what reads one recording of the kind that a recipe's data are; None for other data."""
+    name = recipe.data.name
+    info = DATA.find(name) if name in DATA.names() else None
+    if info is None or info.read is None:
+        return None
+    read, options = info.read, info.filled(recipe.data.options)
+    return lambda path: read(path, options)
+
+
+def read_file(
+    path: Path, inputs: Inputs, *, invert: bool = False, recording: Recording | None = None
+) -> Given:
     """Read one file as samples for a net that was trained on `inputs`.
 
     Pictures are read as in training, by the same `Decoder`, and their grey levels brought from
     black..white to the data's 0..peak, rounded where it stores whole numbers. Arrays (.npy, .npz)
     keep their shape and type: values of the kind that the data store are taken as stored; floats
     where the data store whole numbers are what the net sees of them, e.g. 0 to 1 for grey levels;
-    whole numbers where the data store floats are refused.
+    whole numbers where the data store floats are refused. Recordings are read as in training.
 
     Args:
         path: of the file.
         inputs: what the net was trained on.
         invert: turn light into dark, once the picture is read.
+        recording: reads files that are no arrays, where the data are recordings.
 
     Raises:
         DataError: the file is missing, damaged, unsafe, or holds something else; it is named.
@@ -72,6 +90,8 @@ def read_file(path: Path, inputs: Inputs, *, invert: bool = False) -> Given:
         x, scaling = _in_stored_units(path, x, inputs)
         single = x.dim() == len(inputs.in_shape)
         x = x.unsqueeze(0) if single else x
+    elif recording is not None:
+        x, scaling, single = recording(path).unsqueeze(0), None, True
     else:
         x, scaling, single = _read_picture(path, inputs, notes).unsqueeze(0), None, True
     scaling = scaling or inputs.build_scaling()

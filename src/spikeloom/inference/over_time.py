@@ -1,16 +1,15 @@
 """Answers over time: what the first 1, 2, ... T steps of one pass say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, ShapeError
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
-from spikeloom.inference.evaluate import EVALUATION_BATCH
+from spikeloom.inference.evaluate import EVALUATION_BATCH, Judged, added
 from spikeloom.meters.spikes import spike_counts
 from spikeloom.nets.module.net import SpikingNet
 from spikeloom.nets.module.site import Site
@@ -37,16 +36,16 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class OverTime:
+class OverTime(Judged):
     """Scores after some numbers of steps, from one pass.
 
     Args:
         steps: after how many.
-        accuracy: share of right answers at each.
-        loss: mean cross entropy of the head's answer at each.
+        metrics: of the task at each, by name.
+        loss: mean loss of the answers at each, the task's.
         spikes: mean number of spikes per inference until each.
         at: the steps that `confusion` stands for: the run's T, or the last evaluated below it.
-        confusion: how often a label was given an answer.
+        confusion: how often a label was given an answer; None for tasks without classes.
         samples: how many.
 
     Shape:
@@ -54,22 +53,18 @@ class OverTime:
     """
 
     steps: tuple[int, ...]
-    accuracy: tuple[float, ...]
+    metrics: Mapping[str, tuple[float, ...]]
     loss: tuple[float, ...]
     spikes: tuple[float, ...]
     at: int
-    confusion: Tensor
+    confusion: Tensor | None
     samples: int
 
     @property
-    def correct(self) -> list[int]:
-        """Right answers of each class, after `at` steps."""
-        return self.confusion.diagonal().tolist()
-
-    @property
-    def by_class(self) -> list[int]:
-        """Samples of each class."""
-        return self.confusion.sum(1).tolist()
+    def by_class(self) -> tuple[list[int], list[int]] | None:
+        """Right answers after `at` steps and samples of each class; None without classes."""
+        table = self.confusion
+        return None if table is None else (table.diagonal().tolist(), table.sum(1).tolist())
 
 
 @torch.no_grad()
@@ -127,36 +122,37 @@ def score_over_time(
     chosen = check_steps(bench, samples, part, steps)
     longer = replace(bench, steps=max(bench.steps, chosen[-1]))
     rows = torch.arange(len(samples)) if rows is None else rows
-    hits = torch.zeros(len(chosen), dtype=torch.float64)
-    losses, spikes = torch.zeros_like(hits), torch.zeros_like(hits)
-    classes = bench.head.classes
-    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    task = bench.task
+    sums: list[list[float]] = [[] for _ in chosen]
+    losses = torch.zeros(len(chosen), dtype=torch.float64)
+    spikes, confusion = torch.zeros_like(losses), None
     at = max(t for t in chosen if t <= bench.steps or t == chosen[0])
     progress.phase(part, len(rows))
     for places in batches(len(rows), EVALUATION_BATCH, None):
         batch = longer.batch(samples, rows[places], epoch=0, part=part)
         given = answers(bench, batch, chosen, ops)
-        flat = given.logits.flatten(0, 1)
-        wanted = batch.target.repeat(len(chosen))
-        loss = F.cross_entropy(flat, wanted, reduction="none").view(len(chosen), -1).sum(1)
+        target = batch.target
+        flat, wanted = given.logits.flatten(0, 1), torch.cat([target] * len(chosen))
+        loss = task.losses(flat, wanted).view(len(chosen), -1).sum(1)
         for one in loss.tolist():
             check_loss(bench, batch, part, one)
         losses += loss.double().cpu()
-        top = given.logits.argmax(2)  # [S, B]
-        hits += (top == batch.target).sum(1).cpu()
+        for row, one in enumerate(given.logits):
+            sums[row] = added(sums[row], task.sums(one, target))
         spikes += given.spikes.sum(1).cpu()
-        pairs = batch.target * classes + top[chosen.index(at)]
-        confusion += torch.bincount(pairs.cpu(), minlength=classes * classes)
+        table = task.confusion(given.logits[chosen.index(at)], target)
+        if table is not None:
+            confusion = table if confusion is None else confusion + table
         progress.advance(len(places))
     progress.close()
-    count = len(rows)
+    count, figures = len(rows), [task.figures(one) for one in sums]
     return OverTime(
         chosen,
-        tuple((hits / count).tolist()),
+        {one.name: tuple(row[one.name] for row in figures) for one in task.metrics},
         tuple((losses / count).tolist()),
         tuple((spikes / count).tolist()),
         at,
-        confusion.view(classes, classes),
+        confusion,
         count,
     )
 
@@ -169,19 +165,21 @@ def predict_over_time(
     Draws of a random code depend on a sample's row in `samples` alone.
 
     Returns:
-        Probabilities of the classes, and the spikes of the net until each step.
+        Probabilities of the classes, or the answers themselves for a task without classes, and the
+        spikes of the net until each step.
 
     Shape:
-        probabilities: [N, T, K]; spikes: [N, T].
+        answers: [N, T, K]; spikes: [N, T].
     """
     steps = range(1, bench.steps + 1)
-    probabilities, spikes = [], []
+    found, spikes = [], []
     for index in batches(len(samples), EVALUATION_BATCH, None):
         given = answers(bench, bench.batch(samples, index, epoch=0, part="predict"), steps)
-        probabilities.append(given.logits.softmax(2).transpose(0, 1).cpu())
+        values = given.logits.softmax(2) if bench.task.labels else given.logits
+        found.append(values.transpose(0, 1).cpu())
         spikes.append(given.spikes.T.cpu())
         progress.advance(len(index))
-    return torch.cat(probabilities), torch.cat(spikes)
+    return torch.cat(found), torch.cat(spikes)
 
 
 def check_steps(

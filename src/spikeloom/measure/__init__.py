@@ -1,1 +1,1 @@
-"""What a run costs and shows beside its accuracy; called by training and by commands."""
+"""What a run costs and shows beside its score; called by training and by commands."""

@@ -91,5 +91,6 @@ def _units(splits: Splits) -> str:
     if scaling.peak != 1:
         taken = f"divided by {scaling.peak:g}"
     else:
-        taken = "as counts" if is_whole(splits.train.store) else "as they are"
+        whole = "as counts" if is_whole(splits.train.store) else "as they are"
+        taken = "as events" if stored == "bool" else whole
     return f"{stored} {taken}" + (", normalised" if scaling.mean else "")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -99,12 +100,23 @@ def _cut(sample: SampleRecord, steps: int) -> SampleRecord:
     return sample.model_copy(update={"logits": sample.logits[:steps], "layers": layers})
 
 
+def _answered(target: Tensor, answer: Tensor) -> dict[str, Any]:
+    """Return what should have been answered, and of classes what was."""
+    if target.is_floating_point():
+        return {"target": _short(target.tolist())}
+    return {"label": int(target), "prediction": int(answer.argmax())}
+
+
 def choose(y: Tensor, count: int) -> list[int]:
     """Return the first rows of different classes, then the first of the others, in order.
 
+    Of real targets they are the first rows.
+
     Shape:
-        y: [N].
+        y: [N, ...].
     """
+    if y.is_floating_point():
+        return list(range(min(count, len(y))))
     seen: set[int] = set()
     first, rest = [], []
     for row, label in enumerate(y.tolist()):
@@ -153,8 +165,7 @@ def _record(bench: Workbench, count: int, neurons: int, traces: int) -> SamplesR
         samples=tuple(
             SampleRecord(
                 index=row,
-                label=int(batch.target[place]),
-                prediction=int(final.logits[-1, place].argmax()),
+                **_answered(batch.target[place], final.logits[-1, place]),
                 image=_image(test, row),
                 logits=tuple(_short(one) for one in final.logits[:, place].tolist()),
                 layers=watcher.layers(bench.net, place),

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import model_validator
 
 from spikeloom.base.checks import Length, above, at_least
 from spikeloom.base.errors import ConfigError, DataError, addressed
@@ -49,6 +50,7 @@ class Inputs(Strict):
         data: name of the set.
         in_shape: shape of one sample as stored.
         classes: K.
+        real: whether targets are K real numbers instead of classes.
         labels: names of the classes; empty where unknown.
         stored: type of the samples: a type of whole numbers, "bool", or "float" for all floats.
         scaling: how stored values became network input.
@@ -59,12 +61,18 @@ class Inputs(Strict):
     format: int
     data: str
     in_shape: Annotated[tuple[Annotated[int, at_least(1)], ...], Length(1, "size", 8)]
-    classes: Annotated[int, at_least(2, most=10**6)]
+    classes: Annotated[int, at_least(1, most=10**6)]
+    real: bool = False
     labels: tuple[str, ...] = ()
     stored: Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float"] = "float"
     scaling: StoredScaling = StoredScaling()
     bounded: bool = True
     reading: StoredReading | None = None
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Inputs":
+        at_least(1 if self.real else 2).check("classes", self.classes)
+        return self
 
     @property
     def whole(self) -> bool:
@@ -118,6 +126,7 @@ class Inputs(Strict):
         pairs = [
             ("in_shape", self.in_shape, now.in_shape),
             ("classes", self.classes, now.classes),
+            ("real targets", self.real, now.real),
             ("stored", self.stored, now.stored),
             ("scaling", scaling, now.scaling),
         ]
@@ -136,7 +145,8 @@ class Inputs(Strict):
         """Return splits of the same kind that hold two black samples each."""
         kind = _KINDS.get(self.stored, torch.float32)
         x = torch.zeros((1,) * (1 + len(self.in_shape)), dtype=kind).expand(2, *self.in_shape)
-        samples = Samples(x, torch.zeros(2, dtype=torch.int64), self.build_scaling())
+        y = torch.zeros(2, self.classes) if self.real else torch.zeros(2, dtype=torch.int64)
+        samples = Samples(x, y, self.build_scaling())
         return Splits(
             self.data,
             self.classes,
@@ -158,6 +168,7 @@ def describe_inputs(splits: Splits) -> dict[str, Any]:
         "data": splits.name,
         "in_shape": list(splits.shape),
         "classes": splits.classes,
+        "real": splits.train.y.is_floating_point(),
         "labels": list(splits.labels),
         "stored": kind if kind in _KINDS else "float",
         "scaling": {

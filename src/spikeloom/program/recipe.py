@@ -25,10 +25,12 @@ from spikeloom.nets.spec.net import NetSpec
 from spikeloom.nets.spec.presets import PRESETS, preset
 from spikeloom.neurons.base import UNITS, Unit
 from spikeloom.neurons.leaky import LIF
+from spikeloom.program.own_time import with_own_time
 from spikeloom.program.places import located
 from spikeloom.program.shipped import recipe_file
 from spikeloom.program.stage import Choice, Stage
 from spikeloom.program.tables import Strict, build_model, placed, read_toml
+from spikeloom.tasks.base import TASKS, Task
 
 Name = Annotated[
     str,
@@ -170,7 +172,9 @@ class Recipe(Strict):
 
     Args:
         name: of the run folder.
-        net, data, head, encoder: what is trained on what.
+        net, data, encoder: what is trained on what.
+        task: what is learned, and how answers are judged.
+        head: what is trained on the net's features; the task's own where none is named.
         augment: random changes of training pictures, as `Augment` takes them.
         execution: how the net is computed, as `Execution` takes it.
         stages: one after the other; weights are handed on by name.
@@ -184,6 +188,7 @@ class Recipe(Strict):
     name: Name
     net: Net
     data: Choice
+    task: Choice = Choice(name="classify")
     head: Choice = Choice(name="softmax")
     encoder: Choice = Choice(name="constant")
     augment: dict[str, Any] = {}
@@ -199,21 +204,35 @@ class Recipe(Strict):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
-        """Let options of head and encoder stand without the name of the default."""
+        """Let options of task, head and encoder stand without the name of the default.
+
+        What the data alone decide, encoder and T, is completed where it is left out.
+        """
         if not isinstance(value, Mapping):
             return value
-        fields = {key: cls.model_fields[key].default.name for key in ("head", "encoder")}
+        defaults = {key: cls.model_fields[key].default.name for key in ("task", "head", "encoder")}
+        task = value.get("task", defaults["task"])
+        task = task.get("name", defaults["task"]) if isinstance(task, Mapping) else task
+        own = TASKS.find(task).head if task in TASKS.names() else defaults["head"]
+        if own != defaults["head"]:
+            defaults["head"] = own
+            value = {"head": own} | dict(value)
         named = {
             key: {"name": name} | dict(value[key])
-            for key, name in fields.items()
+            for key, name in defaults.items()
             if isinstance(value.get(key), Mapping)
         }
-        return {**value, **named}
+        return with_own_time({**value, **named})
 
     @property
     def last(self) -> Stage:
         """The last stage: the one whose net is reported."""
         return self.stages[-1]
+
+    def build_task(self) -> Task:
+        """Build the task."""
+        kind = TASKS.find(self.task.name, "task")
+        return from_table(kind, self.task.options, "task")
 
     def build_encoder(self) -> Encoder:
         """Build the encoder."""
@@ -236,11 +255,20 @@ class Recipe(Strict):
         """
         for row, stage in enumerate(self.stages):
             stage.learning_rule(f"stages.{row}.rule")
+        task = self.build_task()
         self.build_encoder()
         self.build_augment()
         self.build_execution()
         check_weights(self.net.spec())
         head = HEADS.find(self.head.name, "head")
+        if head.labels != task.labels:
+            fitting = [name for name in HEADS.names() if HEADS.find(name).labels == task.labels]
+            raise ConfigError.of(
+                "head",
+                f"one for the targets of task '{self.task.name}': {', '.join(fitting)}",
+                f"'{self.head.name}'",
+                "choose one, or change the task",
+            )
         with addressed(f"head.{self.head.name}", "head"):
             head(2, 2, **from_options(head, self.head.options, "head", skip=HEAD_OWN))
         info = DATA.find(self.data.name, "data")

@@ -34,6 +34,7 @@ from spikeloom.program.weights import class_weights
 from spikeloom.rules.base import LearningRule, rules_within
 from spikeloom.rules.commit import named_parameters
 from spikeloom.rules.memory import Memory
+from spikeloom.tasks.base import Task
 
 
 @dataclass(eq=False)
@@ -54,6 +55,7 @@ class Workbench:
     head: Head
     rule: LearningRule
     steps: int
+    task: Task
     memory: Memory = field(default_factory=Memory)
 
     @cached_property
@@ -151,6 +153,7 @@ def set_up(
         ConfigError, DataError, ShapeError, UnsupportedNet: what does not fit, with its path.
     """
     recipe.check()
+    task = recipe.build_task()
     number = range(len(recipe.stages))[stage]
     fabric = make_fabric(recipe, processes=1) if fabric is None else fabric
     team = Team(fabric)
@@ -201,6 +204,9 @@ def set_up(
                 f"'{recipe.head.name}'",
                 "drop them, or let its loss take weights=",
             )
+    for part, samples in splits.parts():
+        with addressed(f"data.{splits.name}", "task"):
+            task.check(f"data.{splits.name}.{part}", samples.y, splits.classes)
     if head.classes != splits.classes:
         raise ConfigError.of(
             "net",
@@ -214,9 +220,9 @@ def set_up(
         join_norms(net)
     augment = recipe.build_augment()
     if augment is not None:
-        augment.check(splits.shape)
+        augment.check(splits.shape, splits.values)
     bench = Workbench(
-        recipe, number, fabric, team, splits, encoder, augment, net, head, rule, steps
+        recipe, number, fabric, team, splits, encoder, augment, net, head, rule, steps, task
     )
     bench.modules().to(fabric.device)
     check_batches(bench)
@@ -258,7 +264,9 @@ def _input_shape(
             f"encoder '{recipe.encoder.name}'",
             f"data {'with' if encoder.reads_time else 'without'} a time axis",
             f"'{splits.name}' with time = {str(time).lower()}",
-            axes_advice(splits.shape),
+            f"take encoder 'frames', with steps = {splits.shape[0]}"
+            if time and len(splits.shape) == 2
+            else axes_advice(splits.shape),
         )
     with placed(f"encoder '{recipe.encoder.name}' with rule '{rule}', T = {stage.steps}"):
         if stage.learning_rule().facts.spiking:

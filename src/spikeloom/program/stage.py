@@ -134,7 +134,8 @@ class Stage(Strict):
         batch: samples per update; the last batches differ by one sample at most.
         optimizer, schedule: see there.
         clip: largest norm of all gradients together; larger ones are scaled down to it.
-        patience: stop after this many epochs without a better validation accuracy.
+        patience: stop after this many epochs in which the task's first metric got no better on the
+            validation part.
         freeze_body: train the head alone (a control).
         select: weights kept at the end: of the "last" epoch, or the "best" on validation.
         class_weights: what a sample of each class counts in the loss, one number above 0 per class;

@@ -16,6 +16,7 @@ _LEFT_OUT = {"name", "net", "data", "stages", "rule", "optimizer", "schedule", "
 """Fields that the template writes by itself, or that a first recipe does not need."""
 
 _SAID = {
+    "task": "what is learned and how answers are judged: spikeloom list tasks",
     "head": "computes scores and loss from the last layer: spikeloom list heads",
     "encoder": "how a sample becomes time steps: spikeloom list encoders",
     "precision": '"32-true", "64-true" or "bf16-mixed"',

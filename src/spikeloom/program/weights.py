@@ -32,6 +32,10 @@ def class_weights(stage: Stage, splits: Splits) -> Tensor | None:
     chosen = stage.class_weights
     if chosen is None:
         return None
+    if splits.train.y.is_floating_point():
+        raise ConfigError.of(
+            "class_weights", "none, since targets are real numbers", chosen, "drop them"
+        )
     if isinstance(chosen, tuple):
         if len(chosen) != splits.classes:
             raise ConfigError.of(

@@ -4,17 +4,26 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from spikeloom.records.part import Many, Number, Part, Positive, Seed, Share
-from spikeloom.records.run import RunRecord
+from spikeloom.records.part import Many, Number, Part, Positive, Seed
+from spikeloom.records.run import RunRecord, validation
+from spikeloom.tasks.metric import Metric
 
 
 class TrialRecord(Part):
     """One trial of an entry's tuning: what it set and reached, or why it failed."""
 
     set: dict[str, Any] = {}
-    val_accuracy: Share | None = None
     val_loss: Number | None = None
     error: str | None = None
+
+    def reached(self, metric: Metric) -> float | None:
+        """Return a metric of the validation part; None of a trial that failed.
+
+        Its key is that of a run (`records.run.validation`).
+        """
+        value: Any = (self.model_extra or {}).get(validation(metric.name))
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        return value if good and metric.allows(value) else None
 
 
 class TuningRecord(Part):

@@ -42,17 +42,23 @@ class TraceRecord(Part):
 
 
 class SampleRecord(Part):
-    """One test image on its way through a net."""
+    """One test sample on its way through a net.
+
+    Of classes it has label and prediction; of real targets the numbers that should be answered.
+    """
 
     index: Count
-    label: Count
-    prediction: Count
+    label: Count | None = None
+    prediction: Count | None = None
+    target: Many[Number] | None = None
     image: ImageRecord | None = None
     logits: Many[Annotated[tuple[Number, ...], Field(strict=False, min_length=1)]]
     layers: Many[TraceRecord]
 
     @model_validator(mode="after")
     def _same_classes(self) -> "SampleRecord":
+        if (self.target is None) == (None in (self.label, self.prediction)):
+            raise ValueError("expected label and prediction, or a target")
         if len({len(row) for row in self.logits}) != 1:
             raise ValueError("expected as many logits per step")
         return self

@@ -7,7 +7,7 @@ from typing import Literal
 from spikeloom.records.comparison import ComparisonRecord, EntryRecord
 from spikeloom.records.units import microjoules
 from spikeloom.report.classes import class_lines
-from spikeloom.report.columns import MAIN, Column, explained, of_group
+from spikeloom.report.columns import MAIN, Column, explained, fitted, of_group
 from spikeloom.report.doubts import doubts
 from spikeloom.report.means import over
 from spikeloom.report.numbers import joules
@@ -67,7 +67,7 @@ def comparison_lines(
     lines += problems(entries)
     if not explain:
         return [*lines, Line(HINT)]
-    legend = [Line(""), *map(Line, explained(columns or of_group(MAIN)))]
+    legend = [Line(""), *map(Line, explained(fitted(columns or of_group(MAIN), entries)))]
     reference = [Line(text) for text in (fixed_ann(entries),) if text]
     return [*lines, *legend, *reference, *_made(results, entries)]
 
@@ -87,7 +87,7 @@ def single_lines(
     lines = _tables(entries, width, columns, titled=False)
     if not explain:
         return [*lines, Line(HINT)]
-    return [*lines, Line(""), *map(Line, explained(columns or of_group(MAIN)))]
+    return [*lines, Line(""), *map(Line, explained(fitted(columns or of_group(MAIN), entries)))]
 
 
 def _tables(

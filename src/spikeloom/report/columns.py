@@ -16,9 +16,9 @@ from spikeloom.records.units import megabytes
 from spikeloom.report.efficiency import Efficiency
 from spikeloom.report.means import (
     Means,
-    accuracies_of,
     latency_of,
     over,
+    scores_of,
     seconds_of,
     slowdown_of,
     slower_than,
@@ -26,6 +26,7 @@ from spikeloom.report.means import (
     time_of,
 )
 from spikeloom.report.numbers import count, joules, milliseconds, times
+from spikeloom.tasks.metric import ACCURACY, Metric
 
 MAIN = "main"
 """The group that is shown unless another one is asked for."""
@@ -95,14 +96,24 @@ class Column:
         return f"{self.words}, {self.unit}" if self.unit else self.words
 
 
-def _accuracy(row: Row) -> Cell:
-    values = accuracies_of(row.entry)
-    text = spread_text(values, "{:.2f}".format)
+def _score(metric: Metric, row: Row) -> Cell:
+    if metric not in row.entry.runs[0].metrics:
+        return Cell()
+    values = scores_of(row.entry, metric)
+    text = spread_text(values, metric.written)
     if row.means.failed:
         text += f" ({row.means.failed} of {row.means.runs + row.means.failed} failed)"
     elif row.uneven:
         text += f" (n {row.means.runs})"
-    return Cell(text, row.means.accuracy, row.means.deviation)
+    return Cell(text, mean(values), stdev(values) if len(values) > 1 else None)
+
+
+def judged(metric: Metric) -> Column:
+    """Return the column of a metric on the test part."""
+    words = f"test {metric.word}"
+    best = max if metric.best == "high" else min
+    read = partial(_score, metric)
+    return Column(metric.name, words, metric.unit, MAIN, metric.about, read, best, spread=True)
 
 
 def _figure(read: Callable[[Row], float | None], write: Callable[[float], str], row: Row) -> Cell:
@@ -143,16 +154,7 @@ def _slower(row: Row) -> Cell:
 
 
 COLUMNS = (
-    Column(
-        "accuracy",
-        "test accuracy",
-        "%",
-        MAIN,
-        "share of test samples that are classified right",
-        _accuracy,
-        max,
-        spread=True,
-    ),
+    judged(ACCURACY),
     Column(
         "steps",
         "time steps",
@@ -304,7 +306,14 @@ COLUMNS = (
     ),
 )
 GROUPS = tuple(dict.fromkeys(column.group for column in COLUMNS))
-BY_KEY = {column.key: column for column in COLUMNS}
+BY_KEY = {"score": COLUMNS[0]} | {column.key: column for column in COLUMNS}
+
+
+def fitted(columns: Sequence[Column], entries: Sequence[EntryRecord]) -> tuple[Column, ...]:
+    """Return columns for the task of some entries: its metrics in the place of the accuracy."""
+    metrics = next((entry.runs[0].metrics for entry in entries if entry.runs), (ACCURACY,))
+    own = tuple(map(judged, metrics)) if metrics != (ACCURACY,) else COLUMNS[:1]
+    return tuple(fit for column in columns for fit in (own if column is COLUMNS[0] else (column,)))
 
 
 def of_group(*groups: str) -> tuple[Column, ...]:

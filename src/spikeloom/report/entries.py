@@ -9,6 +9,7 @@ from typing import Any
 from spikeloom.records.comparison import EntryRecord
 from spikeloom.records.run import EpochRecord, RunRecord
 from spikeloom.records.samples import SamplesRecord
+from spikeloom.tasks.metric import ACCURACY, Metric, named
 
 Recipe = dict[str, Any]
 """A resolved recipe as it was stored: its keys are those of the version that trained it."""
@@ -22,6 +23,11 @@ class Unfinished:
     seed: int
     recipe: Recipe
     curve: tuple[EpochRecord, ...] = ()
+
+    @property
+    def first(self) -> Metric:
+        """The metric that decides, as far as its epochs say."""
+        return named(self.curve[0].judged[0]) if self.curve else ACCURACY
 
     @property
     def planned(self) -> int:

@@ -7,8 +7,9 @@ from statistics import mean, stdev
 from spikeloom.records.comparison import EntryRecord
 from spikeloom.records.costs import CostRecord, Energies
 from spikeloom.records.run import RunRecord
-from spikeloom.records.units import megabytes, microjoules, percent
+from spikeloom.records.units import megabytes, microjoules
 from spikeloom.report.entries import Entry
+from spikeloom.tasks.metric import Metric
 
 FEWEST_RUNS_TIMED = 2
 """Fewest trainings of which a time is reported; one alone has no spread."""
@@ -22,9 +23,11 @@ class Means:
         label: of the entry.
         runs: number of runs.
         failed: number of runs that failed.
-        accuracy: on the test part, in percent.
-        deviation: of the accuracy over seeds, in percentage points; None for one seed.
-        image: what one test sample is worth, in percentage points; 0 in records that do not say.
+        metric: the one that decides.
+        score: its value on the test part, in its unit.
+        deviation: of the score over seeds; None for one seed.
+        sample: what one test sample is worth; 0 for metrics that are no share of samples, and in
+            records that do not say.
         energy: strict convention, fp32, in uJ per inference.
         energy_paper: paper's convention, int32, in uJ per inference.
         spikes: per inference; None for a net without spikes.
@@ -36,9 +39,10 @@ class Means:
     label: str
     runs: int
     failed: int
-    accuracy: float
+    metric: Metric
+    score: float
     deviation: float | None
-    image: float
+    sample: float
     energy: float
     energy_paper: float
     spikes: float | None
@@ -46,21 +50,27 @@ class Means:
     latency: float | None
     seconds: float
 
+    @property
+    def rank(self) -> float:
+        """What is higher for better scores."""
+        return self.metric.rank(self.score)
+
 
 def means(entry: EntryRecord) -> Means:
     """Return the means of an entry with one run or more; those of format 1 serve as well."""
     runs = entry.runs
-    accuracies = accuracies_of(entry)
+    scores, metric = scores_of(entry), runs[0].first
     spiking = runs[0].facts.spiking
-    tested = [run.test_samples for run in runs if run.test_samples]
+    tested = [run.test_samples for run in runs if run.test_samples and metric.of_samples]
     latency = time_of(entry, latency_of)
     return Means(
         label=entry.label,
         runs=len(runs),
         failed=len(entry.errors),
-        accuracy=mean(accuracies),
-        deviation=stdev(accuracies) if len(runs) > 1 else None,
-        image=100 / min(tested) if len(tested) == len(runs) else 0.0,
+        metric=metric,
+        score=mean(scores),
+        deviation=stdev(scores) if len(runs) > 1 else None,
+        sample=metric.shown(1 / min(tested)) if len(tested) == len(runs) else 0.0,
         energy=microjoules(over(entry, lambda cost: cost.energy.strict_fp32.net)),
         energy_paper=microjoules(over(entry, lambda cost: cost.energy.paper_int32.net)),
         spikes=over(entry, lambda cost: cost.spikes.mean) if spiking else None,
@@ -70,9 +80,14 @@ def means(entry: EntryRecord) -> Means:
     )
 
 
-def accuracies_of(entry: EntryRecord | Entry) -> list[float]:
-    """Return the test accuracy of every finished run, in percent."""
-    return [percent(run.test_accuracy) for run in entry.runs]
+def scores_of(entry: EntryRecord | Entry, metric: Metric | None = None) -> list[float]:
+    """Return a metric on the test part of every finished run, in its unit.
+
+    Args:
+        entry: with runs of one task.
+        metric: None for the one that decides.
+    """
+    return [(one := metric or run.first).shown(run.test(one)) for run in entry.runs]
 
 
 def over(entry: EntryRecord, read: Callable[[CostRecord], float]) -> float:
@@ -172,10 +187,10 @@ def competing(entries: Sequence[EntryRecord]) -> list[Means]:
 
 
 def level(one: Means, other: Means) -> bool:
-    """Whether two accuracies differ too little for a rank.
+    """Whether two scores differ too little for a rank.
 
     That is by one test sample or less, or by no more than the larger deviation over seeds. One
     seed has no deviation, so that there the sample alone counts.
     """
-    apart = max(one.image, other.image, one.deviation or 0.0, other.deviation or 0.0)
-    return abs(one.accuracy - other.accuracy) <= apart + 1e-9
+    apart = max(one.sample, other.sample, one.deviation or 0.0, other.deviation or 0.0)
+    return abs(one.score - other.score) <= apart + 1e-9

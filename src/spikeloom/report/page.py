@@ -14,11 +14,11 @@ from string import Template
 from spikeloom.base.extras import install_line, installed
 from spikeloom.records import storage
 from spikeloom.report.classes import class_lines
-from spikeloom.report.columns import COLUMNS, GROUPS, MAIN, explained
+from spikeloom.report.columns import COLUMNS, GROUPS, MAIN, explained, fitted
 from spikeloom.report.entries import Entry
 from spikeloom.report.html import sections
 from spikeloom.report.html.energy import energy
-from spikeloom.report.html.figures import Drawn, figure_data
+from spikeloom.report.html.figures import Drawn, figure_data, judged
 from spikeloom.report.html.scores import DIFFERENCES, score_table
 from spikeloom.report.records import read_entries
 
@@ -90,7 +90,7 @@ def render(entries: Sequence[Entry]) -> str:
         Section("settings", "Settings", sections.settings(entries)),
         Section("environment", "Environment", sections.environment(entries)),
         Section("sources", "Sources", sections.sources(entries)),
-        Section("reading", "How to read this", _reading(), "Reading"),
+        Section("reading", "How to read this", _reading(entries), "Reading"),
     ]
     links = [part.link() for part in (*above, *figures, *below) if part.html]
     return _filled(
@@ -152,8 +152,15 @@ def _figures(drawn: Drawn) -> list[Section]:
         "steps": any(drawn["steps"]),
         "samples": any(one and one["samples"] for one in drawn["samples"]),
     }
+    word = drawn["metric"]["word"]
+    score = word[:1].upper() + word[1:]
     return [
-        Section(name, title, _filled(f"{name}.html", plots=_plots(name, drawn)), short)
+        Section(
+            name,
+            title.format(score=score),
+            _filled(f"{name}.html", plots=_plots(name, drawn), score=f"Test {word}"),
+            short,
+        )
         for name, (title, short) in _FIGURES.items()
         if there[name]
     ]
@@ -162,7 +169,7 @@ def _figures(drawn: Drawn) -> list[Section]:
 def _plots(name: str, drawn: Drawn) -> str:
     """Return the places of a section's plots; the script fills those that come into view."""
     if name == "curves":
-        charts = ["loss", "accuracy"]
+        charts = ["loss", drawn["metric"]["name"]]
     elif name == "tradeoffs":
         charts = [f"cost:{cost['key']}" for cost in drawn["costs"]]
     else:
@@ -180,9 +187,12 @@ def _legend(entries: Sequence[Entry]) -> str:
     )
 
 
-def _reading() -> str:
-    lines = "".join(f"<li>{escape(line)}</li>" for line in explained(COLUMNS))
-    return _filled("reading.html", columns=lines.replace("uJ", "µJ"))
+def _reading(entries: Sequence[Entry]) -> str:
+    columns = fitted(COLUMNS, [entry.record() for entry in entries])
+    lines = "".join(f"<li>{escape(line)}</li>" for line in explained(columns))
+    word = judged(entries).word
+    score = word[:1].upper() + word[1:]
+    return _filled("reading.html", columns=lines.replace("uJ", "µJ"), score=score)
 
 
 def _policy(scripts: Iterable[str]) -> str:
@@ -230,7 +240,7 @@ _NO_FIGURES = (
 
 _KEY = (
     '<p class="fine">Bold: best of its column; controls and failed entries take no part. Best at '
-    "its energy, memory or time: no other entry is both more accurate and cheaper. Tie: another "
+    "its energy, memory or time: no other entry is both better and cheaper. Tie: another "
     "entry is within one test sample or the standard deviation over seeds. Point at a heading to "
     "see what it means.</p>"
 )
@@ -238,9 +248,9 @@ _KEY = (
 
 _FIGURES = {
     "curves": ("Learning curves", "Curves"),
-    "tradeoffs": ("Accuracy against cost", "Costs"),
+    "tradeoffs": ("{score} against cost", "Costs"),
     "rates": ("Firing rates", "Rates"),
-    "steps": ("Accuracy against T", "Steps"),
+    "steps": ("{score} against T", "Steps"),
     "samples": ("Samples", ""),
 }
 """Title of each section of figures, and how the bar names it; the rest is in its asset."""

@@ -33,9 +33,9 @@ LIMITS = {
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
-    """Return the rows of (accuracy, cost) that no other row beats.
+    """Return the rows of (score, cost) that no other row beats; high scores are good.
 
-    A row is beaten by one that is as accurate or more and costs as little or less, not both equal.
+    A row is beaten by one that is as good or better and costs as little or less, not both equal.
 
     Example:
         >>> sorted(pareto([(90.0, 2.0), (92.0, 3.0), (91.0, 3.5)]))
@@ -43,27 +43,27 @@ def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
     """
     return {
         row
-        for row, (accuracy, cost) in enumerate(points)
+        for row, (score, cost) in enumerate(points)
         if not any(
-            other >= accuracy and price <= cost and (other, price) != (accuracy, cost)
+            other >= score and price <= cost and (other, price) != (score, cost)
             for other, price in points
         )
     }
 
 
 def front(entries: Sequence[EntryRecord]) -> set[str]:
-    """Return the labels that no other entry beats in mean accuracy and strict energy.
+    """Return the labels that no other entry beats in mean score and strict energy.
 
     Controls and entries with failed runs neither stand on the front nor push others off it.
     """
     field = competing(entries)
-    return {field[row].label for row in pareto([(one.accuracy, one.energy) for one in field])}
+    return {field[row].label for row in pareto([(one.rank, one.energy) for one in field])}
 
 
 def unsettled(entries: Sequence[EntryRecord]) -> set[str]:
     """Return the labels on the front that are level with a cheaper entry.
 
-    An entry is on the front because it is more accurate than every entry that takes as little
+    An entry is on the front because it is better than every entry that takes as little
     energy or less. Where one of those is level with it (see `means.level`), that reason fails.
     """
     field, on_front = competing(entries), front(entries)
@@ -87,7 +87,7 @@ def level_with_cheaper(scores: Mapping[int, Means], prices: Mapping[int, float])
 
 
 def pick(entries: Sequence[EntryRecord], limits: Mapping[str, float]) -> str:
-    """Say which entry is the most accurate within limits, else which one comes nearest.
+    """Say which entry is the best within limits, else which one comes nearest.
 
     Means over seeds decide; ties go to the lower strict energy. Entries that are level with the
     best are named, since their order is no rank. An entry whose figure is unknown,
@@ -103,17 +103,23 @@ def pick(entries: Sequence[EntryRecord], limits: Mapping[str, float]) -> str:
     ]
     fitting = [one for one in known if _excess(one, limits) <= 1]
     if fitting:
-        best = max(fitting, key=lambda one: (one.accuracy, -one.energy))
+        best = max(fitting, key=lambda one: (one.rank, -one.energy))
         near = [one.label for one in fitting if one is not best and level(best, one)]
         tie = f"; too close to rank: {', '.join(near)}" if near else ""
-        return f"best within {asked}: {best.label} ({best.accuracy:.2f} %, {_costs(best)}){tie}"
+        return f"best within {asked}: {best.label} ({_score(best)}, {_costs(best)}){tie}"
     if not known:
         return f"none within {asked}: no entry has these figures."
     nearest = min(known, key=lambda one: _excess(one, limits))
     return (
-        f"none within {asked}; nearest: {nearest.label} ({nearest.accuracy:.2f} %, "
+        f"none within {asked}; nearest: {nearest.label} ({_score(nearest)}, "
         f"{_costs(nearest)}), at {_excess(nearest, limits):.3g} times a limit"
     )
+
+
+def _score(one: Means) -> str:
+    metric = one.metric
+    text = f"{metric.written(one.score)} {metric.unit}".strip()
+    return text if metric.unit else f"{metric.word} {text}"
 
 
 def _figure(one: Means, name: str) -> float | None:

@@ -8,7 +8,7 @@ from spikeloom.base.errors import ConfigError, DataError
 from spikeloom.records import names
 from spikeloom.records.comparison import ComparisonRecord, EntryRecord
 from spikeloom.records.files import open_epochs, open_record, open_table
-from spikeloom.records.run import RunRecord
+from spikeloom.records.run import RunRecord, by_step
 from spikeloom.records.samples import SamplesRecord
 from spikeloom.report.blocks import tuned
 from spikeloom.report.entries import Entry, Recipe, Unfinished, merge, name_apart
@@ -16,7 +16,7 @@ from spikeloom.report.entries import Entry, Recipe, Unfinished, merge, name_apar
 DEPTH = 3
 """How far below a given folder runs are looked for."""
 
-_LONG = ("recipe", "sources", "stages", "accuracy_by_step", "warnings", "classes", "rule_options")
+_LONG = ("recipe", "sources", "stages", "warnings", "classes", "rule_options")
 """Parts of a run's record that no table shows."""
 
 _SLUG = re.compile("[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -151,7 +151,8 @@ def compact(results: ComparisonRecord) -> ComparisonRecord:
 
     def run(record: RunRecord) -> RunRecord:
         costs = record.costs.with_only(without=("layers", "settling"))
-        return record.with_only(without=_LONG, curve=(), costs=costs)
+        without = (*_LONG, by_step(record.first.name))
+        return record.with_only(without=without, curve=(), costs=costs)
 
     def entry(record: EntryRecord) -> EntryRecord:
         return record.with_only(runs=tuple(map(run, record.runs)))

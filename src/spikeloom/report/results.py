@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spikeloom.base.extras import need
 from spikeloom.records.comparison import EntryRecord
 from spikeloom.report.blocks import block_of, single_lines
-from spikeloom.report.columns import COLUMNS, Column, choose, of_group
+from spikeloom.report.columns import COLUMNS, Column, choose, fitted, of_group
 from spikeloom.report.entries import Entry
 from spikeloom.report.records import read_entries
 from spikeloom.report.table import cells_of, entry_rows, to_markdown
@@ -45,12 +45,12 @@ class Results:
         quartiles where that is larger.
         """
         records = self._records()
-        found = []
+        columns, found = fitted(COLUMNS, records), []
         for entry, record, cells in zip(
-            self.entries, records, cells_of(records, COLUMNS), strict=True
+            self.entries, records, cells_of(records, columns), strict=True
         ):
             row: dict[str, Any] = dict(zip(ABOUT, _about(entry, record), strict=True))
-            for place, column in enumerate(COLUMNS):
+            for place, column in enumerate(columns):
                 cell = None if cells is None else cells[place]
                 row[column.key] = None if cell is None else cell.value
                 if column.spread:
@@ -67,12 +67,12 @@ class Results:
         need("pandas", "results", "data frames")
         import pandas
 
-        return pandas.DataFrame.from_records(self.rows(), columns=_names())
+        return pandas.DataFrame.from_records(self.rows(), columns=self._names())
 
     def csv(self) -> str:
         """Return `rows` as CSV with a line of headings; what was not measured is empty."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, _names(), lineterminator="\n")
+        writer = csv.DictWriter(text, self._names(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows())
         return text.getvalue()
@@ -117,6 +117,15 @@ class Results:
     def _texts(self, columns: Sequence[Column] | None) -> list[tuple[str, ...]]:
         return entry_rows(self._records(), columns or of_group("main"))
 
+    def _names(self) -> list[str]:
+        figures = [
+            name
+            for column in fitted(COLUMNS, self._records())
+            for name in (column.key, f"{column.key}_spread")
+            if column.spread or not name.endswith("_spread")
+        ]
+        return [*ABOUT, *figures]
+
     def _records(self) -> list[EntryRecord]:
         return [entry.record() for entry in self.entries]
 
@@ -139,13 +148,3 @@ def _about(entry: Entry, record: EntryRecord) -> tuple[Any, ...]:
     block = block_of(record) if entry.origin else ""
     seeds = len(entry.runs)
     return entry.label, entry.state, block, rule, entry.data, net, seeds
-
-
-def _names() -> list[str]:
-    figures = [
-        name
-        for column in COLUMNS
-        for name in (column.key, f"{column.key}_spread")
-        if column.spread or not name.endswith("_spread")
-    ]
-    return [*ABOUT, *figures]

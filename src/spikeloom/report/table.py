@@ -1,4 +1,4 @@
-"""The table of results: one row per entry, accuracy never without its cost."""
+"""The table of results: one row per entry, its score never without its cost."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from textwrap import fill
 from typing import Literal
 
 from spikeloom.records.comparison import EntryRecord
-from spikeloom.report.columns import Cell, Column, Row, of_group
+from spikeloom.report.columns import Cell, Column, Row, fitted, of_group
 from spikeloom.report.efficiency import efficiency, measured_anns
 from spikeloom.report.means import means
 from spikeloom.report.pick import front, unsettled
@@ -46,6 +46,7 @@ def entry_rows(
 
     Entries that have neither run, failed nor been refused are left out.
     """
+    columns = fitted(columns, entries)
     rows = [(LABEL, *(column.heading for column in columns))]
     for entry, cells in zip(entries, cells_of(entries, columns), strict=True):
         if cells is not None:
@@ -63,7 +64,7 @@ def verdict_of(entry: EntryRecord) -> Literal["failed", "refused"] | None:
 
 
 def best_lines(entries: Sequence[EntryRecord]) -> list[str]:
-    """Name the entries that no other one beats in accuracy and energy at once, per data set.
+    """Name the entries that no other one beats in score and energy at once, per data set.
 
     Means over seeds; controls and entries with failed runs take no part. A data set on which fewer
     than two entries compete has no line.
@@ -85,7 +86,9 @@ def _best(field: Sequence[EntryRecord]) -> str:
     parts = []
     if sure:
         whose = "their" if len(sure) > 1 else "its"
-        parts.append(f"best accuracy at {whose} energy or less: {'; '.join(sure)}.")
+        metric = field[0].runs[0].first
+        what = metric.word
+        parts.append(f"best {what} at {whose} energy or less: {'; '.join(sure)}.")
     if close:
         parts.append(
             f"too close to rank (one test sample, or the spread over seeds): {'; '.join(close)}."

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from spikeloom.base.errors import NumericalError, Stopped
 from spikeloom.base.seeding import derive_seed
 from spikeloom.data.broken import named
-from spikeloom.inference.evaluate import Score, evaluate
+from spikeloom.inference.evaluate import Score, added, evaluate
 from spikeloom.measure.health import (
     health_lines,
     layer_health,
@@ -24,11 +24,11 @@ from spikeloom.program.setup import Workbench, make_optimizer, snapshot
 from spikeloom.records import names
 from spikeloom.records.part import LARGEST
 from spikeloom.records.progress import Progress
-from spikeloom.records.run import EpochRecord, HealthRecord, StageRecord
+from spikeloom.records.run import EpochRecord, HealthRecord, StageRecord, validation
 from spikeloom.train.commit import TrainingCommit
 from spikeloom.train.runs import RunFolder
 from spikeloom.train.start import data_line, net_line, predict_seconds, room_line, time_line
-from spikeloom.train.state import State, copied, gathered, save_state
+from spikeloom.train.state import State, copied, gathered, nothing, save_state
 
 SAVE_SECONDS = 60.0
 """Seconds after which a long epoch is saved again."""
@@ -65,7 +65,7 @@ class StageLoop:
         )
         self.commit = TrainingCommit(bench, self.optimizer)
         self.saved = time.monotonic()
-        self._sums: list[Any] = [0.0, 0, 0, 0.0, {}]
+        self._sums = nothing()
         self._cautions: list[str] = []
 
     def run(self) -> None:
@@ -91,9 +91,10 @@ class StageLoop:
         stage, state = self.bench.stage, self.state
         if state.epoch >= stage.epochs:
             return "epochs"
-        patience = stage.patience
-        over = patience is not None and state.epoch > 0 and state.since_best() >= patience
-        return "patience" if over and state.batch == 0 else None
+        if stage.patience is None or state.epoch == 0 or state.batch > 0:
+            return None
+        waited = state.since_best(self.bench.task.first)
+        return "patience" if waited >= stage.patience else None
 
     def epoch(self) -> None:
         """Train for one pass over the training part, then validate."""
@@ -114,8 +115,8 @@ class StageLoop:
             raise error.adding(self._left()).within(f"epoch {number + 1}") from None
         state.curve.append(entry)
         state.epoch, state.batch, state.sums = number + 1, 0, []
-        self._sums = [0.0, 0, 0, 0.0, {}]
-        if bench.stage.select == "last" or state.since_best() == 0:
+        self._sums = nothing()
+        if bench.stage.select == "last" or state.since_best(bench.task.first) == 0:
             state.kept = entry
             if bench.stage.select == "best":
                 state.best, state.best_memory = snapshot(bench.modules()), copied(bench.memory)
@@ -149,6 +150,8 @@ class StageLoop:
     def _show_inputs(self) -> None:
         splits, facts = self.bench.splits, input_facts(self.bench)
         self.progress.inputs(input_line(facts, splits))
+        for note in splits.notes:
+            self.progress.inputs(f"data: {note}")
         if splits.skipped:
             line = f"data: {len(splits.skipped)} broken pictures left out: {named(splits.skipped)}"
             self.state.warnings.append(line)
@@ -195,19 +198,19 @@ class StageLoop:
             self._caution(report.cautions)
             sums = self._sums
             sums[0] += float(report.loss) * batch.size
-            sums[1] += int((report.logits.argmax(1) == batch.target).sum())
+            sums[1] = added(sums[1], bench.task.sums(report.logits, batch.target))
             sums[2] += batch.size
             sums[3] += time.perf_counter() - start
             for name, value in report.notes.items():
                 sums[4][name] = sums[4].get(name, 0.0) + value * batch.size
             state.batch = number + 1
-            self.progress.advance(
-                len(order[number]), loss=sums[0] / sums[2], accuracy=sums[1] / sums[2]
-            )
+            metrics = bench.task.figures(sums[1])
+            self.progress.advance(len(order[number]), loss=sums[0] / sums[2], **metrics)
         for lines in team.gather(self._cautions):
             self._caution(lines)
-        *figures, notes = self._sums
-        loss, hits, seen, seconds = team.sums(*figures)
+        loss, sums, seen, seconds, notes = self._sums
+        loss, seen, seconds = team.sums(loss, seen, seconds)
+        metrics = bench.task.figures(added(*team.gather(sums)))
         means = {name: team.sums(notes[name])[0] / seen for name in sorted(notes)}
         return {
             "stage": bench.number,
@@ -215,7 +218,7 @@ class StageLoop:
             "epoch": state.epoch,
             "lr": self._set_rate(len(order) - 1, len(order)),
             "loss": loss / seen,
-            "accuracy": hits / seen,
+            **metrics,
             "seconds": seconds / team.size,
         } | ({"notes": means} if means else {})
 
@@ -309,7 +312,8 @@ def _epoch(
     Raises:
         NumericalError: a figure is too large.
     """
-    table: dict[str, Any] = trained | {"val_loss": score.loss, "val_accuracy": score.accuracy}
+    held = {validation(name): value for name, value in score.metrics.items()}
+    table: dict[str, Any] = trained | {"val_loss": score.loss} | held
     if notes := trained.get("notes", {}) | score.figures:
         table["notes"] = notes
     if health is not None:

@@ -14,7 +14,17 @@ from spikeloom.program.setup import Workbench
 from spikeloom.records import names
 from spikeloom.records.costs import CostRecord
 from spikeloom.records.progress import Progress
-from spikeloom.records.run import FactsRecord, PerClass, RunRecord, SourceRecord, TrainedRecord
+from spikeloom.records.run import (
+    FactsRecord,
+    MetricRecord,
+    PerClass,
+    RunRecord,
+    SourceRecord,
+    TrainedRecord,
+    by_step,
+    tested,
+    validation,
+)
 from spikeloom.records.storage import FORMAT
 from spikeloom.records.units import megabytes, percent
 from spikeloom.rules.base import RuleFacts
@@ -55,13 +65,18 @@ def finish(
     record = _trained(bench, state, final=final)
     if final:
         test = score_over_time(bench, bench.splits.test, "test", progress=_Polling(progress, poll))
+        last: dict[str, Any] = {tested(name): values[-1] for name, values in test.metrics.items()}
+        if bench.rule.facts.spiking:
+            first = bench.task.first.name
+            last[by_step(first)] = test.metrics[first]
+        if test.by_class is not None:
+            correct, samples = test.by_class
+            last["per_class"] = PerClass(correct=tuple(correct), samples=tuple(samples))
         record = RunRecord(
             **dict(record),
-            test_accuracy=test.accuracy[-1],
+            **last,
             test_loss=test.loss[-1],
             test_samples=test.samples,
-            per_class=PerClass(correct=tuple(test.correct), samples=tuple(test.by_class)),
-            accuracy_by_step=test.accuracy if bench.rule.facts.spiking else None,
             costs=_costs(bench, state, progress),
         )
         folder.write(names.SAMPLES, probe(bench))
@@ -100,6 +115,8 @@ def _trained(bench: Workbench, state: State, *, final: bool) -> TrainedRecord:
     """Return what is known without the test part."""
     recipe, stage = bench.recipe, bench.stage
     assert state.kept is not None
+    keys = [validation(metric.name) for metric in bench.task.metrics]
+    held: dict[str, Any] = {key: state.kept[key] for key in keys}
     return TrainedRecord(
         format=FORMAT,
         name=recipe.name,
@@ -115,7 +132,9 @@ def _trained(bench: Workbench, state: State, *, final: bool) -> TrainedRecord:
         loss_at=bench.rule.loss_at if bench.steps > 1 else None,
         epochs=len(state.curve),
         stages=tuple(state.stages),
-        val_accuracy=state.kept.val_accuracy,
+        task=recipe.task.name,
+        judged=tuple(map(MetricRecord.of, bench.task.metrics)),
+        **held,
         val_loss=state.kept.val_loss,
         val_samples=len(bench.splits.validation),
         train_seconds=sum(entry.seconds for entry in state.curve),

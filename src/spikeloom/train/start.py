@@ -77,9 +77,15 @@ def data_line(splits: Splits) -> str:
     plain = len(splits.shape) == 3 and not splits.scaling.time
     return (
         f"data: {splits.name}: {counts[0]} training, {counts[1]} validation, {counts[2]} test "
-        f"{'images' if plain else 'samples'}, {splits.classes} classes, "
+        f"{'images' if plain else 'samples'}, {_targets(splits)}, "
         f"{'x'.join(map(str, splits.shape))}"
     )
+
+
+def _targets(splits: Splits) -> str:
+    if not splits.train.y.is_floating_point():
+        return f"{splits.classes} classes"
+    return f"{splits.classes} numbers to answer" if splits.classes > 1 else "a number to answer"
 
 
 def net_line(bench: Workbench) -> str:

@@ -19,14 +19,21 @@ from spikeloom.program.recipe import Recipe, fingerprint, fingerprint_as_written
 from spikeloom.program.setup import Workbench
 from spikeloom.records import checkpoint, checksum
 from spikeloom.records.part import Part
-from spikeloom.records.run import EpochRecord, StageRecord
+from spikeloom.records.run import EpochRecord, StageRecord, validation
 from spikeloom.rules.memory import Leaf, Memory, Value
+from spikeloom.tasks.metric import Metric
 
 BEST = "best_"
 """Stands before the names of the best epoch's memory."""
 
-Sums = list[float]
-"""Of one process over the batches done in an epoch: loss times samples, hits, samples, seconds."""
+Sums = list[Any]
+"""Of one process over the batches done in an epoch: loss times samples, the task's sums, samples,
+seconds, and the rule's notes times samples."""
+
+
+def nothing() -> Sums:
+    """Return the sums of no batch."""
+    return [0.0, [], 0, 0.0, {}]
 
 
 @dataclass
@@ -73,6 +80,11 @@ class State:
             TypeError, ValueError: it is none.
         """
         state = cls(**table, best=best)
+        # before tasks, right answers stood for the sums
+        state.sums = [
+            [loss, [right, seen] if isinstance(right, int) else right, seen, *rest]
+            for loss, right, seen, *rest in state.sums
+        ]
         state.curve = [EpochRecord.model_validate(epoch) for epoch in state.curve]
         state.stages = [StageRecord.model_validate(stage) for stage in state.stages]
         state.kept = None if state.kept is None else EpochRecord.model_validate(state.kept)
@@ -82,9 +94,10 @@ class State:
         """Return the metrics of the present stage's epochs."""
         return [entry for entry in self.curve if entry.stage == self.stage]
 
-    def since_best(self) -> int:
-        """Return the epochs since the best validation accuracy of the stage."""
-        scores = [entry.val_accuracy for entry in self.in_stage()]
+    def since_best(self, metric: Metric) -> int:
+        """Return the epochs since the stage was best by a metric of the validation part."""
+        name = validation(metric.name)
+        scores = [metric.rank(entry[name]) for entry in self.in_stage()]
         return len(scores) - 1 - scores.index(max(scores))
 
 

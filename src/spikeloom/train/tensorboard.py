@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from spikeloom.base.extras import need
 from spikeloom.records.progress import Progress
+from spikeloom.records.run import validation
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -14,12 +15,10 @@ if TYPE_CHECKING:
 _TAGS = {
     "loss": "loss/train",
     "val_loss": "loss/validation",
-    "accuracy": "accuracy/train",
-    "val_accuracy": "accuracy/validation",
     "lr": "learning_rate",
     "seconds": "seconds_per_epoch",
 }
-"""Name of a curve by field of an epoch's record; the pairs share a chart."""
+"""Name of a curve by field of an epoch's record; the pairs share a chart, as metrics' do."""
 
 
 class TensorBoardProgress(Progress):
@@ -54,6 +53,9 @@ class TensorBoardProgress(Progress):
         self._done += 1
         figures = ((tag, getattr(entry, key)) for key, tag in _TAGS.items())
         points = {tag: value for tag, value in figures if value is not None}
+        for name in entry.judged:
+            points[f"{name}/train"] = entry[name]
+            points[f"{name}/validation"] = entry[validation(name)]
         points |= {f"rate/{layer.site}": layer.rate_per_step for layer in entry.health or ()}
         for tag, value in points.items():
             self._writer.add_scalar(tag, value, self._done)

@@ -15,15 +15,15 @@ BUILDERS = {"of", "caused", "within", "moved", "under", "adding", "parts"}
 """Methods that make an error with its parts, or keep those of another one."""
 
 NO_ERRORS_OF_USERS = {
-    "NotImplementedError": (7, "methods of abstract classes"),
+    "NotImplementedError": (11, "methods of abstract classes"),
     "KeyError": (1, "a record read by key behaves as a mapping"),
     "ValueError": (
-        16,
+        19,
         "found inside a file: whoever opens it names the file; a name twice in code",
     ),
     "TomlError": (5, "the same"),
     "NoToml": (1, "the same"),
-    "AttributeError": (2, "a module without that name"),
+    "AttributeError": (3, "a module without that name"),
     "LookupError": (1, "found inside a file: whoever opens it names the file"),
     "Refused": (4, "a process of the benchmark: a remark in the table's notes"),
     "Stopped": (4, "nothing went wrong; the text says how to go on"),

@@ -18,7 +18,7 @@ def call(monkeypatch, capsys):
     return partial(command, monkeypatch, capsys)
 
 
-FAMILIES = ("rules", "nets", "heads", "encoders", "units", "surrogates", "data")
+FAMILIES = ("rules", "nets", "tasks", "heads", "encoders", "units", "surrogates", "data")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

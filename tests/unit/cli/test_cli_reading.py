@@ -92,7 +92,7 @@ def test_event_frames(call, dtype, options):
     )
     done = call("train", "r.toml", "--out", "run")
     assert done.code == 0, done.err
-    taken = "as they are" if dtype == "float64" else "as counts"
+    taken = {"float64": "as they are", "bool": "as events"}.get(dtype, "as counts")
     _, about = done.out.splitlines()[:2]
     assert about.startswith(f"input: [T, C, H, W] = [4, 2, 6, 6], {dtype} {taken}")
     assert options or "; 0 to 1, mean 0.498, 50 % zeros" in done.out

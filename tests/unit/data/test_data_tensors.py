@@ -90,7 +90,7 @@ class TestFromMemory:
         with pytest.raises(ConfigError, match=rf"^data.tensors.test: expected ({expected}), got"):
             splits_from_tensors(a["x_train"], a["y_train"], test=test)
 
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
+    @pytest.mark.parametrize("dtype", [torch.bool, torch.complex64, torch.float8_e5m2])
     def test_refuses_labels_that_are_no_numbers_of_classes(self, dtype):
         a = arrays()
         with pytest.raises(DataError, match=rf"^data.tensors.train: .* got {dtype}; "):

@@ -11,9 +11,14 @@ T = 4
 
 
 def sample_for(name: str, batch: int = 3, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Return samples in [0, 1] that the encoder takes; `frames` wants its own time axis."""
-    shape = (batch, T, 2, 5) if name == "frames" else (batch, 2, 5)
+    """Return samples in [0, 1] that the encoder makes trains [T, B, 2, 5] of, or [T, B, 10]."""
+    own = {"frames": (batch, T, 2, 5), "sequential": (batch, 2, T, 5)}
+    shape = own.get(name, (batch, 2, 5))
     return torch.rand(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def step_of(name: str) -> tuple[int, ...]:
+    return (10,) if name == "sequential" else (2, 5)
 
 
 def rng_of(index: list[int]) -> SampleRng:
@@ -21,7 +26,7 @@ def rng_of(index: list[int]) -> SampleRng:
 
 
 def test_registry_lists_the_files():
-    assert ENCODERS.names() == ("constant", "frames", "latency", "poisson")
+    assert ENCODERS.names() == ("constant", "frames", "latency", "poisson", "sequential")
 
 
 def test_unknown_name_suggests_the_nearest():
@@ -43,7 +48,7 @@ class TestEveryEncoder:
     def test_shape_and_type(self, name, dtype):
         x = sample_for(name, dtype=dtype)
         xs = ENCODERS.find(name)().encode(x, T, rng_of([0, 1, 2]))
-        assert xs.shape == (T, 3, 2, 5)
+        assert xs.shape == (T, 3, *step_of(name))
         assert xs.dtype == dtype and xs.device == x.device
 
     def test_does_not_write_into_its_input(self, name):
@@ -61,15 +66,22 @@ class TestEveryEncoder:
 
     def test_takes_samples_without_further_dimensions_and_empty_batches(self, name):
         encoder = ENCODERS.find(name)()
-        x = torch.ones(2, 1) if name == "frames" else torch.ones(2)
-        assert encoder.encode(x, 1, rng_of([0, 1])).tolist() == [[1.0, 1.0]]
-        assert encoder.encode(sample_for(name)[:0], T, rng_of([])).shape == (T, 0, 2, 5)
+        if name != "sequential":  # which takes pictures alone
+            x = torch.ones(2, 1) if name == "frames" else torch.ones(2)
+            assert encoder.encode(x, 1, rng_of([0, 1])).tolist() == [[1.0, 1.0]]
+        empty = encoder.encode(sample_for(name)[:0], T, rng_of([]))
+        assert empty.shape == (T, 0, *step_of(name))
 
     @pytest.mark.parametrize("steps", [0, -3])
     def test_refuses_no_steps(self, name, steps):
         message = rf"^encoders.{name}.steps: expected 1 or more, got {steps}; "
         with pytest.raises(ConfigError, match=message):
             ENCODERS.find(name)().encode(sample_for(name), steps, rng_of([0, 1, 2]))
+
+    def test_knows_the_one_length_that_its_samples_have(self, name):
+        encoder = ENCODERS.find(name)()
+        wanted = encoder.length(tuple(sample_for(name).shape[1:]))
+        assert wanted == (T if name in ("frames", "sequential") else None)
 
     def test_refuses_integers(self, name):
         x = sample_for(name).to(torch.uint8)

@@ -47,6 +47,7 @@ def drawn(features, steps=None):
 
 
 def bound(head, target, weights=None):
+    target = target if head.labels else F.one_hot(target, K).double()
     return head.double().bind(target, SampleRng(0, 0, torch.arange(B)), weights)
 
 

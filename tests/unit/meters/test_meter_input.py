@@ -162,8 +162,11 @@ def test_encoders_give_what_they_say(name, values):
     kind = encoder.gives(values)
     x = torch.rand(3, STEPS, 1, 4, 4, generator=torch.Generator().manual_seed(2))
     x = x.round() if values == "events" else (3 * x).round() if values == "counts" else x
-    x = x if name == "frames" else (x[:, 0] / 3).clamp(0, 1)
-    xs = encoder.encode(x, STEPS, torch.Generator().manual_seed(3))
+    if name == "sequential":
+        x = x.flatten(2).unsqueeze(1)  # a picture of STEPS rows, one for each step
+    elif name != "frames":
+        x = (x[:, 0] / 3).clamp(0, 1)
+    xs = encoder.encode(x, STEPS, torch.Generator().manual_seed(3)).view(STEPS, 3, 1, 4, 4)
     net = dyadic_net("c3 f2", (1, 4, 4))
     first = operations_of(net, xs, kind=kind).sites[0]
     assert (first.ac > 0) == (kind in ("events", "counts"))

@@ -43,6 +43,24 @@ def points(monkeypatch):
     return found
 
 
+def test_files_of_sub_folders_are_found(tmp_path, monkeypatch, points):
+    top = tmp_path / "shelf_of_things"
+    member = "from shelf_of_things import THINGS\nTHINGS.register('{}')(object())\n"
+    for folder, name in ((top, "near"), (top / "inner" / "deep", "far"), (top / "_own", "hidden")):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.py").write_text(member.format(name))
+    for folder in (top / "inner", top / "inner" / "deep", top / "_own"):
+        (folder / "__init__.py").touch()
+    home = "from spikeloom.base.registry import Registry\nTHINGS = Registry('thing', __name__)\n"
+    (top / "__init__.py").write_text(home)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert importlib.import_module("shelf_of_things").THINGS.names() == ("far", "near")
+    finally:
+        for name in [name for name in sys.modules if name.startswith("shelf_of_things")]:
+            del sys.modules[name]
+
+
 def test_members_are_found_by_name_and_listed_sorted():
     family: Registry[type] = Registry("thing", EMPTY_FOLDER)
 

@@ -66,9 +66,12 @@ WRONG: dict[str, dict[str, Any]] = {
     "net.unit.surrogate": dict.fromkeys(POSITIVE, -1.0),
     "head": {"mse": 1.5, "correct": -1.0, "decay": 1.0, "tau": 0.0, "entropy": -0.5}
     | {"keep": 0.0, "samples": -1},
-    "encoder": {"cutoff": 1.0, "tau": 0.0, "silent_below": -0.5, "max_rate": 0.0},
-    "data": SIZES | {"size": 0, "classes": 1, "scale": -1.0},
-    "augment": {"crop": -1, "cutout": -2},
+    "encoder": {"cutoff": 1.0, "tau": 0.0, "silent_below": -0.5, "max_rate": 0.0} | {"permute": -1},
+    "data": SIZES
+    | {"size": 0, "classes": 1, "scale": -1.0, "seed": -1, "steps": 0, "bands": 0}
+    | {"delay": -1, "cue": 0, "go": 0, "width": 0, "distractors": 1.5}
+    | {"test_speakers": 0, "validation_speakers": 0, "window": 0, "height": 0},
+    "augment": {"crop": -1, "cutout": -2, "drop": 1.0, "jitter": -1},
     "execution": {"worth": -1},
     "stages.0.optimizer": {"lr": 0.0, "weight_decay": -0.1, "momentum": 1.0},
     "stages.0.schedule": {"every": 0, "factor": 1.5, "warmup": -1.0},
@@ -131,6 +134,8 @@ def changed(path: str, name: str, option: str, value: Any) -> dict[str, Any]:
         "data": "digits",
         "stages": [{"rule": "bptt", "steps": 2}],
     }
+    if path == "head" and not HEADS.find(name).labels:
+        table["task"] = "regress"
     part: dict[str, Any] = {"name": name} if name else {}
     if name in ("images", "tensors"):
         part["path"] = "."

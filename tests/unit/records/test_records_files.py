@@ -143,10 +143,10 @@ class TestRefused:
         assert open_record(path, RunRecord).source == "a\ufffd[31m\ufffdb"
 
     def test_figures_that_no_reader_takes_end_a_training(self):
-        score = Score(accuracy=0.5, loss=2e30, samples=3)
+        score = Score({"accuracy": 0.5}, loss=2e30, samples=3)
         with pytest.raises(NumericalError, match=r"val_loss: expected a figure .* got 2e\+30"):
             _epoch(EPOCH, score, None)
-        fine = _epoch(EPOCH, Score(0.5, 1.0, 3, {"rho": 0.5}), ())
+        fine = _epoch(EPOCH, Score({"accuracy": 0.5}, 1.0, 3, {"rho": 0.5}), ())
         assert fine.table() == EPOCH | {
             "notes": {"rho": 0.5},
             "val_loss": 1.0,

@@ -278,9 +278,9 @@ def test_samples_can_be_chosen(browser, demo):
     page.run("document.getElementById('samples').scrollIntoView()")
     verdict = "return document.getElementById('verdict').textContent"
     first = page.run(verdict)
-    assert first.startswith("Test image 0. Label: 0.")
+    assert first.startswith("Test sample 0. Label: 0.")
     page.run("document.querySelectorAll('#thumbs button')[3].click()")
-    assert page.run(verdict).startswith("Test image 30. Label: 3.")
+    assert page.run(verdict).startswith("Test sample 30. Label: 3.")
     painted = page.run(
         "const canvas = document.getElementById('picture');"
         "return new Set(canvas.getContext('2d').getImageData(0, 0, 8, 8).data).size"

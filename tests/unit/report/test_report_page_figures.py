@@ -14,7 +14,7 @@ from spikeloom.report.html.figures import (
     figure_data,
     front,
 )
-from spikeloom.report.means import accuracies_of
+from spikeloom.report.means import scores_of
 
 STRICT, MEMORY, SECONDS, PAPER, SPIKES, LATENCY = COSTS
 
@@ -42,7 +42,7 @@ class TestCosts:
         assert cost_of(entry("old", old, kit.run()), LATENCY) is None
 
     def test_accuracies_are_percentages(self):
-        assert accuracies_of(entry("x", kit.run(0.5), kit.run(0.25))) == [50, 25]
+        assert scores_of(entry("x", kit.run(0.5), kit.run(0.25))) == [50, 25]
 
 
 class TestFront:

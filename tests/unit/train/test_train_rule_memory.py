@@ -238,7 +238,8 @@ class TestStages:
         def scripted(bench, samples, part, **_):
             if bench.memory[second[0]] == second[1]:
                 at_best.update(copied(bench.memory), weight=snapshot(bench.net))
-            return Score(0.9 if bench.memory[second[0]] == second[1] else 0.2, 1.0, 15)
+            best = bench.memory[second[0]] == second[1]
+            return Score({"accuracy": 0.9 if best else 0.2}, 1.0, 15)
 
         at_best: dict = {}
         monkeypatch.setattr(loop_stage, "evaluate", scripted)

@@ -61,7 +61,7 @@ class TestStages:
 
         def scripted(bench, samples, part, **_):
             seen.append(snapshot(bench.modules()))
-            return Score([0.2, 0.9, 0.5, 0.5, 0.5][len(seen) - 1], 1.0, 15)
+            return Score({"accuracy": [0.2, 0.9, 0.5, 0.5, 0.5][len(seen) - 1]}, 1.0, 15)
 
         seen = []
         monkeypatch.setattr(loop, "hand_on", noted)
@@ -74,7 +74,7 @@ class TestStages:
         scores = iter([0.5, 0.4, 0.6, 0.6, 0.1, 0.9])
 
         def scripted(bench, samples, part, **_):
-            return Score(next(scores), 1.0, 15)
+            return Score({"accuracy": next(scores)}, 1.0, 15)
 
         monkeypatch.setattr(loop_stage, "evaluate", scripted)
         changes = {"stages.0.epochs": 6, "stages.0.patience": 2, "stages.0.select": "best"}

@@ -1,18 +1,19 @@
 """What the figures show, as plain numbers; the page's script only draws them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, median, stdev
 from typing import Any
 
 from spikeloom.records.costs import LayerRecord
-from spikeloom.records.run import EpochRecord, RunRecord
+from spikeloom.records.run import EpochRecord, RunRecord, validation
 from spikeloom.records.samples import SamplesRecord
-from spikeloom.records.units import megabytes, microjoules, percent
+from spikeloom.records.units import megabytes, microjoules
 from spikeloom.report.entries import Entry
-from spikeloom.report.means import FEWEST_RUNS_TIMED, accuracies_of, latency_of, means
+from spikeloom.report.means import FEWEST_RUNS_TIMED, latency_of, means, scores_of
 from spikeloom.report.pick import level_with_cheaper, pareto
+from spikeloom.tasks.metric import ACCURACY, Metric
 
 Drawn = dict[str, Any]
 """Numbers as the page's script reads them."""
@@ -26,18 +27,10 @@ SAMPLE_BUDGET = 6_000_000
 _TELLS = 6
 """Decimals of a percentage to which two means are compared; the rest is rounding error."""
 
-_CURVES: dict[str, Callable[[EpochRecord], float | None]] = {
-    "loss": lambda epoch: epoch.loss,
-    "accuracy": lambda epoch: epoch.accuracy,
-    "val_loss": lambda epoch: epoch.val_loss,
-    "val_accuracy": lambda epoch: epoch.val_accuracy,
-}
-"""Curves by their name in the page."""
-
 
 @dataclass(frozen=True)
 class Cost:
-    """One cost that accuracy is plotted against.
+    """One cost that scores are plotted against.
 
     Args:
         key: its name in the page.
@@ -106,9 +99,9 @@ def cost_of(entry: Entry, cost: Cost) -> float | None:
 
 
 def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
-    """Return the Pareto fronts of accuracy against a cost, one per data set.
+    """Return the Pareto fronts of scores against a cost, one per data set.
 
-    An entry is on the front if no other on the same data is at least as accurate and at least as
+    An entry is on the front if no other on the same data is at least as good and at least as
     cheap, and better in one of the two. Controls and entries with failed runs take no part.
 
     Returns:
@@ -123,7 +116,7 @@ def front(entries: Sequence[Entry], cost: Cost) -> list[list[int]]:
             fields.setdefault(entry.data, []).append(number)
     fronts = []
     for field in fields.values():
-        places = [(round(mean(accuracies_of(entries[one])), _TELLS), prices[one]) for one in field]
+        places = [(round(ranked(entries[one]), _TELLS), prices[one]) for one in field]
         kept = [field[place] for place in pareto(places)]
         fronts.append(sorted(kept, key=lambda one: (prices[one], one)))
     return fronts
@@ -160,6 +153,7 @@ def figure_data(entries: Sequence[Entry]) -> Drawn:
         ],
         "curves": [_curve(entry) for entry in entries],
         "points": [_point(entry) for entry in entries],
+        "metric": _metric(entries),
         "floor": _floor(entries),
         "costs": [
             {"key": cost.key, "title": cost.title, "fronts": front(entries, cost)}
@@ -198,8 +192,10 @@ def _curve(entry: Entry) -> Drawn | None:
     if not curves:
         return None
     bands = {}
-    for key, read in _CURVES.items():
-        known = [[value for epoch in one if (value := read(epoch)) is not None] for one in curves]
+    names = ("loss", judged((entry,)).name)
+    for key in (*names, *map(validation, names)):
+        rows = ([_figure(epoch, key) for epoch in one] for one in curves)
+        known = [[value for value in row if value is not None] for row in rows]
         if list(map(len, known)) == list(map(len, curves)):
             bands[key] = _band(known)
     longest = max(curves, key=len)
@@ -220,12 +216,16 @@ def _curve(entry: Entry) -> Drawn | None:
     }
 
 
+def _figure(epoch: EpochRecord, key: str) -> float | None:
+    return epoch[key] if key in epoch else None  # noqa: SIM401 - a record is no mapping
+
+
 def _point(entry: Entry) -> Drawn | None:
     if not entry.runs:
         return None
-    values = accuracies_of(entry)
+    values = scores_of(entry)
     return {
-        "accuracy": mean(values),
+        entry.runs[0].first.name: mean(values),
         "spread": stdev(values) if len(values) > 1 else 0.0,
         "seeds": len(values),
         **{cost.key: cost_of(entry, cost) for cost in COSTS},
@@ -233,21 +233,41 @@ def _point(entry: Entry) -> Drawn | None:
 
 
 def _floor(entries: Sequence[Entry]) -> float:
-    """Return where the axis of accuracy begins, so that one bad entry does not flatten the rest.
+    """Return where the axis of scores begins, so that one bad entry does not flatten the rest.
 
-    Whatever lies below is named under the figure.
+    Whatever is worse is named under the figure. Of metrics that are good where low, the axis is
+    turned round.
     """
     rivals = [one for one in entries if one.competes]
-    values = [mean(accuracies_of(one)) for one in rivals or entries if one.runs]
+    values = [ranked(one) for one in rivals or entries if one.runs]
     if not values:
         return 0.0
+    metric = judged(entries)
+    apart = 1.0 if metric.unit == "%" else 0.01 * (max(map(abs, values)) or 1.0)
     best = max(values)
-    least = best - 3 * (best - median(values)) - 3
-    spread = max(
-        (stdev(rows) for one in rivals if len(rows := accuracies_of(one)) > 1), default=0.0
-    )
+    least = best - 3 * (best - median(values)) - 3 * apart
+    spread = max((stdev(rows) for one in rivals if len(rows := scores_of(one)) > 1), default=0.0)
     low = min(value for value in values if value >= least) - spread
-    return max(0.0, low - 0.1 * (best - low) - 0.2)
+    floor = metric.rank(low - 0.1 * (best - low) - 0.2 * apart)
+    return floor if metric.least is None else max(metric.shown(metric.least), floor)
+
+
+def ranked(entry: Entry) -> float:
+    """Return the mean score of an entry, as what is higher for better ones."""
+    return entry.runs[0].first.rank(mean(scores_of(entry)))
+
+
+def judged(entries: Iterable[Entry]) -> Metric:
+    """Return the metric that decides among entries."""
+    records = (one for entry in entries for one in (*entry.runs, *entry.unfinished))
+    return next((one.first for one in records), ACCURACY)
+
+
+def _metric(entries: Sequence[Entry]) -> Drawn:
+    """Return what the script writes beside scores."""
+    metric = judged(entries)
+    named = {"name": metric.name, "word": metric.word, "unit": metric.unit}
+    return named | {"best": metric.best, "scale": metric.shown(1)}
 
 
 def _rates(entries: Sequence[Entry]) -> Drawn:
@@ -300,11 +320,9 @@ def _site_order(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _steps(entry: Entry) -> Drawn | None:
-    """Return test accuracy in percent after 1..T steps of one pass."""
-    rows = [run.accuracy_by_step for run in entry.runs if run.accuracy_by_step]
-    if not rows:
-        return None
-    return _band([[percent(value) for value in row] for row in rows])
+    """Return the score on the test part after 1..T steps of one pass."""
+    rows = [list(map(run.first.shown, row)) for run in entry.runs if (row := run.over_steps())]
+    return _band(rows) if rows else None
 
 
 def _shared_samples(entries: Sequence[Entry]) -> int:

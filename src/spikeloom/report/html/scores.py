@@ -5,29 +5,31 @@ from dataclasses import dataclass
 from html import escape
 from statistics import mean
 
-from spikeloom.records.units import percent
+from spikeloom.records.run import EpochRecord, validation
 from spikeloom.report.blocks import TITLES, title_of
-from spikeloom.report.columns import COLUMNS, Cell, Column
+from spikeloom.report.columns import COLUMNS, Cell, Column, fitted
 from spikeloom.report.doubts import Doubt, doubts
 from spikeloom.report.entries import Entry
-from spikeloom.report.html.figures import COSTS, cost_of, front, unsettled
-from spikeloom.report.means import accuracies_of, level, means, spread_text
+from spikeloom.report.html.figures import COSTS, cost_of, front, ranked, unsettled
+from spikeloom.report.means import level, means, scores_of, spread_text
 from spikeloom.report.table import LABEL, cells_of
+from spikeloom.tasks.metric import Metric
 
 DIFFERENCES = "differences"
 """Group of the column that says in what an entry differs from the first."""
 
 FRONT = "best at its"
-"""Heading of the column that names the costs at which no other entry is more accurate."""
+"""Heading of the column that names the costs at which no other entry is better."""
 
 
 @dataclass(frozen=True)
 class _Frame:
     """What all rows share: the best number of each column, and which extra columns there are.
 
-    `tied` says that the best accuracy is no rank, since another one is level with it.
+    `tied` says that the best score is no rank, since another one is level with it.
     """
 
+    columns: Sequence[Column]
     best: Sequence[float | None]
     fronts: bool
     differences: bool
@@ -37,20 +39,23 @@ class _Frame:
     @property
     def width(self) -> int:
         """Cells beside the label."""
-        return len(COLUMNS) + self.fronts + self.differences
+        return len(self.columns) + self.fronts + self.differences
 
 
 def score_table(entries: Sequence[Entry]) -> str:
     """Return the table as HTML; readable without the script, sortable with it."""
     ran = [entry for entry in entries if entry.runs]
-    found = cells_of([entry.record() for entry in ran], COLUMNS)
+    records = [entry.record() for entry in ran]
+    columns = fitted(COLUMNS, records)
+    found = cells_of(records, columns)
     cells = {entry.label: row for entry, row in zip(ran, found, strict=True) if row is not None}
     rivals = [cells[one.label] for one in entries if one.competes]
     fronts = _fronts(entries)
     tied = bool(_level_with_best(entries))
-    doubtful = doubts([entry.record() for entry in ran])
+    doubtful = doubts(records)
     differ = any(entry.differences for entry in entries)
-    frame = _Frame(_best(rivals), any(fronts), differ, tied, doubtful)
+    best = _best(columns, rivals)
+    frame = _Frame(columns, best, any(fronts), differ, tied, doubtful)
     blocks = dict.fromkeys(entry.block for entry in entries)
     bodies = []
     for block in sorted(blocks, key=lambda block: [*TITLES, block].index(block)):
@@ -78,10 +83,10 @@ def _title(block: str | None, ran: Sequence[Entry], width: int) -> str:
 
 def _head(frame: _Frame) -> str:
     parts = [_heading(0, LABEL, "", 'class="label"')]
-    for place, column in enumerate(COLUMNS, start=1):
+    for place, column in enumerate(frame.columns, start=1):
         parts.append(_heading(place, column.heading, column.about, _group(column)))
-        if column is COLUMNS[0] and frame.fronts:
-            parts.append(_heading(len(COLUMNS) + 1, FRONT, _FRONT, _group(column, "front")))
+        if place == 1 and frame.fronts:
+            parts.append(_heading(len(frame.columns) + 1, FRONT, _FRONT, _group(column, "front")))
     if frame.differences:
         parts.append(f'<th class="text" data-g="{DIFFERENCES}">differs from the first row</th>')
     return f"<thead><tr>{''.join(parts)}</tr></thead>"
@@ -102,7 +107,7 @@ def _group(column: Column, *classes: str) -> str:
     return f'class="{" ".join(classes)}" {marks}' if classes else marks
 
 
-_FRONT = "costs at which no other entry is both more accurate and cheaper: " + ", ".join(
+_FRONT = "costs at which no other entry is both better and cheaper: " + ", ".join(
     f"{cost.word} ({cost.title.split(' (')[0]})" for cost in COSTS if cost.word
 )
 
@@ -132,11 +137,11 @@ def _row(
         return f"{opening}{reason}</tr>"
     columns = []
     for place, (column, cell, best) in enumerate(
-        zip(COLUMNS, cells, frame.best, strict=True), start=1
+        zip(frame.columns, cells, frame.best, strict=True), start=1
     ):
         columns.append(_cell(entry, place, column, cell, best, tied=frame.tied))
-        if column is COLUMNS[0] and frame.fronts:
-            columns.append(_front_cell(front, len(COLUMNS) + 1))
+        if place == 1 and frame.fronts:
+            columns.append(_front_cell(front, len(frame.columns) + 1))
     if frame.differences:
         text = escape(_short(entry.differences or ()))
         columns.append(
@@ -148,7 +153,7 @@ def _row(
 def _cell(
     entry: Entry, place: int, column: Column, cell: Cell, best: float | None, *, tied: bool
 ) -> str:
-    first = column is COLUMNS[0]
+    first = place == 1
     top = cell.value is not None and cell.value == best and entry.competes
     doubt = " (tie)" if top and first and tied else ""
     shown = f"<b>{escape(cell.text)}</b>{doubt}" if top else escape(cell.text)
@@ -182,20 +187,27 @@ def unfinished_text(entry: Entry) -> list[str]:
     texts = []
     for one in entry.unfinished:
         of = f" of {one.planned}" if one.planned else ""
-        last = f", val {percent(one.curve[-1].val_accuracy):.1f} %" if one.curve else ""
+        last = f", val {_value(one.first, one.curve[-1])}" if one.curve else ""
         texts.append(f"seed {one.seed}: {len(one.curve)}{of} epochs{last}")
     return texts
 
 
+def _value(metric: Metric, epoch: EpochRecord) -> str:
+    value = metric.shown(epoch[validation(metric.name)])
+    return f"{value:.1f} %" if metric.unit == "%" else metric.written(value)
+
+
 def _seeds(entry: Entry) -> str:
-    parts = [f"{run.seed}: {percent(run.test_accuracy):.2f} %" for run in entry.runs]
+    metric = entry.runs[0].first
+    scores = zip(entry.runs, map(metric.written, scores_of(entry)), strict=True)
+    parts = [f"{run.seed}: {score} {metric.unit}".rstrip() for run, score in scores]
     return "by seed " + ", ".join(parts)
 
 
-def _best(rows: Sequence[Sequence[Cell]]) -> list[float | None]:
+def _best(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[float | None]:
     """Return the best number of each column; None where that says nothing."""
     best: list[float | None] = []
-    for place, column in enumerate(COLUMNS):
+    for place, column in enumerate(columns):
         values = [value for row in rows if (value := row[place].value) is not None]
         tell = column.best is not None and len({row[place].text for row in rows}) > 1
         best.append(column.best(values) if column.best and values and tell else None)
@@ -221,27 +233,28 @@ def _rivals(entries: Sequence[Entry], line: Sequence[int]) -> int:
 
 
 def _level_with_best(entries: Sequence[Entry]) -> list[str]:
-    """Return the labels that are level with the most accurate rival: their order is no rank."""
+    """Return the labels that are level with the best rival: their order is no rank."""
     scores = [means(one.record()) for one in entries if one.competes]
     if not scores:
         return []
-    best = max(scores, key=lambda one: one.accuracy)
+    best = max(scores, key=lambda one: one.rank)
     return [one.label for one in scores if one is not best and level(best, one)]
 
 
 def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
     """Return what a reader looks for first: title, the word on it, and what stands beside it.
 
-    Costs are compared within one percentage point of the best accuracy, among spiking nets where
-    there are any, on one data set. A single entry is compared with nothing.
+    Costs are compared within one percentage point of the best score (one hundredth of it, for
+    metrics without percent), among spiking nets where there are any, on one data set. A single
+    entry is compared with nothing.
     """
     rivals = [one for one in entries if one.competes]
     rivals = [one for one in rivals if one.spiking] or rivals
     if not rivals or len({one.data for one in rivals}) > 1:
         return []
-    top = max(rivals, key=lambda one: mean(accuracies_of(one)))
-    best = accuracies_of(top)
-    reached = f"{spread_text(best, '{:.2f}'.format)} %"
+    top = max(rivals, key=ranked)
+    best, metric = scores_of(top), top.runs[0].first
+    reached = f"{spread_text(best, metric.written)} {metric.unit}".rstrip()
     tiles = [(cost, cost.title.partition(" (")[0]) for cost in COSTS if cost.tile]
     if len(rivals) == 1:
         costs = [
@@ -249,15 +262,17 @@ def highlights(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
             for cost, title in tiles
             if (value := cost_of(top, cost)) is not None
         ]
-        return [("test accuracy", reached, ""), *costs]
-    near = [one for one in rivals if mean(accuracies_of(one)) >= mean(best) - 1]
+        return [(f"test {metric.word}", reached, ""), *costs]
+    apart = 1 if metric.unit == "%" else abs(mean(best)) / 100
+    near = [one for one in rivals if ranked(one) >= ranked(top) - apart]
     tied = len(_level_with_best(rivals))
     reached += f", {tied} more level with it" if tied else ""
-    found = [("highest accuracy", top.label, reached)]
+    found = [(f"{metric.best}est {metric.word}", top.label, reached)]
     for cost, title in tiles:
         values = [value for one in near if (value := cost_of(one, cost)) is not None]
         if len(values) == len(near):
             least = near[values.index(min(values))]
-            beside = f"{cost.tile.format(min(values))} at {mean(accuracies_of(least)):.2f} %"
+            score = f"{metric.written(mean(scores_of(least)))} {metric.unit}".rstrip()
+            beside = f"{cost.tile.format(min(values))} at {score}"
             found.append((f"least {title}", least.label, beside))
     return found

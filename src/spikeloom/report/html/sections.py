@@ -8,6 +8,7 @@ from statistics import mean
 from spikeloom.records.run import RunRecord, SourceRecord
 from spikeloom.report.entries import Entry
 from spikeloom.report.html.diagram import draw_net
+from spikeloom.report.html.figures import judged
 from spikeloom.report.html.scores import highlights, unfinished_text
 from spikeloom.report.html.settings import compare_settings, environments
 from spikeloom.report.layers import few_steps
@@ -56,7 +57,9 @@ def lede(entries: Sequence[Entry]) -> str:
         "</div>"
         for title, word, beside in found
     )
-    note = "Costs: the least within one percentage point of the highest accuracy."
+    metric = judged(entries)
+    near = "one percentage point" if metric.unit == "%" else "one hundredth"
+    note = f"Costs: the least within {near} of the {metric.best}est {metric.word}."
     compared = any(beside for _, _, beside in found)
     return (
         f'<p class="lede">{sentence}</p>'

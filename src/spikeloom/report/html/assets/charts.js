@@ -6,6 +6,15 @@
   const options = { part: "validation", along: "epochs", scale: "linear loss" };
   const MANY = 12; // above, lines are thin until one is brought forward
   const narrow = () => innerWidth < 640;
+  const metric = data.metric; // that decides: name, word, unit, best ("high" or "low"), scale of stored values
+  const unit = metric.unit ? ` ${metric.unit}` : "";
+  const digits = metric.unit === "%" ? ".2f" : ".4~g";
+  const titled = (words) => ({ text: metric.unit ? `${words} ${metric.word} (${metric.unit})` : `${words} ${metric.word}` });
+
+  /** An axis of scores, the better ones on top. */
+  const scores = (range) => ({ range: metric.best === "high" ? range : range.reverse() });
+  const least = (value) => (metric.unit === "%" ? Math.max(0, value) : value);
+  const most = (value) => (metric.unit === "%" ? Math.min(100.5, value) : value);
 
   // --- colours and emphasis ----------------------------------------------------------------------
 
@@ -100,7 +109,7 @@
   }
 
   /** Axes that fit the entries under comparison, from their second tenth on. */
-  function framed(key, inTime, scale) {
+  function framed(key, inTime) {
     const there = shown().filter((e) => data.entries[e].rival && data.curves[e]?.[key]);
     const done = there.filter((e) => data.entries[e].state === "done");
     const rivals = done.length ? done : there;
@@ -114,20 +123,23 @@
       const skip = mean.length > 3 ? Math.max(1, Math.floor(mean.length / 10)) : 0;
       values.push(...low.slice(skip), ...high.slice(skip));
     }
-    const [least, most] = [Math.min(...values) * scale, Math.max(...values) * scale];
-    const pad = 0.06 * (most - least || 1);
+    const score = key.endsWith(metric.name);
+    const scale = score ? metric.scale : 1;
+    const [low, high] = [Math.min(...values) * scale, Math.max(...values) * scale];
+    const pad = 0.06 * (high - low || 1);
     const end = Math.max(...ends);
     const start = inTime ? 0 : 1;
     const whole = inTime || end > 10 ? {} : { dtick: 1 }; // no half epochs
     return {
       x: end > start ? { range: [start - 0.01 * (end - start), end + 0.01 * (end - start)], ...whole } : {},
-      y: { range: [Math.max(least - pad, scale > 1 ? 0 : -pad), scale > 1 ? Math.min(most + pad, 100.5) : most + pad] },
+      y: score ? scores([least(low - pad), most(high + pad)]) : { range: [Math.max(low - pad, -pad), high + pad] },
     };
   }
 
-  function curves(metric) {
-    const key = (options.part === "validation" ? "val_" : "") + metric;
-    const scale = metric === "accuracy" ? 100 : 1;
+  function curves(figure) {
+    const key = (options.part === "validation" ? "val_" : "") + figure;
+    const score = figure === metric.name;
+    const scale = score ? metric.scale : 1;
     const inTime = options.along === "seconds";
     const traces = [];
     const bounds = new Map();
@@ -145,19 +157,19 @@
         mode: x.length > 1 ? "lines" : "markers",
         line,
         marker: { color: line.color, symbol: marks[e].symbol, size: 7 },
-        hovertemplate: `${name(e)}${state}<br>%{y:.4~g}${scale > 1 ? " %" : ""} after ${inTime ? "%{x:.3~g} s" : "%{x} epochs"}<extra></extra>`,
+        hovertemplate: `${name(e)}${state}<br>%{y:.4~g}${score ? unit : ""} after ${inTime ? "%{x:.3~g} s" : "%{x} epochs"}<extra></extra>`,
       });
       if (!inTime) for (const [place, rule] of curve.stages) if (place) bounds.set(place + 0.5, rule);
     }
-    const log = metric === "loss" && options.scale === "log loss";
-    const frame = framed(key, inTime, scale);
+    const log = !score && options.scale === "log loss";
+    const frame = framed(key, inTime);
     const few = bounds.size <= 6 ? [...bounds] : [];
     return [
       traces,
       layout({
         xaxis: { title: { text: inTime ? "training time (s)" : "epoch" }, ...frame.x },
         yaxis: {
-          title: { text: `${options.part} ${metric}${scale > 1 ? " (%)" : ""}` },
+          title: score ? titled(options.part) : { text: `${options.part} loss` },
           ...(log ? { type: "log", dtick: "D2" } : frame.y),
         },
         shapes: few.map(([x]) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } })),
@@ -167,7 +179,7 @@
     ];
   }
 
-  // --- accuracy against cost ---------------------------------------------------------------------
+  // --- scores against cost -----------------------------------------------------------------------
 
   function tradeoff(key) {
     const cost = data.costs.find((one) => one.key === key);
@@ -178,14 +190,18 @@
     const high = Math.max(...framing.map((point) => point[key]));
     const wide = low > 0 && high / low > 8;
     const far = wide ? high * (high / low) ** 0.08 : high * 1.08 || 1;
-    const top = Math.max(...framing.map((point) => point.accuracy + point.spread), data.floor + 0.5);
-    const ceiling = Math.min(top + 0.06 * (top - data.floor), Math.max(top, 100.2));
+    const sign = metric.best === "high" ? 1 : -1; // of what is better
+    const step = metric.unit === "%" ? 0.5 : 0.01 * (Math.abs(data.floor) || 1);
+    const tops = framing.map((point) => sign * point[metric.name] + point.spread);
+    const top = sign * Math.max(...tops, sign * data.floor + step);
+    const beyond = top + 0.06 * (top - data.floor);
+    const ceiling = metric.unit === "%" ? Math.min(beyond, Math.max(top, 100.2)) : beyond;
     const traces = cost.fronts.map((front) => {
       const line = front.filter((e) => !page.hidden.has(e)).map((e) => data.points[e]);
       const [first, last] = [line[0], line[line.length - 1]];
       return {
         x: line.length ? [first[key], ...line.map((point) => point[key]), far] : [],
-        y: line.length ? [data.floor, ...line.map((point) => point.accuracy), last.accuracy] : [],
+        y: line.length ? [data.floor, ...line.map((point) => point[metric.name]), last[metric.name]] : [],
         mode: "lines",
         line: { shape: "hv", color: colour("--soft", 0.6), width: 1.2 },
         hoverinfo: "skip",
@@ -197,11 +213,11 @@
       const strong = level === 0 ? 0.2 : Math.max(alpha, 0.85);
       traces.push({
         x: [point[key]],
-        y: [point.accuracy],
+        y: [point[metric.name]],
         error_y: { type: "data", array: [point.spread], visible: point.spread > 0, color: line.color, thickness: 1.2, width: 3 },
         mode: "markers",
         marker: { color: colour(marks[e].colour, strong), symbol: marks[e].symbol, size: level === 2 ? 13 : 10, line: marks[e].symbol.endsWith("open") ? { width: 2 } : { width: 1, color: colour("--paper") } },
-        hovertemplate: `${name(e)}<br>%{y:.2f}${point.spread ? ` ± ${point.spread.toFixed(2)}` : ""} %<br>${escaped(cost.title)}: %{x:.4~g}<extra></extra>`,
+        hovertemplate: `${name(e)}<br>%{y:${digits}}${point.spread ? ` ± ${Number(point.spread.toPrecision(3))}` : ""}${unit}<br>${escaped(cost.title)}: %{x:.4~g}<extra></extra>`,
       });
     }
     if (key === data.costs[0].key) noteOutside();
@@ -216,7 +232,7 @@
             ? { range: [Math.log10(low / (far / high)), Math.log10(far)], ...logTicks(low / (far / high), far) }
             : { range: [0, far] }),
         },
-        yaxis: { title: { text: "test accuracy (%)" }, range: [data.floor, ceiling] },
+        yaxis: { title: titled("test"), range: [data.floor, ceiling] },
       }),
     ];
   }
@@ -240,10 +256,11 @@
     return { tickvals, ticktext };
   }
 
-  /** Name what the axes of accuracy leave out: bad entries, and controls far cheaper than nets. */
+  /** Name what the axes of scores leave out: bad entries, and controls far cheaper than nets. */
   function noteOutside() {
-    const under = shown().filter((e) => data.points[e] && data.points[e].accuracy < data.floor);
-    const named = under.map((e) => `${data.entries[e].label} (${data.points[e].accuracy.toFixed(1)} %)`);
+    const worse = (score) => (metric.best === "high" ? score < data.floor : score > data.floor);
+    const under = shown().filter((e) => data.points[e] && worse(data.points[e][metric.name]));
+    const named = under.map((e) => `${data.entries[e].label} (${Number(data.points[e][metric.name].toPrecision(3))}${unit})`);
     const text = named.length ? `Below the axes: ${named.join(", ")}. ` : "";
     const others = shown().some((e) => !data.entries[e].rival && !under.includes(e));
     note("tradeoffs", text + (others || named.length ? "Axes fit the entries under comparison; double-click a figure to see every point." : ""));
@@ -354,7 +371,7 @@
     ];
   }
 
-  // --- accuracy against T ------------------------------------------------------------------------
+  // --- scores against T --------------------------------------------------------------------------
 
   function steps() {
     const traces = [];
@@ -372,16 +389,16 @@
           mode: x.length <= 32 ? "lines+markers" : "lines",
           line,
           marker: { symbol: marks[e].symbol, size: level === 2 ? 9 : many ? 5 : 7 },
-          hovertemplate: `${name(e)}<br>%{y:.2f} % from %{x} steps<extra></extra>`,
+          hovertemplate: `${name(e)}<br>%{y:${digits}}${unit} from %{x} steps<extra></extra>`,
         });
       } else if (data.points[e] && !data.entries[e].spiking && !data.entries[e].control) {
-        const y = data.points[e].accuracy;
+        const y = data.points[e][metric.name];
         traces.push({
           x: [1, longest],
           y: [y, y],
           mode: "lines",
           line: { ...line, dash: "dash" },
-          hovertemplate: `${name(e)}, no time<br>%{y:.2f} %<extra></extra>`,
+          hovertemplate: `${name(e)}, no time<br>%{y:${digits}}${unit}<extra></extra>`,
         });
       }
     }
@@ -390,7 +407,7 @@
       layout({
         height: 340,
         xaxis: { title: { text: "steps t of one pass" }, dtick: longest <= 16 ? 1 : undefined, range: [1 - 0.02 * longest, longest * 1.02] },
-        yaxis: { title: { text: "test accuracy (%)" }, ...stepsRange() },
+        yaxis: { title: titled("test"), ...stepsRange() },
       }),
     ];
   }
@@ -400,12 +417,12 @@
     const rivals = shown().filter((e) => data.entries[e].rival && data.steps[e]);
     const values = rivals.flatMap((e) => [...data.steps[e].low, ...data.steps[e].high]);
     for (const e of shown()) {
-      if (data.points[e] && !data.entries[e].spiking && !data.entries[e].control) values.push(data.points[e].accuracy);
+      if (data.points[e] && !data.entries[e].spiking && !data.entries[e].control) values.push(data.points[e][metric.name]);
     }
     if (!rivals.length) return {};
-    const [least, most] = [Math.min(...values), Math.max(...values)];
-    const pad = 0.05 * (most - least || 1);
-    return { range: [Math.max(0, least - pad), Math.min(100.5, most + pad)] };
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const pad = 0.05 * (high - low || 1);
+    return scores([least(low - pad), most(high + pad)]);
   }
 
   // --- samples -----------------------------------------------------------------------------------
@@ -444,6 +461,36 @@
 
   function forming() {
     const [own, sample] = sampleNow();
+    return sample.target ? nearing(sample) : deciding(own, sample);
+  }
+
+  /** Answers in numbers, with what should be answered as dashed lines. */
+  function nearing(sample) {
+    const times = sample.logits.map((_, t) => t + 1);
+    const traces = sample.target.flatMap((target, k) => {
+      const color = colour(`--c${k % 8}`);
+      return [
+        {
+          x: times,
+          y: sample.logits.map((one) => one[k]),
+          mode: times.length > 40 ? "lines" : "lines+markers",
+          line: { color, width: 2 },
+          hovertemplate: `number ${k}: %{y:.4~g} from %{x} steps<extra></extra>`,
+        },
+        {
+          x: [0.8, times.length + 0.2],
+          y: [target, target],
+          mode: "lines",
+          line: { color, width: 1.2, dash: "dash" },
+          hovertemplate: `target ${k}: %{y:.4~g}<extra></extra>`,
+        },
+      ];
+    });
+    const xaxis = { title: { text: "steps t" }, dtick: times.length <= 16 ? 1 : undefined, range: [0.8, times.length + 0.2] };
+    return [traces, layout({ height: 300, xaxis, yaxis: { title: { text: "answer" } } })];
+  }
+
+  function deciding(own, sample) {
     const shares = sample.logits.map(softmax); // [T][K]
     const times = shares.map((_, t) => t + 1);
     const last = shares[shares.length - 1];
@@ -564,6 +611,16 @@
     return [drawn, base];
   }
 
+  /** What should be answered, and what was. */
+  function told(own, sample) {
+    if (sample.target) {
+      const last = sample.logits[sample.logits.length - 1];
+      return `Target: ${sample.target.join(", ")}. Answer: ${last.join(", ")}.`;
+    }
+    const wrong = sample.label === sample.prediction ? "." : ", wrong.";
+    return `Label: ${className(own, sample.label)}. Predicted: ${className(own, sample.prediction)}${wrong}`;
+  }
+
   function showSample() {
     const [own, sample] = sampleNow();
     const thumbs = document.getElementById("thumbs");
@@ -571,8 +628,8 @@
       ...own.samples.map((one, number) => {
         const button = document.createElement("button");
         button.type = "button";
-        button.title = `test image ${one.index}: ${className(own, one.label)}, predicted ${className(own, one.prediction)}`;
-        button.classList.toggle("wrong", one.label !== one.prediction);
+        button.title = `test sample ${one.index}: ${told(own, one)}`;
+        button.classList.toggle("wrong", !one.target && one.label !== one.prediction);
         button.setAttribute("aria-pressed", number === view.sample);
         if (one.image) paint(button.appendChild(document.createElement("canvas")), one.image);
         else button.appendChild(document.createElement("span")).textContent = one.index;
@@ -583,11 +640,8 @@
     const picture = document.getElementById("picture");
     picture.hidden = !sample.image;
     if (sample.image) paint(picture, sample.image);
-    picture.setAttribute("aria-label", `test image ${sample.index}`);
-    const right = sample.label === sample.prediction;
-    document.getElementById("verdict").textContent =
-      `Test image ${sample.index}. Label: ${className(own, sample.label)}. ` +
-      `Predicted: ${className(own, sample.prediction)}${right ? "." : ", wrong."}`;
+    picture.setAttribute("aria-label", `test sample ${sample.index}`);
+    document.getElementById("verdict").textContent = `Test sample ${sample.index}. ${told(own, sample)}`;
     document.querySelector('.plot[data-chart="traces"]').hidden = !sample.layers.length;
     redraw(["forming", "traces"]);
   }
@@ -610,7 +664,7 @@
 
   // --- drawing what is in view -------------------------------------------------------------------
 
-  const charts = { loss: () => curves("loss"), accuracy: () => curves("accuracy"), rates, steps, forming, traces };
+  const charts = { loss: () => curves("loss"), [metric.name]: () => curves(metric.name), rates, steps, forming, traces };
   const places = page.all(".plot").map((place) => ({ place, name: place.dataset.chart, near: false, stale: true }));
   const draw = (chart) => (chart.startsWith("cost:") ? tradeoff(chart.slice(5)) : charts[chart]());
 
@@ -654,7 +708,7 @@
       for (const other of page.all(`[data-choice="${button.dataset.choice}"]`)) {
         other.setAttribute("aria-pressed", other === button);
       }
-      redraw(["loss", "accuracy"]);
+      redraw(["loss", metric.name]);
     });
   }
   addEventListener("resize", () => redraw(["rates", "traces"]));
