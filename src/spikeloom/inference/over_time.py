@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor
 
 from spikeloom.base.errors import ConfigError, ShapeError
+from spikeloom.base.memory import in_words, total_bytes
 from spikeloom.base.types import Batch
 from spikeloom.data import Samples
 from spikeloom.inference.evaluate import EVALUATION_BATCH, Judged, added
@@ -191,8 +193,8 @@ def check_steps(
     shorter one, so that its answers are those of a longer run.
 
     Raises:
-        ConfigError: a number below 1, steps for a net without time, or beyond a code that depends
-            on T.
+        ConfigError: a number below 1, steps for a net without time, beyond a code that depends on
+            T, or more than memory holds.
         ShapeError: the data have their own time axis and end before.
     """
     trained = bench.steps
@@ -206,6 +208,8 @@ def check_steps(
             list(chosen),
             "leave them out",
         )
+    if chosen[-1] > trained:
+        _check_room(bench, min(EVALUATION_BATCH, len(samples)), chosen[-1])
     if chosen[-1] > trained and not begins_alike(bench, samples, part, trained, chosen[-1]):
         raise ConfigError.of(
             "steps",
@@ -215,6 +219,23 @@ def check_steps(
             "lower them",
         )
     return chosen
+
+
+def _check_room(bench: Workbench, samples: int, steps: int) -> None:
+    """Refuse steps for which the train of the widest layer alone would not fit.
+
+    Raises:
+        ConfigError: a batch needs more memory than the device has, whatever else uses it.
+    """
+    widest = max((prod(site.out_shape) for site in bench.net.sites), default=0)
+    needed, room = steps * samples * widest * bench.dtype.itemsize, total_bytes(bench.fabric.device)
+    if room is not None and needed > room:
+        raise ConfigError.of(
+            "steps",
+            f"what fits into the {in_words(room)} of {bench.fabric.device}",
+            f"{in_words(needed)} for one layer of {samples} samples at T = {steps}",
+            "take fewer steps or samples",
+        )
 
 
 def begins_alike(bench: Workbench, samples: Samples, part: str, shorter: int, longer: int) -> bool:

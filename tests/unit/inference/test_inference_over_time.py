@@ -7,11 +7,13 @@ import torch
 
 from spikeloom.base.errors import ConfigError, NumericalError, ShapeError
 from spikeloom.data import splits_from_tensors
+from spikeloom.inference import over_time
 from spikeloom.inference.early_exit import Exit, run_until
 from spikeloom.inference.evaluate import evaluate, predict
 from spikeloom.inference.over_time import (
     answers,
     begins_alike,
+    check_steps,
     predict_over_time,
     reads_early,
     score_over_time,
@@ -196,3 +198,12 @@ def test_logits_keep_the_precision_of_the_run():
     assert torch.equal(logits, expected)
     for given in (answers(one, batch, [2]).logits[-1], run_until(one, batch, Exit(None)).logits):
         assert given.dtype == torch.float64 and torch.allclose(given, expected, rtol=1e-14, atol=0)
+
+
+def test_steps_beyond_all_memory_are_refused_at_once(monkeypatch):
+    one = bench({"stages.0.steps": 2})
+    monkeypatch.setattr(over_time, "total_bytes", lambda device: 30 * 4 * 4 * 4 * 4 * 999)
+    with pytest.raises(ConfigError, match=r"^steps: expected what fits into .* at T = 1000;"):
+        score_over_time(one, one.splits.test, "test", steps=(1, 1000))
+    monkeypatch.setattr(over_time, "total_bytes", lambda device: None)
+    assert check_steps(one, one.splits.test, "test", (1, 1000)) == (1, 1000)
