@@ -1,4 +1,4 @@
-"""Spoken digits (FSDD): recordings of digits, split by speaker, as frames of mel bands."""
+"""Free Spoken Digit Dataset (FSDD): recordings of digits as log-mel frames, split by speaker."""
 
 import io
 import re
