@@ -57,7 +57,7 @@ class Visit:
 
 
 Map: TypeAlias = Callable[[Visit, Tensor], Tensor]
-"""A function from a visit and a tensor to a tensor."""
+"""A function of a `Visit` and a tensor that returns a tensor."""
 
 
 @dataclass(frozen=True)
@@ -235,8 +235,8 @@ class OwnBackward:
 
     The forward pass is the net's own, compiled kernels included. A component is one unit, from its
     current to its spikes. Where feedback or lateral edges close a loop, it is everything from the
-    current of the loop's first layer to the output of its last block. Loops with dropout are
-    refused.
+    current of the loop's first layer to the output of its last block. Training with dropout inside
+    a loop is refused.
 
     Args:
         backward: returns the gradients from the component, its trains and the gradient of its

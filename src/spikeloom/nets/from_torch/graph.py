@@ -309,7 +309,8 @@ class Reader:
             left, right = right, left
         if left in self.complements:
             left, join = self.complements[left], "iand"  # pyright: ignore[reportArgumentType]
-        numbers = [one for one in (left, right) if one != 0 or join != "add"]  # sum() starts at 0
+        # 0 + a changes nothing: Python's sum() starts with it
+        numbers = [one for one in (left, right) if one != 0 or join != "add"]
         plain = len(node.args) + len(node.kwargs) == 2
         check(where, plain, "two values alone", "more", AS_IT_IS)
         inputs = tuple(self._value(where, one) for one in numbers)

@@ -119,7 +119,7 @@ class SpikingNet(Converted):
             ShapeError, UnsupportedNet: a part that cannot be translated, named by place and class.
                 Later calls of the net raise them if the module changed in an unsupported way.
         """
-        from spikeloom.nets.from_torch.translate import translate  # it builds nets
+        from spikeloom.nets.from_torch.translate import translate  # imports this module
 
         return translate(module, in_shape, norm)
 

@@ -1,4 +1,4 @@
-"""Rates at the starts of feedback edges while a net runs in time."""
+"""Rates of the blocks that send feedback, measured while a net runs step by step."""
 
 from torch import Tensor
 

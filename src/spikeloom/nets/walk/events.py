@@ -233,7 +233,8 @@ def _may(synapse: Synapse, x: Tensor) -> bool:
     """Whether the sparse map supports this synapse and input."""
     return (
         synapse.spec.kind in SUMMED
-        # of a weight made anew at each call (parametrization, functional_call) no change is seen
+        # parametrizations and functional_call make a new weight at each access, so that a change
+        # cannot be detected
         and isinstance(synapse.weight, nn.Parameter)
         and ordinary(x, synapse.weight)
         and not torch.is_grad_enabled()

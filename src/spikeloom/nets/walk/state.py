@@ -13,7 +13,7 @@ S = TypeVar("S")
 
 
 class Observer(Protocol):
-    """Watches sites; meters are observers."""
+    """Protocol of objects that watch the sites of a net while it runs, e.g. meters."""
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
         """Read the tensors of one call of a site.

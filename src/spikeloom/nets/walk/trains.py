@@ -39,7 +39,7 @@ class TrainWalk(Walk):
         self._start = 0
 
     def blocks(self, x: Tensor, first: int, end: int) -> Tensor:
-        """Run blocks first..end-1, component by component where there are edges."""
+        """Run blocks first..end-1; with feedback edges, component by component."""
         if not self.plan.edges:
             return super().blocks(x, first, end)
         for component in self.plan.components:
