@@ -1,4 +1,4 @@
-"""Networks as data (spec, grammar, presets) and as modules (site, build, net)."""
+"""Networks: as data (`spec`), as torch modules (`module`), and how they are run (`walk`)."""
 
 from spikeloom.base.lazy import moved
 

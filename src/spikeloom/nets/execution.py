@@ -1,4 +1,4 @@
-"""How a net is computed, as a value: the results are the same up to rounding, the cost is not."""
+"""How a net is computed: options that change speed and memory, and results only by rounding."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -17,22 +17,24 @@ Memory = Literal["plain", "saving"]
 
 @dataclass(frozen=True)
 class Execution(Checked):
-    """How a net is computed.
+    """How a net is computed. Results are the same up to rounding; speed and memory differ.
 
     Args:
-        kernels: "auto" takes compiled loops where they exist and trains are large enough,
-            "compiled" wherever they exist, "reference" never.
-        worth: elements times steps that are large enough.
-        order: in which a call of the net goes, where a rule does not say: "layer" takes whole
-            trains, feedback loops step by step between them. "auto" does so too, but takes nets
-            with feedback step by step altogether. The results are the same where sums are exact;
-            elsewhere the last bits differ, and the learning curves of such nets with them, which
-            is why "auto" stays as it is.
-        layout: how images lie in memory: "rows" (each map by itself) or "channels_last", with
-            which convolutions on a CPU are fastest, and which "auto" takes there.
-        memory: "saving" stores less between forward and backward pass of a whole train: spikes in
-            a bit each, and currents of cheap layers not at all; gradients are the same. Rules
-            that go step by step store next to nothing already.
+        kernels: which loop runs the neurons through time. "auto" uses compiled kernels where they
+            exist and the train is large enough, "compiled" uses them wherever they exist,
+            "reference" never uses them.
+        layout: memory layout of images: "rows" (channel after channel, torch's default) or
+            "channels_last". "auto" uses "channels_last" on a CPU, where it makes convolutions
+            faster, and "rows" elsewhere.
+        memory: "saving" keeps less between the forward and the backward pass of a whole train:
+            one bit per spike, and the currents of cheap layers are computed again. Gradients are
+            the same. Rules that run step by step keep little anyway.
+        worth: size of a train (elements times steps) from which "auto" uses a compiled kernel.
+        order: order of computation where the learning rule does not set it. "layer" runs each
+            layer over the whole train; feedback loops inside run step by step. "auto" does the
+            same, except that it runs a net with feedback step by step as a whole. Results differ
+            by rounding only. "auto" keeps this choice, so that learning curves of nets with
+            feedback stay reproducible to the bit.
 
     Raises:
         ConfigError: another choice.
@@ -47,22 +49,24 @@ class Execution(Checked):
     called: ClassVar[str] = "execution"
 
     def loop_for(self, elements: int) -> Kernels:
-        """Return which loop takes a unit through a train of so many currents."""
+        """Return which loop runs a unit over a train of `elements` currents."""
         if self.kernels != "auto":
             return self.kernels
         return "compiled" if elements >= self.worth else "reference"
 
     def channels_last(self, device: str) -> bool:
-        """Whether images lie with their channels last on a kind of device."""
+        """Whether images are stored channels last on a kind of device, e.g. "cpu"."""
         return self.layout == "channels_last" or (self.layout == "auto" and device == "cpu")
 
     def arranged(self, x: Tensor) -> Tensor:
-        r"""Return images in the layout; what follows keeps it. An expanded train stays expanded.
+        r"""Return images in the chosen memory layout; later layers keep it.
+
+        A train that is one image repeated (an expanded view) stays an expanded view.
 
         Shape:
-            x: [B, C, H, W] or [T, B, C, H, W].
+            x, result: [B, C, H, W] or [T, B, C, H, W].
         """
-        # vmap knows no other layout than rows
+        # under vmap only the default layout works
         if not self.channels_last(x.device.type) or transformed():
             return x
         if x.dim() == 4:
@@ -77,6 +81,6 @@ class Execution(Checked):
 def _channels_last(images: Tensor) -> Tensor:
     if images.shape[1] > 1:
         return images.contiguous(memory_format=torch.channels_last)
-    # maps of one channel lie both ways; only their strides can say which is meant
+    # With one channel both layouts are the same memory. Torch tells them apart by the strides.
     height, width = images.shape[2:]
     return images.contiguous().as_strided(images.shape, (height * width, 1, width, 1))

@@ -1,8 +1,8 @@
-"""How each site is computed: the one place where speed is decided.
+"""How each site is computed: the one place where optimisations are chosen.
 
-A walk says what a net computes. For every site it asks here how, and gets a frozen `How`. Each
-decision below is a function that returns why not, or nothing: `spikeloom profile --plan` prints
-these reasons.
+A walk (`nets.walk`) defines what a net computes. For every site it asks `decide` how to compute
+it, and gets a `How`. Each function ``why_not_...`` decides about one optimisation: it returns the
+reason against it as a text, or "" if it is used. `spikeloom profile --plan` prints these reasons.
 """
 
 import math
@@ -29,34 +29,37 @@ from spikeloom.neurons.trains import Kernels, kernel_of
 Order = Literal["time", "layer", "rates"]
 
 _OURS = (Plain, Credited)
-"""Synapses whose results belong to nobody else."""
+"""Synapses that keep no reference to their output, so that it may be overwritten."""
 
 FEW = 4
-"""Steps below which a norm that does not repeat along memory is cheaper before the unit."""
+"""Least number of steps for which a kernel with one norm parameter per neuron is faster.
+
+See `_inside_from`.
+"""
 
 _JOIN = (*_OURS, OnWeights)
-"""Synapses that are plain at pools."""
+"""Synapses that leave pools unchanged, so that a pool can be computed with the unit before it."""
 
 
 class Setting(NamedTuple):
-    """What decides about all sites of one call; with a site's norm it decides alone.
+    """Everything about one call of a net on which a `How` depends, besides the site itself.
 
     Args:
-        order: of computation.
-        ops: a rule's seams.
-        execution: what the net's owner wishes.
-        training: whether dropout and statistics are those of training.
-        watched: whether observers look at every firing.
+        order: order of computation.
+        ops: the learning rule's functions.
+        execution: options of the net.
+        training: whether dropout is on and norms take batch statistics.
+        watched: whether observers read the input, current and output of every site.
         rows: samples times steps that a site computes at once.
-        steps: time steps among them, in layer order.
-        private: whether nobody but the walk sees the states between steps.
-        grad: whether a gradient may be wanted.
-        kept: whether hooks of a user may keep what autograd saves.
+        steps: time steps among them; 1 unless the order is "layer".
+        private: whether only the walk sees the states between steps.
+        grad: whether torch records gradients.
+        kept: whether a user's saved-tensor hooks may keep what autograd saves.
         traced: whether `torch.jit.trace` is recording.
-        hooks: changes with every hook that is registered anywhere.
-        followed: whether torch follows the computation, by a transform, tracer or mode; only asked
-            of whole trains.
-        products: type in which autocast computes products; None where it is off.
+        hooks: a value that changes whenever a hook is registered on any module.
+        followed: whether a torch transform, tracer or mode sees the computation, so that compiled
+            kernels cannot run; only set in layer order.
+        products: type in which autocast computes matrix products; None where it is off.
     """
 
     order: Order
@@ -75,14 +78,14 @@ class Setting(NamedTuple):
     products: torch.dtype | None = None
 
     def at(self, site: Site) -> "Setting":
-        """Return in what setting a site is: feedback loops go step by step in layer order too."""
+        """Return the setting for one site: sites in feedback loops always run step by step."""
         if self.order != "layer" or not site.looped:
             return self
         return self._replace(order="time", rows=self.rows // self.steps, steps=1, private=True)
 
 
 def torch_now(order: Order) -> dict[str, Any]:
-    """Return what a `Setting` says of torch, as it is at this call."""
+    """Return the fields of a `Setting` that describe torch's present state."""
     low = torch.is_autocast_enabled("cpu")
     return {
         "grad": torch.is_grad_enabled(),
@@ -98,16 +101,19 @@ class How(NamedTuple):
     """How one site is computed.
 
     Args:
-        loop: takes the unit through time.
+        loop: which loop runs the unit through time.
         pool: side of the average pool that is computed together with the unit; 1 for none.
-        joined: whether this site is such a pool, computed with the unit before it.
-        norm: "before" the unit, "folded" into the weights, "inside" the unit's kernel.
-        inside_from: how many steps of a train must differ before "inside" is faster than "before".
-        short: whether the state may be kept as one value that a step's backward pass needs anyway.
-        spare: whether the currents are nobody else's, so that outputs or gradients may take their
-            place.
-        packed: whether what autograd stores takes as few bits as it can.
-        again: whether currents are computed again for the backward pass.
+        joined: whether this site is such a pool, already computed with the unit before it.
+        norm: where the norm is applied: "before" the unit, "folded" into the weights, or "inside"
+            the unit's kernel.
+        inside_from: number of different steps in a train from which "inside" is faster than
+            "before".
+        short: whether the state may be kept as a single value, which the step's backward pass
+            needs anyway (`kernels.runs.Pivot`).
+        spare: whether nobody else reads the currents, so that outputs or gradients may overwrite
+            them.
+        packed: whether tensors saved by autograd are stored in as few bits as possible.
+        again: whether currents are computed again in the backward pass instead of stored.
     """
 
     loop: Kernels = "reference"
@@ -121,33 +127,34 @@ class How(NamedTuple):
     again: bool = False
 
     def inside(self, different: int) -> bool:
-        """Whether the norm goes inside, for a train of so many different steps.
+        """Whether the norm is applied inside the kernel, for a train with `different` steps.
 
-        The one thing that waits for the call: whether a layer's input stays the same over time.
+        `decide` cannot know that number: it is 1 if the layer's input is constant over time, which
+        is only known when the train is there.
         """
         return self.norm == "inside" and different >= self.inside_from
 
 
 class Decided:
-    """What was decided in the last setting, for calls that come back in the same one.
+    """A cache of the decisions for the last setting, for further calls in the same setting.
 
-    A net keeps one for plain calls. A rule's seams may hold tensors, which a net must not keep
-    alive: for them it lasts as long as one run.
+    A net keeps one cache for calls without a rule. The functions of a rule may hold tensors, which
+    the net must not keep alive, so their cache lasts for one run only.
     """
 
     def __init__(self) -> None:
-        # one value, so that calls on other threads see all of it or nothing
+        # one tuple, replaced at once: a call on another thread never sees half of an update
         self._last: tuple[Setting | None, list[Unit | None], dict[str, How]] = (None, [], {})
 
     def of(self, setting: Setting, sites: Sequence[Site]) -> dict[str, How]:
-        """Return what is known in a setting; whoever decides more writes it there.
+        """Return the decisions for a setting by site; the caller adds new ones to this dict.
 
-        All is forgotten where a unit was exchanged, and always what is decided about a norm, which
-        may have changed its mode.
+        The cache starts anew if the setting changed or a unit was replaced. Sites with a norm are
+        always decided again, because the norm's own training mode may have changed.
         """
         before, known, hows = self._last
         units = [site.neuron and site.neuron.unit for site in sites]
-        # the same objects: what equality means for a user's own unit, we do not know
+        # compared by identity: a user's own unit may define == in any way
         if setting != before or len(units) != len(known) or not all(map(is_, units, known)):
             hows = {}
             self._last = (setting, units, hows)
@@ -161,9 +168,9 @@ def decide(site: Site, s: Setting, cheap: frozenset[str] = frozenset()) -> How:
     """Return how a site is computed.
 
     Args:
-        site: which.
-        s: in which call.
-        cheap: `cheap_sites` of the net, where memory is saved.
+        site: the site.
+        s: setting of the call.
+        cheap: names of sites whose currents are computed again (`cheap_names`).
     """
     s = s.at(site)
     before = site.source
@@ -184,14 +191,14 @@ def decide(site: Site, s: Setting, cheap: frozenset[str] = frozenset()) -> How:
 
 
 def cheap_names(plan: Plan, s: Setting) -> frozenset[str]:
-    """Return the sites whose currents are computed twice, where memory is saved."""
+    """Return the names of sites whose currents are computed again to save memory."""
     if s.order != "layer" or s.execution.memory != "saving" or why_not_saving(s):
         return frozenset()
     return frozenset(cheap_sites(plan.sites))
 
 
 def why_not_pool(site: Site, s: Setting) -> str:
-    """Say why the average pool behind a unit is computed by itself; "" where it is not."""
+    """Return why the average pool after a unit is computed separately; "" if it is not."""
     ops, spec = s.ops, site.spec
     if site.unit is None or not site.unit.stateful:
         return "no unit with a state before it"
@@ -215,21 +222,21 @@ def why_not_pool(site: Site, s: Setting) -> str:
 
 
 def why_not_folded(site: Site, s: Setting) -> str:
-    """Say why a norm does not go into the weights; "" where it does."""
+    """Return why a norm is not folded into the weights; "" if it is."""
     if not isinstance(s.ops.synapse, Plain):
         return "the rule has a synapse of its own"
     if s.grad:
         return "a gradient may be wanted"
     if hooked(site.synapse, site.norm):
         return "hooks wait for calls of its module"
-    # torch checks a recording without gradients: it must be the one with them
+    # torch.jit.trace runs the net again without gradients and compares: both must compute alike
     if s.traced:
         return "torch.jit.trace is recording"
     return "" if site.folds else "the norm takes statistics, or is not behind a convolution"
 
 
 def why_not_inside(site: Site, s: Setting) -> str:
-    """Say why a norm is applied before the unit's kernel and not by it; "" where by it."""
+    """Return why a norm is not applied inside the unit's kernel; "" if it is."""
     unit, norm, ops = site.unit, site.norm, s.ops
     if s.order != "layer":
         return "steps are computed one by one" if s.order == "time" else "rates have no kernel"
@@ -252,13 +259,13 @@ def why_not_inside(site: Site, s: Setting) -> str:
 
 
 def _why_not_taken(unit: Unit, norm: nn.BatchNorm1d | nn.BatchNorm2d, s: Setting) -> str:
-    """Say why a kernel cannot take a norm along; "" where it can."""
+    """Return why the unit's kernel cannot apply a norm; "" if it can."""
     if norm.weight.device.type != "cpu":
         return "kernels run on a CPU"
     kernel = kernel_of(Normed(unit))  # pyright: ignore[reportArgumentType] - spikes as it does
     if kernel is None:
         return "the unit has no kernel"
-    if not kernel.rests_at_zero:  # it may be made from the current, which is another one here
+    if not kernel.rests_at_zero:  # its initial state may depend on the current after the norm
         return "the unit does not start at 0"
     kinds = {norm.weight.dtype, norm.bias.dtype}
     kinds |= {kept.dtype for kept in (norm.running_mean, norm.running_var) if kept is not None}
@@ -269,20 +276,20 @@ def _why_not_taken(unit: Unit, norm: nn.BatchNorm1d | nn.BatchNorm2d, s: Setting
 
 
 def why_not_short(site: Site, s: Setting) -> str:
-    """Say why a step keeps its whole state; "" where it may keep less."""
+    """Return why a step keeps its full state; "" if the short form is enough."""
     if s.order != "time":
         return "whole trains keep no states"
     if not s.private:
         return "the state is given to the caller"
     if site.unit is not None and site.unit.learn:
-        # the short form is the potential before its reset, which the next step would make with a
-        # threshold that an update has moved since
+        # The short form is the potential before the reset, and the next step applies the reset. If
+        # an update changed the threshold in between, that reset would use the wrong threshold.
         return "what the unit trains may move between two steps"
     return "" if s.ops.carry == cut else "the state passes a gradient on, or the rule changes it"
 
 
 def why_not_spare(site: Site, s: Setting) -> str:
-    """Say why currents stay as they are; "" where they may be overwritten."""
+    """Return why currents must not be overwritten; "" if they may."""
     if not site.spec.weighted:
         return "without weights the current may be somebody's output"
     if not isinstance(s.ops.synapse, _OURS):
@@ -295,7 +302,7 @@ def why_not_spare(site: Site, s: Setting) -> str:
 
 
 def why_not_saving(s: Setting) -> str:
-    """Say why nothing is packed or computed again where memory is to be saved."""
+    """Return why memory = "saving" has no effect; "" if it has."""
     if s.order != "layer":
         return "only whole trains store much"
     if not isinstance(s.ops.synapse, Plain) or s.ops.sequence is not None:
@@ -312,10 +319,10 @@ def _loop(site: Site, s: Setting) -> Kernels:
 
 
 def _inside_from(site: Site, s: Setting) -> int:
-    """Return from how many different steps on a kernel gains by a norm.
+    """Return the least number of different steps for which a norm inside the kernel is faster.
 
-    Where the norm's quantities repeat along memory, they cost nothing; else the kernel reads one
-    of each per neuron, which pays for trains of some steps only.
+    If the norm's parameters repeat in memory with a short period, the kernel keeps them in cache.
+    Otherwise it reads one of each per neuron, which pays off over several steps only.
     """
     channels, *sides = site.out_shape
     apart = sides and channels > 1 and not s.execution.channels_last("cpu")

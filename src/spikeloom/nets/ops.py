@@ -1,7 +1,8 @@
-"""Ops: the seams through which a learning rule acts on a network.
+"""Ops: the functions through which a learning rule changes how a network is computed.
 
-A rule writes equations, as functions of a `Visit`. What the engine may do with them, it reads from
-their types: nothing here is a promise that a rule's author has to keep.
+A rule replaces parts of the computation by functions of a `Visit`. The types below (`Plain`,
+`Credited`, `MeanCurrent`, ...) tell the engine which optimisations are safe. Any other function
+works too, without those optimisations.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,14 +21,14 @@ from spikeloom.neurons.base import State, Theta, Unit, detach_state
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Where and when a seam is called.
+    """Where and when a function of a rule is called.
 
     Args:
         site: one layer in one pass.
-        step: t where steps are computed one by one: in time order, and inside feedback loops; None
-            where a whole train is computed at once, and in rates.
-        copies: equal steps that the input stands for. A constant input is computed once for T
-            steps, in both orders; its gradient is the sum over them.
+        step: index t where steps are computed one by one (in time order and inside feedback
+            loops); None where a whole train is computed at once, and for rates.
+        copies: number of equal steps that the input stands for. A constant input is computed once
+            for all T steps, in both orders; its gradient is then the sum over these steps.
     """
 
     site: Site
@@ -41,27 +42,27 @@ class Visit:
 
     @property
     def spec(self) -> LayerSpec:
-        """Its layer."""
+        """The site's layer."""
         return self.site.spec
 
     @property
     def synapse(self) -> Synapse:
-        """Its map: call it, or take its weights."""
+        """The site's linear map."""
         return self.site.synapse
 
     @property
     def unit(self) -> Unit | None:
-        """The equation of its population; None for a layer without one."""
+        """The site's neuron model; None for a layer without neurons."""
         return self.site.unit
 
 
 Map: TypeAlias = Callable[[Visit, Tensor], Tensor]
-"""A function from a visit and a tensor to a tensor."""
+"""A function of a `Visit` and a tensor that returns a tensor."""
 
 
 @dataclass(frozen=True)
 class Plain:
-    """The site's own map, with ordinary autograd."""
+    """The site's own linear map with ordinary autograd: no change by a rule."""
 
     def __call__(self, visit: Visit, x: Tensor) -> Tensor:
         r"""Apply the map.
@@ -74,9 +75,9 @@ class Plain:
 
 @dataclass(frozen=True)
 class OnWeights:
-    r"""A function in the place of the maps that have weights; all others are plain.
+    r"""A function that replaces the maps of sites with weights; other sites are unchanged.
 
-    Since it is never called at pools, these may be computed together with the units before them.
+    It is never called at pools, so that a pool may be computed together with the unit before it.
 
     Args:
         function: called at sites with weights.
@@ -99,17 +100,18 @@ def itself(visit: Visit, x: Tensor) -> Tensor:
 
 
 class Credited:
-    r"""Maps whose weight gradient is taken at a signal of the rule's.
+    r"""Maps whose weight gradient uses a presynaptic signal that the rule supplies.
 
     .. math:: \nabla_W L = \sum_t \delta[t]\, \hat p[t]^T
 
-    with :math:`\delta` the gradient of the map's output and :math:`\hat p` what `presynaptic`
-    returns. Sites without weights are plain. The sums stay here until `flush`, which a rule calls
-    before weights change; each weight is shaped once for all of them.
+    :math:`\delta` is the gradient of the map's output, and :math:`\hat p` what `presynaptic`
+    returns, e.g. a trace of the input. Sites without weights are unchanged. The sums are collected
+    here until the rule calls `flush`, which it must do before the weights change. The effective
+    weight (e.g. standardised) is computed once per batch for all steps.
 
     Args:
-        presynaptic: from the input of a map with weights to :math:`\hat p`; the input itself by
-            default.
+        presynaptic: returns :math:`\hat p` from the input of a map with weights; by default the
+            input itself.
 
     Shape:
         presynaptic: [N, \*in_shape] -> [N, \*in_shape].
@@ -120,20 +122,20 @@ class Credited:
         self._credit = Credit()
 
     def __call__(self, visit: Visit, x: Tensor) -> Tensor:
-        """Apply the map; its output belongs to nobody else."""
+        """Apply the map. Nothing here keeps its output, so the caller may overwrite it."""
         synapse = visit.site.synapse
         if not synapse.weighted:
             return synapse(x)
         return self._credit.apply(synapse, x, self.presynaptic(visit, x))
 
     def flush(self) -> None:
-        """Add every sum to the gradient of its weight, and forget it."""
+        """Add every sum to the gradient of its weight, and drop the sums."""
         self._credit.flush()
 
 
 @dataclass(frozen=True)
 class Carry:
-    """What becomes of a state on its way to the next step; `then` puts one function after another.
+    """Functions applied to a state between one step and the next; `then` appends another.
 
     Args:
         functions: applied in this order.
@@ -152,7 +154,7 @@ class Carry:
         return state
 
     def then(self, after: "Carry | Callable[[Visit, Any], Any]") -> "Carry":
-        """Return this, followed by another."""
+        """Return a `Carry` that applies `after` last."""
         more = after.functions if isinstance(after, Carry) else (after,)
         return Carry((*self.functions, *more))
 
@@ -162,26 +164,27 @@ def _detached(visit: Visit, state: State) -> State:
 
 
 keep = Carry()
-"""Leave a value as it is."""
+"""Pass the state on unchanged."""
 
 cut = Carry((_detached,))
-"""Let no gradient pass: what is alone on the way between steps may be kept in a shorter form."""
+"""Detach the state: no gradient flows between steps, so the state may be kept in short form."""
 
 
 @dataclass(frozen=True)
 class MeanCurrent:
-    r"""A unit's train that runs backward through a function of its mean current.
+    r"""A backward pass of a unit that depends on its weighted mean current only.
 
     .. math::
         z = \sum_t w[t]\, c[t], \qquad G = \sum_t w[t]\, \frac{\partial L}{\partial s[t]}, \qquad
         \frac{\partial L}{\partial c[t]} = b(T, z, \theta, G)
 
-    Forward it is the unit. Of the currents only z is stored.
+    The forward pass is the unit's own. Of the currents only z is stored for the backward pass.
 
     Args:
-        weights: w of a site for T steps, which sum to 1.
-        backward: from T, z, trained quantities and G to b, the same for every step, and to the
-            gradients of those quantities by name; they are summed to their shapes.
+        weights: returns w of a site for T steps; they sum to 1.
+        backward: takes the visit, T, z, the trained quantities :math:`\theta` and G. Returns b,
+            which is the gradient at every step, and the gradients of the trained quantities by
+            name. The caller sums the latter to the shapes of the quantities.
 
     Shape:
         weights: T numbers; z, G, b: [B, ...].
@@ -192,15 +195,15 @@ class MeanCurrent:
 
 
 class Trains(NamedTuple):
-    r"""What the sites of a component received and gave, by name, at all steps.
+    r"""Inputs, currents and outputs of the sites of a component at all steps, by site name.
 
     Args:
-        inputs: presynaptic trains: what each synapse received.
-        currents: what each unit received: norm, shortcut and feedback included.
-        outputs: what each unit gave: spikes, before their amplitude and low-pass.
+        inputs: input of each synapse.
+        currents: input of each unit, with norm, shortcut and feedback added.
+        outputs: output of each unit: spikes, before amplitude and low-pass.
 
     Shape:
-        each: [T, B, ...]; of a feedback edge the last T - delay steps.
+        each: [T, B, ...]; for a feedback edge the last T - delay steps.
     """
 
     inputs: dict[str, Tensor]
@@ -210,15 +213,16 @@ class Trains(NamedTuple):
 
 @dataclass(frozen=True)
 class Gradients:
-    r"""What a rule's backward pass gives back.
+    r"""The gradients that a rule's own backward pass returns.
 
     Args:
-        currents: of the entrance's current, whence the gradient goes on through norm and synapse.
-        trained: of every parameter behind that current: of the unit, and in a loop of the synapses
-            and norms inside.
+        currents: gradient of the current of the component's first site (`Component.entrance`).
+            Autograd continues from there through that site's norm and synapse.
+        trained: gradients of all other parameters inside: those of the unit and, in a loop, also
+            those of the synapses and norms after the first current.
 
     Shape:
-        currents: [T, B, ...]; trained: each as its parameter.
+        currents: [T, B, ...]; trained: each in the shape of its parameter.
     """
 
     currents: Tensor
@@ -227,15 +231,16 @@ class Gradients:
 
 @dataclass(frozen=True)
 class OwnBackward:
-    r"""Trains that run backward through a function of the rule's: of one layer, or of a loop.
+    r"""A backward pass over a whole train that the rule writes itself, for a layer or a loop.
 
-    Forward a component is the net's own, on any kernels. A component is one unit, from its current
-    to its spikes; or, where feedback or lateral edges close a loop, all between the current of its
-    first layer and the output of its last block, dropout excluded.
+    The forward pass is the net's own, compiled kernels included. A component is one unit, from its
+    current to its spikes. Where feedback or lateral edges close a loop, it is everything from the
+    current of the loop's first layer to the output of its last block. Training with dropout inside
+    a loop is refused.
 
     Args:
-        backward: from the component, its trains and the gradient of its output to gradients.
-            `component.sites` and `component.edges` hold synapses, units and delays.
+        backward: returns the gradients from the component, its trains and the gradient of its
+            output. `component.sites` and `component.edges` give synapses, units and delays.
 
     Shape:
         gradient of the output: [T, B, ...].
@@ -246,27 +251,28 @@ class OwnBackward:
 
 @dataclass(frozen=True)
 class Ops:
-    r"""What a rule may change; the defaults are the plain network.
+    r"""The functions that a learning rule may replace; the defaults give the plain network.
 
-    Any function of a visit and a tensor will do. The types above say more about what a function
-    is, so that the engine can share, join or overwrite what nobody else sees.
+    Any function of a visit and a tensor works. The types above tell the engine more about a
+    function, so that it can combine steps or overwrite buffers.
 
     Args:
-        synapse: the map from a site's input to its current (before norm): `Plain`, `Credited`,
-            `OnWeights` or a function that is called at every site, pools included.
-        carry: what becomes of a state on its way to the next step: `keep`, `cut`, or a function;
-            feedback values and low-pass states pass through it too.
-        emit: what becomes of a site's spikes before gain and low-pass.
-        sequence: a whole train: `OwnBackward` for one stateful unit or a feedback loop; for one
-            unit alone `MeanCurrent`, or a function from its currents to its outputs. None runs the
-            unit step by step. Where it would not be called it is refused.
-        amplitude: what becomes of a trained threshold that scales its unit's outputs, before it
-            does; `cut` where a rule has a gradient of its own for thresholds.
+        synapse: map from a site's input to its current, before the norm: `Plain`, `Credited`,
+            `OnWeights`, or a function that is called at every site, pools included.
+        carry: applied to a unit's state between two steps: `keep`, `cut`, or a function. It is
+            also applied to feedback values and to low-pass states.
+        emit: applied to a site's spikes, before gain and low-pass.
+        sequence: replaces the run of a unit over a whole train. `OwnBackward` works for a stateful
+            unit or a feedback loop; `MeanCurrent`, or a function from currents to outputs, works
+            for a single unit. None runs the unit step by step. It is an error in time order and
+            for rates, where it would not be called.
+        amplitude: applied to a trained threshold that scales its unit's outputs, before scaling;
+            `cut` where the rule computes the thresholds' gradient itself.
 
     Shape:
-        synapse: [N, \*in_shape] -> [N, \*out_shape]; N = B in time order, T B in layer order, and
-        B for a constant train (`Visit.copies`); emit: [B, ...], or [T, B, ...] in layer order
-        outside feedback loops (there N = B, step by step);
+        synapse: [N, \*in_shape] -> [N, \*out_shape]. N = B in time order, inside feedback loops
+        and for a constant train (`Visit.copies`); N = T B else.
+        emit: [B, ...] in time order and inside feedback loops; [T, B, ...] else.
         sequence: [T, B, ...] -> [T, B, ...].
     """
 

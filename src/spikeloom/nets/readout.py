@@ -1,4 +1,4 @@
-"""What passes between networks, heads and rules: losses and objectives."""
+"""What heads give to learning rules: losses, errors and the objective of a batch."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -10,7 +10,7 @@ from spikeloom.nets.ops import PLAIN, Ops
 
 
 class Loss(NamedTuple):
-    """A head's answer for one batch.
+    """A head's answer for one batch, and its loss.
 
     Shape:
         logits: [B, K]; value: [].
@@ -21,11 +21,13 @@ class Loss(NamedTuple):
 
 
 class Error(NamedTuple):
-    """A head's answer for one batch and its error, without a graph.
+    """A head's answer for one batch and its error; no tensor has an autograd graph.
+
+    The error is the gradient of `value` (the loss, a mean over samples) with respect to `outputs`.
 
     Shape:
-        logits: [B, K]; value: []; outputs, error: [B, M K] for a head with M maps, else as the
-        features. The error is the gradient of value, a mean over samples, by outputs.
+        logits: [B, K]; value: []; outputs, error: [B, M K] for a head with M linear maps, else
+        the shape of the features.
     """
 
     logits: Tensor
@@ -35,9 +37,9 @@ class Error(NamedTuple):
 
 
 class Objective(Protocol):
-    """A head's loss bound to one batch: targets and random draws are fixed inside.
+    """A head's loss for one batch: the targets and the random draws are fixed.
 
-    However often it is called for the batch, its draws (a stochmax mask) stay the same.
+    However often it is called, its random draws (e.g. the mask of stochmax) stay the same.
     """
 
     @property
@@ -56,13 +58,13 @@ class Objective(Protocol):
     def error(self, h: Tensor, ops: Ops = PLAIN) -> Error:
         """Return the error at the outputs, for features [B, D] or a train of them [T, B, D].
 
-        A train is reduced as `over` does. No `.grad` is touched.
+        A train is reduced as in `over`. No parameter's ``.grad`` changes.
         """
         ...
 
     def weights(self, steps: int) -> Sequence[float] | None:
-        """Return the weights with which `over` reduces T steps to one; None where it reads all.
+        """Return the weights by which `over` averages T steps; None if it is no weighted mean.
 
-        With them a rule may sum features as they come, and call the objective once.
+        With them a rule can add up the features step by step and call the objective once.
         """
         ...

@@ -1,1 +1,1 @@
-"""Tasks: what is learned, and how answers are judged."""
+"""Tasks: what is learned (classes or numbers), and the metrics of a net's answers."""

@@ -1,4 +1,4 @@
-"""What a task is: the form of its targets, and the figures that its answers are judged by."""
+"""The base class of tasks: the form of targets, the loss, and the metrics."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -15,42 +15,43 @@ TASKS: Registry[type["Task"]] = Registry("task", "spikeloom.tasks", _NEEDS)
 
 
 class Task(Checked):
-    r"""What is learned: a frozen value of options, and how answers are judged.
+    r"""What is learned: the form of targets, a loss, and metrics. A task is a frozen dataclass.
 
-    Answers are judged in two steps. `sums` makes of some samples what adds up: over batches and
-    processes, in any order, the sums are those of all samples. `figures` makes of the sums what is
-    reported. So a figure never depends on how samples were cut, as a mean of means would.
+    Metrics are computed in two steps. `sums` returns numbers for some samples that are added up
+    over batches and processes; `figures` computes the metrics from the totals. So a metric does not
+    depend on how the samples were split into batches, as a mean of batch means would.
 
-    Beside its metrics every task has a loss of its answers, `losses`: its own, whatever the head
-    trains with, so that rules and heads can be compared by it.
+    Every task also has its own loss, `losses`. It is the same whatever loss the head trains with,
+    so that learning rules and heads can be compared by it.
     """
 
     about: ClassVar[str]
+    """One line for listings."""
     head: ClassVar[str]
     """Name of the head that a recipe gets if it names none."""
     labels: ClassVar[bool] = False
-    """Whether targets are class numbers and answers scores of classes; else both are numbers."""
+    """Whether targets are class numbers and answers are scores of classes; else both are reals."""
     metrics: ClassVar[tuple[Metric, ...]]
-    """The first decides: selection, early stop, tuning, picks and the first column follow it."""
+    """The first one selects models, stops early, guides tuning, and is the first table column."""
 
     @property
     def first(self) -> Metric:
-        """The metric that decides."""
+        """The main metric: it selects models, and early stopping and tuning use it."""
         return self.metrics[0]
 
     def check(self, where: str, target: Tensor, outputs: int) -> None:
-        """Refuse targets that are none of this task's.
+        """Check that targets have the type, shape and range of this task.
 
         Args:
-            where: whose targets, for the message.
-            target: of some samples.
-            outputs: width K of the net's answer.
+            where: origin of the targets, for the message.
+            target: targets of some samples.
+            outputs: number of outputs of the net, K.
 
         Shape:
             target: [N, ...].
 
         Raises:
-            DataError: another type, shape or range; the message names the first bad row.
+            DataError: another type, shape or range; the message names the first wrong row.
         """
         raise NotImplementedError
 
@@ -67,7 +68,7 @@ class Task(Checked):
         return float(self.losses(answers, target).sum())
 
     def sums(self, answers: Tensor, target: Tensor) -> list[float]:
-        """Return what adds up over samples.
+        """Return the numbers that are added up over samples; see `figures`.
 
         Shape:
             answers: [B, K]; target: [B, ...].
@@ -75,13 +76,14 @@ class Task(Checked):
         raise NotImplementedError
 
     def confusion(self, answers: Tensor, target: Tensor) -> Tensor | None:
-        """Return how often a class was given an answer; None for tasks without classes.
+        """Return the confusion matrix; None for tasks without classes.
 
         Shape:
-            answers: [B, K]; target: [B]; result: [K, K], int64, labels first.
+            answers: [B, K]; target: [B]; result: [K, K], int64, rows are labels and columns are
+            answers.
         """
         return None
 
     def figures(self, sums: Sequence[float]) -> Mapping[str, float]:
-        """Return every metric by name, from sums over samples."""
+        """Return the value of every metric by name, from the totals of `sums`."""
         raise NotImplementedError

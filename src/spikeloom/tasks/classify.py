@@ -22,8 +22,10 @@ class Classify(Task):
         accuracy = \frac{1}{N} \sum_n [\arg\max_k o_{nk} = y_n], \quad
         \ell_n = -\log softmax(o_n)_{y_n}
 
+    o are the scores, y the labels, N the number of samples, and :math:`\ell` the loss of a sample.
+
     Raises:
-        DataError: labels that are no class numbers (`check`).
+        DataError: labels that are not class numbers (`check`).
     """
 
     about: ClassVar[str] = "one class for each sample"
@@ -33,10 +35,13 @@ class Classify(Task):
     metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
 
     def check(self, where: str, target: Tensor, outputs: int) -> None:
-        """Refuse what are no class numbers 0..K-1, one per sample.
+        """Check that targets are class numbers in 0..K-1, one per sample.
 
         Shape:
-            target: [N].
+            target: [N], int64.
+
+        Raises:
+            DataError: they are not.
         """
         if target.dtype != torch.int64 or target.ndim != 1:
             came = f"{target.dtype} {list(target.shape)}"
@@ -52,7 +57,7 @@ class Classify(Task):
             )
 
     def losses(self, answers: Tensor, target: Tensor) -> Tensor:
-        """Return cross entropies.
+        """Return the cross entropy of each sample.
 
         Shape:
             answers: [B, K]; target, result: [B].
@@ -60,11 +65,11 @@ class Classify(Task):
         return F.cross_entropy(answers, target, reduction="none")
 
     def loss(self, answers: Tensor, target: Tensor) -> float:
-        """Return their sum, in one call of torch's."""
+        """Return the sum of the cross entropies; torch sums them in the same call."""
         return float(F.cross_entropy(answers, target, reduction="sum"))
 
     def sums(self, answers: Tensor, target: Tensor) -> list[float]:
-        """Return right answers and samples.
+        """Return the number of right answers and the number of samples.
 
         Shape:
             answers: [B, K]; target: [B].
@@ -72,7 +77,7 @@ class Classify(Task):
         return [int((answers.argmax(1) == target).sum()), len(target)]
 
     def confusion(self, answers: Tensor, target: Tensor) -> Tensor:
-        """Return how often each class was given each answer.
+        """Return the confusion matrix: labels in rows, answers in columns.
 
         Shape:
             answers: [B, K]; target: [B]; result: [K, K].

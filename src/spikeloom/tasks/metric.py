@@ -1,4 +1,4 @@
-"""Figures that answers are judged by: names, units and directions, without anything to compute."""
+"""Metrics as data: name, unit, direction and bounds. Tasks compute the values."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,18 +6,18 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure that answers are judged by.
+    """Describes one metric of a task.
 
     Args:
-        name: as records have it, one word in small letters, e.g. "accuracy".
-        title: as heads of tables have it; the name by default.
-        unit: behind the title; "%" shows shares as percent.
-        best: whether high or low values are good.
-        least: lowest value there can be; None for no bound.
-        most: highest, likewise.
-        decimals: how many are written, in its unit; None for four significant digits.
-        of_samples: whether it is a share of samples, so that one of N is worth 1/N.
-        about: one line, for legends.
+        name: name in records, one lower-case word, e.g. "accuracy".
+        title: name in table heads and messages; by default `name`.
+        unit: unit shown after the title; with "%" values in [0, 1] are shown as percent.
+        best: whether high or low values are better.
+        least: lowest possible value; None for no bound.
+        most: highest possible value; None for no bound.
+        decimals: number of decimals shown; None for four significant digits.
+        of_samples: whether the value is a share of the samples, so that its resolution is 1 / N.
+        about: one line for table legends.
 
     Example:
         >>> error = Metric("mae", "MAE", best="low", least=0)
@@ -36,29 +36,29 @@ class Metric:
     about: str = ""
 
     def rank(self, value: float) -> float:
-        """Return what is higher for better values, to sort and to choose by."""
+        """Return a number that is higher for better values, for sorting and selection."""
         return value if self.best == "high" else -value
 
     def shown(self, value: float) -> float:
-        """Return a value in the metric's unit."""
+        """Return a value as shown in the metric's unit."""
         return 100 * value if self.unit == "%" else value
 
     def gained(self, by: float) -> str:
-        """Write a difference of two values in the metric's unit."""
+        """Write a difference of two shown values, with the unit."""
         return f"{by:.1f} points" if self.unit == "%" else f"{by:.3g} {self.unit}".strip()
 
     def written(self, value: float) -> str:
-        """Write a value in the metric's unit, without it."""
+        """Write a shown value with the metric's decimals, without the unit."""
         return f"{value:.4g}" if self.decimals is None else f"{value:.{self.decimals}f}"
 
     def allows(self, value: float) -> bool:
-        """Whether it can have a value."""
+        """Whether a value lies within the metric's bounds."""
         low = self.least is None or value >= self.least
         return low and (self.most is None or value <= self.most)
 
     @property
     def word(self) -> str:
-        """What it is called in a sentence."""
+        """The metric's name in messages."""
         return self.title or self.name
 
 
@@ -71,9 +71,9 @@ ACCURACY = Metric(
     of_samples=True,
     about="share of test samples that are classified right",
 )
-"""What every run was judged by before there were other tasks."""
+"""The metric of classification, and of all records from before there were other tasks."""
 
 
 def named(name: str) -> Metric:
-    """Return a metric of which only the name is known."""
+    """Return the metric of a record that holds its name only."""
     return ACCURACY if name == ACCURACY.name else Metric(name)

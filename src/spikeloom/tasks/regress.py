@@ -22,11 +22,12 @@ class Regress(Task):
         R^2 = 1 - \frac{\sum_{nk} (o_{nk} - y_{nk})^2}{\sum_{nk} (y_{nk} - \bar y_k)^2}, \quad
         \ell_n = \frac{1}{K} \sum_k (o_{nk} - y_{nk})^2
 
-    with :math:`\bar y_k` the mean target of output k over the samples that are judged, so 0 is what
-    a constant answer can reach. Where all targets of every output are equal, R2 is 0.
+    o are the answers, y the targets, :math:`\bar y_k` is the mean target of output k over the same
+    samples, and :math:`\ell` the loss of a sample. The best constant answer has R2 = 0. If no
+    target varies between samples, R2 is set to 0.
 
     Raises:
-        DataError: targets that are no finite numbers (`check`).
+        DataError: targets that are not finite numbers (`check`).
     """
 
     about: ClassVar[str] = "real numbers for each sample"
@@ -44,10 +45,13 @@ class Regress(Task):
     )
 
     def check(self, where: str, target: Tensor, outputs: int) -> None:
-        """Refuse what are no K finite numbers per sample.
+        """Check that targets are K finite numbers per sample.
 
         Shape:
-            target: [N, K].
+            target: [N, K], floating point.
+
+        Raises:
+            DataError: they are not.
         """
         if target.dtype not in FLOATS or target.ndim != 2 or target.shape[1] != outputs:
             came = f"{target.dtype} {list(target.shape)}"
@@ -59,7 +63,7 @@ class Regress(Task):
             raise DataError.of(where, "finite targets", came, "correct the target")
 
     def losses(self, answers: Tensor, target: Tensor) -> Tensor:
-        """Return squared errors, the mean over outputs.
+        """Return the squared error of each sample, averaged over outputs.
 
         Shape:
             answers, target: [B, K]; result: [B].
@@ -67,7 +71,10 @@ class Regress(Task):
         return (answers - target).square().mean(1)
 
     def sums(self, answers: Tensor, target: Tensor) -> list[float]:
-        """Return samples, absolute and squared errors, and what the targets' variance needs.
+        """Return the number of samples and sums of errors and targets.
+
+        In order: N, the sums of absolute and squared errors over samples and outputs, then for each
+        output the sum of targets, then for each output the sum of squared targets.
 
         Shape:
             answers, target: [B, K].
@@ -83,7 +90,7 @@ class Regress(Task):
         outputs = (len(sums) - 3) // 2
         pairs = zip(sums[3 : 3 + outputs], sums[3 + outputs :], strict=True)
         spread = sum(square - total**2 / max(1, count) for total, square in pairs)
-        # the difference of two large sums: below rounding it is none
+        # a difference of two large sums: a result in the size of rounding errors counts as 0
         known = spread > 1e-12 * max(sums[3 + outputs :], default=0.0)
         r2 = 1 - squared / spread if known else 0.0
         return {"mae": absolute / max(1, count * outputs), "r2": r2}

@@ -1,1 +1,1 @@
-"""Data sets with a time axis of their own: made ones, sounds, and recordings of event cameras."""
+"""Data sets with a time axis: synthetic ones, sounds, and recordings of event cameras."""

@@ -1,4 +1,4 @@
-"""Recordings of a folder: from one archive, read once in its order, or as files."""
+"""Reads the recordings of a data set, from one archive in its order, or from single files."""
 
 import csv
 import lzma
@@ -22,9 +22,9 @@ class Stored:
     """The content of one recording.
 
     Args:
-        where: its place, for messages: file, or archive and file.
-        name: of the file, without folders.
-        content: bytes.
+        where: path for messages: file, or archive and file.
+        name: name of the file, without folders.
+        content: bytes of the file.
     """
 
     where: str
@@ -35,16 +35,16 @@ class Stored:
 def find_folder(
     name: str, folders: tuple[str, ...], root: Path | None, path: str | Path | None
 ) -> Path:
-    """Return the folder of a set's recordings.
+    """Return the folder with the recordings of a data set.
 
     Args:
-        name: of the set.
-        folders: its names below the root, the first that is there is taken.
+        name: name of the data set.
+        folders: possible folder names below the root; the first that exists is used.
         root: folder of the data sets; None for `data_root()`.
-        path: given by the user in the place of these.
+        path: folder given by the user, in place of `folders`; None for none.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no such folder.
     """
     if path is None:
         places = [(root or data_root()) / folder for folder in folders]
@@ -58,11 +58,14 @@ def find_folder(
 
 
 def read_recordings(folder: Path, ending: str) -> Iterator[Stored]:
-    """Yield the recordings of a folder: of its archive, else of `recordings/`, else its own.
+    """Yield the recordings of a data set.
+
+    They are read from `recordings.tar.xz` if the folder has it, else from files in `recordings/`,
+    else from files in the folder itself.
 
     Args:
-        folder: of the set.
-        ending: of the files' names.
+        folder: folder of the data set.
+        ending: ending of the file names, e.g. ".wav".
 
     Raises:
         DataError: there is no recording, or one cannot be read.
@@ -80,14 +83,14 @@ def read_recordings(folder: Path, ending: str) -> Iterator[Stored]:
 
 
 def read_index(folder: Path, columns: tuple[str, ...]) -> dict[str, dict[str, str]] | None:
-    """Return the rows of index.csv by the file they name; None where there is no such file.
+    """Return the rows of index.csv, by their column "file"; None if there is no index.csv.
 
     Args:
-        folder: of the set.
-        columns: that it must have.
+        folder: folder of the data set.
+        columns: columns that the file must have.
 
     Raises:
-        DataError: it cannot be read, or lacks a column.
+        DataError: the file cannot be read, has no rows, or lacks a column.
     """
     file = folder / INDEX
     if not file.is_file():
@@ -106,10 +109,15 @@ def read_index(folder: Path, columns: tuple[str, ...]) -> dict[str, dict[str, st
 
 
 def check_complete(folder: Path, index: dict[str, dict[str, str]], seen: set[str]) -> None:
-    """Refuse a set that lacks recordings of its index.
+    """Check that every recording of the index was read.
+
+    Args:
+        folder: folder of the data set.
+        index: rows by file name.
+        seen: names of the files that were read.
 
     Raises:
-        DataError: it does; the first is named.
+        DataError: recordings are missing; the message names the first.
     """
     lacking = [file for file in index if file not in seen]
     if lacking:
@@ -122,7 +130,7 @@ def check_complete(folder: Path, index: dict[str, dict[str, str]], seen: set[str
 
 
 def _unpacked(archive: Path, ending: str) -> Iterator[Stored]:
-    """Yield the files of an archive in order; nothing is written to the disk."""
+    """Yield the files of an archive in order, without unpacking it to the disk."""
     last = "the first file"
     try:
         with tarfile.open(archive) as packed:

@@ -1,4 +1,4 @@
-"""From recordings of events to the parts of a data set."""
+"""Turns recordings of events into frames, and frames into the parts of a data set."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,21 +25,23 @@ Steps = Annotated[int, at_least(1, "step", most=10**5)]
 By: TypeAlias = Literal["time", "count", "voxel"]
 Window = Annotated[int, at_least(1, "microsecond")]
 Recordings: TypeAlias = Iterable[tuple[str, int, str, Events]]
-"""Part, label, place and events of recordings."""
+"""For each recording: part ("train", "test", ...), label, path for messages, and events."""
 
 BYTE = np.iinfo(np.uint8).max
 
 
 @dataclass(frozen=True)
 class Frames:
-    """How recordings become frames.
+    """How recordings of events become frames.
 
     Args:
-        steps: T.
-        by: "time" (steps of equal length), "count" (steps of equally many events), or "voxel"
-            (shared between steps, on minus off: real values).
-        window: microseconds of a step by time; None lets each recording fill all steps.
-        binary: 1 where there is an event or more, in the place of their number.
+        steps: number of frames, T.
+        by: "time" for frames of equal duration, "count" for frames with equal numbers of events, or
+            "voxel" for real values: each event is shared between the two nearest frames, +1 for on
+            and -1 for off.
+        window: duration of a frame in microseconds, with by = "time"; None divides each recording
+            into T equal frames.
+        binary: whether a frame holds 1 where there are events, in place of their number.
     """
 
     steps: int
@@ -48,10 +50,10 @@ class Frames:
     binary: bool = False
 
     def check(self, where: str) -> None:
-        """Refuse options that do not go together.
+        """Refuse options that cannot be combined.
 
         Raises:
-            ConfigError: a window for frames that are not made by time, or binary voxels.
+            ConfigError: `window` with by = "count" or "voxel", or `binary` with by = "voxel".
         """
         if self.window is not None and self.by != "time":
             todo = "drop it, or set by = 'time'"
@@ -63,14 +65,14 @@ class Frames:
             raise ConfigError.of(f"{where}.binary", "false with by = 'voxel'", "true", todo)
 
     def make(self, recordings: Recordings, sensor: Sensor) -> Arrays:
-        """Make the frames of all recordings, one after the other.
+        """Make the frames of all recordings.
 
         Returns:
-            For every part `x_PART` [N, T, ...] and `y_PART` [N]: bytes, or wider where a count
-            does not fit; booleans where binary; float32 for voxels.
+            For every part the frames `x_PART` [N, T, ...] and the labels `y_PART` [N]. Frames are
+            uint8, or a wider type if a count does not fit; booleans if binary; float32 for voxels.
 
         Raises:
-            DataError: an event beyond the sensor.
+            DataError: an event lies outside the sensor.
         """
         x: dict[str, list[np.ndarray]] = {}
         y: dict[str, list[int]] = {}
@@ -81,10 +83,10 @@ class Frames:
         return stacked | {f"y_{part}": np.array(rows, np.int64) for part, rows in y.items()}
 
     def frames(self, events: Events, sensor: Sensor, where: str) -> np.ndarray:
-        """Make the frames of one recording.
+        """Make the frames [T, ...] of one recording.
 
         Raises:
-            DataError: an event beyond the sensor.
+            DataError: an event lies outside the sensor.
         """
         events.check(where, sensor)
         frames = self._binning(events, sensor, self.steps)
@@ -100,14 +102,14 @@ class Frames:
         return ways[self.by]
 
     def samples(self, arrays: Arrays, part: str) -> Samples:
-        """Return a part of what `make` returned."""
+        """Return the samples of one part from the result of `make`."""
         x, y = (torch.from_numpy(arrays[f"{name}_{part}"]) for name in ("x", "y"))
         values = "real" if self.by == "voxel" else "events" if self.binary else "counts"
         return Samples(x, y, Scaling(time=True), values=values)
 
 
 def _narrow(frames: np.ndarray) -> np.ndarray:
-    """Return counts as bytes where they fit; other kinds as they are."""
+    """Return counts as uint8 if they fit, else as int32; other types unchanged."""
     if frames.dtype != np.int64:
         return frames
     return frames.astype(np.uint8 if int(frames.max()) <= BYTE else np.int32)

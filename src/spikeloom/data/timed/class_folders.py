@@ -1,4 +1,4 @@
-"""Recordings of a user: a folder per class, in folders of parts or without."""
+"""A user's recordings in one folder per class, optionally below `train/` and `test/`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ PARTS = ("train", "test")
 
 @dataclass(frozen=True)
 class Listed:
-    """What lies in a folder.
+    """The recordings found in a folder.
 
     Args:
-        parts: files of each part, with the number of their class.
-        names: of the classes.
+        parts: files of each part ("train", "test"), each with the number of its class.
+        names: names of the classes, in the order of their numbers.
     """
 
     parts: dict[str, tuple[tuple[int, Path], ...]]
@@ -27,10 +27,12 @@ class Listed:
 
 
 def list_classes(folder: Path) -> Listed:
-    """List recordings by part and class; numbered classes are in the order of their numbers.
+    """List the recordings by part and class.
+
+    Classes are sorted by name, or by number if all names are numbers.
 
     Raises:
-        DataError: there are no classes, one has no recordings, or parts have other classes.
+        DataError: there are no classes, a class has no recordings, or the parts differ in classes.
     """
     inside = {path.name.lower(): path for path in _folders(folder)}
     tops = {part: inside[part] for part in PARTS if part in inside}
@@ -52,10 +54,10 @@ def list_classes(folder: Path) -> Listed:
 
 
 def read_classes(listed: Listed, read: Callable[[Stored], Events]) -> Recordings:
-    """Yield part, label, place and events of every recording.
+    """Yield part, label, path and events of every recording.
 
     Raises:
-        DataError: one cannot be read; it is named.
+        DataError: a recording cannot be read; the message names it.
     """
     for part, files in listed.parts.items():
         for label, file in files:
@@ -70,7 +72,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _recordings(folder: Path) -> list[Path]:
-    """Return the recordings of a class."""
+    """Return the files of a class with a known ending, sorted by name."""
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS)
     if not found:
         expected = f"recordings in {', '.join(READERS)}"

@@ -1,4 +1,4 @@
-"""Random changes of event data: events that are lost, and events that come early or late."""
+"""Augmentation of event data: random loss of events, and random shifts in time."""
 
 import torch
 from torch import Tensor
@@ -7,20 +7,21 @@ from spikeloom.base.seeding import SampleRng
 
 
 def disturbed(x: Tensor, rng: SampleRng, *, drop: float, jitter: int) -> Tensor:
-    """Drop events and move the others in time, each by a draw of its own.
+    """Drop events at random and shift the others in time, each event independently.
 
-    Event k of a sample, counted along time and place, takes the numbers 2 k and 2 k + 1 of the
-    sample's stream: it is lost with probability `drop`, else moved by -jitter .. jitter steps,
-    all equally likely. What leaves the recording is lost.
+    An event is lost with probability `drop`. Otherwise it is shifted by a whole number of steps,
+    uniform in -jitter .. jitter. Events shifted before the first or after the last step are lost.
+    Event k of a sample (counted in memory order: time, then position) uses numbers 2 k and 2 k + 1
+    of the sample's random stream, so the result does not depend on the batch.
 
     Args:
-        x: booleans, or numbers of events; negative ones count events of the value -1.
-        rng: of the samples; the stream "events" of it is used.
-        drop: probability, in [0, 1).
-        jitter: steps, 0 or more.
+        x: booleans, or numbers of events; a negative number counts events of value -1.
+        rng: random streams of the samples; the stream "events" is used.
+        drop: probability of losing an event, in [0, 1).
+        jitter: largest shift in steps, 0 or more.
 
     Shape:
-        x: [B, T, ...]; result: as x, of its type.
+        x: [B, T, ...]; result: shape and type of x.
     """
     batch, steps = x.shape[:2]
     flat = x.flatten(1).long()  # [B, T * S]

@@ -16,20 +16,23 @@ POLARITY = 1
 """Type of polarity events in AEDAT 3.1."""
 
 _COMMENTS = re.compile(rb"(?:#[\t\x20-\x7e]*(?:\r\n|\Z))+|(?:#[\t\x20-\x7e]*(?:\n|\Z))*")
-"""Lines of text that begin with #, all ending alike: an event may begin with that byte too."""
+"""Header: lines of text that begin with # and all have the same line ending.
+
+The check is strict, since the first event after the header may begin with the byte of # too.
+"""
 
 _PACKET = np.dtype(
     [("type", "<i2"), ("source", "<i2")]
     + [(name, "<i4") for name in ("size", "offset", "overflow", "capacity", "number", "valid")]
 )
-"""Header of a packet, 28 bytes."""
+"""Header of a packet in AEDAT 3.1, 28 bytes."""
 
 
 def read_events(stored: Stored) -> Events:
-    """Read the events of a recording, by the ending of its name and the version it states.
+    """Read the events of a recording; the ending of the file name says in which format.
 
     Raises:
-        DataError: an unknown ending, or the recording is damaged, empty or of another format.
+        DataError: an unknown ending, or the recording is damaged, empty or in another format.
     """
     ending = Path(stored.name).suffix.lower()
     if ending not in READERS:
@@ -39,7 +42,9 @@ def read_events(stored: Stored) -> Events:
 
 
 def read_nmnist(stored: Stored) -> Events:
-    """Read N-MNIST: 5 bytes an event, big endian: x, y, then 1 bit polarity and 23 bits time.
+    """Read N-MNIST: 5 bytes per event: x, y, then 1 bit of polarity and 23 bits of time.
+
+    The time is big endian, in microseconds.
 
     Source:
         Orchard et al. 2015, garrickorchard.com/datasets/n-mnist.
@@ -57,10 +62,10 @@ def read_nmnist(stored: Stored) -> Events:
 
 
 def read_aedat(stored: Stored) -> Events:
-    """Read AEDAT 2.0 or 3.1, as the first line says.
+    """Read AEDAT 2.0 or 3.1; the first line says which.
 
     Raises:
-        DataError: another version, or damage.
+        DataError: the file has another version or is damaged.
     """
     first = stored.content[:40].split(b"\n")[0].strip()
     for start, read in _VERSIONS.items():
@@ -72,11 +77,12 @@ def read_aedat(stored: Stored) -> Events:
 
 
 def _read_aedat2(stored: Stored) -> Events:
-    """Read AEDAT 2.0: lines that begin with #, then big-endian pairs of 32 bits, address and time.
+    """Read AEDAT 2.0: lines that begin with #, then for each event an address and a time.
 
-    A header that names a DAVIS has addresses with y in bits 22 to 30, x in 12 to 21 and polarity in
-    bit 11, for events with the bits 31 and 10 clear; any other is a DVS128: y in bits 8 to 14, x in
-    1 to 7, polarity in bit 0. Places are as stored: jAER shows x mirrored.
+    Both have 32 bits, big endian; the time is in microseconds. If the header names a DAVIS camera,
+    y is in bits 22 to 30 of the address, x in 12 to 21 and the polarity in 11; only addresses with
+    bits 31 and 10 equal to 0 are events. Otherwise the camera is a DVS128: y is in bits 8 to 14, x
+    in 1 to 7 and the polarity in 0. Coordinates are returned as stored; the viewer jAER mirrors x.
 
     Source:
         inivation.github.io/inivation-docs, "AEDAT file formats", AEDAT-2.0.
@@ -102,8 +108,8 @@ def _read_aedat3(stored: Stored) -> Events:
     r"""Read AEDAT 3.1: lines up to #!END-HEADER, then packets, all little endian.
 
     A polarity event is 32 bits of data (bit 0 valid, bit 1 polarity, y in bits 2 to 16, x in 17 to
-    31) and 32 bits of time; :math:`t = overflow \cdot 2^{31} + time`. Packets of other types and
-    events that are not valid are passed over.
+    31) and 32 bits of time, :math:`t = overflow \cdot 2^{31} + time` in microseconds. Packets of
+    other types and invalid events are skipped.
 
     Source:
         inivation.github.io/inivation-docs, "AEDAT file formats", AEDAT-3.1.
@@ -134,17 +140,17 @@ def _read_aedat3(stored: Stored) -> Events:
 
 
 def read_hdf5(file: Path) -> Iterator[tuple[int, str, Events]]:
-    """Yield label, place and events of every recording of a file as SHD and SSC have it.
+    """Yield label, path and events of every recording of an HDF5 file in the format of SHD and SSC.
 
-    Datasets `spikes/times` (seconds) and `spikes/units` hold one array a recording, `labels` its
-    class. A unit is x; there is one polarity.
+    `spikes/times` (in seconds) and `spikes/units` hold one array per recording, `labels` the
+    classes. The unit becomes x, y is 0, and every event has polarity 1.
 
     Source:
         Cramer et al. 2020, zenkelab.org/resources/spiking-heidelberg-datasets-shd.
 
     Raises:
-        ConfigError: the library h5py is absent.
-        DataError: the file is damaged, lacks a dataset, or they do not agree.
+        ConfigError: the library h5py is not installed.
+        DataError: the file is damaged, lacks a dataset, or its datasets differ in length.
     """
     need("h5py", str(file), "HDF5 files")
     import h5py  # pyright: ignore[reportMissingImports]
@@ -185,4 +191,4 @@ READERS: dict[str, Callable[[Stored], Events]] = {
     ".bs2": read_nmnist,
     ".aedat": read_aedat,
 }
-"""Readers by the ending of a file's name."""
+"""Readers by the ending of the file name."""

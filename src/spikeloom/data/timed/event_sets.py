@@ -49,29 +49,30 @@ def load_nmnist(
     validation: Count | None = None,
     normalise: bool = False,
 ) -> Splits:
-    """Load N-MNIST: digits seen by an event camera of 34 x 34 that moves three times.
+    """Load N-MNIST: digits recorded by a moving event camera, 34 x 34 pixels.
 
-    The folder holds `Train/0/*.bin` .. `Test/9/*.bin`, as unpacked, or `index.csv` (file, label,
-    split) beside `recordings.tar.xz`.
+    The folder holds the unpacked files `Train/0/*.bin` to `Test/9/*.bin`, or `recordings.tar.xz`
+    with a table `index.csv` (columns file, label, split).
 
     Args:
         root: folder of the data sets; None for `data_root()`.
-        path: folder of the set; None for nmnist or nmnist-small below the root.
-        steps: frames of a sample, T.
-        by: "time", "count" or "voxel": what a frame holds (`Frames`).
-        window: microseconds of a frame by time; None lets each recording fill all frames.
-        binary: 1 for a pixel with an event or more, in the place of their number.
-        train_size: how many training recordings to keep; None for all.
-        validation: how many to take from training data; None for a tenth.
-        normalise: use mean and deviation of the training part, per polarity.
+        path: folder of the data set; None for nmnist or nmnist-small below the root.
+        steps: number of frames of a sample, T.
+        by: how events become frames: "time", "count" or "voxel" (see `Frames`).
+        window: duration of a frame in microseconds, with by = "time"; None divides each recording
+            into T equal frames.
+        binary: whether a frame holds 1 for pixels with events, in place of their number.
+        train_size: number of training recordings to keep; None for all.
+        validation: number of training recordings to use for validation; None for a tenth.
+        normalise: whether to normalise each polarity with mean and deviation of the training part.
 
     Shape:
-        x: [N, T, 2, 34, 34], counts as bytes; booleans if binary; [N, T, 1, 34, 34], float32, for
-            voxels.
+        x: [N, T, 2, 34, 34], counts as uint8; bool if binary. For voxels [N, T, 1, 34, 34],
+            float32.
 
     Raises:
-        ConfigError: options that do not go together, or sizes that the files cannot fill.
-        DataError: a file is missing, damaged or holds something else than promised.
+        ConfigError: options that cannot be combined, or too few recordings for the sizes.
+        DataError: a file is missing, damaged, or in another format.
 
     Source:
         Orchard et al. 2015, "Converting static image datasets to spiking neuromorphic datasets
@@ -112,31 +113,34 @@ def load_events(
     test: Count | None = None,
     normalise: bool = False,
 ) -> Splits:
-    """Load a user's own recordings: a folder per class, in `train/` and `test/` or without parts.
+    """Load a user's own recordings, in one folder per class.
 
-    Files end in .bin or .bs2 (N-MNIST's format) or .aedat (2.0 or 3.1).
+    The class folders may lie in `train/` and `test/`. Files end in .bin or .bs2 (N-MNIST's format)
+    or in .aedat (AEDAT 2.0 or 3.1).
 
     Args:
         root: folder that a relative path starts from; None for the current folder, else
             `data_root()`.
-        path: of the folder.
-        height: of the sensor, in pixels.
-        width: of the sensor, in pixels.
-        steps: frames of a sample, T.
-        by: "time", "count" or "voxel": what a frame holds (`Frames`).
-        window: microseconds of a frame by time; None lets each recording fill all frames.
-        binary: 1 for a pixel with an event or more, in the place of their number.
-        train_size: how many training recordings to keep; None for all.
-        validation: how many to take from training data; None for a tenth.
-        test: how many to take from training data where there is no test folder; None for a tenth.
-        normalise: use mean and deviation of the training part, per polarity.
+        path: folder of the recordings.
+        height: height of the sensor in pixels.
+        width: width of the sensor in pixels.
+        steps: number of frames of a sample, T.
+        by: how events become frames: "time", "count" or "voxel" (see `Frames`).
+        window: duration of a frame in microseconds, with by = "time"; None divides each recording
+            into T equal frames.
+        binary: whether a frame holds 1 for pixels with events, in place of their number.
+        train_size: number of training recordings to keep; None for all.
+        validation: number of training recordings to use for validation; None for a tenth.
+        test: number of training recordings to use for test if there is no test folder; None for a
+            tenth.
+        normalise: whether to normalise each polarity with mean and deviation of the training part.
 
     Shape:
         x: as for `load_nmnist`, [N, T, 2, H, W].
 
     Raises:
-        ConfigError: options that do not go together, or sizes that the files cannot fill.
-        DataError: a file is damaged, or an event lies beyond the sensor; the file is named.
+        ConfigError: options that cannot be combined, or too few recordings for the sizes.
+        DataError: a file is damaged, or an event lies outside the sensor; names the file.
     """
     frames = Frames(steps, by, window, binary)
     frames.check("data.events")
@@ -176,29 +180,30 @@ def load_heidelberg(
     validation: Count | None = None,
     normalise: bool = False,
 ) -> Splits:
-    """Load SHD or SSC: spikes of 700 channels of a model of the cochlea, from HDF5 files.
+    """Load SHD or SSC: spikes of 700 channels from a model of the cochlea, in HDF5 files.
 
     Args:
-        name: "shd" or "ssc", the head of the files' names: `shd_train.h5`, `shd_test.h5`; SSC has
-            `ssc_valid.h5` too.
-        classes: 20 or 35.
+        name: "shd" or "ssc", the start of the file names: `shd_train.h5`, `shd_test.h5`; SSC also
+            has `ssc_valid.h5`.
+        classes: number of classes, 20 for SHD and 35 for SSC.
         root: folder of the data sets; None for `data_root()`.
         path: folder of the files; None for shd or ssc below the root.
-        steps: frames of a sample, T.
-        by: "time", "count" or "voxel": what a frame holds (`Frames`).
-        window: microseconds of a frame by time; "none" lets each recording fill all frames.
-        binary: 1 for a channel with a spike or more, in the place of their number.
-        train_size: how many training recordings to keep; None for all.
-        validation: how many to take from training data; None for the file's own part, else a
-            tenth.
-        normalise: use mean and deviation of the training part, per channel.
+        steps: number of frames of a sample, T.
+        by: how events become frames: "time", "count" or "voxel" (see `Frames`).
+        window: duration of a frame in microseconds, with by = "time"; "none" divides each recording
+            into T equal frames.
+        binary: whether a frame holds 1 for channels with spikes, in place of their number.
+        train_size: number of training recordings to keep; None for all.
+        validation: number of training recordings to use for validation; None for the validation
+            file if there is one, else a tenth.
+        normalise: whether to normalise each channel with mean and deviation of the training part.
 
     Shape:
-        x: [N, T, 700], counts as bytes; booleans if binary; float32 for voxels.
+        x: [N, T, 700], counts as uint8; bool if binary; float32 for voxels.
 
     Raises:
-        ConfigError: the library h5py is absent, or options that do not go together.
-        DataError: a file is missing, damaged or holds something else than promised.
+        ConfigError: the library h5py is not installed, or options that cannot be combined.
+        DataError: a file is missing, damaged, or in another format.
 
     Source:
         Cramer et al. 2020, "The Heidelberg spiking data sets for the systematic evaluation of
@@ -238,7 +243,7 @@ def _parted(
     train_size: int | None,
     normalise: bool,
 ) -> Splits:
-    """Make splits of training and test part; validation is a tenth of training where not given."""
+    """Make splits of training and test parts; by default a tenth of training is for validation."""
     train, test = parts
     return part_samples(
         name,
@@ -252,7 +257,7 @@ def _parted(
 
 
 def _packed_nmnist(folder: Path) -> Recordings:
-    """Yield the recordings of an archive, with labels and parts of its index."""
+    """Yield the recordings of an archive, with labels and parts from index.csv."""
     index = read_index(folder, ("file", "label", "split"))
     if index is None:
         raise DataError.of(folder / INDEX, "a table of files", "found none", "fetch it again")
@@ -274,7 +279,7 @@ def _steps(options: Mapping[str, Any]) -> int:
 
 
 def _read(path: Path, options: Mapping[str, Any]) -> Tensor:
-    """Read a user's own recording as the frames of training."""
+    """Read a user's own recording as frames, with the options of training."""
     stored = read_file(path)
     sensor = Sensor(options.get("height", CAMERA.height), options.get("width", CAMERA.width))
     frames = Frames(options["steps"], options["by"], options["window"], options["binary"])

@@ -1,4 +1,4 @@
-"""Events (t, x, y, p) in memory, and three ways to make frames of them."""
+"""Events (t, x, y, p) in memory, and three ways to turn them into frames."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from spikeloom.base.errors import DataError
 
 @dataclass(frozen=True)
 class Sensor:
-    """Where events can be.
+    """Size of a sensor.
 
     Args:
-        height, width: of the plane; a line of channels has height 0.
-        polarities: 2 where on and off are told apart, else 1.
+        height, width: number of pixels; for a line of channels the height is 0.
+        polarities: 2 if on and off events are kept apart in frames, else 1.
     """
 
     height: int
@@ -23,7 +23,7 @@ class Sensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of a frame: [P, H, W], or [D] of a line of channels."""
+        """Shape of a frame: [P, H, W], or [D] for a line of channels."""
         if self.height == 0:
             return (self.width,)
         return (self.polarities, self.height, self.width)
@@ -31,15 +31,15 @@ class Sensor:
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """The events of one recording, in the order of their times.
+    """The events of one recording, sorted by time.
 
     Args:
-        t: microseconds.
-        x, y: column and row; y is 0 on a line of channels.
+        t: time in microseconds.
+        x, y: column and row; y is 0 for a line of channels.
         p: polarity, True for on.
 
     Shape:
-        all [E]: int64, int64, int64, bool.
+        t, x, y: [E], int64; p: [E], bool.
     """
 
     t: np.ndarray
@@ -49,10 +49,10 @@ class Events:
 
     @classmethod
     def of(cls, where: str, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> "Events":
-        """Put events into the order of their times; those of one time keep theirs.
+        """Return events sorted by time; events with equal times keep their order.
 
         Raises:
-            DataError: there are none.
+            DataError: there are no events.
         """
         if not len(t):
             raise DataError.of(where, "events", "none", "remove the recording")
@@ -64,10 +64,10 @@ class Events:
         return len(self.t)
 
     def check(self, where: str, sensor: Sensor) -> None:
-        """Refuse events beyond a sensor.
+        """Check that all events lie on a sensor.
 
         Raises:
-            DataError: one is; the first is named.
+            DataError: an event lies outside; the message names the first.
         """
         height = max(sensor.height, 1)
         bad = (self.x < 0) | (self.x >= sensor.width) | (self.y < 0) | (self.y >= height)
@@ -81,31 +81,31 @@ class Events:
             )
 
     def places(self, sensor: Sensor) -> np.ndarray:
-        """Return the place of each event in a frame, as one number."""
+        """Return the index of each event in a flattened frame."""
         plane = max(sensor.height, 1) * sensor.width
         channel = self.p * plane if sensor.polarities == 2 else 0
         return channel + self.y * sensor.width + self.x
 
 
 Binning = Callable[[Events, Sensor, int], np.ndarray]
-"""Makes the frames [T, ...] of a recording."""
+"""A function that makes the frames [T, ...] of a recording from events, sensor and T."""
 
 
 def frames_by_time(
     events: Events, sensor: Sensor, steps: int, *, window: int | None = None
 ) -> np.ndarray:
-    r"""Count the events of T stretches of equal length in time.
+    r"""Count the events in T time bins of equal duration.
 
     .. math::
         b = \Big\lfloor \frac{T (t - t_0)}{t_{last} - t_0 + 1} \Big\rfloor
         \qquad\text{with a window w:}\quad b = \lfloor (t - t_0) / w \rfloor
 
     Args:
-        events: of a recording.
-        sensor: that recorded it.
-        steps: T.
-        window: microseconds of a step; events after T windows are left out, and steps after the
-            last event are empty. None lets the recording fill all steps.
+        events: events of a recording; b is the bin of an event at time t.
+        sensor: size of the sensor.
+        steps: number of bins, T.
+        window: duration of a bin in microseconds, w. Events after T windows are left out, and bins
+            after the last event are empty. None divides the recording into T equal bins.
 
     Shape:
         result: [T, P, H, W], or [T, D]; int64.
@@ -116,7 +116,7 @@ def frames_by_time(
 
 
 def frames_by_count(events: Events, sensor: Sensor, steps: int) -> np.ndarray:
-    r"""Count events in T stretches with equally many: event i of E is in step floor(i T / E).
+    r"""Count events in T bins with equal numbers of events: event i of E is in bin floor(i T / E).
 
     Shape:
         result: [T, P, H, W], or [T, D]; int64.
@@ -126,7 +126,7 @@ def frames_by_count(events: Events, sensor: Sensor, steps: int) -> np.ndarray:
 
 
 def voxel_grid(events: Events, sensor: Sensor, steps: int) -> np.ndarray:
-    r"""Share each event between the two nearest of T points in time; on counts +1, off -1.
+    r"""Share each event between the nearest two of T points in time; on is +1 and off is -1.
 
     .. math::
         V_b(x, y) = \sum_i \pm_i \max(0, 1 - |b - t^*_i|), \qquad

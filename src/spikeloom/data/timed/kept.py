@@ -1,4 +1,4 @@
-"""Arrays read from an archive once, and kept in the cache of decoded data."""
+"""Cache of the arrays that are decoded from an archive, so that it is decoded only once."""
 
 import hashlib
 import logging
@@ -15,23 +15,24 @@ from spikeloom.data.npy import ARRAY_FAULTS
 Arrays: TypeAlias = dict[str, np.ndarray]
 
 FORMAT = 1
-"""Of the files; raised where what is read of an archive changes."""
+"""Version of the cache files; increase it if the arrays made from an archive change."""
 
 LOG = logging.getLogger(__name__)
 
 
 def kept_arrays(name: str, archive: Path, settings: str, read: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays that `read` makes, from the cache where they are there.
+    """Return the arrays of `read`, from the cache if they are there.
 
-    An entry depends on path, size and times of the archive. It is written under another name and
-    renamed when whole; a damaged one fails its checksums and is made again. Where the cache cannot
-    be written, the arrays are read again next time. Without an archive nothing is kept.
+    The key of an entry is made from path, size and times of the archive, and from `settings`. An
+    entry is written under another name and renamed when complete, so that nobody reads half of it.
+    A damaged entry fails its checksums and is made again. If the cache cannot be written, or there
+    is no archive, nothing is cached.
 
     Args:
-        name: of the set.
-        archive: that is read.
-        settings: of reading, as a text.
-        read: makes the arrays.
+        name: name of the data set.
+        archive: archive that `read` decodes.
+        settings: all options that change the arrays, as a text.
+        read: decodes the arrays.
     """
     if not archive.is_file():
         return read()
@@ -55,5 +56,5 @@ def kept_arrays(name: str, archive: Path, settings: str, read: Callable[[], Arra
         draft.replace(file)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        LOG.info("%s: %s", file, error)  # it is read again next time
+        LOG.info("%s: %s", file, error)  # not an error: the archive is decoded again next time
     return arrays

@@ -1,4 +1,4 @@
-"""Made data sets: every sample is a function of (seed, part, number), on every machine."""
+"""Synthetic data sets: a sample depends only on seed, part and number, on every machine."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,21 +10,22 @@ from spikeloom.base.memory import in_words, total_bytes
 from spikeloom.base.seeding import SampleRng
 
 Draw = Callable[[SampleRng], Tensor]
-"""Makes the samples that a stream of draws stands for, [B, T, D]."""
+"""Makes the samples [B, T, D] of a batch from its random streams."""
 
 CHUNK = 512
-"""Samples that are made at once, so that draws take little memory beside the samples."""
+"""Samples that are made at once; it limits the memory for random numbers."""
 
 
 def draw_parts(name: str, sizes: Mapping[str, int], seed: int, draw: Draw) -> dict[str, Tensor]:
-    """Draw the samples of every part, each from streams of its own.
+    """Draw the samples of every part; each sample has a random stream of its own.
 
-    Sample n of a part does not depend on the part's size: a larger part begins with the smaller.
+    Sample n of a part does not depend on the part's size: a larger part begins with the same
+    samples.
 
     Args:
-        name: of the set, part of its streams' names.
-        sizes: of the parts.
-        seed: of the set.
+        name: name of the data set; it is part of the names of the streams.
+        sizes: number of samples of each part.
+        seed: seed of the data set.
         draw: makes samples.
     """
 
@@ -37,7 +38,7 @@ def draw_parts(name: str, sizes: Mapping[str, int], seed: int, draw: Draw) -> di
 
 
 def check_memory(name: str, samples: int, shape: tuple[int, int], todo: str) -> None:
-    """Refuse samples of one byte a value that the machine cannot hold.
+    """Refuse samples, of one byte per value, that do not fit into memory.
 
     Raises:
         ConfigError: they do not fit.

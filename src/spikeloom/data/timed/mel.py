@@ -1,4 +1,4 @@
-"""Sound as frames of mel bands: the front end of recordings, in numpy alone."""
+"""Turns sound into log-mel frames, with numpy only."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import numpy as np
 from spikeloom.base.errors import ConfigError
 
 RANGE = 60.0
-"""Decibels below the loudest value that still count."""
+"""Range in decibels: values further below the loudest one become 0."""
 
 
 @dataclass(frozen=True)
 class Mel:
-    r"""Logarithm of the energy in bands that are equally wide on the mel scale.
+    r"""Log-mel spectrogram: logarithm of the energy in bands of equal width on the mel scale.
 
     .. math::
         P_t(k) &= \Big| \sum_{n=0}^{N-1} w(n)\, y(tH + n)\, e^{-2 \pi i k n / N} \Big|^2,
@@ -20,19 +20,20 @@ class Mel:
         E_t(m) &= \sum_k F_m(k)\, P_t(k) \\
         x_t(m) &= \max\Big(0,\; 1 + \frac{10 \log_{10} (E_t(m) / \max_{t, m} E)}{60}\Big)
 
-    F_m is a triangle of height 1 over the frequencies :math:`f_{m-1}, f_m, f_{m+1}`; the
-    :math:`f_0 .. f_{M+1}` are equally spaced in :math:`2595 \log_{10}(1 + f / 700)` from 0 to half
-    the rate. So 1 is the loudest value of a recording, whatever its volume, and 0 is silence: all
-    that lies 60 dB or more below. A recording is continued by zeros to whole frames.
+    y is the signal, w a Hann window, P the power spectrum. F_m is a triangle of height 1 over the
+    frequencies :math:`f_{m-1}, f_m, f_{m+1}`; :math:`f_0 .. f_{M+1}` are equally spaced on the mel
+    scale :math:`2595 \log_{10}(1 + f / 700)` from 0 to half the rate. So the loudest value of a
+    recording is 1, whatever its volume, and values 60 dB or more below it are 0. The end of a
+    recording is filled with zeros to a whole frame.
 
     Args:
-        bands: number of bands, M.
-        rate: samples per second.
-        window: samples of a frame, N.
-        hop: samples from frame to frame, H.
+        bands: number of mel bands, M.
+        rate: sampling rate in Hz.
+        window: length of a frame in samples, N.
+        hop: distance between the starts of two frames in samples, H.
 
     Raises:
-        ConfigError: bands so narrow that one holds no frequency of the transform.
+        ConfigError: too many bands: one of them contains no frequency of the Fourier transform.
 
     Source:
         Stevens, Volkmann and Newman 1937 (the scale), O'Shaughnessy 1987 (its formula).
@@ -53,11 +54,11 @@ class Mel:
             )
 
     def count(self, samples: int) -> int:
-        """Return the number of frames of a recording."""
+        """Return the number of frames of a recording with so many samples."""
         return 1 + max(0, -(-(samples - self.window) // self.hop))
 
     def filters(self) -> np.ndarray:
-        """Return F, [M, N / 2 + 1]."""
+        """Return the filters F, [M, N / 2 + 1]."""
         highest = 2595 * np.log10(1 + self.rate / 2 / 700)
         edges = 700 * (10 ** (np.linspace(0, highest, self.bands + 2) / 2595) - 1)
         low, middle, high = (edges[k : k + self.bands, None] for k in range(3))

@@ -23,16 +23,16 @@ Width = Annotated[int, at_least(1, most=10**4)]
 
 @dataclass(frozen=True)
 class Recall:
-    """The task: K symbols, of which each step shows one or none.
+    """The samples of the task: each step shows one of K symbols, the go signal, or nothing.
 
     Args:
-        classes: K.
-        cue: first steps, which show the label's symbol.
-        delay: steps after them.
-        go: last steps, which show the go signal.
-        width: channels that show one symbol, all of them at once.
-        distractors: probability that a step of the delay shows a symbol drawn at random.
-        balanced: show every other symbol as often as the cue in the delay, at random steps.
+        classes: number of symbols, K.
+        cue: number of first steps, which show the label's symbol.
+        delay: number of steps after the cue.
+        go: number of last steps, which show the go signal.
+        width: number of channels of a symbol; all of them fire to show it.
+        distractors: probability that a step of the delay shows a random symbol.
+        balanced: whether the delay shows every other symbol as often as the cue, at random steps.
     """
 
     classes: int
@@ -45,29 +45,29 @@ class Recall:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """T and D of a sample; the go signal has the last channels."""
+        """T and D of a sample; the last channels belong to the go signal."""
         return self.cue + self.delay + self.go, (self.classes + 1) * self.width
 
     @property
     def owed(self) -> int:
-        """Steps of the delay that balance takes."""
+        """Number of steps of the delay that are needed to balance the symbols."""
         return (self.classes - 1) * self.cue if self.balanced else 0
 
     def labels(self, index: Tensor) -> Tensor:
-        """Return the labels of samples, by their numbers: all classes are equally frequent."""
+        """Return the labels of samples by their numbers; all classes are equally frequent."""
         return index % self.classes
 
     def draw(self, rng: SampleRng) -> Tensor:
-        """Return the samples of a stream: 1 where a channel fires.
+        """Return the samples of a batch; True where a channel fires.
 
         Shape:
-            result: [B, T, D], booleans.
+            result: [B, T, D], bool.
         """
         y = self.labels(rng.index)
         shown = torch.cat([y[:, None].expand(-1, self.cue), self._delay(y, rng)], 1)
         steps, _ = self.shape
         x = torch.zeros(len(y), steps, self.classes + 1, dtype=torch.bool)
-        # a blank fires nothing: it is written to a channel that the go signal then takes
+        # blanks are written to the go channel, which the line after the scatter overwrites
         place = torch.where(shown == BLANK, self.classes, shown)
         x[:, : shown.shape[1]].scatter_(2, place[:, :, None], True)
         x[:, :, self.classes] = torch.arange(steps) >= steps - self.go
@@ -102,36 +102,37 @@ def load_recall(
     test: Count = 500,
     normalise: bool = False,
 ) -> Splits:
-    r"""Make the set: the label is the symbol of the first steps, asked for after the delay.
+    r"""Make the data set: the label is the symbol of the first steps, asked for after a delay.
 
     .. math::
         T = cue + delay + go, \qquad D = (K + 1)\, width
 
-    With `balanced`, every sample shows every symbol `cue` times, and beyond that symbols that do
-    not depend on the label. What a sample holds, without its order, then says nothing about the
-    label: a model that sees each step alone and adds up its answers is at chance, 1 / K.
+    With `balanced`, every sample shows every symbol `cue` times; further symbols do not depend on
+    the label. So how often each symbol appears tells nothing about the label, only the order does.
+    A model without memory, which sees each step alone and sums its answers, stays at chance, 1 / K.
 
     Args:
-        root: not read.
+        root: not used.
         classes: number of symbols, K.
         delay: steps between cue and go signal.
-        cue: steps that show the label's symbol.
-        go: steps that show the go signal.
-        width: channels of a symbol.
-        distractors: probability of a random symbol, at every step of the delay that balance
-            leaves free.
-        balanced: show every other symbol as often as the cue.
-        seed: of all draws.
-        train_size: how many training samples to make.
-        validation: how many validation samples to make.
-        test: how many test samples to make.
-        normalise: use mean and deviation of the training part, per channel.
+        cue: number of steps that show the label's symbol.
+        go: number of steps that show the go signal.
+        width: number of channels of a symbol.
+        distractors: probability of a random symbol at each step of the delay that is not used to
+            balance the symbols.
+        balanced: whether the delay shows every other symbol as often as the cue.
+        seed: seed of all random draws.
+        train_size: number of training samples.
+        validation: number of validation samples.
+        test: number of test samples.
+        normalise: whether to normalise each channel with mean and deviation of the training part.
 
     Shape:
-        x: [N, T, D], booleans.
+        x: [N, T, D], bool.
 
     Raises:
-        ConfigError: a delay too short for balance, or samples that do not fit into memory.
+        ConfigError: the delay is too short to balance the symbols, or the samples do not fit into
+            memory.
 
     Source:
         ours; cue, delay and recall as in Hochreiter and Schmidhuber 1997, sec. 5.1, and the

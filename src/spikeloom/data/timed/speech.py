@@ -1,4 +1,4 @@
-"""Spoken digits (FSDD): recordings of digits, split by speaker, as frames of mel bands."""
+"""Free Spoken Digit Dataset (FSDD): recordings of digits as log-mel frames, split by speaker."""
 
 import io
 import re
@@ -52,32 +52,32 @@ def load_spoken_digits(
     normalise: bool = False,
     progress: Watcher | None = None,
 ) -> Splits:
-    """Load the recordings as frames of mel bands, each 32 ms long and 20 ms after the one before.
+    """Load the recordings as log-mel frames of 32 ms, one every 20 ms (see `Mel`).
 
-    Test and validation part are speakers whom training does not hear. The seed puts the speakers
-    into an order: the first are test, the next validation. Longer recordings are cut after `steps`
-    frames, shorter ones continued by silence; a note says how many.
+    The speakers of the test and validation parts do not occur in training. The seed sets a random
+    order of speakers: the first are for test, the next for validation. Recordings longer than
+    `steps` frames are cut, shorter ones are filled with silence; a note says how many.
 
     Args:
         root: folder of the data sets; None for `data_root()`.
         path: folder of the recordings; None for fsdd below the root.
-        steps: frames of a sample, T.
-        bands: mel bands of a frame, M.
-        test_speakers: how many speakers are test.
-        validation_speakers: how many are validation; not read where `validation` is set.
-        seed: of the order of speakers.
-        train_size: how many training recordings to keep; None for all.
-        validation: how many recordings to take from the training speakers; None for speakers of
-            their own.
-        normalise: use mean and deviation of the training part, per band.
-        progress: called with the number of recordings read, and in all.
+        steps: number of frames of a sample, T.
+        bands: number of mel bands, M.
+        test_speakers: number of speakers for test.
+        validation_speakers: number of speakers for validation; not used if `validation` is set.
+        seed: seed of the order of speakers.
+        train_size: number of training recordings to keep; None for all.
+        validation: number of recordings to take from the training speakers for validation; None
+            for separate validation speakers.
+        normalise: whether to normalise each band with mean and deviation of the training part.
+        progress: called with the number of recordings read so far and the total number.
 
     Shape:
         x: [N, T, M], float32 in [0, 1].
 
     Raises:
-        ConfigError: too few speakers, or sizes that the recordings cannot fill.
-        DataError: a file is missing, damaged or holds something else than promised.
+        ConfigError: too few speakers, or too few recordings for the sizes.
+        DataError: a file is missing, damaged, or in another format.
 
     Source:
         Jackson et al., Free Spoken Digit Dataset, github.com/Jakobovski/free-spoken-digit-dataset.
@@ -128,13 +128,15 @@ def load_spoken_digits(
 
 
 def _recordings(folder: Path, mel: Mel, progress: Watcher | None) -> Arrays:
-    """Read all recordings, and hold them against the index where there is one.
+    """Read all recordings, and compare them with the index if there is one.
 
     Returns:
-        labels, speakers and lengths, [N], and the frames of all, one recording after the other.
+        "labels", "speakers" and "lengths" (in frames), each [N], and "frames" of all recordings
+        one after another, [sum of lengths, M].
 
     Raises:
-        DataError: one is damaged, lacks, or is not what its name or the index says.
+        DataError: a recording is damaged or missing, or its label in the index differs from that
+            in its name.
     """
     index = read_index(folder, ("file", "label"))
     labels, speakers, frames, seen = [], [], [], set()
@@ -161,10 +163,10 @@ def _recordings(folder: Path, mel: Mel, progress: Watcher | None) -> Arrays:
 
 
 def _said(stored: Stored) -> tuple[int, str]:
-    """Return digit and speaker of a recording.
+    """Return digit and speaker of a recording, from its file name.
 
     Raises:
-        DataError: its name does not say them.
+        DataError: the name has another form.
     """
     match = FILE_NAME.fullmatch(stored.name)
     if match is None:
@@ -176,7 +178,7 @@ def _signal(stored: Stored) -> np.ndarray:
     """Return the signal of a recording, in [-1, 1).
 
     Raises:
-        DataError: it is damaged, empty or of another format.
+        DataError: it is damaged, empty or in another format.
     """
     try:
         with wave.open(io.BytesIO(stored.content)) as sound:
@@ -198,7 +200,7 @@ def _signal(stored: Stored) -> np.ndarray:
 
 
 def _read(path: Path, options: Mapping[str, Any]) -> torch.Tensor:
-    """Read a user's own recording, [T, M], cut or continued by silence as in training."""
+    """Read a user's own recording as frames [T, M], cut or filled with silence as in training."""
     frames = Mel(options["bands"], RATE).frames(_signal(read_file(path)))[: options["steps"]]
     x = torch.zeros(options["steps"], options["bands"])
     x[: len(frames)] = torch.from_numpy(frames)
@@ -210,7 +212,7 @@ def _steps(options: Mapping[str, Any]) -> int:
 
 
 def _state(root: Path) -> str:
-    """Return whether recordings are there."""
+    """Return "ready", or what is missing, for the list of data sets."""
     folder = root / FOLDER
     there = (folder / ARCHIVE).is_file() or (folder / SHELF).is_dir()
     return "ready" if there else f"missing: {FOLDER}/{ARCHIVE}"

@@ -1,1 +1,1 @@
-"""A user's own torch module as a net: read, proven, and followed afterwards."""
+"""Nets made from a user's torch module: translation, comparison of values, later changes."""

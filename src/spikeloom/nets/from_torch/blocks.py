@@ -1,4 +1,4 @@
-"""From the steps of a forward to blocks of layers: chains, and skips around chains."""
+"""Builds blocks of layers from the steps of a forward: chains, and skip connections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,10 @@ ONE_SKIP = (
 
 @dataclass(eq=False)
 class Draft:
-    """One layer in the making: its fields and the modules it takes over."""
+    """A layer that is being built: its fields and the user's modules that it uses.
+
+    `where` is the layer's place in the user's module, for messages.
+    """
 
     where: str
     fields: Fields
@@ -33,15 +36,15 @@ class Draft:
     norm_where: str = ""
     neuron: Neuron | None = None
     dropout: tuple[str, nn.Module] | None = None
-    """Its place, and the module that switches it."""
+    """Place of the dropout, and the module whose mode turns it on and off."""
     flat: bool = False
-    """A Flatten came before it."""
+    """Whether a Flatten comes directly before the layer."""
     features: int | None = None
-    """Width that the Flatten asks for."""
+    """Width that this Flatten (or reshape) requires."""
 
     @property
     def weighted(self) -> nn.Module | None:
-        """The module with the weights: pools go into a net by their settings."""
+        """The module with the weights; None for pools, of which only the settings are used."""
         return self.synapse if "out" in self.fields else None
 
     def layer(self) -> LayerSpec:
@@ -50,7 +53,7 @@ class Draft:
         return LayerSpec(**fields)
 
     def add_unit(self, step: Step) -> None:
-        """Take a Neuron or a ReLU over."""
+        """Use the Neuron or ReLU of a step as the layer's unit."""
         layer = step.layer
         self.neuron = layer if isinstance(layer, Neuron) else None
         self.fields["unit"] = layer.unit if isinstance(layer, Neuron) else Relu()
@@ -58,7 +61,7 @@ class Draft:
 
 @dataclass(eq=False)
 class BlockDraft:
-    """One block in the making."""
+    """A block that is being built: `main` is its layers, `side` the layers of its shortcut."""
 
     where: str
     main: list[Draft]
@@ -115,7 +118,10 @@ class _Layers:
         draft.fields["norm"] = self.norm
 
     def _free(self, where: str, taken: tuple[str, ...]) -> Draft:
-        """Return the last layer, or a new one without a synapse where it has one of these."""
+        """Return the last layer if it has none of the fields `taken`.
+
+        Otherwise append and return a layer without a synapse.
+        """
         if not self.drafts or not self.drafts[-1].fields.keys().isdisjoint(taken):
             self.drafts.append(Draft(where, {"kind": "identity"}))
         return self.drafts[-1]
@@ -126,7 +132,7 @@ AFTER_NORM = ("norm", *AFTER_UNIT)
 
 
 class Builder:
-    """From steps to blocks: chains of layers, and two chains where a value is read twice."""
+    """Builds blocks from steps: chains of layers, and two chains where a value is read twice."""
 
     def __init__(self, steps: Sequence[Step], norm: Statistics) -> None:
         self.steps = steps
@@ -144,7 +150,7 @@ class Builder:
         self._flush()
 
     def _check_norms(self) -> None:
-        """Refuse a norm at two places: what it keeps would hang on the order of steps."""
+        """Refuse a norm that is used twice: its statistics would depend on the order of steps."""
         seen: set[nn.Module] = set()
         for step in self.steps:
             if isinstance(step.layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -154,7 +160,7 @@ class Builder:
                 seen.add(step.layer)
 
     def _advance(self, number: int, readers: list[int]) -> int:
-        """Take what reads a value, and return the number of the next one."""
+        """Add the layers that read a value, and return the number of the next value."""
         if len(readers) == 2:
             return self._fork(number, readers)
         step = self.steps[readers[0]]
@@ -165,7 +171,7 @@ class Builder:
         return readers[0]
 
     def _fork(self, number: int, readers: list[int]) -> int:
-        """Take two chains up to where they join, and the unit behind the join."""
+        """Add two chains up to their join, and the unit after the join, as one block."""
         (left, first, end), (right, _, other) = (self._chain(number, one) for one in readers)
         join = self.steps[end].join
         where = self.steps[end].where
@@ -193,7 +199,7 @@ class Builder:
         return end
 
     def _chain(self, source: int, number: int) -> tuple[list[Step], int, int]:
-        """Return the layers from a step up to a join, and the numbers of the last and the join."""
+        """Return the steps from `number` to a join, and the numbers of the last and the join."""
         chain: list[Step] = []
         while self.steps[number].join is None:
             step = self.steps[number]
@@ -212,7 +218,7 @@ class Builder:
         return layers.drafts
 
     def _flush(self) -> None:
-        """End a chain: each of its layers is a block."""
+        """End a chain: each of its layers becomes a block."""
         self.blocks += [BlockDraft(draft.where, [draft]) for draft in self.layers.drafts]
         self.layers = _Layers(self.norm)
 

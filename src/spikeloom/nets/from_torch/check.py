@@ -1,4 +1,4 @@
-"""The proof of a translation: net and module give the same values."""
+"""Checks a translation: net and module must give the same values."""
 
 import torch
 from torch import Tensor, nn
@@ -12,26 +12,27 @@ from spikeloom.neurons.module import Neuron
 
 STEPS, BATCH = 2, 3
 ROUNDING = 0.4
-"""Power of a type's precision up to which two orders of the same sums may differ."""
+"""Net and module may differ by eps ** ROUNDING, relative, since they sum in different orders."""
 
 
 @torch.no_grad()
 def check_values(net: SpikingNet, module: nn.Module, over_time: bool) -> None:
     r"""Compare a net with the module it was made from, on one random input.
 
-    Spikes flip on rounding and may be absent, so all neurons with a state answer with
-    :math:`\sinh^{-1}(c)` here, in both. The module is then a function of single samples, and is run
-    as its user wrote it. Both are in evaluation mode; parameters of one axis (biases, the scales of
-    norms) are random, since a scale that starts at 0 would hide what is behind it. Weights, running
-    statistics, modes and random streams are left as they were.
+    A rounding error can flip a spike, and a random input may cause no spikes. So in both, all
+    neurons with a state are replaced by the function :math:`\sinh^{-1}(c)` of their current for
+    this check. Steps then do not depend on each other, and the module runs as the user wrote it.
+    Both are in evaluation mode. Parameters with one axis (biases, scales of norms) get random
+    values, because a scale that starts at 0 would hide the layers before it. Weights, running
+    statistics, modes and random generators are left unchanged.
 
     Args:
         net: made from the module.
-        module: the user's.
-        over_time: whether the module takes trains [T, B, ...], or single steps.
+        module: the user's module.
+        over_time: whether the module takes trains [T, B, ...], or single steps [B, ...].
 
     Raises:
-        UnsupportedNet: other values, or a module that does not run.
+        UnsupportedNet: the values differ, or the module cannot be run.
     """
     tensors = [one for one in (*module.parameters(), *module.buffers()) if one.is_floating_point()]
     if any(one.is_meta for one in tensors):
@@ -56,7 +57,7 @@ def check_values(net: SpikingNet, module: nn.Module, over_time: bool) -> None:
             expected, values = functional_call(_Both(module, net, over_time), flat, (xs,))
     except SpikeloomError:
         raise
-    except Exception as error:  # whatever a user's code raises
+    except Exception as error:  # the user's code may raise anything
         came = f"'{str(error).splitlines()[0] if str(error) else type(error).__name__}'"
         shown = ", ".join((*(["T"] * over_time), "B", *map(str, net.in_shape)))
         expected = f"a forward that takes [{shown}]"
@@ -80,7 +81,8 @@ class _Both(nn.Module):
     def __init__(self, module: nn.Module, net: SpikingNet, over_time: bool) -> None:
         super().__init__()
         self.module, self.over_time = module, over_time
-        object.__setattr__(self, "net", net)  # its parameters are the module's
+        # not as a child: net and module share parameters, which must be listed once
+        object.__setattr__(self, "net", net)
 
     def forward(self, xs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the results of the module and of the net.
@@ -98,11 +100,11 @@ class _Both(nn.Module):
 
 
 def _difference(expected: Tensor, values: Tensor) -> float:
-    """Return the size of a difference relative to what was expected; infinity for other shapes."""
+    """Return the norm of the difference relative to `expected`; infinity if shapes differ."""
     expected, values = expected.double(), values.double()
     if expected.shape != values.shape:
         return torch.inf
     if not bool(expected.isfinite().all()):
-        return 0.0  # weights that are no numbers
+        return 0.0  # the user's weights are NaN or infinite: nothing to compare
     scale = float(expected.norm())
     return float((values - expected).norm()) / scale if scale > 0 else float(values.norm())

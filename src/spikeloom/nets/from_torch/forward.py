@@ -1,4 +1,4 @@
-"""A user's `forward`, read by `torch.fx` in both modes, with nothing of it changed."""
+"""Reads a user's `forward` with `torch.fx`, in training and in evaluation mode."""
 
 import random
 from collections.abc import Iterator
@@ -16,13 +16,12 @@ from spikeloom.nets.from_torch.layers import AS_IT_IS, check, place, refusal
 
 
 def read_forward(module: nn.Module) -> Reader:
-    """Return the reading of a module's forward; the last step's result is the module's.
+    """Return the steps of a module's forward; the result of the last step is the module's.
 
-    The forward is run on symbols, once in training and once in evaluation mode; nothing of the
-    module is changed.
+    The forward is traced twice, in training and in evaluation mode. The module is left unchanged.
 
     Raises:
-        UnsupportedNet: what cannot be read, by place.
+        UnsupportedNet: a part that cannot be read; the message names its place.
     """
     _check_forwards(module)
     modes = [(part, part.training) for part in module.modules()]
@@ -40,7 +39,7 @@ def read_forward(module: nn.Module) -> Reader:
 
 
 def _agreed(module: nn.Module, training: Reader, evaluation: Reader) -> Reader:
-    """Return the one reading of both modes: dropouts alone may differ."""
+    """Return the steps if both modes have the same ones; only dropouts may differ."""
     same = len(training.steps) == len(evaluation.steps)
     pairs = zip(training.steps, evaluation.steps, strict=True) if same else ()
     for first, second in pairs:
@@ -65,7 +64,7 @@ def _agreed(module: nn.Module, training: Reader, evaluation: Reader) -> Reader:
 
 
 def _check_forwards(module: nn.Module) -> None:
-    """Refuse what a reading of the class's forward would miss."""
+    """Refuse modules that run something else than their class's forward with one input."""
     for path, part in module.named_modules():
         where = place(path, part)
         made = isinstance(part, torch.jit.ScriptModule) or made_by_compile(part)
@@ -83,14 +82,14 @@ def _check_forwards(module: nn.Module) -> None:
 
 
 def _streams() -> tuple[Any, Any, Any]:
-    """Return the states of torch's, Python's and NumPy's streams of random numbers."""
+    """Return the states of the random generators of torch, Python and NumPy."""
     numpys = np.random.get_state(legacy=False)  # noqa: NPY002
     return torch.get_rng_state(), random.getstate(), numpys
 
 
 @contextmanager
 def _undisturbed(module: nn.Module) -> Iterator[None]:
-    """Refuse a forward that draws random numbers or changes its module, and undo that."""
+    """Refuse a forward that draws random numbers or changes its module; undo the changes."""
     parts = [(path, part, dict(vars(part))) for path, part in module.named_modules()]
     buffers = [(one, one.clone(), version(one)) for one in module.buffers()]
     torchs, *others = _streams()
@@ -115,7 +114,7 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
             written = [
                 one.copy_(kept)
                 for one, kept, before in buffers
-                # a torch that counts no versions leaves the values to compare
+                # without version counters in this torch, compare the values
                 if version(one) != before and not (type(before) is object and one.equal(kept))
             ]
     if drew:

@@ -1,4 +1,4 @@
-"""Functions of torch as the layers they equal."""
+"""Translates functions of torch, e.g. `F.relu`, into the layers that compute the same."""
 
 import operator
 from collections.abc import Callable
@@ -17,18 +17,18 @@ SHAPE_ADVICE = "use flatten, which keeps the axes of time and batch and joins th
 
 @dataclass(frozen=True)
 class Size:
-    """Sizes of a value that a forward asked for.
+    """The result of `x.shape` or `x.size(...)` in a traced forward.
 
     Args:
-        axes: the axis; None for all, (0, 1) for the first two, and a word for what is unknown.
-        lead: number of the value's leading axes; see `graph.Reader`.
+        axes: the axis; None for all axes, (0, 1) for the first two, a text for anything else.
+        lead: number of leading axes (time, batch) of x; see `graph.Reader`.
     """
 
     axes: object
     lead: int
 
     def of(self, key: object) -> "Size":
-        """Return some of these sizes."""
+        """Return the result of indexing these sizes with `key`."""
         whole = self.axes is None or (self.axes == (0, 1) and key in (0, 1))
         if isinstance(key, slice):
             first_two = self.axes is None and key == slice(None, 2, None)
@@ -38,10 +38,14 @@ class Size:
 
 @dataclass(eq=False)
 class Call:
-    """One call of a function: its place and positional arguments behind the input.
+    """One call of a function in a forward.
 
-    What a function's layers do not say is left in `features` and `drops` (see `graph.Step`),
-    and in `lead`: the leading axes of the input, and afterwards of the result.
+    Args:
+        where: its place, for messages.
+        lead: number of leading axes of the input; the translation sets it to that of the result.
+        args: positional arguments after the input.
+        features: set by the translation of a reshape; see `graph.Step`.
+        drops: set by the translation of a dropout; see `graph.Step`.
     """
 
     where: str
@@ -55,7 +59,10 @@ Layers = tuple[nn.Module, ...]
 
 
 def _like(build: Callable[..., nn.Module | None]) -> Callable[..., Layers]:
-    """Return a function of a call that builds one layer of the same arguments, or none."""
+    """Return a translation that passes the call's arguments to `build`.
+
+    `build` returns a layer, or None if the call does not change values.
+    """
 
     def layers(call: Call, **named: Any) -> Layers:
         sizes = any(isinstance(one, Size) for one in (*call.args, *named.values()))
@@ -112,7 +119,7 @@ def _interpolate(
 
 
 def flatten(call: Call, start_dim: int = 0, end_dim: int = -1) -> Layers:
-    """Read a flatten of all but the leading axes, or of these."""
+    """Translate a flatten of all axes but the leading ones, or of the two leading ones."""
     axes = (*call.args[:2], *(start_dim, end_dim)[len(call.args[:2]) :])
     if axes == (0, 1) and call.lead == 2:
         call.lead = 1
@@ -123,7 +130,7 @@ def flatten(call: Call, start_dim: int = 0, end_dim: int = -1) -> Layers:
 
 
 def _unflatten(call: Call, dim: Any = None, sizes: Any = None) -> Layers:
-    """Read the way back from [T B, ...] to [T, B, ...]."""
+    """Translate an unflatten from [T B, ...] to [T, B, ...]."""
     dim, sizes = (*call.args[:2], *(dim, sizes)[len(call.args[:2]) :])
     steps, batch = Size(0, 2), Size(1, 2)
     pairs = ((steps, batch), (steps, -1), (-1, batch))
@@ -136,7 +143,7 @@ def _unflatten(call: Call, dim: Any = None, sizes: Any = None) -> Layers:
 
 
 def _same(memory_format: Any = None) -> None:
-    """Return no layer: values stay as they are."""
+    """Return no layer: the function does not change values."""
 
 
 def _dropout(call: Call, p: float = 0.5, training: bool = True, inplace: bool = False) -> Layers:
@@ -146,7 +153,7 @@ def _dropout(call: Call, p: float = 0.5, training: bool = True, inplace: bool = 
 
 
 def _view(call: Call, **named: Any) -> Layers:
-    """Read a reshape that keeps the leading axes and joins all the rest."""
+    """Translate a reshape that keeps the leading axes and flattens all others."""
     sizes = _spread(call.args) or tuple(named.get("shape", ()))
     came = tuple("a size" if isinstance(one, Size) else one for one in sizes)
     *first, last = sizes or (None,)
@@ -159,7 +166,7 @@ def _view(call: Call, **named: Any) -> Layers:
 
 
 def _spread(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a shape given as one tuple, or as many numbers."""
+    """Return a shape as a tuple, given as one tuple or as several numbers."""
     return tuple(args[0]) if len(args) == 1 and isinstance(args[0], (tuple, list)) else args
 
 
@@ -186,10 +193,10 @@ FUNCTIONS: dict[Any, Callable[..., Layers]] = {
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys(("contiguous", "clone", torch.clone), _like(_same)),
 }
-"""From what a graph calls to the layers that equal it, as functions of a `Call`."""
+"""Translations by function or method name: each returns the layers for a `Call`."""
 
 JOINS: dict[Any, Join] = {
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), "add"),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), "and"),
 }
-"""How two values meet: a sum, or a product (SEW's "and")."""
+"""Joins by function: a sum, or a product ("and" in SEW-ResNet)."""

@@ -1,4 +1,4 @@
-"""A traced forward as steps: layers, reshapes and joins, in order."""
+"""Reads a traced forward as a list of steps: layers, reshapes and joins, in order."""
 
 import operator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from spikeloom.nets.spec.net import Join
 from spikeloom.neurons.module import Neuron
 
 INPUT = -1
-"""Number of the value that enters."""
+"""Number of the module's input; the result of step n has number n."""
 
 
 @dataclass(eq=False)
@@ -24,15 +24,17 @@ class Step:
     """One layer, reshape or join of a forward.
 
     Args:
-        where: its place, for errors.
+        where: its place, for messages.
         inputs: numbers of the steps whose results it reads, or `INPUT`.
-        layer: the user's own, or a layer of torch that equals a function call.
-        owned: whether it is the user's own.
-        join: how two inputs meet, the first as a block's output; there is no layer then.
-        features: width that a reshape asks for; None takes what comes.
-        mode: module whose mode switches a dropout on and off.
-        drops: whether a dropout written as a function was on in this reading.
-        over_time: whether the layer is called on all steps at once.
+        layer: the user's layer, or a new layer that computes the same as a function call; None for
+            a join.
+        owned: whether the layer is the user's.
+        join: how two inputs are joined; the first one is the block's output, the second the
+            shortcut.
+        features: width that a reshape requires; None for any.
+        mode: module whose training mode turns a dropout on and off.
+        drops: for a dropout written as a function, whether it was on in this trace.
+        over_time: whether the layer is called on all time steps at once.
     """
 
     where: str
@@ -47,14 +49,14 @@ class Step:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What two readings of the same forward share."""
+        """A value that must be the same in the traces of both modes."""
         layer = None if self.layer is None else settings(vars(self.layer))
         own = id(self.layer) if self.owned else None
         return self.where, self.inputs, layer, own, self.join, self.features
 
 
 def settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the public ones of a module's attributes: all but tensors, tables and the mode."""
+    """Return a module's settings: public attributes but tensors and the training mode."""
     return {
         name: value
         for name, value in values.items()
@@ -63,14 +65,14 @@ def settings(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _context() -> tuple[bool, ...]:
-    """Return the modes of torch that change what an operation is."""
+    """Return the global modes of torch that change what an operation does."""
     kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     casts = (torch.is_autocast_enabled(kind) for kind in kinds)
     return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *casts
 
 
 class Tracer(fx.Tracer):
-    """Takes torch's layers and our neurons whole, and walks through everything else."""
+    """Traces a forward; torch's layers and our neurons are leaves, other modules are traced."""
 
     failed: tuple[str, nn.Module] | None = None
 
@@ -79,7 +81,7 @@ class Tracer(fx.Tracer):
         self.context = _context()
 
     def create_node(self, *args: Any, **named: Any) -> fx.Node:
-        """Note an operation; a graph would not say that it has no gradient or another type."""
+        """Record an operation, unless modes of torch changed, which a graph would not show."""
         if _context() != self.context:
             path = next(reversed(self.module_stack), "").partition("@")[0]
             came = "one under no_grad, inference_mode or autocast"
@@ -89,16 +91,16 @@ class Tracer(fx.Tracer):
         return super().create_node(*args, **named)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module is taken whole."""
+        """Whether a module is not traced inside."""
         return is_leaf(m)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
-        """Return the forward and its one symbol; torch.fx would make one of every argument."""
-        # further arguments keep their defaults, as values
+        """Return the forward and one proxy for its input; torch.fx would make one per argument."""
+        # the other arguments keep their default values
         return root_fn, [self.root, self.create_proxy("placeholder", "input", (), {})]
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """Call a module, and note which one fails."""
+        """Call a module, and remember the first that fails, for the message."""
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
@@ -108,12 +110,12 @@ class Tracer(fx.Tracer):
 
 
 def _keeps_time(start: object, end: object) -> bool:
-    """Whether a flatten folds time into the batch, or leaves both as they are."""
+    """Whether a flatten joins time and batch, (0, 1), or flattens all axes after them, (2, -1)."""
     return (start, end) in ((0, 1), (2, -1))
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a module is one of torch's layers or a neuron: not to be looked into."""
+    """Whether a module is one of torch's layers or a neuron, and so not traced inside."""
     containers = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
     kinds = type_before_parametrizations(module).__mro__
     layers = (one.__module__.startswith("torch.nn.") and one not in containers for one in kinds)
@@ -121,11 +123,11 @@ def is_leaf(module: nn.Module) -> bool:
 
 
 class Reader:
-    """One pass over a traced graph, collecting steps.
+    """Reads a traced graph once and collects its steps.
 
-    A forward is written for one step [B, ...] or, where it folds or unfolds the axis of time, for
-    whole trains [T, B, ...] (`over_time`). `leads` has the number of leading axes that are no
-    sample's: 2 for trains, else 1.
+    A forward takes one time step [B, ...]. If it flattens or unflattens the time axis, it takes
+    whole trains [T, B, ...] instead (`over_time`). `leads` holds, for each value, the number of
+    axes before those of a sample: 2 for [T, B, ...], 1 for [B, ...] and [T B, ...].
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -145,7 +147,7 @@ class Reader:
             graph = tracer.trace(module)
         except UnsupportedNet:
             raise
-        except Exception as error:  # whatever a user's code raises on symbols
+        except Exception as error:  # the user's code may raise anything when it is traced
             path, part = tracer.failed or ("", module)
             came = f"'{str(error).splitlines()[0] if str(error) else type(error).__name__}'"
             raise refusal(
@@ -157,7 +159,7 @@ class Reader:
         self._check_used()
 
     def _shapes_time(self, node: fx.Node) -> bool:
-        """Whether a node only makes sense on trains: it folds time, unfolds it, or keeps it."""
+        """Whether a node shows that the forward takes trains: it reshapes or keeps time."""
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
         if node.op == "call_module":
             layer = self.module.get_submodule(str(node.target))
@@ -210,7 +212,7 @@ class Reader:
         self.values[node], self.leads[node] = self._layer(where, layer, number, lead)
 
     def _layer(self, where: str, layer: nn.Module, number: int, lead: int) -> tuple[int, int]:
-        """Note a user's own layer; return the number and the leading axes of its result."""
+        """Add a user's layer; return the number of its result and that of its leading axes."""
         check_known(where, layer)
         if isinstance(layer, nn.Identity):
             return number, lead
@@ -226,7 +228,7 @@ class Reader:
         return len(self.steps) - 1, lead
 
     def _check_lead(self, where: str, layer: nn.Module, lead: int) -> None:
-        """Refuse layers that would take an axis for another one."""
+        """Refuse layers that would mistake the time axis for another axis."""
         if not self.over_time:
             return
         if isinstance(layer, Neuron):
@@ -267,7 +269,7 @@ class Reader:
         self.values[node], self.leads[node] = number, call.lead
 
     def _size(self, node: fx.Node) -> bool:
-        """Note sizes of a value, if the node is that."""
+        """Record the node if it is a size of a value, and return whether it is."""
         source = node.args[0] if node.args else None
         sized = [one for one in node.args if isinstance(one, fx.Node) and one in self.sizes]
         if node.target == "size" or (node.target is getattr and node.args[1] == "shape"):
@@ -295,7 +297,7 @@ class Reader:
         )
 
     def _complement(self, node: fx.Node) -> bool:
-        """Note 1 - a, which only a product with another value may read."""
+        """Record the node if it is 1 - a and only products read it; return whether it is."""
         is_one = node.target is operator.sub and node.args[0] == 1
         if is_one and all(JOINS.get(one.target) == "and" for one in node.users):
             self.complements[node] = node.args[1]  # pyright: ignore[reportArgumentType]
@@ -307,7 +309,8 @@ class Reader:
             left, right = right, left
         if left in self.complements:
             left, join = self.complements[left], "iand"  # pyright: ignore[reportArgumentType]
-        numbers = [one for one in (left, right) if one != 0 or join != "add"]  # sum() starts at 0
+        # 0 + a changes nothing: Python's sum() starts with it
+        numbers = [one for one in (left, right) if one != 0 or join != "add"]
         plain = len(node.args) + len(node.kwargs) == 2
         check(where, plain, "two values alone", "more", AS_IT_IS)
         inputs = tuple(self._value(where, one) for one in numbers)
@@ -321,7 +324,7 @@ class Reader:
         self.values[node] = len(self.steps) - 1
 
     def _with_sizes(self, args: Any) -> Any:
-        """Return arguments with sizes in the place of their nodes."""
+        """Return arguments in which nodes that are sizes are replaced by their `Size`."""
 
         def size_of(value: Any) -> Any:
             return self.sizes.get(value, value) if isinstance(value, fx.Node) else value

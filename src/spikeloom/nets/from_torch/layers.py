@@ -1,4 +1,4 @@
-"""What of torch a net can compute: the fields of a `LayerSpec` for each of its layers."""
+"""Torch layers that a net can compute, and the `LayerSpec` fields for each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,19 +15,20 @@ NO_LAYER = (
     "no layer of spikeloom computes it: use another one, or train your module as it is, with "
     "Neuron and backpropagation through time"
 )
-"""Advice where the text of a net has no counterpart either."""
+"""Advice in messages about a layer that `LayerSpec` cannot describe."""
 
 
 AS_IT_IS = (
     "compute with layers, additions and flatten alone, or train your module as it is, with Neuron "
     "and backpropagation through time"
 )
-"""Advice about a forward."""
+"""Advice in messages about a forward that cannot be translated."""
 
 
 def place(path: str, module: nn.Module) -> str:
-    """Return how errors name a module."""
-    made = type(module).__name__.startswith("Parametrized")  # torch's class around the user's
+    """Return the name of a module in messages: its path and its class."""
+    # torch replaces the class of a parametrised module by a subclass with this prefix
+    made = type(module).__name__.startswith("Parametrized")
     kind = (type_before_parametrizations(module) if made else type(module)).__name__
     return f"{path} ({kind})" if path else kind
 
@@ -38,7 +39,7 @@ def refusal(where: str, expected: str, came: object, todo: str = NO_LAYER) -> Un
 
 
 def check(where: str, good: bool, expected: str, came: object, todo: str = NO_LAYER) -> None:
-    """Raise that error unless `good`."""
+    """Raise `refusal` unless `good`."""
     if not good:
         raise refusal(where, expected, came, todo)
 
@@ -47,13 +48,13 @@ def layer_fields(where: str, layer: nn.Module) -> Fields:
     """Return the fields of a layer's synapse.
 
     Raises:
-        UnsupportedNet: a setting that no layer here has.
+        UnsupportedNet: a setting that `LayerSpec` does not have.
     """
     return SYNAPSES[type_before_parametrizations(layer)](where, layer)
 
 
 def check_known(where: str, layer: nn.Module) -> None:
-    """Refuse a class without a counterpart."""
+    """Refuse a module whose class is not in `KNOWN`."""
     kind = type_before_parametrizations(layer)
     if kind in KNOWN:
         return
@@ -62,7 +63,7 @@ def check_known(where: str, layer: nn.Module) -> None:
 
 
 def _single(where: str, what: str, value: Any) -> int:
-    """Return the one number that holds for both axes."""
+    """Return the value of a setting that must be one number for both axes."""
     sides = value if isinstance(value, (tuple, list)) else (value, value)
     check(where, len(set(sides)) == 1 and isinstance(sides[0], int), f"a square {what}", value)
     return sides[0]

@@ -1,4 +1,4 @@
-"""Synapses whose weights are a user's: read from their layer at every use."""
+"""Synapses that use the weights of a user's layer, read from the layer at every use."""
 
 from typing import Any
 
@@ -12,10 +12,11 @@ from spikeloom.nets.spec.layer import LayerSpec
 
 
 class LentSynapse(Synapse):
-    """The map of a user's own layer: weight and bias are read from the layer at every use.
+    """The linear map of a user's layer: weight and bias are read from the layer at every use.
 
-    Its tables of parameters, buffers and children *are* the layer's, so that whatever is exchanged,
-    moved, pruned or parametrised there is so here, and names stay those of any other synapse.
+    The dicts of parameters, buffers and children are the layer's own objects, not copies. So a
+    parameter that is replaced, moved, pruned or parametrised in the layer changes here too, and
+    parameter names are those of any other synapse.
 
     Args:
         spec: the layer's spec.
@@ -30,26 +31,26 @@ class LentSynapse(Synapse):
         super().__init__(spec, in_shape, where)
         shaping = self.shaping
         share_tables(self, layer)
-        # not as children, which would be the layer's too
+        # set as plain attributes: as children they would also become children of the layer
         object.__setattr__(self, "shaping", shaping)
         object.__setattr__(self, "layer", layer)
 
     def _make_parameters(self) -> None:
-        """Make none: they are the layer's."""
+        """Make no parameters: the layer has them."""
 
     @property
     def weight(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The layer's weight, as its own forward would see it."""
+        """The layer's weight, as the layer's own forward uses it."""
         return made(self.layer, "weight")
 
     @property
     def bias(self) -> Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The layer's bias, likewise."""
+        """The layer's bias, as the layer's own forward uses it."""
         return made(self.layer, "bias")
 
 
 def made(layer: nn.Module, name: str) -> Any:
-    """Return a layer's weight or bias as its forward would see it: pruned, normed, parametrised."""
+    """Return a layer's weight or bias as its forward uses it: pruned, normed, parametrised."""
     for hook in hooks_of(layer):
         if isinstance(hook, BasePruningMethod) and prunes(hook, layer, name):
             return hook.apply_mask(layer)

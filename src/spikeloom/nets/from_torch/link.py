@@ -1,4 +1,4 @@
-"""What of a user's module a net was made from: changes that it cannot follow are errors."""
+"""Detects later changes of a user's module; changes that its net cannot follow are errors."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -15,35 +15,37 @@ from spikeloom.nets.from_torch.graph import settings
 from spikeloom.nets.from_torch.layers import check, place, refusal
 
 MAKERS = (BasePruningMethod, WeightNorm)
-"""Hooks of torch's own that make a weight before a forward: nets make it the same way."""
+"""Hooks of torch that compute a weight before each forward; `lent.made` computes the same."""
 
 
 class Plan(Protocol):
-    """What a net was made from: equal where two nets would be the same."""
+    """What a net was made from; two plans are equal if their nets would be the same."""
 
     @property
     def dropouts(self) -> list[tuple[str, nn.Module]]:
-        """Places and modules whose mode switches a dropout on and off."""
+        """Place of each dropout, and the module whose mode turns it on and off."""
         ...
 
 
 class Mode(nn.Module):
-    """Stands in a net for a module of its user's that switches a dropout: it has its mode.
+    """A child of the net that shares its training mode with a module of the user.
 
-    Whoever sets or restores the modes of a net's modules so reaches the user's too.
+    That module turns a dropout on and off. Code that sets or restores the modes of all modules of
+    the net thus sets the mode of the user's module too.
     """
 
     owner: nn.Module
 
     def __init__(self, owner: nn.Module) -> None:
-        object.__setattr__(self, "owner", owner)  # not a child: its parameters have other names
+        # not a child: the net lists the owner's parameters under other names already
+        object.__setattr__(self, "owner", owner)
         training = owner.training
         super().__init__()
         self.training = training  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def training(self) -> bool:
-        """The user's module's mode."""
+        """Training mode of the user's module."""
         return self.owner.training
 
     @training.setter
@@ -52,12 +54,12 @@ class Mode(nn.Module):
 
 
 class Link:
-    """What of a user's module a net was made from, and whether it is still so.
+    """Connects a net to the user's module, to detect changes of the module.
 
     Args:
-        module: the user's.
-        again: draws the plan of a module's net.
-        plan: what it drew for the net that exists.
+        module: the user's module.
+        again: makes the plan of a module.
+        plan: plan that the net was made from.
     """
 
     def __init__(self, module: nn.Module, again: Callable[[nn.Module], Plan], plan: Plan) -> None:
@@ -67,13 +69,13 @@ class Link:
         self.seen = [_Seen(path, part) for path, part in module.named_modules()]
 
     def check(self, training: bool) -> None:
-        """Raise where the module is no more what the net was made from.
+        """Raise an error if the module has changed in a way that the net cannot follow.
 
         Args:
-            training: mode of the net.
+            training: training mode of the net.
 
         Raises:
-            UnsupportedNet: a changed setting, layer, hook or mode, by place.
+            UnsupportedNet: a changed setting, layer, hook or mode; the message names the place.
         """
         changed = next((name for seen in self.seen if (name := seen.changed())), None)
         if changed is not None:
@@ -94,7 +96,7 @@ class Link:
 
 
 class _Seen:
-    """One module as it was."""
+    """Settings, children, parameter shapes and hooks of one module at some time."""
 
     def __init__(self, path: str, module: nn.Module) -> None:
         self.where = place(path, module)
@@ -106,10 +108,10 @@ class _Seen:
         self.hooks = _hooks(module)
 
     def changed(self) -> str | None:
-        """Return where the module changed, None if it did not."""
+        """Return what changed in the module, for the message; None if nothing."""
         module, before = self.module, self.values
         now = vars(module)
-        before["training"] = module.training  # modes are looked at by themselves
+        before["training"] = module.training  # a change of mode is checked in `Link.check`
         if not _equal(now, before):
             for name in {**settings(before), **settings(now)}:
                 if not _equal(before.get(name, self), now.get(name, self)):
@@ -136,10 +138,10 @@ def _hooks(module: nn.Module) -> list[int]:
 
 
 def check_followed(module: nn.Module) -> None:
-    """Refuse hooks, and what makes another weight at every reading.
+    """Refuse modules that a net could not follow: hooks, lazy layers, changing parametrisations.
 
     Raises:
-        UnsupportedNet: by place.
+        UnsupportedNet: names the place.
     """
     for path, part in module.named_modules():
         if ".parametrizations" in f".{path}":
@@ -150,7 +152,8 @@ def check_followed(module: nn.Module) -> None:
             raise refusal(where, "a layer with its sizes", "a lazy one", todo)
         hooks = hooks_of(part)
         weighted = isinstance(part, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
-        if weighted and not hasattr(part, "weight"):  # its tables are the synapse's as well
+        # happens if a user prunes a net's synapse, which shares the dicts of the layer
+        if weighted and not hasattr(part, "weight"):
             todo = "prune, norm and parametrise the layers of your module, not the net's synapses"
             raise refusal(where, "a layer with a weight", "one that lost it", todo)
         norms = isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))
@@ -164,7 +167,7 @@ def check_followed(module: nn.Module) -> None:
 
 
 def _check_steady(where: str, layer: nn.Module) -> None:
-    """Refuse a parametrisation that draws, or that moves with every reading."""
+    """Refuse a parametrisation that is random, or changes at each access of the weight."""
     makers = [part for made in layer.parametrizations.values() for part in made.modules()]  # pyright: ignore
     modes = [(part, part.training) for part in makers]
     buffers = [(one, one.clone()) for part in makers for one in part.buffers(recurse=False)]

@@ -1,4 +1,4 @@
-"""A user's own torch module as a `SpikingNet` that shares its parameters and follows it."""
+"""Translates a user's torch module into a `SpikingNet` that shares its parameters."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,15 @@ from spikeloom.neurons.module import Neuron
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a net is made from: equal where two nets would be the same."""
+    """What a net is made from; two are equal if their nets would be the same.
+
+    Args:
+        spec: the net's spec.
+        parts: the user's modules with weights, norms, neurons and dropouts, in order.
+        linear: the last Linear, which the head uses; None if there is none.
+        over_time: whether the module takes trains [T, B, ...], or single steps [B, ...].
+        blocks: the blocks as read from the module.
+    """
 
     spec: NetSpec
     parts: tuple[nn.Module | None, ...]
@@ -40,7 +48,7 @@ class Blueprint:
 
     @property
     def dropouts(self) -> list[tuple[str, nn.Module]]:
-        """Places and modules whose mode switches a dropout on and off."""
+        """Place of each dropout, and the module whose mode turns it on and off."""
         drafts = [draft for block in self.blocks for draft in (*block.main, *block.side)]
         return [one.dropout for one in drafts if one.dropout and one.fields["dropout"]]
 
@@ -50,8 +58,8 @@ def translate(module: nn.Module, in_shape: Shape, norm: Statistics = "batch_step
 
     Raises:
         ConfigError: unknown norm statistics, or no module.
-        ShapeError: layers that do not fit, by their position.
-        UnsupportedNet: what has no counterpart here, by its name and position.
+        ShapeError: layers whose shapes do not fit; names the place.
+        UnsupportedNet: a layer or operation that cannot be translated; names the place.
     """
     if norm not in get_args(Statistics):
         raise wrong_choice("from_torch.norm", norm, get_args(Statistics))
@@ -72,12 +80,12 @@ def translate(module: nn.Module, in_shape: Shape, norm: Statistics = "batch_step
             _adopt(net, site, draft)
         for draft, site in zip(drafts.side, one.shortcut, strict=True):
             _adopt(net, site, draft)
-    # not as a child module: its parameters are the head's, not the net's
+    # not as a child: its parameters belong to the head, not to the net
     object.__setattr__(net, "last_linear", plan.linear)
     modes = {part: part.training for part in module.modules()}
     net.train(module.training)
     for part, training in modes.items():
-        part.training = training  # a part that its user froze stays so
+        part.training = training  # net.train() changed all; parts set to eval by the user stay so
     check_values(net, module, plan.over_time)
     net.modes = nn.ModuleList(Mode(owner) for _, owner in plan.dropouts)
     net.link = Link(module, again, plan)
@@ -85,7 +93,7 @@ def translate(module: nn.Module, in_shape: Shape, norm: Statistics = "batch_step
 
 
 def draw(module: nn.Module, in_shape: Shape, norm: Statistics) -> Blueprint:
-    """Read a module and lay its net out."""
+    """Read a module and return the plan of its net."""
     check_followed(module)
     forward = read_forward(module)
     blocks = Builder(forward.steps, norm).blocks
@@ -113,7 +121,7 @@ def _is_readout(block: BlockDraft) -> bool:
 
 
 def _fit_block(block: BlockDraft, shape: Shape) -> Shape:
-    """Check that a block takes values of this shape, and return what it gives."""
+    """Check that a block accepts an input of this shape, and return its output shape."""
     main = side = shape
     for draft in block.main:
         main = _fit(draft, main)
@@ -125,7 +133,7 @@ def _fit_block(block: BlockDraft, shape: Shape) -> Shape:
 
 
 def _fit(draft: Draft, shape: Shape) -> Shape:
-    """Check that a layer takes maps of this shape, and return what it gives."""
+    """Check that a layer accepts an input of this shape, and return its output shape."""
     where = draft.where
     model = None
     try:
@@ -169,7 +177,7 @@ def _same(where: str, what: str, expected: Shape, came: Shape) -> None:
 
 
 def _adopt(net: SpikingNet, site: Site, draft: Draft) -> None:
-    """Put the user's own modules into a site."""
+    """Make a site use the user's modules."""
     key = site.name.replace(".", "_")
     if site.spec.weighted and draft.synapse is not None:
         shared = key.rpartition("_")[0]

@@ -1,1 +1,1 @@
-"""Networks as modules: from a spec to sites, weights and the net."""
+"""Networks as torch modules: `SpikingNet`, built from a spec, with its sites and weights."""

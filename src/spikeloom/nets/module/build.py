@@ -1,4 +1,4 @@
-"""From a spec and an input shape to sites: shapes are inferred, impossible nets refused."""
+"""Builds the sites of a net from a spec and an input shape, and checks that the shapes fit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from spikeloom.neurons.module import Neuron
 
 @dataclass(eq=False)
 class Pass:
-    """One computation of a block."""
+    """One pass through a block: the sites of its layers and of its shortcut, in order."""
 
     sites: tuple[Site, ...]
     shortcut: tuple[Site, ...]
@@ -26,7 +26,18 @@ class Pass:
 
 @dataclass(eq=False)
 class Block:
-    """A block with its passes; `kept` are the channels that "drop" lets through."""
+    """A block with its passes.
+
+    Args:
+        spec: the block's spec.
+        number: its place in the net.
+        passes: one for each repeat.
+        in_shape: one sample's shape at the input.
+        out_shape: one sample's shape at the output.
+        source: site whose output is the block's output; None where signals were joined.
+        upstream: last site with a unit before the block's end.
+        kept: channels that fit = "drop" keeps between passes; None if it drops none.
+    """
 
     spec: BlockSpec
     number: int
@@ -46,7 +57,7 @@ class Block:
 
 @dataclass(eq=False)
 class Edge:
-    """A feedback edge with its sites."""
+    """A feedback edge: its spec, its number, and the sites of its path."""
 
     spec: FeedbackSpec
     number: int
@@ -55,12 +66,14 @@ class Edge:
 
 @dataclass(frozen=True, eq=False)
 class Component:
-    """What is computed together: one layer, or the blocks and edges of a feedback loop.
+    """A strongly connected part of the net: one block, or the blocks and edges of a feedback loop.
+
+    Learning rules also get single layers as components, without blocks.
 
     Args:
         sites: in order of computation, those of edges last.
-        blocks: of a loop, neighbours in the chain; a single layer stands for itself.
-        edges: with both ends inside; without any the blocks are computed on whole trains.
+        blocks: consecutive blocks; empty for a single layer.
+        edges: edges with both ends inside. Without edges the blocks run on whole trains.
     """
 
     sites: tuple[Site, ...]
@@ -69,7 +82,7 @@ class Component:
 
     @property
     def entrance(self) -> Site:
-        """The site where the input arrives: its current before feedback needs no loop."""
+        """The first site. Without feedback added, its current does not depend on the loop."""
         return self.sites[0]
 
     @property
@@ -79,17 +92,25 @@ class Component:
 
     @property
     def end(self) -> int:
-        """Number after that of the last block."""
+        """Number of the last block plus 1."""
         return self.blocks[-1].number + 1
 
     def holds(self, block: int) -> bool:
-        """Whether a block is inside, by its number."""
+        """Whether the block with this number is inside."""
         return self.first <= block < self.end
 
 
 @dataclass(eq=False)
 class _Signal:
-    """What flows between layers while the net is laid out."""
+    """What is known about the signal between two layers while the net is built.
+
+    Args:
+        shape: of one sample.
+        source: site whose output it is; None for the net's input and joined signals.
+        static: whether it is the same at every step if the net's input is.
+        external: whether it is the net's input, pooled at most.
+        upstream: last site with a unit before it.
+    """
 
     shape: Shape
     source: Site | None
@@ -98,25 +119,25 @@ class _Signal:
     upstream: Site | None = None
 
     def passed(self, site: Site) -> None:
-        """Move past a site."""
+        """Update after a site."""
         self.shape, self.source, self.static = site.out_shape, site, site.static
         self.external = self.external and site.unit is None and not site.spec.weighted
         self.upstream = site if site.unit is not None else self.upstream
 
 
 class Plan(nn.Module):
-    """All modules of a net and the order they run in.
+    """All modules of a net and the order in which they run.
 
-    Shared synapses are stored once, norms and neurons once per pass.
+    Passes of a block share their synapses; each pass has its own norms and neurons.
 
     Args:
         spec: the network.
         in_shape: one sample's shape, (C, H, W) or (D,).
-        see: told of every synapse as it is made, with its layer's name.
+        see: called with every synapse when it is made, and the name of its layer.
 
     Raises:
-        ShapeError: shapes that do not fit, named by layer.
-        UnsupportedNet: a repeated or joined block whose ends do not match.
+        ShapeError: shapes that do not fit; the message names the layer.
+        UnsupportedNet: the output shape of a repeated or joined block does not match.
     """
 
     def __init__(
@@ -142,7 +163,8 @@ class Plan(nn.Module):
         self.components = self._components()
         self._find_pools(spec)
         sites = self.sites
-        # whose statistics need all steps, and those among them that never see all steps at once
+        # Norms of `over_all` take statistics over all steps. Those of `over_all_looped` lie inside
+        # a loop, where they never see all steps at once: training with them is refused.
         self.over_all = tuple(site for site in sites if site.spec.norm == "batch_all")
         entrances = [component.entrance for component in self.components]
         self.over_all_looped = tuple(
@@ -150,7 +172,7 @@ class Plan(nn.Module):
         )
 
     def _components(self) -> tuple[Component, ...]:
-        """Return the components in order of computation, and note the sites inside loops."""
+        """Return the components in order of computation, and mark the sites inside loops."""
         found: list[Component] = []
         ends = [(edge.spec.source, edge.spec.target) for edge in self.edges]
         for run in components(len(self.blocks), ends):
@@ -163,7 +185,7 @@ class Plan(nn.Module):
         return tuple(found)
 
     def _find_pools(self, spec: NetSpec) -> None:
-        """Note which average pools can be computed together with the units before them."""
+        """Set `Site.pool` for average pools that can be computed with the unit before them."""
         fed = {edge.source for edge in spec.feedback}
         alone = {number for number, block in enumerate(spec.blocks) if block.join == "none"}
         for block in self.blocks:
@@ -174,7 +196,7 @@ class Plan(nn.Module):
                     before = site.source
                     first = site is one.sites[0]
                     crosses = block.number == spec.tail or block.number - 1 in fed
-                    # feedback into a pool is added to what it gives: it stays by itself
+                    # feedback is added to the pool's output before it is used: not combinable
                     if before is None or site.meets or (first and crosses):
                         continue
                     if not site.plain_pool:
@@ -284,7 +306,7 @@ class Plan(nn.Module):
     def _refit(
         self, spec: BlockSpec, number: int, in_shape: Shape, signal: _Signal
     ) -> Tensor | None:
-        """Check that a pass's output can enter the next pass, and fit its channels."""
+        """Check that a pass's output can enter the next pass; return the channels "drop" keeps."""
         (c_in, *side_in), (c_out, *side_out) = in_shape, signal.shape
         if side_in != side_out:
             raise UnsupportedNet(

@@ -1,4 +1,4 @@
-"""Weight gradients that a rule collects step by step, summed where they will be used."""
+"""Weight gradients that a rule collects step by step, summed in place."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 
 
 PART = 1 << 16
-"""Elements of a product that are made at once where it has another type than its sum."""
+"""Most elements of a product made at once, if it is added to a sum of another type.
+
+The whole product would need a temporary as large as the weight.
+"""
 
 
 class WeightSum:
-    r"""One effective weight, made once, and the sum of its gradients.
+    r"""The effective weight of a synapse, computed once, and the sum of its gradients.
 
     .. math:: \sum_t \delta[t]\, p[t]^T
 
-    A step adds its product in place: no second gradient of the weight's size is ever made for a
-    linear layer, and what shapes the weight (standardisation, a mask) runs once.
+    Each step adds its product in place, so a linear layer never needs a second buffer of the
+    weight's size. Standardisation and masks of the weight run once instead of at every step.
 
     Args:
-        synapse: whose weight.
+        synapse: the synapse.
     """
 
     def __init__(self, synapse: "Synapse") -> None:
@@ -35,7 +38,8 @@ class WeightSum:
         self.weight = self.effective.detach()
         self.cast = self.weight
         self.total: Tensor | None = None
-        # autograd goes back only to where something is trained
+        # Autograd calls backward only if an input requires a gradient. The weight itself is passed
+        # detached, so this scalar stands in for it.
         self.handle = torch.zeros((), requires_grad=self.effective.requires_grad)
 
     @property
@@ -44,7 +48,7 @@ class WeightSum:
         return self.effective.requires_grad
 
     def use(self, dtype: torch.dtype) -> Tensor:
-        """Return the weight in the type of a product, cast once."""
+        """Return the weight in the type of a product; the cast weight is kept for later steps."""
         if self.cast.dtype != dtype:
             self.cast = self.weight.to(dtype)
         return self.cast
@@ -52,13 +56,13 @@ class WeightSum:
     def add(self, grad: Tensor) -> None:
         """Add a gradient."""
         if self.total is None:
-            # the first gradient becomes the sum: it came out of a product of our own
+            # the first gradient may become the sum: our own product made it, nobody else reads it
             self.total = grad.to(self.weight.dtype)
         else:
             self.total += grad
 
     def add_product(self, delta: Tensor, presynaptic: Tensor) -> None:
-        """Add delta^T p of a linear layer.
+        """Add delta^T p, the weight gradient of a linear layer.
 
         Shape:
             delta: [N, out]; presynaptic: [N, in].
@@ -78,13 +82,13 @@ class WeightSum:
 
 
 class Credit:
-    """The sums of one batch, a weight each; `flush` them before the weights change."""
+    """The gradient sums of one batch, one per weight; call `flush` before the weights change."""
 
     def __init__(self) -> None:
         self._sums: dict[Synapse, WeightSum] = {}
 
     def apply(self, synapse: "Synapse", x: Tensor, presynaptic: Tensor) -> Tensor:
-        r"""Apply a map with weights; its weight will get delta (x) presynaptic.
+        r"""Apply a map with weights; its weight gradient is the product of delta and presynaptic.
 
         Shape:
             x, presynaptic: [N, \*in_shape]; result: [N, \*out_shape].
@@ -94,9 +98,9 @@ class Credit:
         return synapse.credited(x, presynaptic, self._sums[synapse])
 
     def flush(self) -> None:
-        """Send every sum back to what its weight was made from, and forget them.
+        """Backpropagate every sum from its effective weight to the parameters, and drop the sums.
 
-        Gradients end in their weights' own layout (`base.autograd.add_gradient`).
+        Gradients get the memory layout of their parameters (`base.autograd.add_gradient`).
         """
         shaped: list[tuple[Tensor, Tensor]] = []
         for one in self._sums.values():
@@ -104,21 +108,21 @@ class Credit:
             if total is None:
                 continue
             if weight.is_leaf and not waits(weight):
-                add_gradient(weight, total)  # it may lie channels last, as convolutions gave it
+                add_gradient(weight, total)  # the sum may be channels last, as convolutions give it
             else:
                 shaped.append((weight, total))
-        # before the pass: should it fail, no sum of this batch is left over for the next
+        # cleared first: if the backward pass fails, the next batch must not get these sums
         self._sums.clear()
         if shaped:
             backpropagate([one for one, _ in shaped], [grad for _, grad in shaped])
 
 
 class Taken(NamedTuple):
-    """Where `CreditFunction` takes a weight's gradient, and where to.
+    """Arguments of `CreditFunction` that are no tensors.
 
     Args:
-        synapse: whose map and weight.
-        into: the sum that gets it; None gives it to autograd.
+        synapse: the synapse.
+        into: sum that the weight's gradient is added to; None returns it to autograd.
     """
 
     synapse: "Synapse"
@@ -126,9 +130,9 @@ class Taken(NamedTuple):
 
 
 class CreditFunction(torch.autograd.Function):
-    """A synapse whose weight gradient is taken at a given presynaptic signal.
+    """A synapse whose weight gradient uses a given presynaptic signal in place of its input.
 
-    Where it sums weight gradients itself, nothing can be differentiated a second time.
+    If it adds weight gradients to a `WeightSum`, second derivatives raise an error.
     """
 
     @staticmethod
@@ -177,7 +181,7 @@ class CreditFunction(torch.autograd.Function):
 
 
 def _product_type(x: Tensor, weight: Tensor) -> torch.dtype:
-    """Return the type in which autocast computes a product; float64 stays as it is."""
+    """Return the type in which a product is computed: autocast's, unless the weight is float64."""
     kind = x.device.type
     casts = torch.is_autocast_enabled(kind) and weight.dtype != torch.float64
     return torch.get_autocast_dtype(kind) if casts else weight.dtype

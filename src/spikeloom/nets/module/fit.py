@@ -1,4 +1,4 @@
-"""How a pass's output channels re-enter a block when their number differs (BackRes)."""
+"""Fits the output channels of a pass to the input channels of the next one (BackRes)."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,9 @@ from spikeloom.nets.spec.net import Fit
 
 
 class FitState(NamedTuple):
-    """Channels that "topk" lets through, per sample; `chosen` once the sample was first active.
+    """Channels that "topk" keeps for each sample.
+
+    `chosen` is true once the sample was active; from then on its channels stay the same.
 
     Shape:
         channels: [B, C_in]; chosen: [B].
@@ -22,12 +24,27 @@ class FitState(NamedTuple):
 def fit_channels(
     y: Tensor, c_in: int, rule: Fit, kept: Tensor | None, state: FitState | None
 ) -> tuple[Tensor, FitState | None]:
-    """Map [B, C_out, ...] to [B, c_in, ...] for the next pass, at one step.
+    """Map the output of a pass to the number of channels of the next pass, at one step.
 
-    "topk" takes, per sample, the channels with the highest mean over space at the first step at
-    which any of them is non-zero (before that all choices give zeros), and keeps them for the
-    rest of the sequence, so that a channel's state never mixes two sources. Ties go to the lower
-    index; kept channels stay in order. Too few channels are padded with zeros.
+    "topk" chooses, for each sample, the channels with the highest mean over space. It chooses at
+    the first step at which any of them is not zero; before, every choice gives zeros. The choice
+    then holds for the rest of the sequence, so that the state of a channel never mixes two
+    sources. Ties go to the lower index, and chosen channels keep their order. "drop" keeps the
+    channels `kept`, "average" takes the mean of groups of channels. If there are too few channels,
+    zeros are appended.
+
+    Args:
+        y: output of the pass.
+        c_in: number of channels of the next pass.
+        rule: "none", "drop", "topk" or "average".
+        kept: channels that "drop" keeps.
+        state: choice of "topk" at earlier steps; None at the first step.
+
+    Returns:
+        The fitted output, and the choice of "topk".
+
+    Shape:
+        y: [B, C_out, ...]; result: [B, c_in, ...].
 
     Source:
         Panda et al. 2020, sec. 4 (64 -> 128 example); zero padding and fixed choice are ours.

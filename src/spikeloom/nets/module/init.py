@@ -1,26 +1,26 @@
-r"""Weight initialisation: chosen so that layers fire.
+r"""Weight initialisation, chosen so that all layers fire.
 
-Every weight is normal with mean 0 and standard deviation :math:`k / \sqrt{n}`, n the fan-in, and
-every bias is 0. k depends on what the current drives:
+Weights are drawn from a normal distribution with mean 0 and standard deviation
+:math:`k / \sqrt{n}`, n the fan-in. Biases are 0. k depends on what the current drives:
 
 =========================  =========================================================
-unit with `firing_drive`   what it declares: of IF and LIF :math:`(3 - \alpha)\,v_{th}`, over
-                           :math:`1 - \alpha` where the unit scales its input so
+unit with `firing_drive`   what it declares: for IF and LIF :math:`(3 - \alpha)\,v_{th}`, divided by
+                           :math:`1 - \alpha` if the unit scales its input by that factor
 other spiking unit         3, as for a threshold of 1 without memory
 ReLU, other analog unit    :math:`\sqrt 2` (He et al. 2015)
 linear layer, readout      1
-feedback edge              0.5, below the gain at which activity feeds itself; or 0
+feedback edge              0.5, low enough that activity does not sustain itself; or 0
 =========================  =========================================================
 
-Standardised weights have deviation :math:`g / \sqrt n` whatever they were drawn with, so their
-trained gain g starts at 1.5 k, or at 1.5 in nets that amplify their spikes (gain 2.74). Published
-nets of the latter kind start at 1: behind average pools their last layers are then silent at first.
+Standardised weights have standard deviation :math:`g / \sqrt n`, whatever they were drawn with.
+Their trained gain g starts at 1.5 k, or at 1.5 in nets with amplified spikes (gain 2.74). Published
+nets of the latter kind start at g = 1; then the last layers, after average pools, do not fire at
+first.
 
 A binary input of rate p has second moment p, so currents have standard deviation
-:math:`k \sqrt p`; what the membrane keeps from earlier steps adds to that, the more the larger
-alpha is. With this k the rates of plain nets of up to seven layers lie between 0.08 and 0.35 at
-every alpha from 0 to 1 at T = 6, average pools between (the
-tests hold nets and presets to it).
+:math:`k \sqrt p`. The membrane adds what it keeps from earlier steps, more for larger alpha. With
+this k the firing rates of plain nets of up to seven layers, with average pools between them, lie
+between 0.08 and 0.35 for every alpha from 0 to 1 at T = 6. Tests check this for nets and presets.
 """
 
 import torch
@@ -31,7 +31,8 @@ from spikeloom.nets.module.weight import Standardised
 from spikeloom.neurons.declared import DRIVE, FIRING_DRIVE
 
 CENTRED = 1.5
-"""Standardised rows sum to 0 and do not see that spikes are all positive: this makes up for it."""
+"""Extra gain of standardised weights. Their rows sum to 0, so the mean of the spikes, which are all
+positive, adds nothing to the current; the larger gain makes up for it."""
 
 
 @torch.no_grad()
@@ -55,7 +56,7 @@ def initialise(sites: tuple[Site, ...], generator: torch.Generator) -> None:
 
 
 def weight_scale(site: Site) -> float:
-    """Return k of the table above."""
+    """Return k for a site, from the table in this module's docstring."""
     if site.role == "feedback":
         return 0.5
     unit = site.unit

@@ -1,4 +1,4 @@
-"""What a net refuses at its border: inputs that do not fit it."""
+"""Checks at the entry of a net: does the input fit, and can the net run in this order."""
 
 from typing import TYPE_CHECKING
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 
 def check_input(net: "SpikingNet", xs: Tensor, *, in_time: bool) -> None:
-    r"""Refuse an input that does not fit, and a net that does not run in time order.
+    r"""Refuse an input that does not fit the net, and norms that do not work in this order.
 
     Args:
         net: the network.
         xs: its input.
-        in_time: whether it is going to run step by step.
+        in_time: whether the net will run step by step.
 
     Shape:
         xs: [T, B, \*in_shape].
 
     Raises:
-        ShapeError: the input.
-        UnsupportedNet: batch_all statistics in training where steps run one by one.
+        ShapeError: the input has another shape, type or device, or is empty.
+        UnsupportedNet: norm "batch_all" in training in a part that runs step by step, or a user's
+            module that changed since the net was made from it.
     """
     if net.link is not None:
         net.link.check(net.training)
@@ -70,10 +71,11 @@ def check_input(net: "SpikingNet", xs: Tensor, *, in_time: bool) -> None:
 
 
 def check_sequence(plan: Plan, order: Order, ops: Ops, *, training: bool) -> None:
-    """Refuse a rule's own way through whole trains where it would not be called, or not be right.
+    """Refuse `Ops.sequence` where it would not be called or would give wrong gradients.
 
     Raises:
-        UnsupportedNet: there are no trains, or a feedback loop that the rule does not cover.
+        UnsupportedNet: the order is not "layer", the rule also has a carry, or a feedback loop is
+            not covered by the rule's backward pass.
     """
     if ops.sequence is None:
         return
@@ -98,7 +100,7 @@ def check_sequence(plan: Plan, order: Order, ops: Ops, *, training: bool) -> Non
 
 
 def _uncovered(plan: Plan, loop: Component, ops: Ops, training: bool) -> str:
-    """Say what of a feedback loop a rule's own backward pass does not see; "" if nothing."""
+    """Return what in a feedback loop the rule's own backward pass cannot handle; "" if nothing."""
     if not isinstance(ops.sequence, OwnBackward):
         return "a sequence for single layers (nets.ops.OwnBackward is one for loops)"
     if not isinstance(ops.synapse, Plain | Credited) or ops.emit != keep:

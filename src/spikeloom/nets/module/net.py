@@ -1,4 +1,4 @@
-"""The network module: one plan, three ways to run it, no state of its own."""
+"""The network module: runs by step, by layer or on rates, and keeps no state between calls."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 class SpikingNet(Converted):
     """A deep spiking network built from a `NetSpec`.
 
-    Calls on a train [T, B, ...] start clean; `step` carries state on. The result is the train of
-    features for a head; the spec's readout belongs to the head.
+    A call on a train [T, B, ...] starts from the initial state; `step` takes and returns the state.
+    It returns the features at every step, for a head. The spec's readout belongs to the head.
 
     Args:
         spec: the network, or its text.
@@ -54,7 +54,7 @@ class SpikingNet(Converted):
         execution: how it is computed; the attribute may be changed at any time.
 
     Raises:
-        ConfigError, ShapeError, UnsupportedNet: an impossible net, named by layer.
+        ConfigError, ShapeError, UnsupportedNet: a net that cannot be built; names the layer.
 
     Example:
         >>> net = SpikingNet("c8 P f16 f10", (1, 8, 8))
@@ -79,15 +79,15 @@ class SpikingNet(Converted):
             raise ShapeError(
                 f"net: expected an input shape (C, H, W) or (D,), got {self.in_shape}; fix it."
             )
-        measure(self.spec, self.in_shape)  # refuses what no memory holds
+        measure(self.spec, self.in_shape)  # refuses nets that do not fit into memory
         self.plan = Plan(self.spec, self.in_shape)
         self.sites: tuple[Site, ...] = self.plan.sites
         self.last_linear: nn.Linear | None = None
         self.link: Link | None = None
-        self.prepared: list[object] = []  # rules that accepted it
+        self.prepared: list[object] = []  # rules that accepted this net
         self._observers: tuple[Observer, ...] = ()
         self._settings: list[Setting] | None = None
-        self._decided = Decided()  # of plain calls
+        self._decided = Decided()  # for calls without a rule
         self._end = len(self.plan.blocks) if self.spec.tail is None else self.spec.tail
         self._convolves = any(site.spec.kind.startswith("conv") for site in self.sites)
         initialise(self.sites, torch.Generator().manual_seed(seed))
@@ -102,34 +102,34 @@ class SpikingNet(Converted):
     ) -> "SpikingNet":
         """Build a net around a user's own module; both train the same parameters.
 
-        The module is a Sequential, or its forward is written for one step [B, ...] with our
-        `Neuron` in between, which sees all steps. The page docs/howto/from_torch.md lists what is
-        translated, what the net follows afterwards and what is refused. A last Linear without
-        neurons is left to the head (`Head.of`); it stays out of the net's own parameters. Values
-        of net and module are compared once, on a random input of two samples and steps.
+        The module is a Sequential, or has a forward for one step [B, ...] with our `Neuron` between
+        the layers. The page docs/howto/from_torch.md lists what is translated, which later changes
+        the net follows, and what is refused. A last Linear without neurons is left to the head
+        (`Head.of`); it is not among the net's own parameters. Net and module are compared once, on
+        a small random input.
 
         Args:
             module: layers of torch and `Neuron`, in Sequentials and modules of your own.
             in_shape: one sample's shape, (C, H, W) or (D,).
-            norm: whether batch norms take their statistics over the batch at each step, or over
-                batch and time at once.
+            norm: batch norms take statistics over the batch at each step ("batch_step"), or over
+                batch and time together ("batch_all").
 
         Raises:
             ConfigError: another `norm`, or no module.
-            ShapeError, UnsupportedNet: what cannot be translated, by place and class. The net
-                raises the same where its module was changed later in a way it cannot follow.
+            ShapeError, UnsupportedNet: a part that cannot be translated, named by place and class.
+                Later calls of the net raise them if the module changed in an unsupported way.
         """
-        from spikeloom.nets.from_torch.translate import translate  # it builds nets
+        from spikeloom.nets.from_torch.translate import translate  # imports this module
 
         return translate(module, in_shape, norm)
 
     def converted(self, convert: Callable[[nn.Module], object]) -> None:
-        """Convert or move the last linear layer, which the net's head uses, with the net."""
+        """Convert or move the last linear layer along with the net; the net's head uses it."""
         if self.last_linear is not None:
             convert(self.last_linear)
 
     def train(self, mode: bool = True) -> "SpikingNet":
-        """Set the mode; a module that the net was made from goes along."""
+        """Set training mode, also of a module that the net was made from."""
         super().train(mode)
         if self.link is not None:
             self.link.module.train(mode)
@@ -137,7 +137,7 @@ class SpikingNet(Converted):
 
     @property
     def backend(self) -> str:
-        """What takes units through time here: a compiler and its version, or "reference"."""
+        """What runs the neurons: a compiler with its version, or "reference" for plain torch."""
         return "reference" if self.execution.kernels == "reference" else compiler()
 
     @property
@@ -146,7 +146,7 @@ class SpikingNet(Converted):
         return math.prod(self.plan.out_shape)
 
     def forward(self, xs: Tensor, rng: Rng | None = None, ops: Ops = PLAIN) -> Tensor:
-        """Run in the order of `Execution`."""
+        """Run in the order that `Execution.order` sets."""
         by_time = self.spec.feedback and self.execution.order == "auto"
         return (self.run_by_time if by_time else self.run_by_layer)(xs, ops, rng=rng)
 
@@ -161,20 +161,20 @@ class SpikingNet(Converted):
     ) -> tuple[Tensor, NetState]:
         r"""Advance one time step.
 
-        Blocks behind one that reads the time mean do not run here; see `finish`.
+        Blocks that read the mean over time (the spec's `tail`) do not run here; see `finish`.
 
         Args:
             x: input of this step.
-            state: what the last step left; None starts clean.
-            ops: seams of a rule.
-            rng: streams for dropout in training.
-            held: result of `hold` where the input is the same at every step.
+            state: state after the last step; None for the initial state.
+            ops: functions of a learning rule.
+            rng: random streams for dropout in training.
+            held: result of `hold`, if the input is the same at every step.
 
         Returns:
-            Features of this step, and the state to carry on.
+            Features of this step, and the new state.
 
         Shape:
-            x: [B, \*in_shape]; features: [B, D], unflattened where a tail follows.
+            x: [B, \*in_shape]; features: [B, D], not flattened if a tail follows.
 
         Raises:
             ShapeError: x does not fit the net.
@@ -185,14 +185,13 @@ class SpikingNet(Converted):
     def stepper(
         self, ops: Ops = PLAIN, *, rng: Rng | None = None, held: Held | None = None
     ) -> Stepper:
-        """Return what takes the net from step to step and keeps the state to itself.
+        """Return an object that runs the net step by step and keeps the state inside.
 
-        A state that nobody else sees may be kept in less memory, where `ops` cut every gradient
-        between steps.
+        Since nobody else reads this state, it may take less memory if `ops` detach it.
 
         Args:
-            ops: seams of a rule.
-            rng: streams for dropout in training.
+            ops: functions of a learning rule.
+            rng: random streams for dropout in training.
             held: as in `step`.
         """
         decided = self._lasting(ops)
@@ -218,16 +217,16 @@ class SpikingNet(Converted):
         return (h.flatten(1) if self.spec.tail is None else h), walk.after()
 
     def hold(self, x: Tensor, ops: Ops = PLAIN, *, steps: int, rng: Rng | None = None) -> Held:
-        r"""Compute once what an input that never changes makes constant.
+        r"""Compute the values that stay the same at every step if the input does.
 
-        That is everything up to the first current of a stateful unit. Valid as long as the
-        weights stay the same.
+        These are all values up to the first current of a stateful unit. The result is valid as
+        long as the weights do not change.
 
         Args:
             x: input of every step.
-            ops: seams of a rule.
+            ops: functions of a learning rule.
             steps: number of steps it stands for.
-            rng: streams for dropout in training.
+            rng: random streams for dropout in training.
 
         Shape:
             x: [B, \*in_shape].
@@ -241,7 +240,7 @@ class SpikingNet(Converted):
         return Held() if self.spec.input_psp is not None else walk.hold_prefix(self._arranged(x))
 
     def run_by_time(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
-        r"""Run step after step.
+        r"""Run all layers at one step, then at the next step.
 
         Shape:
             xs: [T, B, \*in_shape]; result: [T, B, D].
@@ -258,9 +257,9 @@ class SpikingNet(Converted):
         return self.finish(torch.stack([stepper(x) for x in xs.unbind(0)]), ops, rng=rng)
 
     def run_by_layer(self, xs: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
-        r"""Run layer after layer, each on the whole train; equal to `run_by_time`.
+        r"""Run layer after layer, each on the whole train; same result as `run_by_time`.
 
-        Blocks inside a feedback loop run step by step, between whole trains.
+        Blocks inside a feedback loop run step by step.
 
         Shape:
             xs: [T, B, \*in_shape]; result: [T, B, D].
@@ -277,10 +276,10 @@ class SpikingNet(Converted):
         return self.finish(walk.blocks(xs, 0, self._end), ops, rng=rng)
 
     def finish(self, h: Tensor, ops: Ops = PLAIN, *, rng: Rng | None = None) -> Tensor:
-        """Run the blocks that read the time mean, once, and flatten the features.
+        """Run the blocks that read the mean over time, once, and flatten the features.
 
         Shape:
-            h: [T, B, ...]; result: [T, B, D], the same at every t where a tail ran.
+            h: [T, B, ...]; result: [T, B, D], the same at every t if the net has such blocks.
         """
         if self.spec.tail is None:
             return h.flatten(2)
@@ -296,13 +295,13 @@ class SpikingNet(Converted):
         rng: Rng | None = None,
         fed: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
-        r"""Run once with every unit's steady rate in the place of its spikes.
+        r"""Run once with the steady rate of every unit in place of its spikes.
 
         Args:
             x: constant input.
-            ops: seams of a rule.
-            rng: streams for dropout in training.
-            fed: rate arriving at the start of each feedback edge, by its number.
+            ops: functions of a learning rule.
+            rng: random streams for dropout in training.
+            fed: rate at the start of each feedback edge, by the edge's number.
 
         Shape:
             x: [B, \*in_shape]; result: [B, D].
@@ -312,19 +311,19 @@ class SpikingNet(Converted):
     def rate_map(
         self, x: Tensor, fed: Mapping[int, Tensor], ops: Ops = PLAIN, *, rng: Rng | None = None
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        r"""Run once in rates, from rates at the starts of feedback edges to rates there.
+        r"""Run once on rates, from given rates at the starts of feedback edges to new ones.
 
-        An equilibrium is where both are the same.
+        At an equilibrium both are the same.
 
         Args:
             x: constant input.
-            fed: rate arriving at the start of each feedback edge, by its number; edges that are
-                not named send nothing.
-            ops: seams of a rule.
-            rng: streams for dropout in training.
+            fed: rate at the start of each feedback edge, by the edge's number; other edges send
+                nothing.
+            ops: functions of a learning rule.
+            rng: random streams for dropout in training.
 
         Returns:
-            Features, and the outputs of the blocks where the named edges start.
+            Features, and the new rates, by the numbers in `fed`.
 
         Shape:
             x: [B, \*in_shape]; features: [B, D].
@@ -343,7 +342,7 @@ class SpikingNet(Converted):
 
     @contextmanager
     def observe(self, *observers: Observer) -> Iterator[None]:
-        """Show every firing inside the block to the observers."""
+        """Inside the block, pass inputs, currents and outputs of all sites to the observers."""
         before = self._observers
         self._observers = (*before, *observers)
         try:
@@ -353,7 +352,7 @@ class SpikingNet(Converted):
 
     @contextmanager
     def settings(self) -> Iterator[list[Setting]]:
-        """Collect in which settings the net is run inside the block; each decides how it is."""
+        """Collect the settings of all calls inside the block, to report how each is computed."""
         before, self._settings = self._settings, []
         try:
             yield self._settings
@@ -361,7 +360,7 @@ class SpikingNet(Converted):
             self._settings = before
 
     def project(self) -> None:
-        """Bring trained thresholds back into their bounds, after an update."""
+        """Clip trained quantities (thresholds) to their bounds; to be called after an update."""
         for site in self.sites:
             if site.neuron is not None and site.neuron.unit.learn:
                 site.neuron.project()

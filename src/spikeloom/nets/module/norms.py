@@ -1,4 +1,4 @@
-"""Batch norms: of currents that stand for several steps, and in the kernels of units."""
+"""Batch norms of currents that stand for several equal steps, and norms inside unit kernels."""
 
 from typing import TypeAlias
 
@@ -15,19 +15,20 @@ BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def over_copies(norm: BatchNorm, current: Tensor, copies: int) -> Tensor:
-    r"""Apply a norm in training as to `copies` equal currents in one batch, and return one of them.
+    r"""Apply a norm in training to `copies` equal currents in one batch; return one result.
 
-    Mean, variance :math:`\sigma^2`, result and gradients are those of the current alone, of n
-    values per channel. The running variance moves to the unbiased one of all T copies,
+    The copies are not made. With n values per channel, mean, variance :math:`\sigma^2`, result and
+    gradients are those of a single copy. The running variance, however, is updated with the
+    unbiased variance of all T copies,
 
     .. math:: \frac{n T}{n T - 1}\,\sigma^2,
 
-    where torch, which sees the current once, would take :math:`n / (n - 1)`.
+    while torch, which sees one copy, would use :math:`n / (n - 1)`.
 
     Args:
-        norm: torch's, or one that takes the number of copies itself.
-        current: what every copy is.
-        copies: T.
+        norm: a norm of torch, or one of ours that accepts the number of copies.
+        current: one copy.
+        copies: number of copies, T.
 
     Shape:
         current, result: [N, C, ...].
@@ -35,18 +36,19 @@ def over_copies(norm: BatchNorm, current: Tensor, copies: int) -> Tensor:
     if not isinstance(norm, OF_TORCH):
         return norm(current, copies)
     count = current.numel() // current.shape[1]
-    if count == 1:  # a variance of 0 over all copies, and over two as well
+    if count == 1:  # torch refuses a single value; the variance is 0 over two copies as over T
         return norm(torch.cat([current, current]))[:1]
     kept = norm.running_var
     if kept is None or not norm.track_running_stats:
         return norm(current)
-    # The update is linear: another start, and a share of the way from there, give the other end.
+    # The update is r <- (1 - m) r + m v, linear in r and in torch's variance v. Torch starts from
+    # r / share here; share times the change is then the update that v * share would give.
     share = copies * (count - 1) / (copies * count - 1)
     start = kept / share
     try:
         norm.running_var = start.clone()
         out = norm(current)
-        # torch's own updates leave the version alone too: backward passes do not read the values
+        # `.data`: no new version, as in torch's own update; backward passes do not read the values
         kept.data.add_((norm.running_var - start) * share)
     finally:
         norm.running_var = kept
@@ -54,12 +56,12 @@ def over_copies(norm: BatchNorm, current: Tensor, copies: int) -> Tensor:
 
 
 def step_after_step(norm: BatchNorm, current: Tensor, steps: int) -> Tensor:
-    r"""Apply a norm in training as to `steps` equal currents one after the other; return one.
+    r"""Apply a norm in training to `steps` equal currents one after another; return one result.
 
     .. math:: r \leftarrow (1 - m)^T r + (1 - (1 - m)^T)\, x
 
-    for running mean and variance with momentum m; in the plain average over all updates (no
-    momentum), x counts T times.
+    r is the running mean or variance, x that of the current, m the momentum. With momentum None
+    (average over all updates) x counts T times.
 
     Shape:
         current, result: [N, C, ...].
@@ -79,19 +81,19 @@ def step_after_step(norm: BatchNorm, current: Tensor, steps: int) -> Tensor:
 
 
 def statistics(norm: BatchNorm, current: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and (biased) variance per channel as a norm takes them in training.
+    """Return mean and biased variance per channel, as the norm computes them in training.
 
     Shape:
         current: [N, C, ...]; mean, variance: [C].
     """
     if not isinstance(norm, OF_TORCH):
-        return norm.statistics(current)  # of all processes
+        return norm.statistics(current)  # over all processes
     axes = [axis for axis in range(current.dim()) if axis != 1]
     return current.mean(axes), current.var(axes, unbiased=False)
 
 
 def joinable(norm: nn.Module) -> bool:
-    """Whether a norm is torch's own: scale and shift, statistics that it keeps, no hooks."""
+    """Whether a kernel may apply a norm: a torch norm, affine, running statistics, no hooks."""
     if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d):
         return False
     kept = norm.track_running_stats and norm.running_mean is not None
@@ -101,17 +103,18 @@ def joinable(norm: nn.Module) -> bool:
 def norm_theta(
     norm: nn.BatchNorm1d | nn.BatchNorm2d, train: Tensor, copies: int = 1
 ) -> tuple[Theta, Tensor | None]:
-    r"""Return with what a unit applies a norm by itself (`neurons.normed`).
+    r"""Return the quantities with which a unit's kernel applies a norm (`neurons.normed`).
 
-    In training that is statistics of the train, which move the running ones as they do in torch.
+    In training they come from the statistics of the train, and the running statistics are updated
+    as in torch.
 
     Args:
-        norm: a joinable one.
-        train: currents whose statistics belong together.
-        copies: of the train, as in `over_copies`.
+        norm: a norm for which `joinable` is true.
+        train: currents over which the statistics are taken.
+        copies: number of times the train counts, as in `over_copies`.
 
     Returns:
-        Theta, and in training the rate :math:`1 / \sqrt{\sigma^2 + \epsilon}`.
+        The quantities by name, and in training :math:`1 / \sqrt{\sigma^2 + \epsilon}`, else None.
 
     Shape:
         train: [T, B, C, ...]; theta, rate: [C, 1, ...].
@@ -133,7 +136,7 @@ def norm_theta(
 def _moved(
     running_mean: Tensor, running_var: Tensor, momentum: float, train: Tensor, copies: int
 ) -> tuple[Tensor, Tensor]:
-    """Move running statistics towards those of a train, and return these: mean, biased variance."""
+    """Update running statistics with those of a train; return its mean and biased variance."""
     found = moments(train)
     if found is None:
         found = torch.batch_norm_update_stats(train.flatten(0, 1), None, None, 0.0)

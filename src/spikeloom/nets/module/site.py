@@ -1,4 +1,4 @@
-"""A site: one layer of one pass, the place where rules act and meters look."""
+"""A site: one layer in one pass of its block. Rules act on sites, and meters observe them."""
 
 import math
 from dataclasses import dataclass, field
@@ -21,16 +21,16 @@ Role = Literal["body", "shortcut", "feedback", "readout"]
 
 @dataclass(eq=False)
 class Site:
-    """One unrolled layer; passes of a block share its synapse and own the rest.
+    """One layer in one pass. The passes of a block share the synapse, not norms and neurons.
 
     Args:
-        name: "block.layer.pass"; shortcuts "block.s<layer>.pass", feedback "feedback<edge>.layer",
-            the head's "readout".
+        name: "block.layer.pass"; in shortcuts "block.s<layer>.pass", in feedback edges
+            "feedback<edge>.layer.pass", in the head "readout".
         spec: the layer.
-        synapse: shared between passes.
+        synapse: linear map, shared between passes.
         norm: batch norm of this pass, if any.
-        neuron: population of this pass; None for a linear layer.
-        role: where the site lies.
+        neuron: neurons of this pass; None for a linear layer.
+        role: part of the net that the site belongs to.
     """
 
     name: str
@@ -41,30 +41,30 @@ class Site:
     role: Role = "body"
 
     source: "Site | None" = field(default=None, repr=False)
-    """The site whose output arrives here alone; None for the net's input or a joined signal."""
+    """Site whose output is the input here; None for the net's input and for a joined signal."""
     upstream: "Site | None" = field(default=None, repr=False)
-    """The last site with a unit on the way here, past pools and joins: whose decay a trace has."""
+    """Last site with a unit before this one, past pools and joins. Its decay is that of traces."""
     external: bool = False
-    """The input is the network's own, pooled at most."""
+    """Whether the input is the net's own input, pooled at most."""
     static_input: bool = False
-    """Under a constant input the current is the same at every step."""
+    """Whether the current is the same at every step if the net's input is."""
     meets: bool = False
-    """A shortcut or feedback is added to the current."""
+    """Whether a shortcut or feedback is added to the current."""
     pool: "Site | None" = field(default=None, repr=False)
-    """An average pool without overlap that alone reads this site's spikes."""
+    """An average pool without overlap that is the only reader of this site's spikes, if any."""
     looped: bool = False
-    """It lies in a feedback loop: its unit runs step by step in layer order too."""
+    """Whether the site lies in a feedback loop; then its unit always runs step by step."""
     static: bool = False
-    """Under a constant input the output is the same at every step."""
+    """Whether the output is the same at every step if the net's input is."""
 
     @property
     def unit(self) -> Unit | None:
-        """The equation of this population."""
+        """The neuron model; None for a linear layer."""
         return self.neuron.unit if self.neuron else None
 
     @property
     def linear_path(self) -> bool:
-        """Whether no max pool or batch norm lies between the presynaptic unit and here."""
+        """Whether no max pool and no batch norm lies between the unit before and this site."""
         site = self.source
         while site is not None and site.unit is None:
             if site.spec.kind == "max_pool" or site.norm is not None:
@@ -74,7 +74,7 @@ class Site:
 
     @property
     def plain_pool(self) -> bool:
-        """Whether this is an average pool without overlap and border, and nothing else."""
+        """Whether this is an average pool without overlap and padding, and nothing else."""
         spec, size = self.spec, self.spec.kernel_size
         whole = spec.kind == "avg_pool" and spec.step_size == size and not spec.pad_size
         bare = self.norm is None and self.neuron is None and spec.psp is None
@@ -82,9 +82,9 @@ class Site:
         return whole and bare and all(side % size == 0 for side in self.synapse.in_shape[1:])
 
     def amplitude(self) -> Tensor | float:
-        """Size of an output as the next layer sees it: gain, times v_th where the spec says so.
+        """Size of a spike for the next layer: gain, times v_th if the spec's amplitude is "v_th".
 
-        v_th is the unit's `firing_threshold`.
+        v_th is what the unit declares as `firing_threshold`.
         """
         if self.spec.amplitude == "v_th":
             assert self.neuron is not None
@@ -94,18 +94,18 @@ class Site:
         return self.spec.gain
 
     def normalise(self, current: Tensor, *, steps: int = 1) -> Tensor:
-        r"""Apply this pass's norm to currents whose statistics belong together.
+        r"""Apply this pass's norm; batch statistics are taken over the whole of `current`.
 
         Args:
-            current: what the synapse gave.
-            steps: number of equal steps the current stands for. "batch_all" takes their statistics
-                together, once; those of "batch_step" move as often.
+            current: output of the synapse.
+            steps: number of equal steps the current stands for. "batch_all" updates its running
+                statistics once, with all steps; "batch_step" updates them once per step.
 
         Shape:
             current, result: [N, \*out_shape].
 
         Raises:
-            ShapeError: one value per channel in training, from which no variance comes.
+            ShapeError: in training, only one value per channel, which has no variance.
         """
         norm = self.norm
         if norm is None:
@@ -117,10 +117,10 @@ class Site:
         return over(norm, current, steps)
 
     def check_statistics(self, current: Tensor, *, steps: int = 1) -> None:
-        r"""Refuse currents [N, \*out_shape] from which no variance comes; see `normalise`."""
+        r"""Refuse currents [N, \*out_shape] with one value per channel; see `normalise`."""
         norm = self.norm
         if norm is None or not norm.training or getattr(norm, "joint", False):
-            return  # processes that share their statistics have a sample each at least
+            return  # statistics shared between processes: each of them has at least one sample
         if self.values_per_channel(len(current), steps) < 2:
             raise ShapeError(
                 f"net layer {self.name}: expected more than one value per channel for its batch "
@@ -128,20 +128,20 @@ class Site:
             )
 
     def values_per_channel(self, batch: int, steps: int) -> int:
-        """Return how many values a norm's statistics are of, for a batch of T = `steps`."""
+        """Return over how many values the norm's statistics are taken, with T = `steps`."""
         together = steps if self.spec.norm == "batch_all" else 1
         return batch * together * math.prod(self.out_shape[1:])
 
     @property
     def folds(self) -> bool:
-        """Whether the norm can go into the weights: a convolution whose norm is done learning."""
+        """Whether the norm can be folded into the weights: a convolution, norm in evaluation."""
         norm = self.norm
         if norm is None or norm.training or norm.running_mean is None or hooked(norm):
             return False
         return self.spec.kind.startswith("conv")
 
     def folded(self, x: Tensor) -> Tensor:
-        r"""Apply the synapse with its norm inside the weights; equal up to rounding.
+        r"""Apply the synapse with its norm folded into the weights; equal up to rounding.
 
         .. math::
             \hat W = a W, \quad \hat b = a (b - \mu) + \beta, \quad

@@ -1,4 +1,4 @@
-"""What a net takes, before anything of it is built: what no machine can hold is refused at once."""
+"""Size of a net before it is built, so that nets that do not fit into memory fail at once."""
 
 from dataclasses import dataclass, replace
 from math import prod
@@ -12,17 +12,17 @@ from spikeloom.nets.module.synapse import Shape, Synapse
 from spikeloom.nets.spec.net import NetSpec
 
 LEAST = 4
-"""Bytes of a weight, and of what a layer computes, in the types that are built."""
+"""Bytes of a value: nets are built in float32."""
 
 
 @dataclass
 class Size:
-    """Numbers of a net that is not there yet.
+    """Size of a net that is not built yet.
 
     Args:
-        parameters: weights and biases of all synapses, shared ones once.
-        widest: values that the widest layer computes for one sample at one step.
-        features: what the head reads of one sample at one step.
+        parameters: number of weights and biases of all synapses, shared ones counted once.
+        widest: number of outputs of the largest layer for one sample at one step.
+        features: number of features that the head reads for one sample at one step.
     """
 
     parameters: int = 0
@@ -31,11 +31,11 @@ class Size:
 
 
 def measure(spec: NetSpec, in_shape: Shape) -> Size:
-    """Lay a net out without memory for it, and count.
+    """Build a net on torch's meta device, which takes no memory, and count.
 
     Raises:
-        ConfigError: weights, or a layer's values for one sample, do not fit into this machine.
-        ShapeError, UnsupportedNet: an impossible net, named by layer.
+        ConfigError: the weights, or a layer's outputs for one sample, do not fit into memory.
+        ShapeError, UnsupportedNet: a net that cannot be built; names the layer.
     """
     size, room = Size(), total_bytes()
 
@@ -59,7 +59,7 @@ def measure(spec: NetSpec, in_shape: Shape) -> Size:
 
 
 def check_weights(spec: NetSpec) -> None:
-    """Refuse a net whose weights no data could make small enough for this machine.
+    """Refuse a net whose weights do not fit into memory, whatever the shape of the data.
 
     Raises:
         ConfigError: it is too large.
@@ -70,7 +70,10 @@ def check_weights(spec: NetSpec) -> None:
 
 
 def least_parameters(spec: NetSpec) -> int:
-    """Return channels times width times window, added over all layers: at most what a net has."""
+    """Return a lower bound on the number of weights, without knowing the shape of the input.
+
+    It adds up in channels times out channels times window over all layers.
+    """
     least, channels = 0, 1
     layers = [layer for block in spec.blocks for layer in block.layers]
     for layer in (*layers, *([spec.readout] if spec.readout else [])):

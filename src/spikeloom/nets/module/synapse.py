@@ -1,4 +1,4 @@
-"""Synapses: the linear map of a layer, and its weight gradient for any presynaptic signal."""
+"""Synapses: the linear map of a layer, and its weight gradient with any presynaptic signal."""
 
 from typing import Literal
 
@@ -17,10 +17,10 @@ Shape = tuple[int, ...]
 
 
 def multiply(x: Tensor, weight: Tensor) -> bool:
-    """Whether a synapse multiplies an input of this type with a weight of that type.
+    """Whether a synapse accepts an input and a weight of these types.
 
-    Types must agree, but for autocast, which casts all but float64, and weights of low precision,
-    to which the input is cast.
+    The types must be equal, with two exceptions: autocast casts everything but float64, and an
+    input is cast to the type of a low-precision weight.
     """
     if x.dtype == weight.dtype or weight.dtype in LOW_PRECISION:
         return True
@@ -34,9 +34,9 @@ class Synapse(nn.Module):
         spec: the layer.
         in_shape: one sample's shape at its input, (C, H, W) or (D,).
         where: the layer's name, for errors.
-        mask: fixed sparse wiring.
-        restrict: bound on a norm of the weight.
-        restrict_norm: which one.
+        mask: fixed sparse connections.
+        restrict: bound on the norm of the weight; None for no bound.
+        restrict_norm: which norm is bounded.
         zero: whether the weight starts at 0.
 
     Raises:
@@ -63,7 +63,7 @@ class Synapse(nn.Module):
         self.out_shape = _out_shape(spec, self.in_shape, where)
         self.weighted = spec.weighted
         self.window = (spec.kernel_size, spec.step_size, spec.pad_size)
-        self.shaping: nn.Module = nn.Identity()  # makes the effective weight of the trained one
+        self.shaping: nn.Module = nn.Identity()  # maps the trained weight to the effective one
         self._make_parameters()
         if self.weighted:
             if spec.norm == "weight":
@@ -79,7 +79,7 @@ class Synapse(nn.Module):
             self.bias = nn.Parameter(torch.zeros(spec.out)) if spec.bias else None
 
     def bound(self) -> None:
-        """Bound the norm, starting from the present weight; called once after initialisation."""
+        """Set up the bound on the weight's norm; called once, after the weights are initialised."""
         if self.weighted and self.restrict is not None:
             if self.restrict_norm == "spectral":
                 bound: nn.Module = Restricted(self.effective_weight(), self.restrict)
@@ -94,16 +94,16 @@ class Synapse(nn.Module):
 
     @property
     def out_axis(self) -> int:
-        """Axis of the weight that counts output channels."""
+        """Axis of the weight that holds the output channels."""
         return 1 if self.spec.kind == "conv_transpose" else 0
 
     @property
     def fan_in(self) -> int:
-        """Number of weights of one output neuron (away from borders, stride 1)."""
+        """Number of inputs of one output neuron (for convolutions: inside, not at a border)."""
         return self.weight.numel() // self.weight.shape[self.out_axis]
 
     def effective_weight(self) -> Tensor:
-        """Return the weight the map uses (standardised, masked or bounded)."""
+        """Return the weight that the map uses: standardised, masked or bounded."""
         return self.shaping(self.weight)
 
     def apply_map(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -115,7 +115,7 @@ class Synapse(nn.Module):
         spec = self.spec
         kernel, stride, padding = self.window
         if weight is not None and weight.dtype in LOW_PRECISION:
-            x = x.to(weight.dtype)  # states, and so spikes, stay float32
+            x = x.to(weight.dtype)  # states stay float32, so spikes arrive in float32
         match spec.kind:
             case "linear":
                 assert weight is not None
@@ -144,7 +144,7 @@ class Synapse(nn.Module):
         return self.apply_map(x, self.effective_weight(), self.bias)
 
     def credited(self, x: Tensor, presynaptic: Tensor, into: WeightSum | None = None) -> Tensor:
-        r"""Apply the map to `x`, but give the weight the gradient it would have at `presynaptic`.
+        r"""Apply the map to `x`; the weight's gradient uses `presynaptic` in place of `x`.
 
         .. math::
             y = W x + b, \quad
@@ -152,12 +152,13 @@ class Synapse(nn.Module):
             \frac{\partial L}{\partial x} = W^T \delta, \quad
             \frac{\partial L}{\partial b} = \textstyle\sum \delta
 
-        No second product is computed forward: the map is linear in the weight.
+        The forward pass costs no second product, since the map is linear in the weight.
 
         Args:
             x: input.
-            presynaptic: what stands in the weight's gradient.
-            into: takes the weight, and sums its gradient there instead of in autograd's graph.
+            presynaptic: p in the weight's gradient.
+            into: gives the effective weight and collects its gradient; None leaves both to
+                autograd.
 
         Shape:
             x, presynaptic: [N, \\*in_shape]; result: [N, \\*out_shape].
@@ -178,14 +179,14 @@ class Synapse(nn.Module):
         wanted: tuple[bool, bool],
         into: WeightSum | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        r"""Return the gradients of (effective) weight and bias; None for what is not wanted.
+        r"""Return the gradients of the effective weight and the bias; None if not wanted.
 
         Args:
-            grad: of the output.
+            grad: gradient of the output.
             x: input.
-            weight: effective.
-            wanted: which of the two.
-            into: where the weight's is added; None is returned in its place then.
+            weight: effective weight.
+            wanted: whether the gradients of weight and bias are wanted.
+            into: sum that the weight's gradient is added to; None is returned for it then.
 
         Shape:
             grad: [N, \*out_shape]; x: [N, \*in_shape].
@@ -208,12 +209,15 @@ class Synapse(nn.Module):
         return found, of_bias
 
     def input_gradient(self, grad: Tensor, weight: Tensor, shape: Shape) -> Tensor:
-        r"""Return the gradient of the input, which itself is not needed.
+        r"""Return the gradient of the input; the input's values are not needed for it.
 
         Args:
-            grad: of the output.
-            weight: effective.
-            shape: of the input, [N, \*in_shape].
+            grad: gradient of the output.
+            weight: effective weight.
+            shape: shape of the input, [N, \*in_shape].
+
+        Shape:
+            grad: [N, \*out_shape]; result: `shape`.
         """
         if self.spec.kind == "linear":
             return (grad @ weight).view(shape)
@@ -245,9 +249,11 @@ class Synapse(nn.Module):
 
 
 def _hollow(like: Tensor, shape: Shape) -> Tensor:
-    """Return images of a shape whose values mean nothing, in the layout of others'.
+    """Return a tensor with arbitrary values, in the memory layout of `like`.
 
-    They lie in the others' memory where there is enough: torch copies what has gaps or overlaps.
+    ``convolution_backward`` needs an input tensor for its shape and layout only. The tensor shares
+    the memory of `like` if that is large enough, which saves an allocation. It must be dense: torch
+    copies tensors with gaps or overlaps.
     """
     _, channels, height, width = shape
     strides = (channels * height * width, height * width, width, 1)

@@ -1,4 +1,4 @@
-"""Effective weights: what the synapse multiplies with, made from what is trained."""
+"""Effective weights: what a synapse multiplies with, computed from its trained weight."""
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ class Standardised(nn.Module):
 
     .. math:: \hat W = g\,\frac{W - mean(W)}{\sqrt{n\,var(W) + \epsilon}}
 
-    with n the fan-in, the unbiased variance, :math:`\epsilon = 10^{-4}` and a trained gain g,
-    initially 1.
+    n is the fan-in, var the unbiased variance, :math:`\epsilon = 10^{-4}`, and g a trained gain
+    that starts at 1. Mean and variance are taken over the weights of one output channel.
 
     Source:
         Brock et al. 2021 (NF-Net); Xiao et al. 2022 (OTTT code).
@@ -37,7 +37,7 @@ class Standardised(nn.Module):
 
 
 class Masked(nn.Module):
-    """A fixed subset of the weights; the rest is 0 and gets no gradient."""
+    """A fixed random subset of the weights; the others are 0 and get no gradient."""
 
     mask: Tensor
 
@@ -63,7 +63,7 @@ class Shrunk(nn.Module):
 
     .. math:: \hat W = W \min(1, b / \|W\|_F)
 
-    The factor carries no gradient.
+    No gradient flows through the factor.
 
     Source:
         Xiao et al. 2023 (SPIDE), whose code estimates the norm from 64 random vectors.
@@ -83,9 +83,10 @@ class Restricted(nn.Module):
 
     .. math:: \hat W = clamp(\gamma, -b, b)\, W / \sigma(W)
 
-    :math:`\sigma = u^T W v` is the largest singular value of W as a matrix [first axis, rest],
-    followed by power iteration: one step per forward in training, ten at the start, none in
-    evaluation. u and v carry no gradient. :math:`\gamma` starts at the norm of W, or at the bound.
+    :math:`\sigma = u^T W v` is the largest singular value of W as a matrix [first axis, rest]. It
+    is estimated by power iteration: ten steps at the start, then one step per forward in training,
+    none in evaluation. No gradient flows through u and v. The trained scale :math:`\gamma` starts
+    at the norm of W, or at the bound b if that is smaller.
 
     Source:
         Xiao et al. 2021 (IDE, b = 1).
@@ -108,7 +109,10 @@ class Restricted(nn.Module):
 
     @torch.no_grad()
     def _follow(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        """Move u and v; what a transform makes of them does not outlive it, and is not kept."""
+        """Do one step of power iteration and return u and v.
+
+        Under a torch transform they are not stored, since its tensors are invalid after it ends.
+        """
         v = nn.functional.normalize(matrix.t() @ self.u, dim=0)
         u = nn.functional.normalize(matrix @ v, dim=0)
         if type(u) is Tensor and not transformed(u):
@@ -116,7 +120,7 @@ class Restricted(nn.Module):
         return u, v
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight with spectral norm |clamp(gamma)|, up to the iteration's error."""
+        """Return the weight with spectral norm |clamp(gamma)|, up to the error of the iteration."""
         matrix = weight.flatten(1)
         u, v = self._follow(matrix.detach()) if self.training else (self.u, self.v)
         return weight * (self.gamma.clamp(-self.bound, self.bound) / (u @ matrix @ v))

@@ -1,1 +1,1 @@
-"""Networks as data: layers, nets, their text and table forms, presets."""
+"""Networks as data: specs of layers and nets, their text form and tables, and presets."""

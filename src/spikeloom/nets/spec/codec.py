@@ -1,7 +1,7 @@
-"""Specs to plain tables and back, and tables to one line of TOML.
+"""Converts specs to plain tables (dicts) and back, and tables to one line of TOML.
 
-A table holds only what differs from the defaults. Units, surrogates and filters are tables with
-a ``name``; a unit may also be given by its name alone.
+A table holds only the fields that differ from their defaults. Objects of a registered family (e.g.
+units and surrogates) are tables with a ``name``; they may also be given by the name alone.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ def from_table(kind: type[S], table: object, where: str) -> S:
     """Build a spec of type `kind` from a table.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or a value out of range, with its path.
+        ConfigError: an unknown key, a wrong type or a value out of range; names the path.
     """
     family = FAMILIES.get(kind)
     if family is not None:
@@ -66,12 +66,12 @@ def from_table(kind: type[S], table: object, where: str) -> S:
 
 
 def _placed(error: SpikeloomError, kind: Any, where: str) -> SpikeloomError:
-    """Return what an object said of itself with the path of the table that it was built from.
+    """Return an error with the path of the table that an object was built from.
 
     Args:
-        error: raised while `kind` was built.
-        kind: a class; its `place` is how it calls itself.
-        where: path of the table.
+        error: raised by the constructor of `kind`.
+        kind: the class; its `place()` is the path that it uses in its own messages.
+        where: path of the table, which replaces that path.
     """
     place = getattr(kind, "place", None)
     error = error if place is None else error.moved(place(), where)
@@ -133,8 +133,8 @@ def from_options(
     Args:
         build: a class or function with annotated keyword parameters.
         options: what the user gave.
-        where: for messages.
-        skip: parameters the caller sets itself.
+        where: path of the options, for messages.
+        skip: parameters that the caller sets itself.
 
     Raises:
         ConfigError: an unknown key or a wrong type.
@@ -151,10 +151,10 @@ def from_hints(
     """Check keyword options against types by name, and return them typed.
 
     Args:
-        owner: whose options they are.
-        hints: their types.
+        owner: class or function that takes the options, for messages.
+        hints: types by name.
         options: what the user gave.
-        where: path of their table.
+        where: path of the options, for messages.
 
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range.

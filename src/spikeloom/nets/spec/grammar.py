@@ -4,19 +4,19 @@ Tokens, separated by blanks::
 
     c64  c64k5s2p2   convolution: width, then kernel, stride, padding where not 3, 1, kernel // 2
     t64k3s2          transposed convolution, likewise
-    f1024            fully connected; maps are flattened before it; the last f is the head's,
-                     unless in brackets: [f10]
+    f1024            fully connected; maps are flattened before it; a last f is the readout and
+                     belongs to the head, unless it is in brackets: [f10]
     P  P3s2          average pool, 2x2 by default      M  M3s2    max pool
     G                global average pool               U  U8      nearest upsampling by 2, by 8
-    I                no synapse: norm and unit alone (pre-activation nets)
+    I                no synapse: only norm and unit (pre-activation nets)
     [c64 c64]x2      a block of layers, computed twice with shared weights (BackRes)
 
-Any layer or block may be followed, without a blank, by a TOML inline table that sets further
-fields of `LayerSpec` or `BlockSpec`: ``c64{unit = "relu"}``, ``[c64 c64]{join = "add"}``. A table
-on its own at the start sets fields of the whole net: ``default`` (of every layer with weights or
-"I": bias, unit, norm, dropout, dropout_held, gain, amplitude, psp), ``feedback``, ``input_psp``.
-Paths inside tables (``shortcut``, feedback ``layers``) are texts in the same grammar. Feedback is
-linear and plain unless its own layers say otherwise; of the defaults it takes ``bias`` alone.
+A layer or block may be followed, without a blank, by a TOML inline table with more fields of
+`LayerSpec` or `BlockSpec`: ``c64{unit = "relu"}``, ``[c64 c64]{join = "add"}``. A table at the
+start sets fields of the whole net: ``default`` (for every layer with weights and for "I": bias,
+unit, norm, dropout, dropout_held, gain, amplitude, psp), ``feedback`` and ``input_psp``. Paths in
+tables (``shortcut``, ``layers`` of feedback) are texts in the same grammar. Layers of feedback have
+no unit, norm or dropout unless they set them; of the defaults they take only ``bias``.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ _FEEDBACK = {
 _FACTORED = ("unit", "norm", "bias", "gain", "dropout")
 _WINDOW = {"k": "kernel", "s": "stride", "p": "padding"}
 _DIGITS = 18
-"""Most digits of a number in a word; sizes are bounded by what they stand for."""
+"""Most digits of a number in a token; the specs check the values themselves."""
 
 
 def parse(text: str, **defaults: Any) -> NetSpec:
@@ -68,11 +68,11 @@ def parse(text: str, **defaults: Any) -> NetSpec:
 
     Args:
         text: in the grammar of this module.
-        defaults: fields of a "default" table, as values (the readout takes only `bias`); the
-            text's own default table and the layers' tables override them.
+        defaults: fields of a "default" table, as values; the readout takes only `bias`. The
+            default table in the text and the tables of layers override them.
 
     Raises:
-        ConfigError: the text breaks the grammar; the message names the column.
+        ConfigError: the text does not follow the grammar; the message names the column.
 
     Example:
         >>> parse("c64 P [c64]x4 P f1024 f10", bias=False).classes
@@ -82,7 +82,7 @@ def parse(text: str, **defaults: Any) -> NetSpec:
 
 
 def parse_path(text: str, **defaults: Any) -> tuple[LayerSpec, ...]:
-    """Read a plain chain of layers (a shortcut, a feedback path)."""
+    """Read a chain of layers without blocks: a shortcut or the path of a feedback edge."""
     return _Reader(text, defaults).path()
 
 
@@ -293,7 +293,7 @@ class _Reader:
             raise self.fail("a blank after the layer")
 
     def checked(self, build: Callable[[], Any], at: int) -> Any:
-        """Run `build`; its errors get the column."""
+        """Run `build`; add the column to the message of an error."""
         try:
             return build()
         except SpikeloomError as error:
@@ -322,7 +322,7 @@ def _check_keys(table: Mapping[str, Any], where: str, known: tuple[str, ...]) ->
 
 
 def _default_fields(table: Any) -> dict[str, Any]:
-    """Read a default table, through a layer that may have all of its fields."""
+    """Return the fields of a default table, checked by building a convolution with them."""
     if isinstance(table, Mapping):
         _check_keys(table, "default", _SHARED)
         table = {"kind": "conv", "out": 1} | dict(table)
@@ -335,7 +335,7 @@ def _bias_of(common: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _common_fields(spec: NetSpec) -> dict[str, Any]:
-    """Return, of the fields worth factoring out, the most frequent value of each."""
+    """Return the most frequent value of each field that the default table may set."""
     layers = [
         layer
         for block in spec.blocks

@@ -1,4 +1,4 @@
-"""One layer as a value: synapse, norm, unit, and what an output looks like to the next layer."""
+"""The spec of one layer: synapse, norm, unit, dropout, and the size of its outputs."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -27,8 +27,8 @@ POOLS: tuple[Kind, ...] = ("avg_pool", "max_pool")
 
 
 LARGEST = 2**31 - 1
-"""Largest width, kernel, stride, padding and delay; torch counts sizes in 64 bits, and these are
-multiplied with each other."""
+"""Largest width, kernel, stride, padding and delay. Torch has sizes in 64 bits, and products of
+two of these fit into that."""
 
 
 Size = Annotated[int, at_least(0, most=LARGEST)]
@@ -37,7 +37,7 @@ Share = Annotated[float, within(0, 1, "[)", "a share")]
 
 
 class Unset:
-    """Marks a field whose default depends on the kind of layer; never survives construction."""
+    """Default of fields that depend on the kind of layer; construction replaces it by a value."""
 
 
 UNSET = Unset()
@@ -46,6 +46,10 @@ UNSET = Unset()
 @dataclass(frozen=True)
 class Filter(Checked):
     r"""Low-pass between a unit and the next synapse: :math:`y[t] = decay\,y[t-1] + scale\,s[t]`.
+
+    Args:
+        decay: decay per step, in [0, 1).
+        scale: size of the response to one spike.
 
     Source:
         Yang et al. 2021 (NA): decay 1 - 1/tau_s, scale 1/tau_s.
@@ -59,9 +63,12 @@ class Filter(Checked):
 
 @dataclass(frozen=True)
 class MaskSpec(Checked):
-    """Fixed random wiring: each weight is kept with probability `density`, drawn from `seed`.
+    """Fixed random connections: each weight is kept with probability `density`.
 
-    With ``self_connections=False`` a square matrix keeps no weight on its diagonal.
+    Args:
+        density: probability, in (0, 1].
+        seed: of the random draws.
+        self_connections: whether weights on the diagonal (neuron i to neuron i) may be kept.
     """
 
     density: Annotated[float, within(0, 1, "(]", "a share")] = 1.0
@@ -76,27 +83,29 @@ class LayerSpec(Checked):
     """One layer: synapse, then norm, then unit, then dropout, gain and low-pass.
 
     Args:
-        kind: the synapse. "identity" has no synapse (norm and unit alone, as in pre-activation
-            nets); pools and "upsample" (nearest) have no weights.
-        out: channels or neurons, for kinds with weights.
-        kernel: side of the window; for "upsample" the factor. Default 3, pools and upsample 2,
-            1 for kinds without a window.
-        stride: default 1, pools their kernel.
-        padding: default kernel // 2 ("conv", "conv_transpose"), pools 0.
-        output_padding: extra rows of "conv_transpose".
-        bias: whether the synapse has one.
-        unit: the neurons; None leaves the layer linear. Default LIF() for kinds with weights
-            and "identity", None for the rest.
-        norm: "batch_all" takes statistics over T and B, "batch_step" over B at each step,
-            "weight" standardises the weights (scaled weight standardisation).
-        dropout: share of unit outputs set to zero in training; the rest grows by 1/(1-dropout).
-        dropout_held: one mask for all T steps instead of a fresh one at each.
-        gain: amplitude of an output as the next layer sees it (2.74 in OTTT's nets).
+        kind: the synapse. "identity" has no synapse (only norm and unit, as in pre-activation
+            nets); pools and "upsample" (nearest neighbour) have no weights.
+        out: number of output channels or neurons, for kinds with weights.
+        kernel: side of the window; for "upsample" the factor. Default: 3 for convolutions, 2 for
+            pools and "upsample", 1 for kinds without a window.
+        stride: default 1; for pools the kernel.
+        padding: default kernel // 2 for convolutions, 0 for pools.
+        output_padding: rows and columns added to the output of "conv_transpose".
+        bias: whether the synapse has a bias.
+        unit: the neuron model; None for a linear layer. Default: LIF() for kinds with weights and
+            for "identity", None for others.
+        norm: "batch_all" is batch norm with statistics over T and B, "batch_step" over B at each
+            step; "weight" is scaled weight standardisation.
+        dropout: share of unit outputs set to 0 in training; the others are scaled by
+            1 / (1 - dropout).
+        dropout_held: whether one mask is used for all T steps; else each step draws a new one.
+        gain: size of a spike for the next layer (2.74 in OTTT's nets).
         amplitude: "v_th" multiplies the gain by the unit's threshold (DSR).
-        psp: low-pass between this unit and the next synapse; energy counts the spikes before it.
+        psp: low-pass between this unit and the next synapse. Energy estimates count the spikes
+            before it.
 
     Raises:
-        ConfigError: a field out of range or meaningless for the kind.
+        ConfigError: a field is out of range, or has no meaning for the kind.
     """
 
     kind: Kind
@@ -175,7 +184,7 @@ class LayerSpec(Checked):
 
     @property
     def neurons(self) -> Unit | None:
-        """The unit, None for a linear layer."""
+        """The neuron model; None for a linear layer."""
         assert not isinstance(self.unit, Unset)
         return self.unit
 

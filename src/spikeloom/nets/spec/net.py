@@ -1,4 +1,4 @@
-"""A network as a value: frozen, comparable, serialisable; no tensors, no shapes of data."""
+"""The spec of a network: frozen and comparable, without tensors and without shapes of data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,9 +14,9 @@ from spikeloom.neurons.declared import OUTPUTS
 from spikeloom.neurons.relu import Relu
 
 MOST_LAYERS = 4000
-"""Most layers of a net, each counted once per pass of its block: beyond, laying it out takes long.
+"""Most layers of a net, counted once per pass of their block. Larger nets take long to build.
 
-The deepest published nets have about 1,200.
+The deepest published nets have about 1,200 layers.
 """
 
 Fit = Literal["none", "drop", "topk", "average"]
@@ -28,26 +28,28 @@ Path = Annotated[tuple[LayerSpec, ...], Length(1, "layer")]
 
 @dataclass(frozen=True)
 class BlockSpec(Checked):
-    """Layers run in order, `repeat` times with shared weights (BackRes); one layer is a block too.
+    """Layers that run in order, `repeat` times with shared weights (BackRes).
 
-    Each pass has its own state, thresholds and norm statistics.
+    A single layer is a block too. Each pass has its own state, thresholds and norm statistics.
 
     Args:
-        layers: at least one.
-        repeat: number of passes n; the input enters the first, each further pass reads the last.
-        fit: how out channels re-enter when their number differs from the in channels:
-            "drop" keeps a fixed random subset, "topk" the most active, "average" averages groups;
-            fewer out than in channels are padded with zeros.
-        fit_seed: of the subset kept by "drop".
-        join: how a shortcut meets a pass's output: "add" A + S, "and" A S, "iand" (1 - A) S, or
-            "before_unit": added to the current of the last layer (classic spiking residual).
-        shortcut: projection path; empty is the identity.
-        tap: where the shortcut starts: at the block's input or after its first unit.
-        reads: a non-spiking block after a spiking one runs once on the time "mean" of its input,
-            or at every "step".
+        layers: the layers, at least one.
+        repeat: number of passes. The first pass reads the block's input, each further pass the
+            output of the pass before.
+        fit: how the output gets the number of input channels for the next pass. "drop" keeps a
+            fixed random subset of the channels, "topk" the most active ones, "average" takes the
+            mean of groups. If there are too few channels, zeros are appended.
+        fit_seed: seed of the random subset of "drop".
+        join: how the shortcut S and a pass's output A are combined: "add" A + S, "and" A S, "iand"
+            (1 - A) S, or "before_unit", which adds S to the current of the last layer.
+        shortcut: layers of the shortcut; empty for the identity.
+        tap: start of the shortcut: the block's input, or the output of its first unit.
+        reads: for a non-spiking block after a spiking one: "mean" runs it once on the mean of its
+            input over time, "step" runs it at every step.
 
     Raises:
-        ConfigError: no layers, repeat below 1, or a shortcut without a join.
+        ConfigError: no layers, repeat below 1, a shortcut without a join, or a join that the units
+            do not allow.
 
     Source:
         Panda et al. 2020, sec. 4 (BackRes); Fang et al. 2021 (joins).
@@ -77,7 +79,7 @@ class BlockSpec(Checked):
         self.expect("join", last, "a last layer with a unit", "give it one, or join by 'add'")
 
     def _check_gate(self) -> None:
-        """Refuse a product of outputs that are not all 0 or 1."""
+        """Refuse the joins "and" and "iand" for units whose outputs are not 0 or 1."""
         for layer in (self.layers[-1], *self.shortcut[-1:]):
             outputs = None if layer.neurons is None else OUTPUTS.of(layer.neurons)
             if outputs is not None and not outputs.binary:
@@ -93,22 +95,25 @@ class BlockSpec(Checked):
 
 @dataclass(frozen=True)
 class FeedbackSpec(Checked):
-    """An edge back in time: block `source` at step t - delay adds to the current of `target`.
+    """A feedback edge: the output of `source` at step t - delay adds to the current of `target`.
 
-    The contribution enters the first layer of the target block after its norm, in its first pass.
-    `source` equal to `target` is lateral recurrence.
+    It adds to the current of the target block's first layer, after the norm, in the first pass.
+    With `source` equal to `target` it is lateral recurrence.
 
     Args:
-        source: block whose output is sent.
-        target: block that receives.
-        layers: the path, e.g. one linear layer with unit None.
-        delay: steps, 1 or more.
-        restrict: bound on a norm of the last weight matrix.
-        restrict_norm: "spectral" (IDE; with a trained scale within the bound), or "frobenius"
+        source: number of the block whose output is sent.
+        target: number of the block that receives it.
+        layers: layers on the way, e.g. one linear layer with unit None.
+        delay: number of steps, 1 or more.
+        restrict: upper bound on the norm of the last weight matrix; None for no bound.
+        restrict_norm: "spectral" (IDE, with a trained scale within the bound), or "frobenius"
             (SPIDE).
-        mask: fixed sparse wiring of the last weight matrix.
-        detach: no gradient through the edge.
-        zero: the last weights start at 0, so that the net begins without feedback.
+        mask: fixed sparse connections of the last weight matrix.
+        detach: whether to pass no gradient through the edge.
+        zero: whether the last weights start at 0, so that the net starts without feedback.
+
+    Raises:
+        ConfigError: a field is out of range, or mask, restrict or zero do not suit the last layer.
 
     Source:
         Xiao et al. 2021 (IDE), Xiao et al. 2022 (VGG-11-F), Zhang & Li 2019 (ST-RSBP).
@@ -148,19 +153,19 @@ class FeedbackSpec(Checked):
 
 @dataclass(frozen=True)
 class NetSpec(Checked):
-    """A network: body blocks, feedback edges, and the last linear layer, which is the head's.
+    """A network: blocks, feedback edges, and the last linear layer, which the head uses.
 
     Args:
-        blocks: the body.
-        readout: the head's linear layer; its width is the number of classes.
-        feedback: edges back in time.
+        blocks: the body of the net.
+        readout: the head's linear layer; its width is the number of classes or outputs.
+        feedback: feedback edges.
         input_psp: low-pass on the network's input.
 
     Raises:
         ConfigError: a feedback edge to a block that does not exist, or a readout that is not a
             plain linear layer.
-        UnsupportedNet: a spiking block behind one that reads the time mean, or a feedback edge
-            there.
+        UnsupportedNet: a spiking block or a feedback edge after a block that reads the mean over
+            time.
     """
 
     blocks: tuple[BlockSpec, ...]
@@ -216,7 +221,7 @@ class NetSpec(Checked):
 
     @cached_property
     def tail(self) -> int | None:
-        """Number of the first block that runs once on the time mean; None if there is none."""
+        """Number of the first block that runs once on the mean over time; None if there is none."""
         spiked = False
         for number, block in enumerate(self.blocks):
             if spiked and block.reads == "mean" and _has_unit(block, spiking=False):
@@ -235,7 +240,7 @@ class NetSpec(Checked):
         return self.readout.out if self.readout else None
 
     def map_layers(self, change: Callable[[LayerSpec], LayerSpec]) -> "NetSpec":
-        """Return the net with every body layer (shortcuts too) replaced by change(layer)."""
+        """Return the net with each layer of blocks and shortcuts replaced by change(layer)."""
         blocks = tuple(
             replace(
                 block,
@@ -247,14 +252,14 @@ class NetSpec(Checked):
         return replace(self, blocks=blocks)
 
     def with_unit(self, unit: Unit) -> "NetSpec":
-        """Return the net with `unit` in the place of every unit it has."""
+        """Return the net with `unit` in place of every unit."""
         return self.map_layers(lambda one: replace(one, unit=unit) if one.neurons else one)
 
     def as_ann(self) -> "NetSpec":
-        """Return the ReLU net of the same topology, run once: the baseline of every comparison.
+        """Return the ReLU net with the same layers: the non-spiking baseline.
 
-        Spike amplitudes and low-passes go, and so do feedback edges (there is no second step). A
-        last linear layer that spikes for the classes becomes the readout.
+        It runs for a single step, so feedback edges are removed; so are spike amplitudes and
+        low-passes. A last linear layer whose spikes encode the classes becomes the readout.
         """
         plain = self.map_layers(
             lambda one: (

@@ -1,7 +1,6 @@
-"""Networks by name: the nets of the papers, as text with their neurons.
+"""Presets: the networks of the papers by name, as text with their neurons.
 
-A preset is a body and a number of classes; `preset` builds its spec. Widths that the papers leave
-open are ours and said so in `note`.
+`preset` builds the spec of a name. Widths that a paper does not state are ours; `note` says so.
 """
 
 import math
@@ -49,10 +48,10 @@ PANDA_LIF = LIF(v_th=1.0, alpha=0.95, order="next_step", surrogate=Triangle(gamm
 """Eq. 2-4 of Panda et al.: decay and reset act on the same old potential."""
 
 OTTT_LIF = LIF(v_th=1.0, alpha=0.5, surrogate=Sigmoid(k=4.0))
-"""OTTT's code: fire, then subtract; tau = 2."""
+"""OTTT's code: reset by subtraction after a spike; tau = 2."""
 
 DSR_IF = IF(v_th=6.0, fire_fraction=0.5, learn=("v_th",), v_th_min=0.01)
-"""DSR's IF: fires at half of what it emits, and trains that."""
+"""DSR's IF: fires at half of v_th, emits spikes of size v_th, and trains v_th."""
 
 DSR_DT = 0.05
 DSR_LIF = LIF(
@@ -75,17 +74,18 @@ class Preset:
     """A named network.
 
     Args:
-        name: as `preset` takes it.
+        name: the name that `preset` takes.
         body: the network's text without its readout.
-        note: what the source fixes and what is ours.
-        source: where the net comes from.
+        note: what the source states and what is ours.
+        source: the paper.
         in_shape: one sample's shape in the source, (C, H, W).
-        classes: width of the readout in the source.
-        unit: neurons of every layer that names none itself.
-        bias: whether synapses have one.
-        norm: of layers with weights.
-        gain: amplitude of a spike.
-        spikes: the last layer stays in the body and spikes for the classes (head "rates").
+        classes: number of classes in the source.
+        unit: neuron model of every layer that does not set its own.
+        bias: whether synapses have a bias.
+        norm: norm of layers with weights.
+        gain: size of a spike for the next layer.
+        spikes: whether the last layer is part of the body and its spike rates are the scores of
+            the classes (head "rates").
     """
 
     name: str
@@ -111,9 +111,9 @@ class Preset:
         return f"{self.body} " + (f"[{last}{{dropout = 0.0}}]" if self.spikes else last)
 
     def spec(self, *, unit: Unit | None = None, classes: int | None = None) -> NetSpec:
-        """Build the net, with other neurons or classes where given.
+        """Build the net's spec, with another neuron model or number of classes if given.
 
-        Layers that name their own unit (the ReLU part of hybrid nets) keep it.
+        Layers that set their own unit (the ReLU layers of hybrid nets) keep it.
         """
         return parse(
             self.text_for(self.classes if classes is None else classes),
@@ -129,11 +129,11 @@ def preset(name: str, *, unit: Unit | None = None, classes: int | None = None) -
 
     Args:
         name: one of `PRESETS`.
-        unit: neurons in the place of the preset's; its ReLU layers stay.
-        classes: width of the readout instead of the preset's.
+        unit: neuron model in place of the preset's; ReLU layers of hybrid nets stay.
+        classes: number of classes in place of the preset's.
 
     Raises:
-        ConfigError: no such network; the message names the nearest.
+        ConfigError: no such network; the message suggests the nearest name.
 
     Example:
         >>> preset("vgg2x4", classes=100).classes
@@ -149,12 +149,12 @@ def _relu(width: int) -> str:
 
 
 def _relus(*words: int | str) -> str:
-    """Write a chain in which numbers are ReLU convolutions."""
+    """Write a chain of tokens; a number stands for a ReLU convolution of that width."""
     return " ".join(_relu(word) if isinstance(word, int) else word for word in words)
 
 
 def _vgg(*stages: tuple[int, int], classifier: str) -> str:
-    """Write stages of (width, convolutions), each closed by a pool."""
+    """Write stages, given as (width, number of convolutions), each followed by a pool."""
     return " ".join(f"{f'c{width} ' * count}P" for width, count in stages) + f" {classifier}"
 
 
@@ -162,10 +162,13 @@ _LINEAR = '{unit = "none", norm = "none", amplitude = "unit", gain = 1.0}'
 
 
 def preact_resnet18(width: int = 64) -> str:
-    """Write PreAct-ResNet-18 as in DSR's code, its first stage `width` channels wide, body alone.
+    """Write PreAct-ResNet-18 as in DSR's code, without the readout.
 
-    Norm and neurons come before each convolution; a shortcut starts behind the block's first
-    neurons and adds their spikes to the current of the next block.
+    Norm and neurons come before each convolution. A shortcut starts after the block's first neurons
+    and adds their spikes to the current of the next block.
+
+    Args:
+        width: channels of the first stage; each further stage has twice as many.
     """
     first = _LINEAR.replace("{", "{bias = false, ", 1)
     words = ['{default = {norm = "batch_all", amplitude = "v_th"}}', f"c{width}{first}"]

@@ -1,1 +1,1 @@
-"""One file per order of computation, and what passes along it."""
+"""Walks: the orders in which a net is computed (steps, whole trains, rates), and their state."""

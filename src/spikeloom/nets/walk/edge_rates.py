@@ -1,4 +1,4 @@
-"""Rates at the starts of feedback edges while a net runs in time."""
+"""Rates of the blocks that send feedback, measured while a net runs step by step."""
 
 from torch import Tensor
 
@@ -9,10 +9,13 @@ from spikeloom.neurons.reduction import RunningMean, decay_of
 
 
 class EdgeRates:
-    r"""Mean outputs at the starts of feedback edges, discounted by the decay of their units.
+    r"""Running mean rates of the blocks that send feedback.
+
+    Each mean is weighted over time by the decay of the unit that sends
+    (`neurons.reduction.RunningMean`).
 
     Args:
-        net: which runs; with one feedback edge or more.
+        net: a net with at least one feedback edge.
 
     Example:
         >>> import torch
@@ -32,16 +35,16 @@ class EdgeRates:
         }
 
     def add(self, state: NetState) -> None:
-        """Take in what a step left."""
+        """Add the outputs of one step, from the state after it."""
         for number, mean in self._means.items():
             mean.add(state.feedback[number][-1])
 
     @property
     def values(self) -> dict[int, Tensor]:
-        r"""Rates so far by the edge's number.
+        r"""Rates so far, by the edge's number.
 
         Shape:
-            each: [B, \*out_shape] of the block where the edge starts.
+            each: [B, \*out_shape], with out_shape of the edge's source block.
         """
         return {number: mean.value for number, mean in self._means.items()}
 

@@ -1,4 +1,4 @@
-"""Event-driven inference: each synapse sums over active inputs where that is faster."""
+"""Event-driven inference: a synapse sums over its active inputs only, where that is faster."""
 
 import time
 from collections.abc import Callable
@@ -18,45 +18,47 @@ from spikeloom.nets.module.synapse import Synapse
 from spikeloom.nets.ops import OnWeights, Ops, Visit
 
 ENGINES = ("dense", "auto", "events")
-"""By name: no engine; one that first waits until dense maps have cost something; one at once."""
+"""Names of engines: "dense" is none; "events" compiles and measures at the first call; "auto" does
+so only after the dense maps have taken `PATIENCE` seconds."""
 
 SUMMED = ("linear", "conv")
-"""Kinds of layer that can be summed over events."""
+"""Kinds of layer that have a sparse implementation."""
 
 SAFE = 0.75
-"""Share of the dense time that a sparse map may be expected to take."""
+"""A sparse map is used if it is expected to take at most this share of the dense map's time."""
 
 SMALL = 50_000
-"""Multiplications of a call below which all ways take as long as asking which is best."""
+"""Multiplications per call below which the choice would cost as much as the map itself."""
 
 LARGE = 100_000_000
-"""Multiplications up to which a batch is measured whole; of larger ones a part stands for all."""
+"""Multiplications up to which the whole batch is timed; of larger batches a part is timed."""
 
 ROUNDS = 7
+"""Timed rounds per measurement; the fastest counts."""
 TRIED = (0.02, 0.2)
-"""Densities at which a sparse map is timed; between and beyond them its time is a line."""
+"""Densities at which a sparse map is timed; its time is taken as linear in the density."""
 
 UNASKED = 15
-"""Calls of a site that stay dense without a look after an input that was too dense."""
+"""After an input that was too dense, so many calls of the site stay dense unchecked."""
 
 HIGHEST = 0.25
-"""No sparse map is used above this density, whatever was measured: there is little to win, and a
-busy machine slows the many threads of a dense map more than it slows events."""
+"""No sparse map is used above this density, whatever was measured. There is little to gain, and
+measurements on a busy machine favour it: load slows the many threads of the dense map more."""
 
 PATIENCE = 10.0
-"""Seconds of dense maps after which engine "auto" pays for the compiler and the measurements."""
+"""Seconds spent in dense maps after which engine "auto" compiles and measures."""
 
 
 @dataclass
 class SiteUse:
-    """How often one site was asked, and how.
+    """How often a site ran, and how.
 
     Args:
-        calls: all of them.
-        by_events: those that were summed over events.
-        density: sum of the densities that were looked at.
-        looked: number of these.
-        unasked: calls that still go by the last look, which found too many events.
+        calls: number of calls.
+        by_events: number of calls that were summed over events.
+        density: sum of the input densities that were measured.
+        looked: number of inputs whose density was measured.
+        unasked: number of next calls that stay dense without measuring the density.
     """
 
     calls: int = 0
@@ -68,14 +70,14 @@ class SiteUse:
 
 @dataclass
 class _Prepared:
-    """One synapse as it is now, and what was measured of it.
+    """A synapse's weights in both forms, and its measured limits.
 
     Args:
-        work: multiplications of one sample.
-        limits: density up to which events are summed, by kind of batch.
-        mark: what tells that a weight has changed.
-        weight: effective, as the dense map takes it.
-        sparse: the same, turned.
+        work: multiplications of the dense map for one sample.
+        limits: density up to which the sparse map is used, by kind of batch.
+        mark: identities and versions of the tensors that `weight` was made from (`_mark`).
+        weight: effective weight, for the dense map.
+        sparse: sparse map with its own copy of the weight, in the order of events.
     """
 
     work: int
@@ -87,25 +89,25 @@ class _Prepared:
 
 @dataclass
 class EventEngine:
-    r"""Sums synapses over active inputs, where a measurement says that this is faster.
+    r"""Computes synapses by summing over active inputs, where measurements say this is faster.
 
-    It acts through `Ops`: ``net.run_by_layer(xs, engine.ops)``. Each linear layer and convolution
-    keeps a copy of its weight in the order of events, made again whenever the weight has changed.
-    At the first call with a batch of some size (powers of two count as one) dense and sparse maps
-    are timed on random spikes; from then on the density of each input decides, against the density
-    at which a sparse map takes `SAFE` of the dense time. Results equal the dense ones up to the
-    order of sums.
+    It acts through `Ops`: ``net.run_by_layer(xs, engine.ops)``. For each linear layer and
+    convolution it keeps a second copy of the weight, and makes it anew when the weight changes.
+    Batch sizes are rounded up to powers of two; at the first call with such a size, dense and
+    sparse map are timed on random spikes. This gives a limit: the density at which the sparse map
+    takes `SAFE` of the dense map's time. Later inputs of at most this density use the sparse map.
+    Results equal the dense ones up to the order of sums.
 
-    Everything else runs as always: other layers, low precision, other devices, and whatever needs
-    a gradient or is in training. Without a compiler all is dense.
+    All else runs unchanged: other layers, low precision, other devices, training, and calls that
+    need gradients. Without a compiler everything is dense.
 
-    Weights that are written past autograd's version counter (``weight.data.add_``) cannot be seen
-    to change; make a new engine then.
+    The engine detects a changed weight by autograd's version counter. ``weight.data.add_`` does not
+    move that counter; make a new engine after such a write.
 
     Args:
-        limit: density up to which a map is sparse, for all layers; None measures. A fixed limit
-            makes results independent of the machine's speed, to the last bit.
-        patience: seconds of dense maps before anything is compiled or measured.
+        limit: density up to which the sparse map is used, for all layers; None measures it. With a
+            fixed limit results are bit-identical on machines of any speed.
+        patience: seconds spent in dense maps before anything is compiled or measured.
 
     Raises:
         ConfigError: a limit outside [0, 1].
@@ -144,21 +146,21 @@ class EventEngine:
 
     @property
     def ops(self) -> Ops:
-        """The seams to run a network or a head with."""
+        """The `Ops` with which to run a network or a head."""
         return Ops(synapse=OnWeights(self.synapse))
 
     @property
     def compiled(self) -> bool:
-        """Whether there is a compiler; without one all is dense."""
+        """Whether a compiler is there; without one everything is dense."""
         return events.kernels() is not None
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of the calls that were summed over events, by site."""
+        """Share of a site's calls that were summed over events, by site name."""
         return {name: use.by_events / use.calls for name, use in self.used.items()}
 
     def synapse(self, visit: Visit, x: Tensor) -> Tensor:
-        r"""Apply a site's map, one way or the other.
+        r"""Apply a site's map, dense or sparse, whichever is expected to be faster.
 
         Shape:
             x: [N, \*in_shape]; result: [N, \*out_shape].
@@ -201,7 +203,7 @@ class EventEngine:
         return sparse(x, share)
 
     def _limit(self, synapse: Synapse, ready: _Prepared, x: Tensor) -> float:
-        """Return the density up to which events are summed."""
+        """Return the density up to which the sparse map is used."""
         if self.limit is not None:
             return self.limit
         part = min(1 << (x.shape[0] - 1).bit_length(), max(2, LARGE // ready.work))
@@ -212,7 +214,7 @@ class EventEngine:
 
 
 def _renew(ready: _Prepared, synapse: Synapse) -> tuple[Tensor, events.SparseMap]:
-    """Return both weights of a synapse, made again where it has changed."""
+    """Return both forms of a synapse's weight, made anew if the weight changed."""
     mark = _mark(synapse)
     if ready.mark != mark or ready.weight is None or ready.sparse is None:
         ready.mark, ready.weight = mark, synapse.effective_weight()
@@ -228,10 +230,11 @@ def _renew(ready: _Prepared, synapse: Synapse) -> tuple[Tensor, events.SparseMap
 
 
 def _may(synapse: Synapse, x: Tensor) -> bool:
-    """Whether a map could be summed over events at all."""
+    """Whether the sparse map supports this synapse and input."""
     return (
         synapse.spec.kind in SUMMED
-        # a weight made anew at each call (a parametrization, functional_call) bears no mark
+        # parametrizations and functional_call make a new weight at each access, so that a change
+        # cannot be detected
         and isinstance(synapse.weight, nn.Parameter)
         and ordinary(x, synapse.weight)
         and not torch.is_grad_enabled()
@@ -245,7 +248,7 @@ def _may(synapse: Synapse, x: Tensor) -> bool:
 
 
 def _work(synapse: Synapse) -> int:
-    """Return the multiplications of one sample."""
+    """Return the number of multiplications of the dense map for one sample."""
     places = 1
     for side in synapse.out_shape[1:]:
         places *= side
@@ -253,19 +256,23 @@ def _work(synapse: Synapse) -> int:
 
 
 def _mark(synapse: Synapse) -> tuple[object, ...]:
-    """Return what differs as soon as a weight was replaced or written to."""
+    """Return a value that changes whenever a weight is replaced or written to."""
     tensors = [one for one in (synapse.weight, synapse.bias) if one is not None]
     if any(not isinstance(one, nn.Parameter) for one in tensors):
-        return (object(),)  # made anew at every reading, from what we do not know
+        return (object(),)  # made anew at every access: always counts as changed
     if not isinstance(synapse.shaping, nn.Identity):
         tensors += [*synapse.shaping.parameters(), *synapse.shaping.buffers()]
     return tuple((id(one), one.data_ptr(), version(one)) for one in tensors)
 
 
 def _break_even(synapse: Synapse, ready: _Prepared, like: Tensor, rows: int) -> float:
-    """Return the density at which the sparse map takes `SAFE` of the dense time."""
+    """Return the density at which the sparse map takes `SAFE` of the dense map's time.
+
+    It is at most `HIGHEST`. `rows` random samples with the type and layout of `like` are timed.
+    """
     weight, sparse = _renew(ready, synapse)
-    # amplitudes other than 1 cost more: they are tried where the input has some, or none yet
+    # Inputs of 0 and 1 are cheaper than other values. Time with other values if `like` has some,
+    # or if it is all zero and later inputs are unknown.
     ones = bool(((like == 0) | (like == 1)).all() and like.any())
     draw = torch.rand(
         (rows, *like.shape[1:]), generator=torch.Generator().manual_seed(0), dtype=like.dtype
@@ -288,7 +295,7 @@ def _break_even(synapse: Synapse, ready: _Prepared, like: Tensor, rows: int) -> 
 
 
 def _fastest(calls: list[Callable[[], object]]) -> list[float]:
-    """Return the seconds of the fastest of some interleaved rounds: others' load only adds."""
+    """Return each call's fastest time in seconds; other processes can only make a round slower."""
     best = [float("inf")] * len(calls)
     for turn in range(ROUNDS + 1):
         for number, call in enumerate(calls):

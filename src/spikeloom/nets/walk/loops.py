@@ -1,4 +1,4 @@
-"""The walk through a feedback loop: step by step inside, between whole trains outside."""
+"""The walk through a feedback loop in layer order: the blocks inside run step by step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +13,15 @@ from spikeloom.nets.walk.walk import StepWalk, is_constant
 
 
 class LoopWalk(StepWalk):
-    r"""The blocks of one component over all steps.
+    r"""Runs the blocks of one component over all steps.
 
-    The current of its entrance depends on no feedback: it comes from outside, as a whole train.
+    The first synapse depends on no feedback, so its current is computed before, for all steps.
 
     Args:
         walking: as for `Walk`, in layer order.
         component: with feedback edges inside.
-        fed: what edges from earlier blocks add, by the edge's number, from step `delay` on.
+        fed: values that edges from earlier blocks add, by the edge's number; the first value
+            belongs to step `delay`.
 
     Shape:
         fed: [T - delay, B, ...].
@@ -36,11 +37,13 @@ class LoopWalk(StepWalk):
         self._constant = False
 
     def run(self, x: Tensor, currents: Tensor) -> dict[int, Tensor]:
-        r"""Return the trains of the blocks that send feedback, the last one among them.
+        r"""Return the output trains of the blocks that send feedback, by block number.
+
+        The component's last block is among them.
 
         Args:
             x: input of the first block.
-            currents: what its first synapse and norm made of it.
+            currents: current of its first layer, after the norm.
 
         Shape:
             x, currents, results: [T, B, ...].
@@ -55,13 +58,13 @@ class LoopWalk(StepWalk):
             for number, out in self.outputs.items():
                 trains.setdefault(number, []).append(out)
             self.advance()
-        # joined along samples, images keep their layout
+        # joining along the batch axis keeps the memory layout of images
         return {
             number: torch.cat(outs).unflatten(0, (len(outs), -1)) for number, outs in trains.items()
         }
 
     def feed(self) -> None:
-        """Add what the loop's edges bring, then the others."""
+        """Add the values of the loop's own edges, then those of edges from earlier blocks."""
         super().feed()
         for number, train in self._fed.items():
             edge, t = self.plan.edges[number], self.before.t
@@ -74,5 +77,5 @@ class LoopWalk(StepWalk):
         self.units, self.psp, self.added, self.outputs = {}, {}, {}, {}
 
     def reused(self, site: Site) -> bool:
-        """Whether a constant input's current was computed for an earlier step."""
+        """Whether the input is constant, so that this current was computed for step 0."""
         return self._constant and super().reused(site)

@@ -1,4 +1,4 @@
-"""Trains that run backward through their mean current (`nets.ops.MeanCurrent`)."""
+"""Units whose backward pass uses their mean current (`nets.ops.MeanCurrent`)."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ from spikeloom.neurons.trains import run_train
 def run_by_mean(
     sequence: MeanCurrent, visit: Visit, currents: Tensor, theta: Theta, how: How
 ) -> Tensor:
-    """Run a unit over a train, with a rule's function of its mean current on the way back.
+    """Run a unit over a train; the rule's function of the mean current gives the gradient.
 
     Shape:
-        currents: [T, B, ...]; result: [T, B, ...], the last two axes divided by `how.pool`.
+        currents: [T, B, ...]; result: [T, B, ...], with the last two axes divided by `how.pool`.
     """
     job = _Job(sequence, visit, currents, theta, how)
     out: Tensor = _ByMean.apply(  # pyright: ignore[reportAssignmentType]
@@ -31,7 +31,7 @@ def run_by_mean(
 
 
 class _Job:
-    """What the two passes share besides tensors."""
+    """Values other than tensors that the forward pass leaves to the backward pass."""
 
     def __init__(
         self, sequence: MeanCurrent, visit: Visit, currents: Tensor, theta: Theta, how: How
@@ -40,12 +40,12 @@ class _Job:
         self.steps, self.dtype = len(currents), currents.dtype
         self.constant = len(currents) == 1 or currents.stride(0) == 0
         self.weights = sequence.weights(visit, self.steps)
-        # a gradient in another layout than its current's makes batch norms slow
+        # the gradient gets the layout of the currents: batch norms are slow with mixed layouts
         self.strides = None if self.constant else currents.stride()
 
 
 class _ByMean(torch.autograd.Function):
-    """A population: forward its spikes, backward a rule's function. It stores one mean current."""
+    """Forward: the unit's spikes. Backward: the rule's function, from the saved mean current."""
 
     @staticmethod
     def forward(ctx: Any, job: _Job, currents: Tensor, *values: Tensor) -> Tensor:  # noqa: D102
@@ -66,7 +66,7 @@ class _ByMean(torch.autograd.Function):
         job: _Job = ctx.job
         theta = dict(zip(job.names, values, strict=True))
         whole = sum_over_time(grad, job.weights).to(z.dtype)
-        if job.how.pool > 1:  # every neuron of a window gets its share
+        if job.how.pool > 1:  # the pool is an average: each neuron of a window gets an equal share
             whole = F.interpolate(whole / job.how.pool**2, scale_factor=job.how.pool)
         each, of_theta = job.sequence.backward(job.visit, job.steps, z, theta, whole)
         each = each.to(job.dtype).expand(job.steps, *each.shape)

@@ -1,4 +1,4 @@
-"""Components whose backward pass is a rule's own (`nets.ops.OwnBackward`)."""
+"""Components whose backward pass the rule writes itself (`nets.ops.OwnBackward`)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,28 +13,28 @@ from spikeloom.nets.module.site import Site
 from spikeloom.nets.ops import OwnBackward, Trains
 
 Run = Callable[[Tensor], tuple[Tensor, Trains]]
-"""From the currents of an entrance to a component's output, and to what its sites saw."""
+"""From the currents of a component's first site to its output and the trains of its sites."""
 
 
 class Recording:
-    """An observer that keeps what every site of a component received and gave."""
+    """An observer that keeps inputs, currents and outputs of the sites of a component."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[list[Tensor], ...]] = {}
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Keep one firing."""
+        """Keep the tensors of one call of a site."""
         lists = self._seen.setdefault(site.name, ([], [], []))
         for kept, value in zip(lists, (x_in, current, s_out), strict=True):
             if value is not None:
                 kept.append(value)
 
     def trains(self, component: Component, x: Tensor) -> Trains:
-        r"""Return all as trains; edges that had nothing to send have trains of no steps.
+        r"""Return all as trains; an edge whose delay is T or more has a train of 0 steps.
 
         Args:
-            component: whose sites were seen.
-            x: what the entrance received; where it is constant, it was seen once.
+            component: the component that ran.
+            x: input of its first site. It is passed because a constant input was seen only once.
 
         Shape:
             x: [T, B, \*in_shape].
@@ -52,13 +52,13 @@ class Recording:
 
 
 def run_own(sequence: OwnBackward, component: Component, currents: Tensor, run: Run) -> Tensor:
-    """Run a component forward as the net does, and backward as a rule says.
+    """Run a component with the net's forward pass and the rule's backward pass.
 
     Args:
-        sequence: the rule's.
-        component: what runs.
-        currents: of its entrance, norm included.
-        run: how it runs.
+        sequence: the rule's backward pass.
+        component: the component.
+        currents: current of its first site, after the norm.
+        run: the forward pass.
 
     Shape:
         currents: [T, B, ...]; result: [T, B, ...].
@@ -71,7 +71,10 @@ def run_own(sequence: OwnBackward, component: Component, currents: Tensor, run: 
 
 
 def _trained_inside(component: Component) -> dict[str, nn.Parameter]:
-    """Return by name what is trained behind the entrance's current: the rule's to credit."""
+    """Return the parameters whose gradients the rule must supply, by a name for messages.
+
+    These are all parameters after the current of the component's first site.
+    """
     found: dict[nn.Parameter, str] = {}
     for site in component.sites:
         modules: dict[str, nn.Module | None] = {"neuron": site.neuron}
@@ -85,17 +88,17 @@ def _trained_inside(component: Component) -> dict[str, nn.Parameter]:
 
 
 class _Job:
-    """What the two passes share besides tensors."""
+    """Values other than tensors that the forward pass leaves to the backward pass."""
 
     def __init__(self, sequence: OwnBackward, component: Component) -> None:
         self.sequence, self.component = sequence, component
         self.trained = _trained_inside(component)
 
     def gradients(self, trains: Trains, grad: Tensor) -> Iterable[Tensor]:
-        """Return a rule's gradients: of the current, then of what is trained, in order.
+        """Yield the rule's gradients: of the current, then of the parameters in order.
 
         Raises:
-            UnsupportedNet: one is missing; nothing is left untrained without a word.
+            UnsupportedNet: the rule gave no gradient for a parameter, which would stay untrained.
         """
         given = self.sequence.backward(self.component, trains, grad)
         yield given.currents
@@ -109,7 +112,7 @@ class _Job:
 
 
 class _Own(torch.autograd.Function):
-    """A component: forward the net's, backward a rule's function. It stores the trains."""
+    """Forward: the net's own. Backward: the rule's function, from the saved trains."""
 
     @staticmethod
     def forward(  # noqa: D102

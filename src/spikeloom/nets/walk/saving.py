@@ -1,7 +1,7 @@
-"""Less memory between a train's forward and backward pass, for the same gradients.
+"""Memory saving: autograd keeps less between forward and backward pass; gradients are the same.
 
-What autograd stores of a layer is its input, for the weight's gradient, and the currents of its
-neurons. Spikes fit into a bit each; currents that cost next to nothing are computed again.
+For each layer autograd saves the input, for the weight's gradient, and the currents of the neurons.
+Spikes are saved in one bit each. Currents of cheap layers are computed again instead of saved.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,20 +17,25 @@ from spikeloom.kernels.levels import Packed, pack
 from spikeloom.nets.module.site import Site
 
 CHEAP = 0.05
-"""A layer's share of all products up to which its currents are computed twice."""
+"""A layer is cheap if it has at most this share of the net's multiplications."""
 
 
 @dataclass
 class Again:
-    """Currents to be computed again: how, and in which type."""
+    """Currents to be computed again in the backward pass.
+
+    Args:
+        compute: computes them.
+        dtype: type in which autocast computed them first.
+    """
 
     compute: Callable[[], Tensor]
     dtype: torch.dtype
 
     def unpack(self) -> Tensor:
-        """Compute them."""
+        """Return the currents, computed again."""
         low = self.dtype in (torch.bfloat16, torch.float16)
-        # a cache of cast weights would hold them until the whole pass is done
+        # no cache: it would keep the cast weights alive until the backward pass ends
         how = {"dtype": self.dtype if low else None, "enabled": low, "cache_enabled": False}
         with torch.no_grad(), torch.autocast("cpu", **how):
             return self.compute()
@@ -42,7 +47,7 @@ def _restore(kept: Any) -> Tensor:
 
 @contextmanager
 def packing() -> Iterator[None]:
-    """Store what autograd saves inside the block in as few bits as it takes exactly."""
+    """Inside the block, autograd saves tensors without loss in as few bits as possible."""
 
     def keep(x: Tensor) -> Any:
         trained = x.is_leaf and x.requires_grad
@@ -54,11 +59,12 @@ def packing() -> Iterator[None]:
 
 @contextmanager
 def recomputing(currents: Tensor, compute: Callable[[], Tensor]) -> Iterator[None]:
-    """Store, in the place of `currents`, how they are computed again."""
-    address, shape = currents.data_ptr(), currents.shape  # autograd keeps the function below
+    """Inside the block, autograd saves `compute` in place of `currents`."""
+    # autograd keeps the closure `keep` alive: it must hold the address only, not the currents
+    address, shape = currents.data_ptr(), currents.shape
 
     def keep(x: Tensor) -> Any:
-        # by address: what autograd saves is often a view, another object on the same memory
+        # compared by address: autograd often saves a view, another object on the same memory
         same = x.data_ptr() == address and x.shape == shape
         return Again(compute, x.dtype) if same else x
 
@@ -67,9 +73,9 @@ def recomputing(currents: Tensor, compute: Callable[[], Tensor]) -> Iterator[Non
 
 
 def cheap_sites(sites: tuple[Site, ...]) -> set[str]:
-    """Return the names of sites whose currents are worth computing twice.
+    """Return the names of sites whose currents are computed again.
 
-    They have no batch norm, which would count its statistics twice.
+    Sites with a batch norm are left out: its running statistics would be updated twice.
     """
     costs = {site.name: _products(site) for site in sites if site.spec.weighted}
     total = sum(costs.values())
@@ -78,7 +84,7 @@ def cheap_sites(sites: tuple[Site, ...]) -> set[str]:
 
 
 def _products(site: Site) -> int:
-    """Return the dense products of one sample."""
+    """Return the number of multiplications of the dense map for one sample."""
     synapse = site.synapse
     places = 1
     for side in synapse.out_shape[1:]:

@@ -1,4 +1,4 @@
-"""What passes along a walk: the state of a net, what a constant input lets it keep, observers."""
+"""State of a net between steps, values that a constant input keeps constant, and observers."""
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Protocol, TypeVar
@@ -13,27 +13,37 @@ S = TypeVar("S")
 
 
 class Observer(Protocol):
-    """Watches sites; meters are observers."""
+    """Protocol of objects that watch the sites of a net while it runs, e.g. meters."""
 
     def see(self, site: Site, x_in: Tensor | None, current: Tensor, s_out: Tensor) -> None:
-        """Take note of one firing.
+        """Read the tensors of one call of a site.
 
         Args:
-            site: where.
-            x_in: what the synapse received, as often as it ran: fewer steps than `current` has
-                where a constant input was used again, None where it ran no time at all.
-            current: what the unit received.
-            s_out: what it gave, before dropout, gain and low-pass.
+            site: the site.
+            x_in: input of the synapse, once for each time the synapse ran. For a constant input
+                the synapse runs once for all steps; None if it did not run in this call.
+            current: input of the unit.
+            s_out: output of the unit, before dropout, gain and low-pass.
 
         Shape:
-            x_in: [t, B, ...]; current, s_out: [T', B, ...], T' = 1 in time order.
+            x_in: [t, B, ...], t the number of runs of the synapse; current, s_out: [T', B, ...],
+            T' = T for a whole train and 1 for a single step.
         """
         ...
 
 
 @dataclass(frozen=True)
 class NetState:
-    """All a network carries from step to step: a value, by name of site or edge."""
+    """Everything a network carries from one step to the next.
+
+    Args:
+        t: number of steps done.
+        units: states of the units, by site name.
+        psp: outputs of the low-pass filters, by site name; "input" for the network's input.
+        masks: dropout masks that hold for all steps, by site name.
+        fits: channels chosen by fit = "topk", by "block.pass".
+        feedback: outputs that still travel along a feedback edge, oldest first, by edge number.
+    """
 
     t: int = 0
     units: dict[str, State] = field(default_factory=dict)
@@ -45,7 +55,7 @@ class NetState:
 
 @dataclass(frozen=True)
 class Held:
-    """What a constant input makes constant: currents and outputs by site, computed once."""
+    """Currents and outputs that a constant input keeps constant, by site name; computed once."""
 
     currents: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
@@ -55,7 +65,7 @@ class Held:
         return [*self.currents.values(), *self.outputs.values()]
 
     def leaves(self) -> "Held":
-        """Return the same values cut from their graph, collecting gradients of their own."""
+        """Return the same values detached from their graph, as leaves that collect gradients."""
 
         def leaf(value: Tensor) -> Tensor:
             return value.detach().requires_grad_(value.requires_grad)
@@ -67,11 +77,11 @@ class Held:
 
 
 def pick_rows(state: S, rows: Tensor) -> S:
-    """Return a state of some samples: every tensor inside, cut down along its first axis.
+    """Return the state of some samples of a batch: every tensor is indexed along its first axis.
 
     Args:
-        state: a `NetState`, a unit's state, or whatever dicts, tuples and dataclasses hold them.
-        rows: places in the batch.
+        state: a `NetState`, a unit's state, or dicts, tuples and dataclasses of them.
+        rows: indices in the batch.
 
     Shape:
         rows: [N].

@@ -1,4 +1,4 @@
-"""A net on its way through time, with its state kept inside."""
+"""A net that runs step by step and keeps its state inside."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,11 @@ from spikeloom.nets.walk.state import NetState
 
 
 class Stepper:
-    """Takes a net from step to step; see `SpikingNet.stepper`.
+    """Runs a net step by step; see `SpikingNet.stepper`.
 
     Args:
-        step: from an input and the state before it (None at first) to features and the state after.
+        step: returns features and the new state from an input and the state before it (None at
+            the first step).
     """
 
     def __init__(self, step: Callable[[Tensor, NetState | None], tuple[Tensor, NetState]]) -> None:

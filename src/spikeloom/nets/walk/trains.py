@@ -1,4 +1,4 @@
-"""The walk of whole trains, layer after layer."""
+"""The walk in layer order: each layer runs on the whole train before the next layer."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,7 +28,10 @@ from spikeloom.neurons.trains import run_train
 
 
 class TrainWalk(Walk):
-    """Layer after layer on whole trains [T, B, ...]; a constant train stays one tensor."""
+    """Runs layer after layer on whole trains [T, B, ...].
+
+    A train that is constant over time stays an expanded view of one step, and is computed once.
+    """
 
     def __init__(self, *walking: Any) -> None:
         super().__init__(*walking)
@@ -36,7 +39,7 @@ class TrainWalk(Walk):
         self._start = 0
 
     def blocks(self, x: Tensor, first: int, end: int) -> Tensor:
-        """Run blocks first..end-1, component by component where there are edges."""
+        """Run blocks first..end-1; with feedback edges, component by component."""
         if not self.plan.edges:
             return super().blocks(x, first, end)
         for component in self.plan.components:
@@ -49,9 +52,9 @@ class TrainWalk(Walk):
         return x
 
     def _fed(self, component: Component) -> dict[int, Tensor]:
-        """Return what edges from earlier blocks bring into a component, behind its first block.
+        """Return what edges from earlier blocks add inside a component, by the edge's number.
 
-        What they bring to the first block is left in `added`.
+        What they add to the component's first block is put into `added` instead.
         """
         inner: dict[int, Tensor] = {}
         for edge in self.plan.edges:
@@ -78,7 +81,7 @@ class TrainWalk(Walk):
         return torch.stack(steps)
 
     def _looped(self, component: Component, x: Tensor, fed: dict[int, Tensor]) -> Tensor:
-        """Run a feedback loop; its first synapse and norm take all steps at once."""
+        """Run a feedback loop; only its first synapse and norm run on all steps at once."""
         entrance, last = component.entrance, component.end - 1
         currents = self.current(entrance, x)
         if entrance.name in self.added:
@@ -88,7 +91,8 @@ class TrainWalk(Walk):
 
             def run(currents: Tensor) -> tuple[Tensor, Trains]:
                 seen = Recording()
-                ops = replace(self.ops, synapse=Plain(), sequence=None)  # no graph is made here
+                # plain maps: autograd records nothing here, the rule computes the gradients
+                ops = replace(self.ops, synapse=Plain(), sequence=None)
                 setting = self.setting._replace(ops=ops, watched=True)
                 walking = (self.plan, setting, {}, self.rng, (*self.observers, seen))
                 trains = LoopWalk(*walking, component=component).run(x, currents)
@@ -102,7 +106,7 @@ class TrainWalk(Walk):
         return trains[last]
 
     def current(self, site: Site, x: Tensor) -> Tensor:
-        """Run the synapse once on all steps, once in all on a constant train."""
+        """Run the synapse and the norm on all steps at once; for a constant train on one step."""
         how = self.how(site)
         if not how.packed:
             return self._current(site, x)
@@ -127,7 +131,10 @@ class TrainWalk(Walk):
         return current.unflatten(0, (steps, -1))
 
     def _normed(self, site: Site, currents: Tensor) -> Tensor:
-        """Run a unit whose norm was left to it over a train of raw currents."""
+        """Run a unit over currents before the norm; its kernel applies the norm if that is faster.
+
+        See `How.inside`.
+        """
         assert site.norm is not None and site.unit is not None
         how, theta, rate = self.how(site), self.theta(site), None
         copies = len(currents) if is_constant(currents) else 1
@@ -163,7 +170,7 @@ class TrainWalk(Walk):
             labels = [f"{site.name}/{t}" for t in range(self._start, self._start + steps)]
             out = out * torch.stack([self.mask(site, out[0], label) for label in labels])
         if is_constant(out) and steps > 1:
-            out = out[:1]  # what follows keeps a constant train constant
+            out = out[:1]  # what follows treats all steps alike, except the low-pass at the end
         if drops and site.spec.dropout_held:
             out = out * self.mask(site, out[0], site.name)
         out = self.scaled(site, out)
@@ -200,7 +207,7 @@ class TrainWalk(Walk):
             return _ran(unit, currents, theta, how)
 
     def _by_rule(self, sequence: OwnBackward, site: Site, x: Tensor, currents: Tensor) -> Tensor:
-        """Run a unit forward as ever, backward as a rule says."""
+        """Run a unit with its own forward pass and the rule's backward pass."""
         assert site.unit is not None
         unit, theta, how = site.unit, self.theta(site), self.how(site)
 
@@ -211,7 +218,7 @@ class TrainWalk(Walk):
         return run_own(sequence, Component((site,)), currents, run)
 
     def _by_step(self, site: Site, currents: Tensor) -> Tensor:
-        """Run a unit whose state the rule changes from step to step."""
+        """Run a unit step by step, since the rule changes its state between steps."""
         assert site.unit is not None
         state, outs = None, []
         for t, current in enumerate(currents.split(1)):
@@ -223,7 +230,7 @@ class TrainWalk(Walk):
         return torch.cat(outs)
 
     def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
-        """Fit channels step by step, since "topk" chooses at the first active step."""
+        """Fit channels step by step, since "topk" chooses them at the first active step."""
         if y.shape[2] == block.in_shape[0]:
             return y
         state, parts = None, []
@@ -239,13 +246,13 @@ class TrainWalk(Walk):
 def _ran(
     unit: Unit, currents: Tensor, theta: Theta, how: How, rate: Tensor | None = None
 ) -> Tensor:
-    """Run a unit over a train as it was decided; `rate` is a norm's (`run_train`)."""
+    """Run a unit over a train as `how` says; `rate` belongs to a norm (see `TrainOptions`)."""
     options = TrainOptions(how.pool, final=False, spent=how.spare, rate=rate)
     return run_train(unit, currents, theta, kernels=how.loop, options=options)[0]
 
 
 def _again(site: Site, x: Tensor) -> Callable[[], Tensor]:
-    """Return how a site's currents are computed from its input, kept in few bits."""
+    """Return a function that computes a site's currents again; it keeps the input packed."""
     steps, kept = x.shape[0], pack(x.flatten(0, 1)) or x.flatten(0, 1)
 
     def compute() -> Tensor:

@@ -1,7 +1,7 @@
-"""Walks: one order of computation each, over the same plan.
+"""Walks: each computes the same plan in one order.
 
-`Walk` holds what a block means; the subclasses say what a current and a firing are for one step,
-for a whole train, or for rates.
+`Walk` defines how blocks, passes and joins are computed from sites. Its subclasses compute a site:
+`StepWalk` for one step, `trains.TrainWalk` for a whole train, `RateWalk` for rates.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,14 @@ _NOTHING: Theta = {}
 
 
 class Walk:
-    """The meaning of blocks, passes and joins, whatever the order.
+    """Computes blocks, passes and joins, the same for every order.
 
     Args:
         plan: the net.
-        setting: in which order, with which seams, on which kernels.
-        hows: what was decided in this setting before.
-        rng: streams for dropout in training.
-        observers: see every firing.
+        setting: order, rule and options of this call.
+        hows: decisions made before in this setting, by site name; new ones are added here.
+        rng: random streams for dropout in training.
+        observers: called for every site that runs.
     """
 
     def __init__(
@@ -67,19 +67,19 @@ class Walk:
         return self._hows[name]
 
     def visit(self, site: Site, copies: int = 1) -> Visit:
-        """Return where a seam is called."""
+        """Return the `Visit` to pass to a function of the rule."""
         return Visit(site, None, copies)
 
     def current(self, site: Site, x: Tensor) -> Tensor:
-        """Return what arrives at the unit: synapse, then norm."""
+        """Return the current of the unit: synapse, then norm."""
         raise NotImplementedError
 
     def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
-        """Return the site's output, ready for the next synapse."""
+        """Return the input of the next synapse: unit, dropout, amplitude, low-pass."""
         raise NotImplementedError
 
     def fit(self, block: Block, turn: int, y: Tensor) -> Tensor:
-        """Return a pass's output fitted to the next pass."""
+        """Return a pass's output with the number of channels that the next pass takes."""
         raise NotImplementedError
 
     def blocks(self, x: Tensor, first: int, end: int) -> Tensor:
@@ -94,12 +94,12 @@ class Walk:
         return x
 
     def add(self, edge: Edge, value: Tensor) -> None:
-        """Add what a feedback edge brings to the current of its target."""
+        """Note the value of a feedback edge, to be added to the current of its target."""
         target = self.plan.blocks[edge.spec.target].passes[0].sites[0].name
         self.added[target] = self.added[target] + value if target in self.added else value
 
     def sent(self, edge: Edge) -> Tensor:
-        """Return what the source of an edge gave."""
+        """Return the output of an edge's source block."""
         value = self.outputs[edge.spec.source]
         return value.detach() if edge.spec.detach else value
 
@@ -112,7 +112,8 @@ class Walk:
     def _pass(self, block: Block, one: Pass, x: Tensor) -> Tensor:
         spec, y = block.spec, x
         joins = spec.join != "none"
-        # as early as it can run: what of it is constant is then held before the body stops that
+        # The shortcut runs first. `StepWalk.hold_prefix` stops at the first site that changes over
+        # time, which may lie in the body; constant parts of the shortcut must be held before.
         shortcut = self.path(one.shortcut, x) if joins and spec.tap == "input" else None
         for site in one.sites:
             if self.how(site).joined:
@@ -132,7 +133,7 @@ class Walk:
         return _meet(spec.join, y, shortcut)
 
     def normalised(self, site: Site, x: Tensor, *, copies: int = 1) -> Tensor:
-        """Run synapse and norm on inputs whose statistics belong together, at once if possible."""
+        """Run synapse and norm; batch statistics are taken over the whole of x."""
         if site.norm is None:
             return self.ops.synapse(self.visit(site, copies), x)
         if self.how(site).norm == "folded":
@@ -140,7 +141,7 @@ class Walk:
         return site.normalise(self.ops.synapse(self.visit(site, copies), x), steps=copies)
 
     def theta(self, site: Site) -> Theta:
-        """Return the trained quantities of a site, read once per walk."""
+        """Return the trained quantities of a site's unit, read once per walk."""
         if site.neuron is None or not site.neuron.unit.learn:
             return _NOTHING
         if site.name not in self._thetas:
@@ -148,21 +149,25 @@ class Walk:
         return self._thetas[site.name]
 
     def mask(self, site: Site, like: Tensor, label: str) -> Tensor:
-        """Draw one dropout mask [B, ...], scaled to keep the mean."""
+        """Draw one dropout mask [B, ...], scaled by 1 / (1 - dropout) to keep the mean.
+
+        Raises:
+            ConfigError: the net was called without rng.
+        """
         if self.rng is None:
             raise ConfigError(
                 f"net layer {site.name}: expected a random stream for its dropout in training, "
                 "got none; pass rng= (a SampleRng or a torch.Generator)."
             )
         stream = stream_for(self.rng, label)
-        # float32 at every precision: half types would also change the share that is dropped
+        # always float32: in half precision the rounded draws would change the dropped share
         draw = uniform(
             stream, like.shape[0], tuple(like.shape[1:]), dtype=torch.float32, device=like.device
         )
         return (draw >= site.spec.dropout).to(like.dtype) / (1 - site.spec.dropout)
 
     def scaled(self, site: Site, out: Tensor) -> Tensor:
-        """Give an output its amplitude."""
+        """Multiply an output by its site's amplitude."""
         if site.spec.gain == 1 and site.spec.amplitude == "unit":
             return out
         amplitude = site.amplitude()
@@ -171,17 +176,24 @@ class Walk:
         return out * amplitude
 
     def report(self, site: Site, x: Tensor | None, current: Tensor, out: Tensor) -> None:
-        """Show one firing to the observers; all tensors time first."""
+        """Pass the tensors of one call of a site to the observers; time is their first axis."""
         for observer in self.observers:
             observer.see(site, x, current, out)
 
 
 class _PrefixDone(Exception):  # noqa: N818 - a signal, not an error
-    """The first layer whose input changes with time was reached."""
+    """Raised to stop `StepWalk.hold_prefix` at the first layer whose input changes over time."""
 
 
 class StepWalk(Walk):
-    """One time step; leaves the new state in `after()`."""
+    """Computes one time step; `after` returns the new state.
+
+    Args:
+        args: as for `Walk`.
+        before: state before the step.
+        held: values of a constant input from `hold_prefix`.
+        holding: in `hold_prefix`, the number of steps that the input stands for; 0 else.
+    """
 
     def __init__(
         self, *args: Any, before: NetState, held: Held | None = None, holding: int = 0
@@ -197,7 +209,7 @@ class StepWalk(Walk):
         self.fits = dict(before.fits)
 
     def visit(self, site: Site, copies: int = 1) -> Visit:
-        """Return where and when a seam is called."""
+        """Return the `Visit` to pass to a function of the rule, with the present step."""
         return Visit(site, self.before.t, copies)
 
     def filter_input(self, x: Tensor, decay: float, scale: float) -> Tensor:
@@ -207,20 +219,20 @@ class StepWalk(Walk):
         return self.psp["input"]
 
     def hold_prefix(self, x: Tensor) -> Held:
-        """Run what a constant input makes constant, and return it."""
+        """Compute everything that a constant input keeps constant, and return it."""
         with suppress(_PrefixDone):
             self.blocks(x, 0, len(self.plan.blocks))
         return self.held
 
     def feed(self) -> None:
-        """Turn stored outputs into what feedback edges add in this step."""
+        """Compute what feedback edges add in this step, from outputs `delay` steps ago."""
         for edge in self.edges:
             queue = self.before.feedback.get(edge.number, ())
             if len(queue) == edge.spec.delay:
                 self.add(edge, self.path(edge.sites, queue[0]))
 
     def after(self) -> NetState:
-        """Return the state this step leaves."""
+        """Return the state after this step."""
         feedback = {edge.number: self._queue(edge) for edge in self.edges}
         before = self.before
         return NetState(before.t + 1, self.units, self.psp, self.masks, self.fits, feedback)
@@ -247,13 +259,13 @@ class StepWalk(Walk):
         if name in self.held.outputs:
             return self.held.outputs[name]
         if self.holding and not site.static:
-            return current  # the value is not used: only what is static is kept
+            return current  # this value is not used: only outputs of static sites are held
         out = current
         if site.neuron is not None:
             unit = site.neuron.unit
             if unit.stateful:
                 how = self.how(site)
-                # a current that was held serves further steps
+                # a held current is read again in later steps, so it must not be overwritten
                 spare = how.spare and name not in self.held.currents
                 outs, state = run_train(
                     unit,
@@ -310,14 +322,14 @@ class StepWalk(Walk):
 
 
 class RateWalk(Walk):
-    """One pass in which every unit answers with its steady rate."""
+    """Computes one pass in which each unit returns its steady rate for a constant current."""
 
     def current(self, site: Site, x: Tensor) -> Tensor:
-        """Synapse and norm of a rate."""
+        """Return the current for a rate: synapse, then norm."""
         return self.normalised(site, x)
 
     def fire(self, site: Site, x: Tensor, current: Tensor) -> Tensor:
-        """Answer with the steady rate, held dropout and amplitude included."""
+        """Return the steady rate, with dropout, amplitude and the gain of the low-pass."""
         out = current
         if site.neuron is not None:
             rate = site.neuron.unit.rate(current, self.theta(site))
@@ -338,12 +350,15 @@ class RateWalk(Walk):
 
 
 def is_constant(train: Tensor) -> bool:
-    """Whether a train [T, ...] is one tensor seen T times (an expanded view)."""
+    """Whether a train [T, ...] is one step repeated, as an expanded view or with T = 1."""
     return train.shape[0] == 1 or train.stride(0) == 0
 
 
 def only_step(train: Tensor) -> Tensor:
-    """Return what a constant train [T, ...] repeats; the way back of a single step is free."""
+    """Return the step that a constant train [T, ...] repeats.
+
+    For T = 1 squeeze is used: its backward pass copies nothing, that of indexing does.
+    """
     return train.squeeze(0) if train.shape[0] == 1 else train[0]
 
 
@@ -352,7 +367,7 @@ def low_pass(
 ) -> Tensor:
     """Filter a train over time: y[t] = decay y[t-1] + scale s[t], y[-1] = 0.
 
-    `carry` makes of a step and its y what the next step reads.
+    `carry`, if given, is applied to (t, y[t]); the next step reads its result in place of y[t].
     """
     parts: list[Tensor] = []
     last = None
@@ -364,7 +379,7 @@ def low_pass(
 
 
 def _meet(join: str, y: Tensor, shortcut: Tensor) -> Tensor:
-    """Join two signals; once where both are one tensor repeated along the first axis."""
+    """Join two signals; if both are one step repeated, only one step is computed."""
     if y.shape[0] > 1 and is_constant(y) and is_constant(shortcut):
         return _meet(join, y[:1], shortcut[:1]).expand_as(y)
     if join == "add":
@@ -373,5 +388,5 @@ def _meet(join: str, y: Tensor, shortcut: Tensor) -> Tensor:
 
 
 def kept_channels(plan: Plan, block: Block) -> Tensor | None:
-    """Return the channels that "drop" lets through between passes."""
+    """Return the channels that fit = "drop" keeps between passes; None if it drops none."""
     return None if block.kept is None else plan.get_buffer(f"kept_{block.number}")
