@@ -34,7 +34,7 @@ from spikeloom.program.weights import class_weights
 from spikeloom.rules.base import LearningRule, rules_within
 from spikeloom.rules.commit import named_parameters
 from spikeloom.rules.memory import Memory
-from spikeloom.tasks.base import Task
+from spikeloom.tasks.base import TASKS, Task
 
 
 @dataclass(eq=False)
@@ -204,6 +204,16 @@ def set_up(
                 f"'{recipe.head.name}'",
                 "drop them, or let its loss take weights=",
             )
+    numbers = splits.train.y.is_floating_point()
+    if task.labels == numbers:
+        fitting = [name for name in TASKS.names() if TASKS.find(name).labels != numbers]
+        kind = "real numbers" if numbers else "class numbers"
+        raise ConfigError.of(
+            "task",
+            f"one for the {kind} of data '{splits.name}': {', '.join(fitting)}",
+            f"'{recipe.task.name}'",
+            "set it",
+        )
     for part, samples in splits.parts():
         with addressed(f"data.{splits.name}", "task"):
             task.check(f"data.{splits.name}.{part}", samples.y, splits.classes)
