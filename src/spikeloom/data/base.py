@@ -182,7 +182,7 @@ class Splits:
         labels: names of the classes 0..K-1; empty where unknown.
         reading: how pictures became samples; None where samples are no pictures read from files.
         skipped: places of pictures that could not be read and were left out.
-        notes: what else was done to the samples, one line each.
+        notes: remarks on the samples, e.g. how many were cut; shown when training starts.
 
     Raises:
         DataError: an empty part, labels outside 0..K-1, values that are not finite, parts that
